@@ -1,0 +1,46 @@
+// MemoFetch: copies the stored rows of each entry into a padded batch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "context.h"
+#include "entries.h"
+#include "view.h"
+
+namespace onnx_memo {
+
+// output[b, t] = payload[offsets[e] + t] for t < lengths[e], with e = entry[b]; zero behind it and where e is a miss.
+class FetchJob {
+ public:
+  // `output` is [B, L, d]. Throws InvalidArgument unless every entry can be read and fits into L.
+  FetchJob(View<const std::int64_t, 1> entry, View<const std::uint16_t, 2> payload, const Entries& entries,
+           View<float, 3> output);
+
+  std::int64_t work() const { return output_.count(); }
+  std::size_t tasks() const;
+
+  // Writes one share of the output. Tasks may run at the same time.
+  void Run(std::size_t task) const noexcept;
+
+ private:
+  View<const std::int64_t, 1> entry_;
+  View<const std::uint16_t, 2> payload_;
+  Entries entries_;
+  View<float, 3> output_;
+  std::int64_t row_elements_;   // L * d
+  std::int64_t shares_of_row_;  // tasks that one row of the batch is cut into
+};
+
+class MemoFetch {
+ public:
+  static constexpr const char* kName = "MemoFetch";
+  static constexpr ort::ElementType kInputs[] = {ort::ElementType::kInt64, ort::ElementType::kFloat16,
+                                                 ort::ElementType::kInt64, ort::ElementType::kInt64,
+                                                 ort::ElementType::kInt64};
+  static constexpr ort::ElementType kOutput = ort::ElementType::kFloat;
+
+  void Compute(const Context& context) const;
+};
+
+}  // namespace onnx_memo

@@ -1,0 +1,156 @@
+// MemoLookup: finds the stored entry nearest to each row of a request.
+#include "memo_lookup.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "simd/simd.h"
+
+namespace onnx_memo {
+namespace {
+
+constexpr std::int64_t kExactLimit = 2048;  // entries of one length up to which all are compared
+constexpr std::size_t kSearchK = 1024;      // candidates that are taken from the index
+constexpr std::size_t kAhead = 8;           // candidates whose keys are fetched while one is compared
+constexpr float kLengthScale = 16.0F;       // of the length beside the key in the index
+
+bool AnyNan(const float* numbers, std::int64_t count) {
+  return std::any_of(numbers, numbers + count, [](float x) { return std::isnan(x); });
+}
+
+}  // namespace
+
+struct LookupStore::Range {
+  std::int64_t begin;
+  std::int64_t end;
+};
+
+// The nearest entry so far. Distances that are NaN are never near.
+struct LookupStore::Found {
+  std::int64_t entry = kMiss;
+  float distance = std::numeric_limits<float>::infinity();
+
+  void Offer(std::int64_t candidate, float its_distance) {
+    const bool nearer = its_distance < distance;
+    const bool first = its_distance <= distance && (entry == kMiss || candidate < entry);
+    if (nearer || first) *this = {candidate, its_distance};
+  }
+};
+
+void LookupStore::CheckShapes() const {
+  if (lengths.dims[0] != keys.dims[1]) {
+    Refuse("'keys' holds ", keys.dims[1], " entries and 'lengths' ", lengths.dims[0],
+           "; both must describe the same store");
+  }
+  if (index.dims[0] > 0 && keys.dims[1] > std::numeric_limits<std::int32_t>::max()) {
+    Refuse("'keys' holds ", keys.dims[1], " entries, more than an index can; leave 'index' empty");
+  }
+}
+
+AnnoyIndex LookupStore::Annoy() const { return AnnoyIndex(index.data, index.dims[0], keys.dims[0] + 1, keys.dims[1]); }
+
+void LookupStore::ValidateIndex() const {
+  if (index.dims[0] > 0) Annoy().Validate();
+}
+
+std::int64_t LookupStore::Nearest(const float* query, std::int64_t length, float threshold) const {
+  if (length < 0 || keys.dims[1] == 0 || AnyNan(query, keys.dims[0])) return kMiss;
+  const Range range = EntriesOfLength(length);
+  if (range.begin == range.end) return kMiss;
+  const bool exact = index.dims[0] == 0 || range.end - range.begin <= kExactLimit;
+  const Found found = exact ? SearchAll(query, range) : SearchIndex(query, length, range);
+  // A store whose lengths are out of order must not return an entry of another length.
+  if (found.entry == kMiss || lengths.data[found.entry] != length) return kMiss;
+  return std::sqrt(found.distance) <= threshold ? found.entry : kMiss;
+}
+
+LookupStore::Range LookupStore::EntriesOfLength(std::int64_t length) const {
+  const std::int64_t* const first = lengths.data;
+  const std::int64_t* const last = first + lengths.dims[0];
+  const std::int64_t* const begin = std::lower_bound(first, last, length);
+  return {begin - first, std::upper_bound(begin, last, length) - first};  // ordered even when the lengths are not
+}
+
+LookupStore::Found LookupStore::SearchAll(const float* query, Range range) const {
+  constexpr std::int64_t kBlock = 256;
+  const simd::Level& simd = simd::Best();
+  float distances[kBlock];
+  Found found;
+  for (std::int64_t block = range.begin; block < range.end; block += kBlock) {
+    const std::int64_t count = std::min(kBlock, range.end - block);
+    const float least =
+        simd.column_distances(query, Size(keys.dims[0]), keys.data + block, Size(keys.dims[1]), Size(count), distances);
+    if (least < found.distance || found.entry == kMiss) OfferBlock(block, count, distances, &found);
+  }
+  return found;
+}
+
+void LookupStore::OfferBlock(std::int64_t first, std::int64_t count, const float* distances, Found* found) {
+  for (std::int64_t i = 0; i < count; ++i) found->Offer(first + i, distances[i]);
+}
+
+// The index holds a copy of each key in one piece; candidates are compared by that, the best one then by `keys`.
+LookupStore::Found LookupStore::SearchIndex(const float* query, std::int64_t length, Range range) const {
+  const simd::Level& simd = simd::Best();
+  const std::int64_t width = keys.dims[0];
+  std::vector<float> point(query, query + width);
+  point.push_back(kLengthScale * static_cast<float>(length));
+
+  const AnnoyIndex annoy = Annoy();
+  std::vector<std::int32_t> candidates;
+  candidates.reserve(kSearchK + Size(width));
+  annoy.Search(point.data(), kSearchK, &candidates);
+
+  Found found;
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    if (i + kAhead < candidates.size()) annoy.PrefetchVector(candidates[i + kAhead]);
+    if (candidates[i] < range.begin || candidates[i] >= range.end) continue;
+    found.Offer(candidates[i], simd.distance(query, annoy.Vector(candidates[i]), Size(width)));
+  }
+  if (found.entry != kMiss) found.distance = Distance(query, found.entry);
+  return found;
+}
+
+float LookupStore::Distance(const float* query, std::int64_t entry) const {
+  float distance = 0;
+  simd::Best().column_distances(query, Size(keys.dims[0]), keys.data + entry, Size(keys.dims[1]), 1, &distance);
+  return distance;
+}
+
+void MemoLookup::ValidateOnce(const LookupStore& store) {
+  if (store.index.data == valid_index_.load() && store.index.dims[0] == valid_size_.load()) return;
+  store.ValidateIndex();
+  valid_index_.store(store.index.data);
+  valid_size_.store(store.index.dims[0]);
+}
+
+void MemoLookup::Compute(const Context& context) {
+  const auto query = context.Input<float, 2>(0, "query");
+  const auto length = context.Input<std::int64_t, 1>(1, "length");
+  LookupStore store;
+  store.keys = context.Input<float, 2>(2, "keys");
+  store.lengths = context.Input<std::int64_t, 1>(3, "lengths");
+  const auto threshold = context.Single<float>(4, "threshold");
+  store.index = context.Input<std::uint8_t, 1>(5, "index");
+
+  store.CheckShapes();
+  if (query.dims[1] != store.keys.dims[0]) {
+    Refuse("'query' is ", query.dims[1], " wide and 'keys' ", store.keys.dims[0],
+           "; the store was built for another model");
+  }
+  if (query.dims[0] != length.dims[0]) {
+    Refuse("'query' holds ", query.dims[0], " rows and 'length' ", length.dims[0], "; give one length a row");
+  }
+  ValidateOnce(store);
+
+  const auto entry = context.Output<std::int64_t, 1>(0, {query.dims[0]});
+  const std::int64_t width = query.dims[1];
+  const std::int64_t compared = std::min(store.keys.dims[1], kExactLimit);
+  context.ForEach(Size(query.dims[0]), Product(Product(query.dims[0], compared), width), [&](std::size_t row) {
+    const auto b = static_cast<std::int64_t>(row);
+    entry.data[b] = store.Nearest(query.data + b * width, length.data[b], threshold);
+  });
+}
+
+}  // namespace onnx_memo

@@ -1,0 +1,61 @@
+// MemoLookup: finds the stored entry nearest to each row of a request.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "annoy_index.h"
+#include "context.h"
+#include "entries.h"
+#include "view.h"
+
+namespace onnx_memo {
+
+// What is searched: keys[k, N], one entry a column, entries ordered by length.
+struct LookupStore {
+  View<const float, 2> keys;
+  View<const std::int64_t, 1> lengths;
+  View<const std::uint8_t, 1> index;
+
+  // Throws InvalidArgument when the shapes do not fit each other.
+  void CheckShapes() const;
+
+  // Throws InvalidArgument when the index is not empty and not a valid Annoy index of these keys.
+  void ValidateIndex() const;
+
+  // The entry of this length nearest to `query`[k], or a miss if its distance exceeds `threshold` or there is none.
+  std::int64_t Nearest(const float* query, std::int64_t length, float threshold) const;
+
+ private:
+  struct Range;
+  struct Found;
+
+  AnnoyIndex Annoy() const;
+  Range EntriesOfLength(std::int64_t length) const;
+  Found SearchAll(const float* query, Range range) const;
+  static void OfferBlock(std::int64_t first, std::int64_t count, const float* distances, Found* found);
+  Found SearchIndex(const float* query, std::int64_t length, Range range) const;
+  float Distance(const float* query, std::int64_t entry) const;
+};
+
+class MemoLookup {
+ public:
+  static constexpr const char* kName = "MemoLookup";
+  static constexpr ort::ElementType kInputs[] = {ort::ElementType::kFloat, ort::ElementType::kInt64,
+                                                 ort::ElementType::kFloat, ort::ElementType::kInt64,
+                                                 ort::ElementType::kFloat, ort::ElementType::kUint8};
+  static constexpr ort::ElementType kOutput = ort::ElementType::kInt64;
+
+  void Compute(const Context& context);
+
+ private:
+  void ValidateOnce(const LookupStore& store);
+
+  // The index that was found valid. It is a constant of the model, so its place identifies it; and the search does not
+  // rely on this for safety, only for the clear message.
+  std::atomic<const std::uint8_t*> valid_index_{nullptr};
+  std::atomic<std::int64_t> valid_size_{0};
+};
+
+}  // namespace onnx_memo

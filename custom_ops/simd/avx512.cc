@@ -1,0 +1,33 @@
+// The inner loops for processors with AVX-512.
+#include "levels.h"
+
+#ifdef ONNX_MEMO_X86_64
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace {
+
+struct Avx512 {
+  static constexpr std::size_t kWidth = 16;
+  static constexpr std::size_t kTileRows = 12;
+  using Register = __m512;
+
+  static Register Broadcast(float x) { return _mm512_set1_ps(x); }
+  static Register Load(const float* from) { return _mm512_loadu_ps(from); }
+  static Register LoadBytes(const unsigned char* from) { return _mm512_loadu_ps(from); }
+  static Register LoadHalves(const std::uint16_t* from) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+  static void Store(float* to, Register x) { _mm512_storeu_ps(to, x); }
+  static Register Add(Register a, Register b) { return _mm512_add_ps(a, b); }
+  static Register Subtract(Register a, Register b) { return _mm512_sub_ps(a, b); }
+  static Register Least(Register a, Register b) { return _mm512_min_ps(a, b); }  // b, where a is NaN
+  static Register MultiplyAdd(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
+  static float Sum(Register x) { return _mm512_reduce_add_ps(x); }
+};
+
+}  // namespace
+
+const onnx_memo::simd::Level onnx_memo::simd::kAvx512 = MakeLevel<Avx512>("avx512");
+#endif

@@ -1,0 +1,19 @@
+// The levels, slowest first. Those for x86-64 exist only there.
+#pragma once
+
+#include "simd.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define ONNX_MEMO_X86_64
+#endif
+
+namespace onnx_memo::simd {
+
+extern const Level kPortable;
+#ifdef ONNX_MEMO_X86_64
+extern const Level kSse2;    // every x86-64
+extern const Level kAvx2;    // AVX2, FMA and F16C
+extern const Level kAvx512;  // AVX-512 F
+#endif
+
+}  // namespace onnx_memo::simd

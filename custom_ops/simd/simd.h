@@ -1,0 +1,40 @@
+// The inner loops of the kernels, in one version for each kind of processor, chosen when the library runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace onnx_memo::simd {
+
+// Half-precision numbers are passed as their bits. No pointer needs more alignment than its element type, and those to
+// `unsigned char` none at all. Counts may be zero. Sums are taken in an order of each level's own.
+struct Level {
+  const char* name;
+
+  // to[i] = from[i], exactly.
+  void (*halves_to_floats)(const std::uint16_t* from, float* to, std::size_t count);
+
+  // Squared Euclidean distances of `query`[width] to `count` neighbouring columns of a matrix [width, stride].
+  // Returns the least of them that is not NaN, or infinity.
+  float (*column_distances)(const float* query, std::size_t width, const float* columns, std::size_t stride,
+                            std::size_t count, float* distances);
+
+  // Squared Euclidean distance of `query`[count] to the floats at `bytes`.
+  float (*distance)(const float* query, const unsigned char* bytes, std::size_t count);
+
+  // Inner product of `query`[count] and the floats at `bytes`.
+  float (*inner_product)(const float* query, const unsigned char* bytes, std::size_t count);
+
+  // output[rows, columns] += a[rows, depth] * b[depth, columns]; the rows of `b` and `output` are `stride`s apart.
+  void (*add_half_product)(const std::uint16_t* a, std::size_t rows, std::size_t depth, const float* b,
+                           std::size_t b_stride, std::size_t columns, float* output, std::size_t output_stride);
+};
+
+// The fastest level that this processor runs.
+const Level& Best();
+
+// All levels that this processor runs, slowest first.
+std::vector<const Level*> Supported();
+
+}  // namespace onnx_memo::simd

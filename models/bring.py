@@ -1,0 +1,50 @@
+"""Bring a model or a text: `python -m models.bring RECIPE [--to DIR]`.
+
+| recipe | makes | needs |
+|---|---|---|
+| demo | minilm-demo/: model.onnx (int8-stored weights), tokenizer.json | |
+| minilm | minilm/: model.onnx (fp32), tokenizer.json | the `export` extra |
+| antiberty | antiberty/: model.onnx (fp32), tokenizer.json | the `export` extra |
+| chatterbot | chatterbot.txt: one utterance per line | the `demo` extra |
+| news | news.txt: one article per line | |
+
+What is there already, with the right hash, is not brought again.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from models import antiberty, chatterbot, demo, minilm, news
+from models.fetch import RecipeError
+
+CACHE = Path(__file__).parent / "cache"
+RECIPES: dict[str, Callable[[Path], Path]] = {
+    "demo": demo.bring,
+    "minilm": minilm.bring,
+    "antiberty": antiberty.bring,
+    "chatterbot": chatterbot.bring,
+    "news": news.bring,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Follow one recipe and print where its result is; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m models.bring", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument(
+        "--to", type=Path, default=CACHE, metavar="DIR", help="default: %(default)s"
+    )
+    chosen = parser.parse_args(arguments)
+    try:
+        print(RECIPES[chosen.recipe](chosen.to))
+    except RecipeError as error:
+        print(f"{chosen.recipe}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

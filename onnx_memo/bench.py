@@ -1,0 +1,195 @@
+"""Original and bundle side by side: latency, hits, and how far the outputs are apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from onnx_memo import bundle as bundles
+from onnx_memo.capture import open_session, run_model
+from onnx_memo.errors import MemoError
+from onnx_memo.graph.guard import entry_name
+from onnx_memo.graph.load import load_model
+from onnx_memo.graph.probe import add_outputs
+from onnx_memo.inputs import Arrays, Samples, model_inputs, read_samples
+from onnx_memo.runtime import library_path, session_options
+
+Report = dict[str, Any]
+FloatArray = npt.NDArray[np.float64]
+
+
+def bench(
+    model: Path | str,
+    bundle: Path | str,
+    data: Path | str,
+    *,
+    tokenizer: Path | str | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    rounds: int = 5,
+    native: bool = True,
+    progress: Callable[[str, int], Callable[[], None]] = lambda step, parts: lambda: None,
+) -> Report:
+    """Run every request in `data` through both models, turn by turn, and compare.
+
+    A request's time is its median over `rounds`. All requests count, hits and misses.
+
+    Returns:
+        baseline_ms, memo_ms: median over the requests, in milliseconds;
+        ratio: the bundle's total time over the original's;
+        hit_rate: share of (row, site) pairs that were reused;
+        sites: name -> hit rate of that site;
+        outputs: name -> relative L2 error and cosine, each mean, p95 (the 95th percentile towards
+            the worse side) and worst, over the rows, padding left out;
+        requests, batch, threads, library (`native` or `stock`).
+
+    Raises:
+        MemoError: the bundle is damaged, or the data does not fit.
+    """
+    model, bundle = Path(model), Path(bundle)
+    bundles.read_bundle(bundle)
+    original = load_model(model)
+    inputs = model_inputs(original)
+    if tokenizer is None and (bundle / "tokenizer.json").is_file():
+        tokenizer = bundle / "tokenizer.json"
+    samples = read_samples(Path(data), inputs, Path(tokenizer) if tokenizer else None)
+    if batch < 1 or rounds < 1 or threads < 1:
+        raise MemoError("--batch, --rounds and --threads take numbers of at least 1")
+    requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
+    ours = bundle / bundles.MODEL
+    before = _session(model, session_options(native=False, threads=threads))
+    after = _session(ours, session_options(native=native, threads=threads))
+    errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
+    hits = _hits(ours, native, requests, progress("counting hits", len(requests)))
+    times = _race(before, after, requests, rounds, progress("measuring", rounds * len(requests)))
+    rows = sum(_rows(feeds) for feeds in requests)
+    return {
+        "baseline_ms": float(np.median(times[:, 0]) * 1e3),
+        "memo_ms": float(np.median(times[:, 1]) * 1e3),
+        "ratio": float(times[:, 1].sum() / times[:, 0].sum()),
+        "hit_rate": float(np.mean([count / rows for count in hits.values()])),
+        "sites": {name: count / rows for name, count in hits.items()},
+        "outputs": errors,
+        "requests": len(requests),
+        "batch": batch,
+        "threads": threads,
+        "library": "native" if native and library_path() is not None else "stock",
+    }
+
+
+def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        reason = " ".join(str(error).split())[-200:]
+        raise MemoError(f"ONNX Runtime {ort.__version__} cannot load '{path}': {reason}") from error
+
+
+def _rows(feeds: Arrays) -> int:
+    return len(next(iter(feeds.values())))
+
+
+def _race(
+    before: ort.InferenceSession,
+    after: ort.InferenceSession,
+    requests: list[Arrays],
+    rounds: int,
+    advance: Callable[[], None],
+) -> FloatArray:
+    """Seconds of each request in both sessions, medians over the rounds: [requests, 2]."""
+    times = np.zeros((rounds, len(requests), 2))
+    for turn in range(rounds):
+        for at, feeds in enumerate(requests):
+            # Who goes first changes from turn to turn: the second finds the caches warmer.
+            for which in ((0, 1), (1, 0))[(turn + at) % 2]:
+                session = (before, after)[which]
+                start = time.perf_counter()
+                session.run(None, feeds)
+                times[turn, at, which] = time.perf_counter() - start
+            advance()
+    return np.median(times, axis=0)
+
+
+def _hits(path: Path, native: bool, requests: list[Arrays], advance: Callable[[], None]) -> dict[str, int]:
+    """How many rows each site reused. A batch is reused when all its rows hit."""
+    manifest = bundles.read_bundle(path.parent)
+    model = ir.load(path)
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    entries = [values[entry_name(site.name)] for site in manifest.sites]
+    own = len(model.graph.outputs)
+    add_outputs(model, entries, ir.DataType.INT64)
+    session = open_session(model, path.parent, session_options(native=native))
+    hits = {site.name: 0 for site in manifest.sites}
+    for feeds in requests:
+        results = session.run(None, feeds)
+        for site, entry in zip(manifest.sites, results[own:], strict=True):
+            hits[site.name] += len(entry) if len(entry) and entry.min() >= 0 else 0
+        advance()
+    return hits
+
+
+def _compare(
+    before: ort.InferenceSession,
+    after: ort.InferenceSession,
+    requests: list[Arrays],
+    samples: Samples,
+    advance: Callable[[], None],
+) -> dict[str, dict[str, dict[str, float]]]:
+    names = [output.name for output in before.get_outputs()]
+    relative: dict[str, list[float]] = {}
+    cosine: dict[str, list[float]] = {}
+    for number, feeds in enumerate(requests):
+        expected = run_model(before, feeds, number)
+        given = run_model(after, feeds, number)
+        mask = feeds[samples.mask] != 0 if samples.mask else None
+        for name, want, have in zip(names, expected, given, strict=True):
+            if want.dtype != np.float32:
+                continue
+            for row in range(len(want)):
+                real = _real(want[row], mask[row] if mask is not None else None)
+                a = want[row][real].astype(np.float64).ravel()
+                b = have[row][real].astype(np.float64).ravel()
+                relative.setdefault(name, []).append(relative_error(a, b))
+                cosine.setdefault(name, []).append(cosine_of(a, b))
+        advance()
+    return {
+        name: {
+            "relative": _summary(np.asarray(relative[name]), 95),
+            "cosine": _summary(np.asarray(cosine[name]), 5),
+        }
+        for name in relative
+    }
+
+
+def _real(row: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None) -> Any:
+    """Which part of one row of an output is compared: real tokens only, where it has tokens."""
+    if mask is not None and row.ndim >= 1 and row.shape[0] == len(mask):
+        return mask
+    return slice(None)
+
+
+def relative_error(want: FloatArray, have: FloatArray) -> float:
+    """|have - want| / |want|, in the L2 norm."""
+    return float(np.linalg.norm(have - want) / max(np.linalg.norm(want), 1e-30))
+
+
+def cosine_of(want: FloatArray, have: FloatArray) -> float:
+    """The cosine of the angle between two vectors; 1 if both are zero."""
+    size = float(np.linalg.norm(want) * np.linalg.norm(have))
+    return float(want @ have) / size if size else float(np.array_equal(want, have))
+
+
+def _summary(figures: FloatArray, percentile: int) -> dict[str, float]:
+    worst = figures.max() if percentile > 50 else figures.min()
+    return {
+        "mean": float(figures.mean()),
+        "p95": float(np.percentile(figures, percentile)),
+        "worst": float(worst),
+    }

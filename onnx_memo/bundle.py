@@ -1,0 +1,155 @@
+"""The bundle: the output directory, its manifest, and how it comes into being all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_memo.errors import MemoError
+
+FORMAT = 1
+MODEL = "model.onnx"
+MANIFEST = "manifest.json"
+MANIFEST_LIMIT = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class GuardedSite:
+    """One guard, as the manifest tells it."""
+
+    name: str
+    softmax: str
+    level: str
+    threshold: float
+    heads: int
+    width: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is made of. `files` maps names to sizes and SHA-256."""
+
+    version: str
+    source: str
+    entries: int
+    tokens: int
+    sites: list[GuardedSite]
+    notes: list[str]
+    files: dict[str, dict[str, int | str]]
+    format: int = FORMAT
+
+    def as_json(self) -> dict[str, Any]:
+        """As one object, the way it is stored."""
+        return asdict(self)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` is a directory that holds a manifest of ours."""
+    return (path / MANIFEST).is_file()
+
+
+def check_output(output: Path, force: bool) -> None:
+    """Refuse to write over what is there, unless it is a bundle and `force` is set.
+
+    Raises:
+        MemoError: with the reason.
+    """
+    if not output.exists() and not output.is_symlink():
+        return
+    if not is_bundle(output):
+        raise MemoError(f"'{output}' exists and is no bundle: choose another place with -o")
+    if not force:
+        raise MemoError(f"'{output}' holds a bundle already: replace it with --force, or choose another place with -o")
+
+
+@contextlib.contextmanager
+def publishing(output: Path) -> Iterator[Path]:
+    """A folder beside `output` to build in; renamed into place at the end, removed on any failure."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    folder.chmod(0o755)
+    try:
+        yield folder
+        _replace(folder, output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(folder: Path, output: Path) -> None:
+    if not output.exists():
+        folder.rename(output)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+    try:
+        output.rename(old / "bundle")
+        try:
+            folder.rename(output)
+        except BaseException:
+            (old / "bundle").rename(output)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest last; every other file must be there, since their digests go into it."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            name = file.relative_to(folder).as_posix()
+            manifest.files[name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+    text = json.dumps(manifest.as_json(), indent=2)
+    with open(folder / MANIFEST, "x", encoding="utf-8") as file_:
+        file_.write(text + "\n")
+        file_.flush()
+        os.fsync(file_.fileno())
+
+
+def read_bundle(path: Path) -> Manifest:
+    """Read the manifest of the bundle at `path` and check every file against it.
+
+    Raises:
+        MemoError: it is no bundle, one of another format, or a damaged one.
+    """
+    if not is_bundle(path):
+        raise MemoError(f"'{path}' is no bundle (it has no {MANIFEST}): make one with 'onnx-memo optimize'")
+    file = path / MANIFEST
+    try:
+        if file.stat().st_size > MANIFEST_LIMIT:
+            raise ValueError("too large")
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise MemoError(f"'{path}' is a bundle of format {content['format']}; this version reads {FORMAT}")
+        manifest = _from_json(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise MemoError(f"'{file}' is damaged ({error}): build the bundle again") from error
+    for name, expected in manifest.files.items():
+        part = path / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise MemoError(f"'{file}' names '{name}', outside the bundle: build the bundle again")
+        if not part.is_file():
+            raise MemoError(f"the bundle '{path}' lacks its file '{name}': copy it again, whole")
+        if part.stat().st_size != expected["bytes"] or sha256(part) != expected["sha256"]:
+            raise MemoError(f"'{part}' is damaged or was changed: copy the bundle again, or build it again")
+    if MODEL not in manifest.files:
+        raise MemoError(f"'{file}' names no '{MODEL}': build the bundle again")
+    return manifest
+
+
+def _from_json(content: dict[str, Any]) -> Manifest:
+    sites = [GuardedSite(**site) for site in content.pop("sites")]
+    return Manifest(sites=sites, **content)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,178 @@
+"""The command line: parses, calls, prints."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import onnx_memo
+from onnx_memo import tables
+from onnx_memo.bench import bench as run_bench
+from onnx_memo.bundle import is_bundle, read_bundle
+from onnx_memo.errors import MemoError
+from onnx_memo.inspection import inspect as run_inspect
+from onnx_memo.optimize import NEAR_EXACT
+from onnx_memo.optimize import optimize as run_optimize
+
+app = typer.Typer(
+    name="onnx-memo",
+    help=onnx_memo.__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Tokenizer = Annotated[Path | None, typer.Option(help="tokenizer.json of the model, for text.")]
+Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """What holds for every command."""
+    if version:
+        out.print(onnx_memo.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="An ONNX model, or a bundle.")],
+    as_json: Json = False,
+) -> None:
+    """Show the attention in a model, or what a bundle holds (and check it)."""
+    if model.is_dir() or is_bundle(model):
+        manifest = read_bundle(model)
+        _show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
+        return
+    inspection = run_inspect(model)
+    _show(as_json, inspection.as_json(), lambda: tables.inspection_tables(inspection))
+
+
+@app.command()
+def optimize(
+    model: Annotated[Path, typer.Argument(help="An ONNX model, or a Hugging Face model directory.")],
+    data: Data,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle's directory.")],
+    tokenizer: Tokenizer = None,
+    level: Annotated[str, typer.Option(help="What a hit reuses: probs or output.")] = "output",
+    sites: Annotated[str | None, typer.Option(help="Sites to guard, as in 0,2-4.")] = None,
+    threshold: Annotated[
+        float, typer.Option(help="Key distance below which an entry counts; 1 lies between two inputs.")
+    ] = NEAR_EXACT,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a bundle: the model, guarded by what its attention gave for your inputs."""
+    with _progress() as progress:
+        result = run_optimize(
+            model,
+            data,
+            output,
+            tokenizer=tokenizer,
+            level=level,
+            sites=sites,
+            threshold=threshold,
+            force=force,
+            progress=progress,
+        )
+    _show(as_json, result.manifest.as_json(), lambda: tables.bundle_tables(output, result.manifest))
+
+
+@app.command()
+def bench(
+    model: Annotated[Path, typer.Argument(help="The original model.")],
+    bundle: Annotated[Path, typer.Argument(help="The bundle made from it.")],
+    data: Data,
+    tokenizer: Tokenizer = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each session.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Inputs in a request.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each request is timed.")] = 5,
+    stock: Annotated[bool, typer.Option("--stock", help="Leave the native library out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run original and bundle side by side: latency, hits, error."""
+    with _progress() as progress:
+        report = run_bench(
+            model,
+            bundle,
+            data,
+            tokenizer=tokenizer,
+            threads=threads,
+            batch=batch,
+            rounds=rounds,
+            native=not stock,
+            progress=progress,
+        )
+    _show(as_json, report, lambda: tables.bench_tables(report))
+
+
+def _show(as_json: bool, content: dict[str, Any], renderables: Callable[[], list[Any]]) -> None:
+    if as_json:
+        print(json.dumps(content))
+        return
+    for renderable in renderables():
+        out.print(renderable)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """Progress bars on standard error, so that standard output stays clean."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bars:
+
+        def start(step: str, parts: int) -> Callable[[], None]:
+            task = bars.add_task(step, total=parts)
+            return lambda: bars.advance(task)
+
+        yield start
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """Entry point: errors that the user can mend become one line and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminated)
+    debug = "--debug" in sys.argv[1:]
+    try:
+        # --debug is understood anywhere in the line.
+        arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+        code = app(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except MemoError as error:
+        if debug:
+            raise
+        _complain(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        if debug:
+            raise
+        _complain("interrupted: nothing was written")
+    except OSError as error:
+        if debug:
+            raise
+        _complain(f"'{error.filename or 'a file'}': {error.strerror or error} (--debug shows where)")
+    sys.exit(code)
+
+
+def _complain(message: str) -> NoReturn:
+    print("onnx-memo: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,56 @@
+"""Write nodes one under the other, each result with a name of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+
+class Builder:
+    """Collects nodes; every value gets the name `prefix/number`, so that scopes never clash."""
+
+    def __init__(self, prefix: str, opset: int) -> None:
+        self.prefix = prefix
+        self.opset = opset
+        self.nodes: list[ir.Node] = []
+        self._count = 0
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        domain: str = "",
+        name: str | None = None,
+        **attributes: int | float | str | Sequence[int] | ir.Graph | ir.TensorProtocol,
+    ) -> ir.Value:
+        """Append a node with one result and return the result (named `name`, if given)."""
+        node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=1)
+        result = node.outputs[0]
+        result.name = name or f"{self.prefix}/{self._count}"
+        node.name = result.name
+        self._count += 1
+        self.nodes.append(node)
+        return result
+
+    def const(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> ir.Value:
+        """A constant of any shape, as a node: subgraphs and functions hold no initializers of ours."""
+        return self.op("Constant", value=ir.tensor(np.asarray(value, dtype)))
+
+    def i64(self, *values: int) -> ir.Value:
+        """A 1-D int64 constant."""
+        return self.const(values, np.int64)
+
+    def reduce(self, op_type: str, value: ir.Value, axis: int, keepdims: bool = False) -> ir.Value:
+        """A reduction over one axis; its axes became an input with opset 18 (ReduceSum: 13)."""
+        if op_type == "ReduceSum" or self.opset >= 18:
+            return self.op(op_type, value, self.i64(axis), keepdims=int(keepdims))
+        return self.op(op_type, value, axes=[axis], keepdims=int(keepdims))
+
+    def dim(self, value: ir.Value, axis: int) -> ir.Value:
+        """The size of one axis, as int64[1]."""
+        if self.opset >= 15:
+            return self.op("Shape", value, start=axis, end=axis + 1)
+        return self.op("Gather", self.op("Shape", value), self.i64(axis), axis=0)

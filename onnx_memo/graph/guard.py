@@ -1,0 +1,168 @@
+"""Make regions conditional: look the input up, and compute only on a miss.
+
+Requires: sites of this very model, found on its present graph. Ensures: the model's inputs and
+outputs keep their names and order; on a miss exactly the original nodes run. For every guard
+
+1. the key network and `MemoLookup` go before the region;
+2. `If(every row hit)` takes the place of the region's result, and its name;
+3. the then-branch holds the fetch (a branch cannot return an outer value without a copy);
+4. the else-branch holds the region's nodes, moved, not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_memo import keys
+from onnx_memo.graph import flow
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.operators import DOMAIN, VERSION, operator_functions
+from onnx_memo.graph.sites import Site
+
+FUNCTIONS_SINCE_IR = 8
+
+
+@dataclass(frozen=True)
+class MemoTensors:
+    """What a guard reads, as tensors named after their place in the memo data."""
+
+    projection: ir.TensorProtocol  # f32[SEGMENTS * d, k]
+    bias: ir.TensorProtocol  # f32[k]
+    keys: ir.TensorProtocol  # f32[k, N]
+    index: ir.TensorProtocol  # u8[S]
+    threshold: ir.TensorProtocol  # f32 scalar
+    payload: ir.TensorProtocol  # f16
+    offsets: ir.TensorProtocol  # i64[N], shared by the guards of one level
+    lengths: ir.TensorProtocol  # i64[N], shared by all guards
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A site, the level at which it is guarded, and what it reads."""
+
+    site: Site
+    level: str
+    tensors: MemoTensors
+
+
+def entry_name(site_name: str) -> str:
+    """The name of the value that holds the entries, int64 [B], which a guard chose at a site."""
+    return f"memo/{site_name}/entry"
+
+
+def insert_guards(model: ir.Model, guards: Sequence[Guard]) -> None:
+    """Guard every site of `guards` (in the model's order); `model` is changed."""
+    _Inserter(model).insert(guards)
+    for function in operator_functions(model.opset_imports[""]):
+        model.functions[function.identifier()] = function
+    model.opset_imports[DOMAIN] = VERSION
+    if model.ir_version < FUNCTIONS_SINCE_IR:
+        model.ir_version = FUNCTIONS_SINCE_IR
+
+
+class _Inserter:
+    def __init__(self, model: ir.Model) -> None:
+        self.graph = model.graph
+        self.opset = model.opset_imports[""]
+        self.constant = flow.constant_nodes(model.graph)
+        self.initializers: dict[str, ir.Value] = {}
+        # Lengths, segment weights and the last row's number, by mask: the same for all its sites.
+        self.requests: dict[ir.Value | None, tuple[ir.Value, ir.Value, ir.Value]] = {}
+
+    def insert(self, guards: Sequence[Guard]) -> None:
+        for guard in guards:
+            self._insert(guard)
+
+    def _insert(self, guard: Guard) -> None:
+        site = guard.site
+        if guard.level == "output":
+            result, boundary = site.output, [site.hidden]
+        else:
+            assert site.merged_context is not None and site.values is not None, "checked by Site.levels"
+            result, boundary = site.merged_context, [site.hidden, site.values]
+        region = flow.region(self.graph, result, boundary, self.constant)
+        b = Builder(f"memo/{site.name}", self.opset)
+        entry, hit = self._lookup(b, guard)
+        reuse = self._reuse_branch(guard, entry)
+        at = region[-1]
+        chosen = ir.val(result.name, ir.DataType.FLOAT, [None, None, _width(reuse)])
+        condition = ir.Node(
+            "",
+            "If",
+            [hit],
+            [ir.AttrGraph("then_branch", reuse), ir.AttrGraph("else_branch", _empty_branch())],
+            outputs=[chosen],
+            name=f"memo/{site.name}/if",
+        )
+        self.graph.insert_before(at, [*b.nodes, condition])
+        result.replace_all_uses_with(chosen, replace_graph_outputs=True)
+        result.name = f"{result.name}/computed"
+        self.graph.remove(region)
+        compute = condition.attributes["else_branch"].as_graph()
+        compute.extend(region)
+        compute.outputs.append(result)
+
+    def _lookup(self, b: Builder, guard: Guard) -> tuple[ir.Value, ir.Value]:
+        """The nodes for the entries [B], and for whether every row of a batch that has rows hit."""
+        site, memo = guard.site, guard.tensors
+        if site.mask not in self.requests:
+            shared = Builder(f"memo/request.{len(self.requests)}", self.opset)
+            lengths = keys.emit_lengths(shared, site.mask, site.hidden)
+            weights = keys.emit_segment_weights(shared, lengths, site.hidden)
+            last = shared.op("Sub", shared.op("Shape", lengths), shared.i64(1))
+            self.requests[site.mask] = lengths, weights, last
+            b.nodes.extend(shared.nodes)
+        lengths, weights, last = self.requests[site.mask]
+        query = keys.emit_key(
+            b, weights, site.hidden, self._initializer(memo.projection), self._initializer(memo.bias)
+        )
+        entry = b.op(
+            "MemoLookup",
+            query,
+            lengths,
+            *map(self._initializer, (memo.keys, memo.lengths, memo.threshold, memo.index)),
+            domain=DOMAIN,
+            name=entry_name(site.name),
+        )
+        # The last row's number joins the entries: it is negative in an empty batch, which thus misses.
+        worst = b.op("ReduceMin", b.op("Concat", entry, last, axis=0), keepdims=0)
+        return entry, b.op("GreaterOrEqual", worst, b.const(0, np.int64))
+
+    def _reuse_branch(self, guard: Guard, entry: ir.Value) -> ir.Graph:
+        site, memo = guard.site, guard.tensors
+        b = Builder(f"memo/{site.name}/reuse", self.opset)
+        stored = [self._initializer(tensor) for tensor in (memo.payload, memo.offsets, memo.lengths)]
+        if guard.level == "output":
+            fetched = b.op("MemoFetch", entry, *stored, b.dim(site.hidden, 1), domain=DOMAIN)
+            width = site.output_width
+        else:
+            assert site.values is not None and site.merged_context is not None
+            fetched = b.op("MemoContext", entry, site.values, *stored, domain=DOMAIN)
+            width = site.context_width
+        fetched.type = ir.TensorType(ir.DataType.FLOAT)
+        fetched.shape = ir.Shape([None, None, width])
+        return ir.Graph([], [fetched], nodes=b.nodes, name=f"memo/{site.name}/reuse")
+
+    def _initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
+        name = str(tensor.name)
+        if name not in self.initializers:
+            value = ir.Value(
+                name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
+            self.graph.register_initializer(value)
+            self.initializers[name] = value
+        return self.initializers[name]
+
+
+def _empty_branch() -> ir.Graph:
+    return ir.Graph([], [], nodes=[], name="compute")
+
+
+def _width(branch: ir.Graph) -> int:
+    shape = branch.outputs[0].shape
+    assert shape is not None
+    return int(shape[2])  # type: ignore[arg-type]

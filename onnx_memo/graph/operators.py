@@ -1,0 +1,133 @@
+"""The standard-ONNX bodies of the three operators (specified in `docs/operators.md`).
+
+They serve where no native library is registered: ONNX Runtime inlines them. They are written for
+the model's own opset version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_memo.graph.build import Builder
+
+DOMAIN = "onnx_memo"
+VERSION = 1
+
+
+def operator_functions(opset: int) -> list[ir.Function]:
+    """MemoLookup, MemoFetch and MemoContext as model-local functions."""
+    return [
+        _function("MemoLookup", "query length keys lengths threshold index", _lookup, opset),
+        _function("MemoFetch", "entry payload offsets lengths padded_length", _fetch, opset),
+        _function("MemoContext", "entry values payload offsets lengths", _context, opset),
+    ]
+
+
+def _function(name: str, inputs: str, body: Callable[..., ir.Value], opset: int) -> ir.Function:
+    arguments = [ir.val(argument) for argument in inputs.split()]
+    builder = Builder(name, opset)
+    output = body(builder, *arguments)
+    graph = ir.Graph(arguments, [output], nodes=builder.nodes, opset_imports={"": opset}, name=name)
+    return ir.Function(DOMAIN, name, graph=graph, attributes=[])
+
+
+def _lookup(
+    b: Builder,
+    query: ir.Value,
+    length: ir.Value,
+    keys: ir.Value,
+    lengths: ir.Value,
+    threshold: ir.Value,
+    index: ir.Value,
+) -> ir.Value:
+    # ONNX Runtime folds the keys' norms when it loads the model.
+    norms = b.reduce("ReduceSumSquare", keys, 0)  # [N]
+    half = b.const(0.5, np.float32)
+    nearness = b.op("Sub", b.op("MatMul", query, keys), b.op("Mul", norms, half))  # [B, N]
+    column = b.op("Unsqueeze", length, b.i64(1))
+    comparable = b.op("Equal", column, lengths)  # [B, N]
+    nearness = b.op("Where", comparable, nearness, b.const(-np.inf, np.float32))
+    best = b.op("ArgMax", nearness, axis=1, keepdims=0)  # [B]
+    # The distance that decides comes from the difference: the expansion above cancels near zero.
+    key = b.op("Transpose", b.op("Gather", keys, best, axis=1), perm=[1, 0])  # [B, k]
+    distance = b.reduce("ReduceL2", b.op("Sub", query, key), 1)
+    near = b.op("LessOrEqual", distance, threshold)  # false for NaN
+    fits = b.op("Equal", b.op("Gather", lengths, best), length)
+    return b.op("Where", b.op("And", near, fits), best, b.i64(-1))
+
+
+def _fetch(
+    b: Builder,
+    entry: ir.Value,
+    payload: ir.Value,
+    offsets: ir.Value,
+    lengths: ir.Value,
+    padded_length: ir.Value,
+) -> ir.Value:
+    zero = b.const(0, np.int64)
+    stored = b.op("Max", entry, zero)
+    rows = b.op("Gather", lengths, stored)
+    rows = b.op("Where", b.op("Less", entry, zero), zero, rows)  # [B]
+    first = b.op("Gather", offsets, stored)  # [B]
+    t = b.op("Range", zero, b.op("Squeeze", padded_length), b.const(1, np.int64))  # [L]
+    inside = b.op("Less", t, b.op("Unsqueeze", rows, b.i64(1)))  # [B, L]
+    row = b.op("Add", b.op("Unsqueeze", first, b.i64(1)), t)
+    row = b.op("Where", inside, row, zero)
+    # Gather first, cast after: the store itself is never cast.
+    fetched = b.op("Cast", b.op("Gather", payload, row, axis=0), to=ir.DataType.FLOAT.value)
+    return b.op("Where", b.op("Unsqueeze", inside, b.i64(2)), fetched, b.const(0, np.float32))
+
+
+def _context(
+    b: Builder,
+    entry: ir.Value,
+    values: ir.Value,
+    payload: ir.Value,
+    offsets: ir.Value,
+    lengths: ir.Value,
+) -> ir.Value:
+    """A loop over the batch: entries differ in length, and an index tensor would be huge."""
+    trips = b.op("Squeeze", b.dim(entry, 0))
+    body = _context_of_row(b.opset, entry, values, payload, offsets, lengths)
+    always = b.const(True, np.bool_)
+    return b.op("Loop", trips, always, body=body)
+
+
+def _context_of_row(
+    opset: int,
+    entry: ir.Value,
+    values: ir.Value,
+    payload: ir.Value,
+    offsets: ir.Value,
+    lengths: ir.Value,
+) -> ir.Graph:
+    b = Builder("MemoContext/row", opset)
+    iteration = ir.val("MemoContext/row/iteration", ir.DataType.INT64, [])
+    condition = ir.val("MemoContext/row/condition", ir.DataType.BOOL, [])
+    zero = b.i64(0)
+    one = b.i64(1)
+    at = b.op("Reshape", iteration, one)
+    e = b.op("Gather", entry, at)  # [1]
+    missed = b.op("Less", e, zero)
+    stored = b.op("Max", e, zero)
+    n = b.op("Where", missed, one, b.op("Gather", lengths, stored))  # [1]
+    first = b.op("Gather", offsets, stored)
+    square = b.op("Slice", payload, first, b.op("Add", first, b.op("Mul", n, n)), zero)
+    heads = b.dim(payload, 1)
+    shape = b.op("Concat", heads, n, n, axis=0)
+    probabilities = b.op("Cast", b.op("Reshape", square, shape), to=ir.DataType.FLOAT.value)
+    own = b.op("Gather", values, b.op("Squeeze", at), axis=0)  # [L, H * dv]
+    length, width = b.dim(own, 0), b.dim(own, 1)
+    own = b.op("Slice", own, zero, n, zero)
+    own = b.op("Reshape", own, b.op("Concat", n, heads, b.op("Div", width, heads), axis=0))
+    own = b.op("Transpose", own, perm=[1, 0, 2])  # [H, n, dv]
+    context = b.op("Transpose", b.op("MatMul", probabilities, own), perm=[1, 0, 2])
+    context = b.op("Reshape", context, b.op("Concat", n, width, axis=0))
+    behind = b.op("Concat", zero, zero, b.op("Sub", length, n), zero, axis=0)
+    context = b.op("Pad", context, behind)  # [L, H * dv]
+    context = b.op("Where", missed, b.const(0, np.float32), context)
+    more = b.op("Identity", condition)
+    return ir.Graph([iteration, condition], [more, context], nodes=b.nodes, name="row")

@@ -1,0 +1,325 @@
+"""Find the attention blocks of a model.
+
+A site is found by its cuts. The anchor is the softmax; from there
+
+1. forward, through whatever keeps the shape, to the product with the values: the context;
+2. forward again, through whatever only moves data or works on single rows, to the product with
+   a constant weight: the projected output, cut before its bias (the bias fuses with what follows);
+3. backward from the values to the product with a constant weight: its other operand, in the form
+   [batch, length, width], is the hidden states;
+4. the proof: the projected output depends on nothing but the hidden states, constants, shapes and
+   one padding mask. What depends on more is not taken, and the reason is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnx_memo.graph import flow
+from onnx_memo.graph.cost import PRODUCTS, multiply_adds
+from onnx_memo.graph.shapes import BATCH, LENGTHS, Shape, infer_shapes
+
+LEVELS = ("probs", "output")
+
+# What may stand between two cuts: moves data, or works on every element or row by itself.
+MOVES = frozenset(
+    {"Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", "Split", "Slice"}
+    | {"Gather", "Expand", "Dropout"}
+)
+ROW_WISE = frozenset({"Mul", "Div", "Add", "Sub", "Where", "IsNaN", "DynamicQuantizeLinear", "Clip"}) | {
+    "LayerNormalization",
+    "QuantizeLinear",
+    "DequantizeLinear",
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention block. Values are the model's own; B batch, L length, d width, H heads."""
+
+    name: str
+    softmax: ir.Node
+    hidden: ir.Value  # [B, L, d]
+    probabilities: ir.Value  # [B, H, L, L] or [B * H, L, L]
+    context: ir.Value  # the product of probabilities and values, heads apart
+    output: ir.Value  # [B, L, d'], projected, before the bias where that stands apart
+    mask: ir.Value | None  # graph input [B, L], 1 = real token; None: nothing is masked
+    heads: int
+    length: int | None  # L where the model fixes it
+    width: int  # d
+    output_width: int  # d'
+    context_width: int  # H * dv, where the context takes the merged form; else 0
+    # Of the level `probs`: values and context with the heads side by side, [B, L, H * dv].
+    values: ir.Value | None
+    merged_context: ir.Value | None
+    region: tuple[ir.Node, ...]  # the nodes that a hit at the level `output` saves
+    share: float  # of the model's multiply-adds, 0 to 1
+    why_no_probs: str | None
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels at which this site can be guarded."""
+        return LEVELS if self.why_no_probs is None else ("output",)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A softmax that is not taken for attention, or attention that cannot be memoized."""
+
+    softmax: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `find_sites` found, in the model's order."""
+
+    sites: list[Site]
+    refusals: list[Refusal]
+
+
+class _Refused(Exception):
+    """Carries the reason from the step that sees it to `find_sites`."""
+
+
+def find_sites(model: ir.Model) -> Findings:
+    """Every softmax of the main graph becomes a site or a refusal."""
+    findings = Findings([], [])
+    for length in LENGTHS:
+        findings = _Finder(model, length).run()
+        if findings.sites:
+            break
+    return findings
+
+
+class _Finder:
+    def __init__(self, model: ir.Model, length: int) -> None:
+        self.graph = model.graph
+        self.length = length
+        self.shapes = infer_shapes(model, length)
+        self.constant = flow.constant_nodes(self.graph)
+
+    def run(self) -> Findings:
+        anchors = [node for node in self.graph if node.op_type == "Softmax"]
+        total = multiply_adds(self.graph, self.shapes)
+        sites: list[Site] = []
+        refusals: list[Refusal] = []
+        for softmax in anchors:
+            try:
+                sites.append(self._site(softmax, f"attention.{len(sites)}", total))
+            except _Refused as refused:
+                label = softmax.name or softmax.outputs[0].name or "?"
+                refusals.append(Refusal(label, str(refused)))
+        return Findings(sites, refusals)
+
+    def _site(self, softmax: ir.Node, name: str, total: int) -> Site:
+        probabilities, product = self._product_with_values(softmax)
+        context = product.outputs[0]
+        operands = [value for value in product.inputs if value is not probabilities]
+        output, merged = self._projected(context)
+        hidden, values = self._hidden(operands[0])
+        if self._dim(hidden, 1) != self._dim(probabilities, -1):
+            raise _Refused(f"its scores are not between the positions of its hidden states '{hidden.name}'")
+        mask = self._mask(output, hidden)
+        region = flow.region(self.graph, output, (hidden,), self.constant)
+        if softmax not in region:
+            raise _Refused(f"its results are also used outside the block that ends in '{output.name}'")
+        heads = self._heads(probabilities)
+        width = self._dim(hidden, 2)
+        return Site(
+            name=name,
+            softmax=softmax,
+            hidden=hidden,
+            probabilities=probabilities,
+            context=context,
+            output=output,
+            mask=mask,
+            heads=heads,
+            length=length if (length := self._dim(hidden, 1)) != self.length else None,
+            width=width,
+            output_width=self._dim(output, 2),
+            context_width=self._dim(merged, 2) if merged is not None else 0,
+            values=values,
+            merged_context=merged,
+            region=tuple(region),
+            share=multiply_adds(region, self.shapes) / max(total, 1),
+            why_no_probs=self._why_no_probs(product, probabilities, values, merged, hidden, heads),
+        )
+
+    # 1. softmax -> probabilities -> product with the values
+
+    def _product_with_values(self, softmax: ir.Node) -> tuple[ir.Value, ir.Node]:
+        shape = self._shape(softmax.outputs[0])
+        if len(shape) < 3:
+            raise _Refused(f"it runs over a tensor of shape {_text(shape)}, not [batch, heads, rows, columns]")
+        axis = softmax.attributes.get_int("axis", -1)
+        if axis not in (-1, len(shape) - 1):
+            raise _Refused(f"it runs over axis {axis}, not over the last one")
+        if shape[-1] != shape[-2]:
+            raise _Refused(
+                f"its scores are {shape[-2]} x {shape[-1]}: queries and keys are not the same positions "
+                "(cross-attention, cached keys or class probabilities)"
+            )
+        seen = {softmax.outputs[0]}
+        todo = [softmax.outputs[0]]
+        products: list[tuple[ir.Value, ir.Node]] = []
+        while todo:
+            value = todo.pop(0)
+            for reader in _readers(value):
+                if reader.op_type == "MatMul":
+                    products.append((value, reader))
+                elif reader.op_type in MOVES | ROW_WISE:
+                    fresh = [result for result in reader.outputs if result not in seen]
+                    seen.update(fresh)
+                    todo.extend(fresh)
+        if len(products) != 1:
+            raise _Refused(
+                "its result is not multiplied with values (a classifier's softmax?)"
+                if not products
+                else f"its result is multiplied {len(products)} times"
+            )
+        return products[0]
+
+    # 2. context -> projected output
+
+    def _projected(self, context: ir.Value) -> tuple[ir.Value, ir.Value | None]:
+        """The projected output [B, L, d'], and the context as [B, L, H * dv] where it takes that form."""
+        value, merged = context, None
+        while True:
+            if merged is None and self._is_rows(value):
+                merged = value
+            readers = _readers(value)
+            if len(readers) != 1:
+                raise _Refused(f"its context '{value.name}' is read by {len(readers)} nodes, not by one projection")
+            (reader,) = readers
+            if reader.op_type in PRODUCTS:
+                if not any(flow.is_constant(operand, self.constant) for operand in flow.inputs_of(reader)):
+                    raise _Refused(f"its context meets no constant weight in '{reader.name}'")
+                return self._rows_after(reader.outputs[0]), merged
+            if reader.op_type not in MOVES | ROW_WISE:
+                raise _Refused(f"its context goes through '{reader.op_type}' before it is projected")
+            value = reader.outputs[0]
+
+    def _rows_after(self, value: ir.Value) -> ir.Value:
+        """From a projection's raw result on to the value [B, L, d'] in floats, before any bias."""
+        while not self._is_rows(value) or value.dtype not in (None, ir.DataType.FLOAT):
+            readers = _readers(value)
+            if len(readers) != 1 or readers[0].op_type not in MOVES | {"Mul"}:
+                raise _Refused(f"its projected output '{value.name}' does not take the form [batch, length, width]")
+            value = readers[0].outputs[0]
+        return value
+
+    # 3. values -> hidden states
+
+    def _hidden(self, value: ir.Value) -> tuple[ir.Value, ir.Value | None]:
+        """The hidden states [B, L, d], and the values as [B, L, H * dv] where they have that form."""
+        values = None
+        while True:
+            if values is None and self._is_rows(value):
+                values = value
+            producer = value.producer()
+            if producer is None:
+                raise _Refused("its values are not made from hidden states by a constant weight")
+            dynamic = [v for v in flow.inputs_of(producer) if not flow.is_constant(v, self.constant)]
+            if producer.op_type in PRODUCTS:
+                if len(dynamic) == len(list(flow.inputs_of(producer))):
+                    raise _Refused(f"its values are a product without a constant weight, '{producer.name}'")
+                return self._rows_before(dynamic[0]), values
+            if producer.op_type not in MOVES | ROW_WISE or not dynamic:
+                raise _Refused(f"its values come out of '{producer.op_type}', not out of a projection")
+            value = dynamic[0]
+
+    def _rows_before(self, value: ir.Value) -> ir.Value:
+        """Back from a projection's operand to the value [B, L, d] in floats that it is made of."""
+        while not self._is_rows(value) or value.dtype not in (None, ir.DataType.FLOAT):
+            producer = value.producer()
+            if producer is None or producer.op_type not in MOVES | ROW_WISE:
+                raise _Refused(f"its hidden states '{value.name}' do not take the form [batch, length, width]")
+            value = next(iter(flow.inputs_of(producer)))
+        return value
+
+    # 4. the proof
+
+    def _mask(self, output: ir.Value, hidden: ir.Value) -> ir.Value | None:
+        reached = flow.sources(output, (hidden,))
+        masks = [value for value in reached if self._is_mask(value)]
+        others = sorted(value.name or "?" for value in reached.difference(masks))
+        if others:
+            raise _Refused(
+                f"it depends on the input '{others[0]}' past its hidden states '{hidden.name}' "
+                "(cross-attention, or positions given by the caller)"
+            )
+        if len(masks) > 1:
+            raise _Refused("it depends on two masks: " + ", ".join(sorted(f"'{m.name}'" for m in masks)))
+        return masks[0] if masks else None
+
+    def _is_mask(self, value: ir.Value) -> bool:
+        shape = self.shapes.get(value.name or "", ())
+        return shape == (BATCH, self.length) and "mask" in (value.name or "").lower()
+
+    # What the level `probs` asks for
+
+    def _why_no_probs(
+        self,
+        product: ir.Node,
+        probabilities: ir.Value,
+        values: ir.Value | None,
+        merged: ir.Value | None,
+        hidden: ir.Value,
+        heads: int,
+    ) -> str | None:
+        if product.inputs[0] is not probabilities:
+            return "the values stand left of the probabilities"
+        if values is None or merged is None:
+            return "values or context never take the form [batch, length, heads x width]"
+        if values is hidden or self._dim(values, 2) != self._dim(merged, 2) or self._dim(merged, 2) % heads:
+            return "heads share their values (grouped queries)"
+        if flow.sources(merged, (hidden, values)) - ({m} if (m := self._mask(merged, hidden)) else set()):
+            return "the context depends on more than hidden states and values"
+        return None
+
+    # Shapes
+
+    def _shape(self, value: ir.Value) -> Shape:
+        shape = self.shapes.get(value.name or "")
+        if shape is None:
+            raise _Refused(f"the shape of '{value.name}' cannot be inferred")
+        return shape
+
+    def _dim(self, value: ir.Value, axis: int) -> int:
+        dim = self._shape(value)[axis]
+        if dim is None:
+            raise _Refused(f"axis {axis} of '{value.name}' has no fixed size")
+        return dim
+
+    def _is_rows(self, value: ir.Value) -> bool:
+        """Whether `value` has the form [batch, length, fixed width]."""
+        shape = self.shapes.get(value.name or "", ())
+        return len(shape) == 3 and shape[0] == BATCH and shape[1] is not None and shape[2] is not None
+
+    def _heads(self, probabilities: ir.Value) -> int:
+        shape = self._shape(probabilities)
+        leading = 1
+        for dim in shape[:-2]:
+            if dim is None:
+                raise _Refused(f"the number of heads of '{probabilities.name}' cannot be inferred")
+            leading *= dim
+        if leading % BATCH:
+            raise _Refused(f"the heads of '{probabilities.name}' are not counted by the batch")
+        return leading // BATCH
+
+
+def _readers(value: ir.Value) -> list[ir.Node]:
+    """The nodes that read the data of `value`, each once."""
+    found: dict[ir.Node, None] = {}
+    for node, _ in value.uses():
+        if node.op_type not in flow.SHAPE_READERS:
+            found[node] = None
+    return list(found)
+
+
+def _text(shape: Iterable[int | None]) -> str:
+    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"

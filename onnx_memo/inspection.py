@@ -1,0 +1,62 @@
+"""What the attention of a model looks like, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_memo.graph.load import load_model
+from onnx_memo.graph.sites import find_sites
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """One site: `share` is the part of the model's multiply-adds, 0 to 1, that its region takes."""
+
+    name: str
+    softmax: str
+    heads: int
+    width: int
+    nodes: int
+    share: float
+    mask: str | None
+    levels: tuple[str, ...]
+    why_no_probs: str | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All sites of a model, and every softmax that is none, with the reason."""
+
+    model: str
+    sites: list[SiteReport]
+    refusals: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """As one object for machines."""
+        return asdict(self)
+
+
+def inspect(model: Path | str) -> Inspection:
+    """Find the attention in the ONNX file `model`.
+
+    Raises:
+        MemoError: it cannot be read as an ONNX model.
+    """
+    findings = find_sites(load_model(Path(model)))
+    sites = [
+        SiteReport(
+            name=site.name,
+            softmax=site.softmax.name or "",
+            heads=site.heads,
+            width=site.width,
+            nodes=len(site.region),
+            share=site.share,
+            mask=site.mask.name if site.mask is not None else None,
+            levels=site.levels,
+            why_no_probs=site.why_no_probs,
+        )
+        for site in findings.sites
+    ]
+    return Inspection(str(model), sites, {r.softmax: r.reason for r in findings.refusals})

@@ -1,0 +1,138 @@
+"""The key of a request: a short vector that says how near two inputs are at a site.
+
+For now a fixed network: the hidden states are averaged over eight segments of the real tokens and
+projected to 64 dimensions. The projection is fitted to the captured inputs: their principal
+components, and beside them random directions for everything in which those inputs do not differ,
+so that an input unlike all of them is not mistaken for one (Johnson and Lindenstrauss, 1984:
+random projections keep distances on average).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnx_memo.graph.build import Builder
+
+SEGMENTS = 8
+KEY_WIDTH = 64
+PRINCIPAL = 48  # of KEY_WIDTH; the rest are random directions
+SAMPLE = 1024  # inputs that the principal components are computed from
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def segment_means(hidden: FloatArray) -> FloatArray:
+    """The means of the hidden states [L, d] of one input over its segments: [SEGMENTS * d].
+
+    Token t belongs to segment t * SEGMENTS // L. Segments without a token are zero.
+    """
+    length, width = hidden.shape
+    # Segment s holds the tokens from ceil(s * L / SEGMENTS) on.
+    bounds = -(-np.arange(SEGMENTS + 1) * length // SEGMENTS)
+    means = np.zeros((SEGMENTS, width), np.float32)
+    for segment, (first, end) in enumerate(itertools.pairwise(bounds)):
+        if end > first:
+            means[segment] = hidden[first:end].mean(axis=0)
+    return means.reshape(-1)
+
+
+@dataclass(frozen=True)
+class KeyNetwork:
+    """key = means @ projection + bias, scaled so that two captured inputs are about 1 apart."""
+
+    projection: FloatArray  # [SEGMENTS * d, KEY_WIDTH]
+    bias: FloatArray  # [KEY_WIDTH]
+
+    def __call__(self, means: FloatArray) -> FloatArray:
+        """Keys [n, KEY_WIDTH] of segment means [n, SEGMENTS * d]."""
+        return means @ self.projection + self.bias
+
+
+def fit_keys(means: npt.NDArray[np.float32], seed: int = 0) -> KeyNetwork:
+    """Fit the projection to the captured segment means [n, SEGMENTS * d], n at least 1."""
+    rng = np.random.default_rng(seed)
+    count, width = means.shape
+    chosen = np.sort(rng.permutation(count)[:SAMPLE])
+    sample = means[chosen].astype(np.float64)
+    center = sample.mean(axis=0)
+    sample -= center
+    principal = _principal_components(sample, min(PRINCIPAL, width))
+    rest = KEY_WIDTH - principal.shape[1]
+    random = rng.standard_normal((width, rest))
+    random -= principal @ (principal.T @ random)
+    # Scaled by the dimensions that they stand for, the few keep the distance of all on average.
+    random /= np.sqrt(max(rest, 1))
+    projection = np.concatenate([principal, random], axis=1)
+    spread = np.sqrt(2.0 * np.square(sample @ projection).sum(axis=1).mean())
+    if spread < 1e-6:  # one input, or copies of one: its own size serves as the unit
+        spread = max(float(np.linalg.norm(center)), 1e-6)
+    projection /= spread
+    return KeyNetwork(projection.astype(np.float32), (-center @ projection).astype(np.float32))
+
+
+def _principal_components(centered: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.float64]:
+    """Orthonormal columns [width, at most `most`] by falling variance, those without any left out."""
+    _, strength, components = np.linalg.svd(centered, full_matrices=False)
+    keep = int(np.count_nonzero(strength[:most] > 1e-6 * max(strength[0], 1e-30)))
+    if strength[0] <= 1e-12:
+        keep = 0
+    principal: npt.NDArray[np.float64] = components[:keep].T
+    return principal
+
+
+def emit_lengths(b: Builder, mask: ir.Value | None, hidden: ir.Value) -> ir.Value:
+    """Nodes for the number of real tokens of every row, int64 [B].
+
+    Without a mask every token is real. With one (1 = real), only right padding counts;
+    any other pattern gives -1, which is no entry's length.
+    """
+    if mask is None:
+        return b.op("Expand", b.dim(hidden, 1), b.dim(hidden, 0))
+    integers = b.op("Cast", mask, to=ir.DataType.INT64.value)
+    count = b.reduce("ReduceSum", integers, 1)
+    t = _positions(b, mask)
+    prefix = b.op("Less", t, b.op("Unsqueeze", count, b.i64(1)))
+    dtype = mask.dtype or ir.DataType.INT64
+    prefix = b.op("Cast", prefix, to=dtype.value)
+    if dtype == ir.DataType.BOOL:
+        mask, prefix = integers, b.op("Cast", prefix, to=ir.DataType.INT64.value)
+    differs = b.op("Cast", b.op("Not", b.op("Equal", mask, prefix)), to=ir.DataType.INT64.value)
+    regular = b.op("Equal", b.reduce("ReduceSum", differs, 1), b.const(0, np.int64))
+    return b.op("Where", regular, count, b.i64(-1))
+
+
+def emit_segment_weights(b: Builder, lengths: ir.Value, hidden: ir.Value) -> ir.Value:
+    """Nodes for the matrix [B, SEGMENTS, L] that takes hidden states to their segment means."""
+    column = b.op("Unsqueeze", lengths, b.i64(1))
+    t = _positions(b, hidden)
+    at_least_one = b.op("Max", column, b.i64(1))
+    segment = b.op("Div", b.op("Mul", t, b.i64(SEGMENTS)), at_least_one)  # [B, L]
+    segment = b.op("Where", b.op("Less", t, column), segment, b.i64(-1))
+    numbers = b.const(np.arange(SEGMENTS)[:, None], np.int64)
+    member = b.op("Equal", b.op("Unsqueeze", segment, b.i64(1)), numbers)
+    weights = b.op("Cast", member, to=ir.DataType.FLOAT.value)
+    count = b.reduce("ReduceSum", weights, 2, keepdims=True)
+    return b.op("Div", weights, b.op("Max", count, b.const(1, np.float32)))
+
+
+def emit_key(b: Builder, weights: ir.Value, hidden: ir.Value, projection: ir.Value, bias: ir.Value) -> ir.Value:
+    """Nodes for the keys [B, KEY_WIDTH] of hidden states [B, L, d]."""
+    means = b.op("MatMul", weights, hidden)
+    # 0 copies the batch, so that an empty one stays legal; the width is a constant of the model.
+    flat = b.op("Reshape", means, b.i64(0, _rows(projection)))
+    return b.op("Add", b.op("MatMul", flat, projection), bias)
+
+
+def _positions(b: Builder, value: ir.Value) -> ir.Value:
+    end = b.op("Squeeze", b.dim(value, 1))
+    return b.op("Range", b.const(0, np.int64), end, b.const(1, np.int64))
+
+
+def _rows(matrix: ir.Value) -> int:
+    assert matrix.shape is not None
+    return int(matrix.shape[0])  # type: ignore[arg-type]

@@ -1,0 +1,259 @@
+"""From a model and a sample of its inputs to a bundle: the pipeline, one step after the other."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_memo import __version__, bundle, store
+from onnx_memo.capture import Capture, capture
+from onnx_memo.errors import MemoError
+from onnx_memo.graph.guard import Guard, MemoTensors, insert_guards
+from onnx_memo.graph.load import external_files, load_model
+from onnx_memo.graph.sites import LEVELS, Findings, Site, find_sites
+from onnx_memo.inputs import Samples, model_inputs, read_samples
+from onnx_memo.keys import KEY_WIDTH, SEGMENTS, fit_keys
+
+# Key distances are scaled to about 1 between two inputs of the sample (`onnx_memo.keys`). Repeats
+# of a stored input come within 0.01 even below guards that return half precision.
+NEAR_EXACT = 0.02
+
+# Called at the start of a step with its name and number of parts; returns what to call after each.
+Progress = Callable[[str, int], Callable[[], None]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `optimize` made."""
+
+    bundle: Path
+    manifest: bundle.Manifest
+
+
+def _silent(step: str, parts: int) -> Callable[[], None]:
+    return lambda: None
+
+
+def optimize(
+    model: Path | str,
+    data: Path | str,
+    output: Path | str,
+    *,
+    tokenizer: Path | str | None = None,
+    level: str = "output",
+    sites: str | None = None,
+    threshold: float = NEAR_EXACT,
+    force: bool = False,
+    progress: Progress = _silent,
+) -> Result:
+    """Write a bundle in which the attention of `model` is memoized for the inputs in `data`.
+
+    Args:
+        model: an ONNX file.
+        data: representative inputs (`onnx_memo.inputs`).
+        output: the bundle's directory.
+        tokenizer: a `tokenizer.json`, for text; it goes into the bundle.
+        level: what a hit reuses, `probs` or `output`.
+        sites: numbers and ranges of the sites to guard, as in "0,2-4"; None: all.
+        threshold: key distance below which an entry counts, in units of `onnx_memo.keys`.
+        force: replace a bundle that is there.
+        progress: told of steps and their parts.
+
+    Raises:
+        MemoError: the input is unfit, or nothing can be guarded.
+    """
+    model, data, output = Path(model), Path(data), Path(output)
+    tokenizer = Path(tokenizer) if tokenizer is not None else None
+    if level not in LEVELS:
+        raise MemoError(f"there is no level '{level}': choose {' or '.join(LEVELS)}")
+    if not threshold >= 0:
+        raise MemoError(f"the threshold {threshold} is no distance: give a number of at least 0")
+    bundle.check_output(output, force)
+    loaded = load_model(model)
+    findings = find_sites(loaded)
+    chosen, notes = _choose(model, findings, level, sites)
+    samples = _prepare(read_samples(data, model_inputs(loaded), tokenizer), notes)
+    with bundle.publishing(output) as folder:
+        store.check_room(folder, _bytes_needed(model, loaded, chosen, level, samples))
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        advance = progress("running the inputs", len(samples))
+        captured = capture(model, chosen, level, samples, scratch, advance)
+        chosen = _storable(chosen, captured, notes)
+        guards = _build_guards(chosen, level, threshold, captured, folder, notes, progress)
+        shutil.rmtree(scratch)
+        insert_guards(loaded, guards)
+        _write_model(loaded, model, folder)
+        if tokenizer is not None:
+            shutil.copyfile(tokenizer, folder / "tokenizer.json")
+        manifest = bundle.Manifest(
+            version=__version__,
+            source=model.name,
+            entries=len(samples),
+            tokens=int(captured.lengths.sum()),
+            sites=[
+                bundle.GuardedSite(s.name, s.softmax.name or "", level, threshold, s.heads, s.width, s.share)
+                for s in chosen
+            ],
+            notes=notes,
+            files={},
+        )
+        bundle.write_manifest(folder, manifest)
+    return Result(output, manifest)
+
+
+def _choose(
+    path: Path, findings: Findings, level: str, wanted: str | None
+) -> tuple[list[Site], list[str]]:
+    """The sites to guard, and notes on those that cannot be."""
+    if not findings.sites:
+        looked = (
+            "; ".join(f"softmax '{r.softmax}': {r.reason}" for r in findings.refusals)
+            or "it has no softmax at all"
+        )
+        raise MemoError(
+            f"'{path}' has no attention that can be memoized. Looked for: a softmax over square scores whose "
+            f"result is multiplied with values and projected. Found: {looked}"
+        )
+    numbers = _numbers(wanted, len(findings.sites))
+    notes = []
+    chosen = []
+    for number in numbers:
+        site = findings.sites[number]
+        if level in site.levels:
+            chosen.append(site)
+        else:
+            notes.append(f"{site.name} is not guarded at '{level}': {site.why_no_probs}")
+    if not chosen:
+        raise MemoError(f"no chosen site of '{path}' allows the level '{level}': {notes[0]}; try --level output")
+    return chosen, notes
+
+
+def _numbers(wanted: str | None, count: int) -> list[int]:
+    if wanted is None:
+        return list(range(count))
+    numbers: set[int] = set()
+    for part in wanted.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise MemoError(f"'{part}' in --sites is no number or range: write for example 0,2-4")
+        numbers.update(range(int(first), int(last or first) + 1))
+    if not numbers or max(numbers) >= count:
+        raise MemoError(f"--sites {wanted} names a site that is not there: the model has 0 to {count - 1}")
+    return sorted(numbers)
+
+
+def _prepare(samples: Samples, notes: list[str]) -> Samples:
+    """Each distinct sample once, shortest first (the store's order)."""
+    first: dict[tuple[bytes, ...], int] = {}
+    for at, arrays in enumerate(samples.arrays):
+        first.setdefault(tuple(array.tobytes() for array in arrays.values()), at)
+    order = sorted(first.values(), key=lambda at: samples.lengths[at] or _size(samples, at))
+    if samples.left_out:
+        notes.append(f"{samples.left_out} inputs left out: empty, or their mask is no right padding")
+    if len(order) < len(samples):
+        notes.append(f"{len(samples) - len(order)} inputs repeat others and are stored once")
+    return samples.take(order)
+
+
+def _size(samples: Samples, at: int) -> int:
+    return max(array.size for array in samples.arrays[at].values())
+
+
+def _bytes_needed(
+    path: Path, model: ir.Model, sites: Sequence[Site], level: str, samples: Samples
+) -> int:
+    """An upper bound of what the captured tensors and the bundle take together, in bytes."""
+    lengths = np.asarray(samples.lengths, np.int64)
+    if samples.mask is None:
+        lengths = np.asarray([_size(samples, at) for at in range(len(samples))])
+    total = 0
+    for site in sites:
+        if level == "output":
+            payload = int(lengths.sum()) * site.output_width * 2
+        elif site.length is not None:
+            payload = len(lengths) * site.length**2 * site.heads * 2
+        else:
+            payload = int(np.square(lengths).sum()) * site.heads * 2
+        means = len(lengths) * SEGMENTS * site.width * 4
+        keys = len(lengths) * KEY_WIDTH * 4 * (1 + 3)  # the index takes up to three times the keys
+        total += 2 * payload + means + keys + SEGMENTS * site.width * KEY_WIDTH * 4 + 8 * store.ALIGNMENT
+    weights = sum((path.parent / name).stat().st_size for name in external_files(model))
+    return total + weights + 2 * path.stat().st_size
+
+
+def _storable(sites: Sequence[Site], captured: Capture, notes: list[str]) -> list[Site]:
+    notes.extend(f"{name} is not guarded: {reason}" for name, reason in captured.unfit.items())
+    kept = [site for site in sites if site.name not in captured.unfit]
+    if not kept:
+        raise MemoError("no site can be stored: " + "; ".join(captured.unfit.values()))
+    return kept
+
+
+def _build_guards(
+    sites: Sequence[Site],
+    level: str,
+    threshold: float,
+    captured: Capture,
+    folder: Path,
+    notes: list[str],
+    progress: Progress,
+) -> list[Guard]:
+    """Fit the keys, build the indexes, write the memo data; what the guards read of it."""
+    lengths = captured.lengths
+    rows = lengths if level == "output" else lengths**2
+    total = int(rows.sum())
+    indexed = store.largest_group(lengths) > store.EXACT_SEARCH
+    if indexed and not store.annoy_available():
+        indexed = False
+        notes.append("annoy is not installed: no index is built, exact search serves")
+    tensors = [
+        store.from_array("memo/lengths", lengths),
+        store.from_array("memo/offsets", store.offsets_of(rows)),
+    ]
+    advance = progress("fitting keys", len(sites))
+    for site in sites:
+        network = fit_keys(captured.means(site))
+        keys = network(captured.means(site))
+        index = np.zeros(0, np.uint8)
+        if indexed:
+            index = store.build_index(keys, lengths, folder / "scratch" / "index")
+        width = (site.output_width,) if level == "output" else (site.heads,)
+        tensors += [
+            store.from_array(f"memo/{site.name}/projection", network.projection),
+            store.from_array(f"memo/{site.name}/bias", network.bias),
+            store.from_array(f"memo/{site.name}/keys", np.ascontiguousarray(keys.T)),
+            store.from_array(f"memo/{site.name}/index", index),
+            store.from_file(
+                f"memo/{site.name}/payload", np.float16, (total, *width), captured.payload(site, level)
+            ),
+        ]
+        advance()
+    external = store.write_store(folder, tensors)
+    guards = []
+    for site in sites:
+        own = {part: external[f"memo/{site.name}/{part}"] for part in ("projection", "bias", "keys", "index", "payload")}
+        threshold_tensor = ir.tensor(np.float32(threshold), name=f"memo/{site.name}/threshold")
+        memo = MemoTensors(
+            **own,
+            threshold=threshold_tensor,
+            offsets=external["memo/offsets"],
+            lengths=external["memo/lengths"],
+        )
+        guards.append(Guard(site, level, memo))
+    return guards
+
+
+def _write_model(model: ir.Model, source: Path, folder: Path) -> None:
+    """Write the guarded model, and beside it the files that hold the original's weights."""
+    for name in external_files(model) - {store.FILE}:
+        if name in (bundle.MODEL, bundle.MANIFEST):
+            raise MemoError(f"'{source}' keeps weights in '{name}', a name that the bundle needs: rename it")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.parent / name, folder / name)
+    ir.save(model, folder / bundle.MODEL)

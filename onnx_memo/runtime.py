@@ -1,0 +1,45 @@
+"""The native library and the session options that load it."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import onnxruntime as ort
+
+NAMES = ("libonnx_memo.so", "libonnx_memo.dylib", "onnx_memo.dll")
+
+
+def library_path() -> Path | None:
+    """The native library that was installed with this package, or None if it could not be built."""
+    for name in NAMES:
+        beside = Path(__file__).with_name(name)
+        if beside.is_file():
+            return beside
+    try:
+        installed = metadata.files("onnx-memo") or []
+    except metadata.PackageNotFoundError:
+        return None
+    # An editable installation keeps the library apart from the sources.
+    for file in installed:
+        if file.name in NAMES and Path(str(file.locate())).is_file():
+            return Path(str(file.locate()))
+    return None
+
+
+def session_options(*, native: bool = True, threads: int | None = None) -> ort.SessionOptions:
+    """ONNX Runtime session options with the native library registered, where there is one.
+
+    Args:
+        native: False leaves the library out: the operators' standard-ONNX bodies serve.
+        threads: number of intra-op threads; None lets ONNX Runtime choose.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    path = library_path()
+    if native and path is not None:
+        options.register_custom_ops_library(str(path))
+    return options

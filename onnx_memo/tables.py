@@ -1,0 +1,97 @@
+"""Results as tables for the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from onnx_memo.bundle import Manifest
+from onnx_memo.inspection import Inspection
+
+
+def inspection_tables(inspection: Inspection) -> list[RenderableType]:
+    """The sites of a model, and below every softmax that is none."""
+    parts: list[RenderableType] = []
+    table = Table(title=f"Attention in {inspection.model}", title_justify="left")
+    for column in ("", "site"):
+        table.add_column(column)
+    for column in ("heads", "width", "nodes", "multiply-adds"):
+        table.add_column(column, justify="right")
+    table.add_column("levels")
+    for number, site in enumerate(inspection.sites):
+        levels = ", ".join(site.levels)
+        if site.why_no_probs:
+            levels += f" (not probs: {site.why_no_probs})"
+        table.add_row(
+            str(number),
+            site.name,
+            str(site.heads),
+            str(site.width),
+            str(site.nodes),
+            f"{site.share:.1%}",
+            levels,
+        )
+    parts.append(table if inspection.sites else f"No attention found in {inspection.model}.")
+    if inspection.refusals:
+        refused = Table(title="Not taken", title_justify="left")
+        refused.add_column("softmax", overflow="fold")
+        refused.add_column("why", overflow="fold")
+        for softmax, reason in inspection.refusals.items():
+            refused.add_row(softmax, reason)
+        parts.append(refused)
+    return parts
+
+
+def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
+    """What a bundle holds."""
+    size = sum(int(file["bytes"]) for file in manifest.files.values())
+    table = Table(
+        title=f"{path}: {manifest.entries} inputs of {manifest.source} stored, {size / 2**20:,.1f} MiB",
+        title_justify="left",
+    )
+    for column in ("site", "level"):
+        table.add_column(column)
+    for column in ("threshold", "heads", "width", "multiply-adds guarded"):
+        table.add_column(column, justify="right")
+    for site in manifest.sites:
+        table.add_row(
+            site.name,
+            site.level,
+            f"{site.threshold:g}",
+            str(site.heads),
+            str(site.width),
+            f"{site.share:.1%}",
+        )
+    return [table, *(f"note: {note}" for note in manifest.notes)]
+
+
+def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
+    """Latency and hits, then the outputs' errors."""
+    title = (
+        f"{report['requests']} requests of {report['batch']}, {report['threads']} thread(s), "
+        f"{report['library']} operators"
+    )
+    latency = Table(title=title, title_justify="left")
+    for column in ("original ms", "bundle ms", "ratio", "hits"):
+        latency.add_column(column, justify="right")
+    latency.add_row(
+        f"{report['baseline_ms']:.2f}",
+        f"{report['memo_ms']:.2f}",
+        f"{report['ratio']:.3f}",
+        f"{report['hit_rate']:.1%}",
+    )
+    sites = "  ".join(f"{name} {rate:.1%}" for name, rate in report["sites"].items())
+    errors = Table(title="Distance of the outputs from the original's", title_justify="left")
+    errors.add_column("output")
+    errors.add_column("measure")
+    for column in ("mean", "95th percentile", "worst"):
+        errors.add_column(column, justify="right")
+    for name, measures in report["outputs"].items():
+        for measure, figures in measures.items():
+            form = ".2e" if measure == "relative" else ".6f"
+            row = [format(figures[key], form) for key in ("mean", "p95", "worst")]
+            errors.add_row(name, {"relative": "relative L2 error"}.get(measure, measure), *row)
+    return [latency, f"hits by site: {sites}", errors]
