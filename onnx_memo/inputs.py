@@ -79,7 +79,8 @@ class Samples:
                 )
             merged[name] = np.zeros([len(rows), *shape[1:]], array.dtype)
             for at, row in enumerate(rows):
-                merged[name][(at, *(slice(dim) for dim in row.shape[1:]))] = row[0]
+                place: tuple[Any, ...] = (at, *(slice(dim) for dim in row.shape[1:]))
+                merged[name][place] = row[0]
         return merged
 
 
@@ -157,9 +158,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def _from_text(
-    path: Path, lines: list[str], inputs: Sequence[ModelInput], tokenizer: Path | None
-) -> Samples:
+def _from_text(path: Path, lines: list[str], inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
     if tokenizer is None:
         raise MemoError(f"'{path}' is text: name the model's tokenizer with --tokenizer tokenizer.json")
     unknown = [str(i) for i in inputs if i.name not in TOKENIZER_FIELDS]
@@ -215,7 +214,9 @@ def _from_arrays(path: Path, inputs: Sequence[ModelInput]) -> Samples:
 def _check_fit(path: Path, wanted: ModelInput, given: Arrays) -> None:
     if wanted.name not in given:
         names = ", ".join(sorted(given)) or "nothing"
-        raise MemoError(f"'{path}' has no array '{wanted.name}' (it holds: {names}); the model wants {wanted}")
+        raise MemoError(
+            f"'{path}' has no array '{wanted.name}' (it holds: {names}); the model wants {wanted}"
+        )
     array = given[wanted.name]
     if array.dtype != wanted.dtype:
         raise MemoError(f"'{wanted.name}' in '{path}' is {array.dtype}; the model wants {wanted}")
@@ -223,7 +224,9 @@ def _check_fit(path: Path, wanted: ModelInput, given: Arrays) -> None:
         dim is None or dim == size for dim, size in zip(wanted.shape[1:], array.shape[1:], strict=True)
     )
     if not fits:
-        raise MemoError(f"'{wanted.name}' in '{path}' has shape {list(array.shape)}; the model wants {wanted}")
+        raise MemoError(
+            f"'{wanted.name}' in '{path}' has shape {list(array.shape)}; the model wants {wanted}"
+        )
 
 
 def _trim(array: npt.NDArray[Any], wanted: ModelInput, padded: int, length: int) -> npt.NDArray[Any]:

@@ -1,10 +1,11 @@
 """The key of a request: a short vector that says how near two inputs are at a site.
 
-For now a fixed network: the hidden states are averaged over eight segments of the real tokens and
-projected to 64 dimensions. The projection is fitted to the captured inputs: their principal
-components, and beside them random directions for everything in which those inputs do not differ,
-so that an input unlike all of them is not mistaken for one (Johnson and Lindenstrauss, 1984:
-random projections keep distances on average).
+For now a fixed network: the hidden states are averaged over eight segments of the real tokens, each
+average is reduced to 32 numbers, and these 256 to the 64 of the key. Both reductions are fitted to
+the captured inputs: their principal components, and beside them random directions for everything in
+which those inputs do not differ, so that an input unlike all of them is not mistaken for one
+(Johnson and Lindenstrauss, 1984: random projections keep distances on average). Two small steps in
+place of a large one: what a request pays for a projection is reading its weights.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 
 SEGMENTS = 8
+REDUCED_WIDTH = 32  # of each segment's mean
 KEY_WIDTH = 64
-PRINCIPAL = 48  # of KEY_WIDTH; the rest are random directions
+PRINCIPAL = 0.75  # of a reduction's columns; the rest are random directions
 SAMPLE = 1024  # inputs that the principal components are computed from
 
 FloatArray = npt.NDArray[np.float32]
@@ -43,45 +45,57 @@ def segment_means(hidden: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class KeyNetwork:
-    """key = means @ projection + bias, scaled so that two captured inputs are about 1 apart."""
+    """key = flat(means @ reduction) @ projection + bias; two captured inputs are about 1 apart."""
 
-    projection: FloatArray  # [SEGMENTS * d, KEY_WIDTH]
+    reduction: FloatArray  # [d, REDUCED_WIDTH]
+    projection: FloatArray  # [SEGMENTS * REDUCED_WIDTH, KEY_WIDTH]
     bias: FloatArray  # [KEY_WIDTH]
 
     def __call__(self, means: FloatArray) -> FloatArray:
         """Keys [n, KEY_WIDTH] of segment means [n, SEGMENTS * d]."""
-        return means @ self.projection + self.bias
+        segments = means.reshape(len(means), SEGMENTS, -1) @ self.reduction
+        keys: FloatArray = segments.reshape(len(means), -1) @ self.projection + self.bias
+        return keys
 
 
-def fit_keys(means: npt.NDArray[np.float32], seed: int = 0) -> KeyNetwork:
-    """Fit the projection to the captured segment means [n, SEGMENTS * d], n at least 1."""
+def fit_keys(means: FloatArray, seed: int = 0) -> KeyNetwork:
+    """Fit the network to the captured segment means [n, SEGMENTS * d], n at least 1."""
     rng = np.random.default_rng(seed)
-    count, width = means.shape
-    chosen = np.sort(rng.permutation(count)[:SAMPLE])
+    chosen = np.sort(rng.permutation(len(means))[:SAMPLE])
     sample = means[chosen].astype(np.float64)
-    center = sample.mean(axis=0)
-    sample -= center
-    principal = _principal_components(sample, min(PRINCIPAL, width))
-    rest = KEY_WIDTH - principal.shape[1]
-    random = rng.standard_normal((width, rest))
-    random -= principal @ (principal.T @ random)
-    # Scaled by the dimensions that they stand for, the few keep the distance of all on average.
-    random /= np.sqrt(max(rest, 1))
-    projection = np.concatenate([principal, random], axis=1)
-    spread = np.sqrt(2.0 * np.square(sample @ projection).sum(axis=1).mean())
+    segments = sample.reshape(len(sample), SEGMENTS, -1)
+    reduction = _reduction(
+        (segments - segments.mean(axis=0)).reshape(-1, segments.shape[2]), REDUCED_WIDTH, rng
+    )
+    reduced = (segments @ reduction).reshape(len(sample), -1)
+    center = reduced.mean(axis=0)
+    projection = _reduction(reduced - center, KEY_WIDTH, rng)
+    spread = np.sqrt(2.0 * np.square((reduced - center) @ projection).sum(axis=1).mean())
     if spread < 1e-6:  # one input, or copies of one: its own size serves as the unit
         spread = max(float(np.linalg.norm(center)), 1e-6)
     projection /= spread
-    return KeyNetwork(projection.astype(np.float32), (-center @ projection).astype(np.float32))
+    bias = -center @ projection
+    return KeyNetwork(reduction.astype(np.float32), projection.astype(np.float32), bias.astype(np.float32))
+
+
+def _reduction(
+    centered: npt.NDArray[np.float64], columns: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """A matrix [width, columns] that keeps the distances between rows of `centered`, others on average."""
+    width = centered.shape[1]
+    principal = _principal_components(centered, min(int(PRINCIPAL * columns), width))
+    rest = columns - principal.shape[1]
+    random = rng.standard_normal((width, rest))
+    random -= principal @ (principal.T @ random)
+    # The few stand for the squared distance of all.
+    return np.concatenate([principal, random / np.sqrt(rest)], axis=1)
 
 
 def _principal_components(centered: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.float64]:
-    """Orthonormal columns [width, at most `most`] by falling variance, those without any left out."""
-    _, strength, components = np.linalg.svd(centered, full_matrices=False)
-    keep = int(np.count_nonzero(strength[:most] > 1e-6 * max(strength[0], 1e-30)))
-    if strength[0] <= 1e-12:
-        keep = 0
-    principal: npt.NDArray[np.float64] = components[:keep].T
+    """Orthonormal columns [width, at most `most`] by falling variance, without those that have none."""
+    variances, components = np.linalg.eigh(centered.T @ centered)
+    keep = int(np.count_nonzero(variances[-most:] > 1e-12 * max(variances[-1], 1e-24)))
+    principal: npt.NDArray[np.float64] = components[:, ::-1][:, :keep]
     return principal
 
 
@@ -120,19 +134,21 @@ def emit_segment_weights(b: Builder, lengths: ir.Value, hidden: ir.Value) -> ir.
     return b.op("Div", weights, b.op("Max", count, b.const(1, np.float32)))
 
 
-def emit_key(b: Builder, weights: ir.Value, hidden: ir.Value, projection: ir.Value, bias: ir.Value) -> ir.Value:
+def emit_key(
+    b: Builder,
+    weights: ir.Value,
+    hidden: ir.Value,
+    reduction: ir.Value,
+    projection: ir.Value,
+    bias: ir.Value,
+) -> ir.Value:
     """Nodes for the keys [B, KEY_WIDTH] of hidden states [B, L, d]."""
-    means = b.op("MatMul", weights, hidden)
-    # 0 copies the batch, so that an empty one stays legal; the width is a constant of the model.
-    flat = b.op("Reshape", means, b.i64(0, _rows(projection)))
+    means = b.op("MatMul", b.op("MatMul", weights, hidden), reduction)
+    # 0 copies the batch, so that an empty one stays legal.
+    flat = b.op("Reshape", means, b.i64(0, SEGMENTS * REDUCED_WIDTH))
     return b.op("Add", b.op("MatMul", flat, projection), bias)
 
 
 def _positions(b: Builder, value: ir.Value) -> ir.Value:
     end = b.op("Squeeze", b.dim(value, 1))
     return b.op("Range", b.const(0, np.int64), end, b.const(1, np.int64))
-
-
-def _rows(matrix: ir.Value) -> int:
-    assert matrix.shape is not None
-    return int(matrix.shape[0])  # type: ignore[arg-type]

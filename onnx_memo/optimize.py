@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,26 +17,23 @@ from onnx_memo.graph.guard import Guard, MemoTensors, insert_guards
 from onnx_memo.graph.load import external_files, load_model
 from onnx_memo.graph.sites import LEVELS, Findings, Site, find_sites
 from onnx_memo.inputs import Samples, model_inputs, read_samples
-from onnx_memo.keys import KEY_WIDTH, SEGMENTS, fit_keys
+from onnx_memo.keys import KEY_WIDTH, REDUCED_WIDTH, SEGMENTS, fit_keys
+from onnx_memo.progress import Progress, silent
 
 # Key distances are scaled to about 1 between two inputs of the sample (`onnx_memo.keys`). Repeats
 # of a stored input come within 0.01 even below guards that return half precision.
 NEAR_EXACT = 0.02
 
-# Called at the start of a step with its name and number of parts; returns what to call after each.
-Progress = Callable[[str, int], Callable[[], None]]
+# The parts of a guard that lie in the memo data, of each site its own.
+MAPPED = ("reduction", "projection", "bias", "keys", "index", "payload")
 
 
 @dataclass(frozen=True)
 class Result:
     """What `optimize` made."""
 
-    bundle: Path
+    path: Path
     manifest: bundle.Manifest
-
-
-def _silent(step: str, parts: int) -> Callable[[], None]:
-    return lambda: None
 
 
 def optimize(
@@ -49,7 +46,7 @@ def optimize(
     sites: str | None = None,
     threshold: float = NEAR_EXACT,
     force: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Result:
     """Write a bundle in which the attention of `model` is memoized for the inputs in `data`.
 
@@ -107,9 +104,7 @@ def optimize(
     return Result(output, manifest)
 
 
-def _choose(
-    path: Path, findings: Findings, level: str, wanted: str | None
-) -> tuple[list[Site], list[str]]:
+def _choose(path: Path, findings: Findings, level: str, wanted: str | None) -> tuple[list[Site], list[str]]:
     """The sites to guard, and notes on those that cannot be."""
     if not findings.sites:
         looked = (
@@ -130,7 +125,9 @@ def _choose(
         else:
             notes.append(f"{site.name} is not guarded at '{level}': {site.why_no_probs}")
     if not chosen:
-        raise MemoError(f"no chosen site of '{path}' allows the level '{level}': {notes[0]}; try --level output")
+        raise MemoError(
+            f"no chosen site of '{path}' allows the level '{level}': {notes[0]}; try --level output"
+        )
     return chosen, notes
 
 
@@ -165,9 +162,7 @@ def _size(samples: Samples, at: int) -> int:
     return max(array.size for array in samples.arrays[at].values())
 
 
-def _bytes_needed(
-    path: Path, model: ir.Model, sites: Sequence[Site], level: str, samples: Samples
-) -> int:
+def _bytes_needed(path: Path, model: ir.Model, sites: Sequence[Site], level: str, samples: Samples) -> int:
     """An upper bound of what the captured tensors and the bundle take together, in bytes."""
     lengths = np.asarray(samples.lengths, np.int64)
     if samples.mask is None:
@@ -182,7 +177,8 @@ def _bytes_needed(
             payload = int(np.square(lengths).sum()) * site.heads * 2
         means = len(lengths) * SEGMENTS * site.width * 4
         keys = len(lengths) * KEY_WIDTH * 4 * (1 + 3)  # the index takes up to three times the keys
-        total += 2 * payload + means + keys + SEGMENTS * site.width * KEY_WIDTH * 4 + 8 * store.ALIGNMENT
+        network = 4 * (site.width * REDUCED_WIDTH + SEGMENTS * REDUCED_WIDTH * KEY_WIDTH)
+        total += 2 * payload + means + keys + network + 8 * store.ALIGNMENT
     weights = sum((path.parent / name).stat().st_size for name in external_files(model))
     return total + weights + 2 * path.stat().st_size
 
@@ -225,6 +221,7 @@ def _build_guards(
             index = store.build_index(keys, lengths, folder / "scratch" / "index")
         width = (site.output_width,) if level == "output" else (site.heads,)
         tensors += [
+            store.from_array(f"memo/{site.name}/reduction", network.reduction),
             store.from_array(f"memo/{site.name}/projection", network.projection),
             store.from_array(f"memo/{site.name}/bias", network.bias),
             store.from_array(f"memo/{site.name}/keys", np.ascontiguousarray(keys.T)),
@@ -237,7 +234,7 @@ def _build_guards(
     external = store.write_store(folder, tensors)
     guards = []
     for site in sites:
-        own = {part: external[f"memo/{site.name}/{part}"] for part in ("projection", "bias", "keys", "index", "payload")}
+        own = {part: external[f"memo/{site.name}/{part}"] for part in MAPPED}
         threshold_tensor = ir.tensor(np.float32(threshold), name=f"memo/{site.name}/threshold")
         memo = MemoTensors(
             **own,

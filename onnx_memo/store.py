@@ -41,6 +41,7 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
+        """Size of the content in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 

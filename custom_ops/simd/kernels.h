@@ -126,7 +126,7 @@ float InnerProduct(const float* query, const unsigned char* bytes, std::size_t c
 // The product works on blocks of `b` that stay in the first-level cache: kDepth rows of kColumns columns, rearranged
 // into panels two registers wide (the last one padded with zeros), against which tiles of `a` are converted once and
 // multiplied.
-constexpr std::size_t kDepth = 256;
+constexpr std::size_t kDepth = 128;
 constexpr std::size_t kColumns = 64;
 
 constexpr std::size_t Least(std::size_t a, std::size_t b) { return a < b ? a : b; }

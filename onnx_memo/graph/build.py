@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+Attribute = int | float | str | Sequence[int] | ir.Graph | ir.TensorProtocol
+
 
 class Builder:
     """Collects nodes; every value gets the name `prefix/number`, so that scopes never clash."""
@@ -24,16 +26,30 @@ class Builder:
         *inputs: ir.Value | None,
         domain: str = "",
         name: str | None = None,
-        **attributes: int | float | str | Sequence[int] | ir.Graph | ir.TensorProtocol,
+        **attributes: Attribute,
     ) -> ir.Value:
         """Append a node with one result and return the result (named `name`, if given)."""
-        node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=1)
-        result = node.outputs[0]
-        result.name = name or f"{self.prefix}/{self._count}"
-        node.name = result.name
+        (result,) = self.ops(
+            op_type, *inputs, domain=domain, names=(name or f"{self.prefix}/{self._count}",), **attributes
+        )
+        return result
+
+    def ops(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        domain: str = "",
+        names: Sequence[str],
+        **attributes: Attribute,
+    ) -> Sequence[ir.Value]:
+        """Append a node with as many results as there are `names`, and return them."""
+        node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=len(names))
+        for value, name in zip(node.outputs, names, strict=True):
+            value.name = name
+        node.name = names[0]
         self._count += 1
         self.nodes.append(node)
-        return result
+        return node.outputs
 
     def const(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> ir.Value:
         """A constant of any shape, as a node: subgraphs and functions hold no initializers of ours."""

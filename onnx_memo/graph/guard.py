@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from onnx_memo import keys
@@ -30,7 +29,8 @@ FUNCTIONS_SINCE_IR = 8
 class MemoTensors:
     """What a guard reads, as tensors named after their place in the memo data."""
 
-    projection: ir.TensorProtocol  # f32[SEGMENTS * d, k]
+    reduction: ir.TensorProtocol  # f32[d, r], of the key network, like the next two
+    projection: ir.TensorProtocol  # f32[SEGMENTS * r, k]
     bias: ir.TensorProtocol  # f32[k]
     keys: ir.TensorProtocol  # f32[k, N]
     index: ir.TensorProtocol  # u8[S]
@@ -70,8 +70,8 @@ class _Inserter:
         self.opset = model.opset_imports[""]
         self.constant = flow.constant_nodes(model.graph)
         self.initializers: dict[str, ir.Value] = {}
-        # Lengths, segment weights and the last row's number, by mask: the same for all its sites.
-        self.requests: dict[ir.Value | None, tuple[ir.Value, ir.Value, ir.Value]] = {}
+        # Lengths and segment weights, by mask: the same for all its sites.
+        self.requests: dict[ir.Value | None, tuple[ir.Value, ir.Value]] = {}
 
     def insert(self, guards: Sequence[Guard]) -> None:
         for guard in guards:
@@ -107,30 +107,27 @@ class _Inserter:
         compute.outputs.append(result)
 
     def _lookup(self, b: Builder, guard: Guard) -> tuple[ir.Value, ir.Value]:
-        """The nodes for the entries [B], and for whether every row of a batch that has rows hit."""
+        """The nodes for the entries [B], and whether all of them hit."""
         site, memo = guard.site, guard.tensors
         if site.mask not in self.requests:
             shared = Builder(f"memo/request.{len(self.requests)}", self.opset)
             lengths = keys.emit_lengths(shared, site.mask, site.hidden)
             weights = keys.emit_segment_weights(shared, lengths, site.hidden)
-            last = shared.op("Sub", shared.op("Shape", lengths), shared.i64(1))
-            self.requests[site.mask] = lengths, weights, last
+            self.requests[site.mask] = lengths, weights
             b.nodes.extend(shared.nodes)
-        lengths, weights, last = self.requests[site.mask]
-        query = keys.emit_key(
-            b, weights, site.hidden, self._initializer(memo.projection), self._initializer(memo.bias)
-        )
-        entry = b.op(
+        lengths, weights = self.requests[site.mask]
+        network = map(self._initializer, (memo.reduction, memo.projection, memo.bias))
+        query = keys.emit_key(b, weights, site.hidden, *network)
+        stored = map(self._initializer, (memo.keys, memo.lengths, memo.threshold, memo.index))
+        entry, hit = b.ops(
             "MemoLookup",
             query,
             lengths,
-            *map(self._initializer, (memo.keys, memo.lengths, memo.threshold, memo.index)),
+            *stored,
             domain=DOMAIN,
-            name=entry_name(site.name),
+            names=(entry_name(site.name), f"memo/{site.name}/hit"),
         )
-        # The last row's number joins the entries: it is negative in an empty batch, which thus misses.
-        worst = b.op("ReduceMin", b.op("Concat", entry, last, axis=0), keepdims=0)
-        return entry, b.op("GreaterOrEqual", worst, b.const(0, np.int64))
+        return entry, hit
 
     def _reuse_branch(self, guard: Guard, entry: ir.Value) -> ir.Graph:
         site, memo = guard.site, guard.tensors
@@ -151,7 +148,7 @@ class _Inserter:
         name = str(tensor.name)
         if name not in self.initializers:
             value = ir.Value(
-                name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+                name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
             )
             self.graph.register_initializer(value)
             self.initializers[name] = value

@@ -16,6 +16,8 @@ from onnx_memo.graph.build import Builder
 DOMAIN = "onnx_memo"
 VERSION = 1
 
+Body = Callable[..., ir.Value | tuple[ir.Value, ...]]
+
 
 def operator_functions(opset: int) -> list[ir.Function]:
     """MemoLookup, MemoFetch and MemoContext as model-local functions."""
@@ -26,11 +28,12 @@ def operator_functions(opset: int) -> list[ir.Function]:
     ]
 
 
-def _function(name: str, inputs: str, body: Callable[..., ir.Value], opset: int) -> ir.Function:
+def _function(name: str, inputs: str, body: Body, opset: int) -> ir.Function:
     arguments = [ir.val(argument) for argument in inputs.split()]
     builder = Builder(name, opset)
-    output = body(builder, *arguments)
-    graph = ir.Graph(arguments, [output], nodes=builder.nodes, opset_imports={"": opset}, name=name)
+    result = body(builder, *arguments)
+    outputs = [result] if isinstance(result, ir.Value) else list(result)
+    graph = ir.Graph(arguments, outputs, nodes=builder.nodes, opset_imports={"": opset}, name=name)
     return ir.Function(DOMAIN, name, graph=graph, attributes=[])
 
 
@@ -42,7 +45,7 @@ def _lookup(
     lengths: ir.Value,
     threshold: ir.Value,
     index: ir.Value,
-) -> ir.Value:
+) -> tuple[ir.Value, ir.Value]:
     # ONNX Runtime folds the keys' norms when it loads the model.
     norms = b.reduce("ReduceSumSquare", keys, 0)  # [N]
     half = b.const(0.5, np.float32)
@@ -56,7 +59,11 @@ def _lookup(
     distance = b.reduce("ReduceL2", b.op("Sub", query, key), 1)
     near = b.op("LessOrEqual", distance, threshold)  # false for NaN
     fits = b.op("Equal", b.op("Gather", lengths, best), length)
-    return b.op("Where", b.op("And", near, fits), best, b.i64(-1))
+    entry = b.op("Where", b.op("And", near, fits), best, b.i64(-1))
+    # The last row's number joins the entries: it is negative in an empty batch, which thus misses.
+    last = b.op("Sub", b.op("Shape", entry), b.i64(1))
+    worst = b.op("ReduceMin", b.op("Concat", entry, last, axis=0), keepdims=0)
+    return entry, b.op("GreaterOrEqual", worst, b.const(0, np.int64))
 
 
 def _fetch(

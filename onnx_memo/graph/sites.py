@@ -118,9 +118,10 @@ class _Finder:
     def _site(self, softmax: ir.Node, name: str, total: int) -> Site:
         probabilities, product = self._product_with_values(softmax)
         context = product.outputs[0]
-        operands = [value for value in product.inputs if value is not probabilities]
+        (values_apart,) = (value for value in product.inputs if value not in (None, probabilities))
+        assert values_apart is not None
         output, merged = self._projected(context)
-        hidden, values = self._hidden(operands[0])
+        hidden, values = self._hidden(values_apart)
         if self._dim(hidden, 1) != self._dim(probabilities, -1):
             raise _Refused(f"its scores are not between the positions of its hidden states '{hidden.name}'")
         mask = self._mask(output, hidden)
@@ -154,7 +155,9 @@ class _Finder:
     def _product_with_values(self, softmax: ir.Node) -> tuple[ir.Value, ir.Node]:
         shape = self._shape(softmax.outputs[0])
         if len(shape) < 3:
-            raise _Refused(f"it runs over a tensor of shape {_text(shape)}, not [batch, heads, rows, columns]")
+            raise _Refused(
+                f"it runs over a tensor of shape {_text(shape)}, not [batch, heads, rows, columns]"
+            )
         axis = softmax.attributes.get_int("axis", -1)
         if axis not in (-1, len(shape) - 1):
             raise _Refused(f"it runs over axis {axis}, not over the last one")
@@ -193,7 +196,9 @@ class _Finder:
                 merged = value
             readers = _readers(value)
             if len(readers) != 1:
-                raise _Refused(f"its context '{value.name}' is read by {len(readers)} nodes, not by one projection")
+                raise _Refused(
+                    f"its context '{value.name}' is read by {len(readers)} nodes, not by one projection"
+                )
             (reader,) = readers
             if reader.op_type in PRODUCTS:
                 if not any(flow.is_constant(operand, self.constant) for operand in flow.inputs_of(reader)):
@@ -208,7 +213,9 @@ class _Finder:
         while not self._is_rows(value) or value.dtype not in (None, ir.DataType.FLOAT):
             readers = _readers(value)
             if len(readers) != 1 or readers[0].op_type not in MOVES | {"Mul"}:
-                raise _Refused(f"its projected output '{value.name}' does not take the form [batch, length, width]")
+                raise _Refused(
+                    f"its projected output '{value.name}' does not take the form [batch, length, width]"
+                )
             value = readers[0].outputs[0]
         return value
 
@@ -237,7 +244,9 @@ class _Finder:
         while not self._is_rows(value) or value.dtype not in (None, ir.DataType.FLOAT):
             producer = value.producer()
             if producer is None or producer.op_type not in MOVES | ROW_WISE:
-                raise _Refused(f"its hidden states '{value.name}' do not take the form [batch, length, width]")
+                raise _Refused(
+                    f"its hidden states '{value.name}' do not take the form [batch, length, width]"
+                )
             value = next(iter(flow.inputs_of(producer)))
         return value
 

@@ -1,0 +1,56 @@
+// A stand-in for ONNX Runtime: just enough of its function table to run one operator.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ort_abi.h"
+
+namespace onnx_memo::testing {
+
+struct FakeValue {
+  ort::ElementType type = ort::ElementType::kUndefined;
+  std::vector<std::int64_t> dims;
+  std::vector<unsigned char> bytes;
+};
+
+template <typename T>
+FakeValue Tensor(ort::ElementType type, std::vector<std::int64_t> dims, const std::vector<T>& numbers) {
+  const auto* begin = reinterpret_cast<const unsigned char*>(numbers.data());
+  return {type, std::move(dims), {begin, begin + numbers.size() * sizeof(T)}};
+}
+
+// What a call ends with: an empty message and the output's bytes, or a status.
+struct FakeResult {
+  ort::ErrorCode code{};
+  std::string message;
+  FakeValue output;
+};
+
+// The operators that the library registers, by the order of registration.
+class FakeOrt {
+ public:
+  FakeOrt();  // calls RegisterCustomOps; throws when that returns a status
+
+  const std::vector<const ort::CustomOp*>& operators() const { return operators_; }
+
+  void* CreateKernel(const ort::CustomOp* op) const;
+  static FakeResult Run(const ort::CustomOp* op, void* kernel, const std::vector<FakeValue>& inputs);
+
+  // Creates a kernel for one call.
+  FakeResult Run(const char* name, const std::vector<FakeValue>& inputs) const;
+  const ort::CustomOp* Find(const char* name) const;
+
+ private:
+  std::vector<const ort::CustomOp*> operators_;
+};
+
+// The message of the status that registration returns under an ONNX Runtime of this API version, or "".
+std::string RegistrationMessage(std::uint32_t version);
+
+// How often kernels asked for threads.
+int ParallelCalls();
+
+}  // namespace onnx_memo::testing

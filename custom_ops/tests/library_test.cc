@@ -1,0 +1,199 @@
+// The real entry points, driven through a stand-in for ONNX Runtime: registration, calls, statuses, threads.
+#include <cstring>
+#include <limits>
+#include <thread>
+
+#include "annoy_builder.h"
+#include "check.h"
+#include "fake_ort.h"
+#include "naive.h"
+
+namespace onnx_memo::testing {
+namespace {
+
+using ort::ElementType;
+using Inputs = std::vector<FakeValue>;
+
+FakeValue FloatTensor(std::vector<std::int64_t> dims, const Floats& numbers) {
+  return Tensor(ElementType::kFloat, std::move(dims), numbers);
+}
+FakeValue IntTensor(std::vector<std::int64_t> dims, const Integers& numbers) {
+  return Tensor(ElementType::kInt64, std::move(dims), numbers);
+}
+FakeValue HalfTensor(std::vector<std::int64_t> dims, const Halves& numbers) {
+  return Tensor(ElementType::kFloat16, std::move(dims), numbers);
+}
+FakeValue ByteTensor(const std::vector<std::uint8_t>& bytes) {
+  return Tensor(ElementType::kUint8, {static_cast<std::int64_t>(bytes.size())}, bytes);
+}
+
+template <typename T>
+std::vector<T> Numbers(const FakeValue& value) {
+  std::size_t count = 1;
+  for (const std::int64_t dim : value.dims) count *= static_cast<std::size_t>(dim);
+  std::vector<T> numbers(count);
+  if (count > 0) std::memcpy(numbers.data(), value.bytes.data(), count * sizeof(T));
+  return numbers;
+}
+
+// Three entries of one number; the first two have length 2.
+Inputs LookupInputs() {
+  return {FloatTensor({2, 1}, {1.1F, 5.0F}), IntTensor({2}, {2, 3}),  FloatTensor({1, 3}, {0.0F, 1.0F, 9.0F}),
+          IntTensor({3}, {2, 2, 3}),         FloatTensor({}, {0.5F}), ByteTensor({})};
+}
+
+// Two rows of width 2 for one entry, padded to 3.
+Inputs FetchInputs() {
+  return {IntTensor({1}, {0}), HalfTensor({2, 2}, {0x3C00, 0x4000, 0x4200, 0x4400}), IntTensor({1}, {0}),
+          IntTensor({1}, {2}), IntTensor({1}, {3})};
+}
+
+// One entry of two tokens and one head of width 1; the probabilities are 1 0 / 0.5 0.5.
+Inputs ContextInputs() {
+  return {IntTensor({1}, {0}), FloatTensor({1, 3, 1}, {4.0F, 6.0F, 8.0F}),
+          HalfTensor({4, 1}, {0x3C00, 0x0000, 0x3800, 0x3800}), IntTensor({1}, {0}), IntTensor({1}, {2})};
+}
+
+TEST(the_library_registers_three_operators_for_the_cpu) {
+  const FakeOrt host;
+  CHECK(host.operators().size() == 3);
+  for (const ort::CustomOp* op : host.operators()) {
+    CHECK(op->version == 17);
+    CHECK(op->GetExecutionProviderType(op) == nullptr);
+    CHECK(op->GetOutputTypeCount(op) == 1);
+    for (std::size_t i = 0; i < op->GetInputTypeCount(op); ++i) {
+      CHECK(op->GetInputType(op, i) != ElementType::kUndefined);
+      CHECK(op->GetInputCharacteristic(op, i) == ort::Characteristic::kRequired);
+      CHECK(op->GetInputMemoryType(op, i) == ort::MemoryType::kDefault);
+    }
+  }
+  CHECK(host.Find("MemoLookup")->GetInputTypeCount(host.Find("MemoLookup")) == 6);
+  CHECK(host.Find("MemoFetch")->GetInputTypeCount(host.Find("MemoFetch")) == 5);
+  CHECK(host.Find("MemoContext")->GetInputTypeCount(host.Find("MemoContext")) == 5);
+}
+
+TEST(registering_again_shares_the_domain) {
+  const FakeOrt first;
+  const FakeOrt second;
+  CHECK(first.operators() == second.operators());
+}
+
+TEST(an_old_host_gets_a_status_that_names_its_version) {
+  CHECK(RegistrationMessage(17).empty());
+  CHECK_SAYS(RegistrationMessage(16), "ONNX Runtime 1.16.3 is too old for this library; install 1.17 or later");
+  CHECK(RegistrationMessage(0).empty());  // not even a way to make a status
+}
+
+TEST(lookup_runs_through_the_interface) {
+  const FakeResult result = FakeOrt().Run("MemoLookup", LookupInputs());
+  CHECK(result.message.empty());
+  CHECK(Numbers<std::int64_t>(result.output) == Integers({1, -1}));
+}
+
+TEST(fetch_runs_through_the_interface) {
+  const FakeResult result = FakeOrt().Run("MemoFetch", FetchInputs());
+  CHECK(result.message.empty());
+  CHECK(Numbers<float>(result.output) == Floats({1, 2, 3, 4, 0, 0}));
+}
+
+TEST(context_runs_through_the_interface) {
+  const FakeResult result = FakeOrt().Run("MemoContext", ContextInputs());
+  CHECK(result.message.empty());
+  CHECK(Numbers<float>(result.output) == Floats({4, 5, 0}));
+}
+
+TEST(tensors_without_elements_are_not_read) {
+  const FakeOrt host;
+  CHECK(host.Run("MemoLookup", {FloatTensor({2, 1}, {1, 2}), IntTensor({2}, {2, 3}), FloatTensor({1, 0}, {}),
+                                IntTensor({0}, {}), FloatTensor({}, {1}), ByteTensor({})})
+            .message.empty());
+  CHECK(host.Run("MemoFetch", {IntTensor({1}, {-1}), HalfTensor({0, 2}, {}), IntTensor({0}, {}), IntTensor({0}, {}),
+                               IntTensor({1}, {3})})
+            .message.empty());
+  CHECK(host.Run("MemoContext", {IntTensor({0}, {}), FloatTensor({0, 3, 4}, {}), HalfTensor({0, 2}, {}),
+                                 IntTensor({0}, {}), IntTensor({0}, {})})
+            .message.empty());
+}
+
+std::string Refusal(const char* name, Inputs inputs, std::size_t index, FakeValue replacement) {
+  inputs[index] = std::move(replacement);
+  const FakeResult result = FakeOrt().Run(name, inputs);
+  CHECK(result.code == ort::ErrorCode::kInvalidArgument);
+  CHECK_SAYS(result.message, std::string(name) + ": ");
+  return result.message;
+}
+
+TEST(refusals_name_operator_input_and_what_was_found) {
+  CHECK_SAYS(Refusal("MemoLookup", LookupInputs(), 0, FloatTensor({2, 2}, {1, 2, 3, 4})),
+             "'query' is 2 wide and 'keys' 1");
+  CHECK_SAYS(Refusal("MemoLookup", LookupInputs(), 0, FloatTensor({2, 1, 1}, {1, 2})), "'query' has shape [2, 1, 1]");
+  CHECK_SAYS(Refusal("MemoLookup", LookupInputs(), 1, IntTensor({3}, {2, 2, 2})),
+             "'query' holds 2 rows and 'length' 3");
+  CHECK_SAYS(Refusal("MemoLookup", LookupInputs(), 2, HalfTensor({1, 3}, {0, 0, 0})), "'keys' has element type 10");
+  CHECK_SAYS(Refusal("MemoLookup", LookupInputs(), 4, FloatTensor({2}, {1, 2})), "'threshold' has shape [2]");
+  CHECK_SAYS(Refusal("MemoLookup", LookupInputs(), 5, ByteTensor({1, 2, 3})), "no whole number of nodes of 24 bytes");
+  CHECK_SAYS(Refusal("MemoFetch", FetchInputs(), 0, IntTensor({1}, {1})), "entry 1 does not exist");
+  CHECK_SAYS(Refusal("MemoFetch", FetchInputs(), 4, IntTensor({1}, {-1})), "'padded_length' is -1");
+  CHECK_SAYS(Refusal("MemoFetch", FetchInputs(), 4, IntTensor({0}, {})), "'padded_length' has shape [0]");
+  CHECK_SAYS(Refusal("MemoFetch", FetchInputs(), 4, IntTensor({1}, {std::numeric_limits<std::int64_t>::max()})),
+             "too large");
+  CHECK_SAYS(Refusal("MemoContext", ContextInputs(), 2, HalfTensor({4, 0}, {})), "no heads");
+}
+
+TEST(a_status_of_the_host_is_handed_on) {
+  Inputs inputs = FetchInputs();
+  inputs[4] = IntTensor({1}, {std::int64_t{1} << 40});
+  const FakeResult result = FakeOrt().Run("MemoFetch", inputs);
+  CHECK(result.code == ort::ErrorCode::kFail && result.message == "the output is too large");
+}
+
+// 16 rows of 64 tokens and 4 heads of 32: enough work for threads.
+TEST(large_requests_use_the_threads_of_the_session) {
+  std::mt19937 random(1);
+  const Integers entry(16, 0);
+  const Inputs context = {IntTensor({16}, entry), FloatTensor({16, 64, 128}, RandomFloats(random, 16 * 64 * 128)),
+                          HalfTensor({4096, 4}, Halves(4096 * 4, 0x2400)), IntTensor({1}, {0}), IntTensor({1}, {64})};
+  const Inputs fetch = {IntTensor({16}, entry), HalfTensor({256, 256}, Halves(256 * 256, 0x3C00)), IntTensor({1}, {0}),
+                        IntTensor({1}, {256}), IntTensor({1}, {256})};
+  const int before = ParallelCalls();
+  const FakeResult context_result = FakeOrt().Run("MemoContext", context);
+  CHECK(ParallelCalls() == before + 1);
+  const FakeResult fetch_result = FakeOrt().Run("MemoFetch", fetch);
+  CHECK(ParallelCalls() == before + 2);
+  CHECK(Numbers<float>(fetch_result.output) == Floats(16 * 256 * 256, 1.0F));
+  CHECK(context_result.message.empty());
+  FakeOrt().Run("MemoContext", ContextInputs());
+  CHECK(ParallelCalls() == before + 2);
+}
+
+TEST(one_kernel_serves_eight_threads) {
+  const FakeOrt host;
+  std::mt19937 random(2);
+  const Integers lengths(2500, 4);
+  const Floats keys = RandomFloats(random, 3 * 2500);
+  const Inputs inputs = {FloatTensor({4, 3}, RandomFloats(random, 12)),
+                         IntTensor({4}, {4, 4, 4, 4}),
+                         FloatTensor({3, 2500}, keys),
+                         IntTensor({2500}, lengths),
+                         FloatTensor({}, {100.0F}),
+                         ByteTensor(BuildStoreIndex(keys, 3, lengths, 4))};
+  const Integers expected = Numbers<std::int64_t>(host.Run("MemoLookup", inputs).output);
+  for (int round = 0; round < 20; ++round) {
+    const ort::CustomOp* op = host.Find("MemoLookup");
+    void* kernel = host.CreateKernel(op);
+    std::vector<std::thread> threads;
+    std::vector<int> right(8);
+    for (int& count : right) {
+      threads.emplace_back([&, result = &count] {
+        for (int i = 0; i < 5; ++i)
+          *result += Numbers<std::int64_t>(FakeOrt::Run(op, kernel, inputs).output) == expected;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    op->KernelDestroy(kernel);
+    CHECK(right == std::vector<int>(8, 5));
+  }
+}
+
+}  // namespace
+}  // namespace onnx_memo::testing

@@ -1,0 +1,152 @@
+// Every level of the inner loops gives what plain loops give, for all sizes around a register's width.
+#include "simd/simd.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "check.h"
+#include "naive.h"
+
+namespace onnx_memo::testing {
+namespace {
+
+bool Near(float a, double b) { return std::abs(static_cast<double>(a) - b) <= 1e-4 * (1 + std::abs(b)); }
+
+const unsigned char* Bytes(const std::vector<unsigned char>& bytes) { return bytes.data() + 1; }
+
+// The floats at an odd address.
+std::vector<unsigned char> Unaligned(const Floats& numbers) {
+  std::vector<unsigned char> bytes(1 + numbers.size() * sizeof(float));
+  if (!numbers.empty()) std::memcpy(bytes.data() + 1, numbers.data(), numbers.size() * sizeof(float));
+  return bytes;
+}
+
+TEST(every_half_converts_exactly_on_every_level) {
+  Halves halves(65536);
+  for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<std::uint16_t>(i);
+  for (const simd::Level* level : simd::Supported()) {
+    Floats floats(halves.size());
+    level->halves_to_floats(halves.data(), floats.data(), halves.size());
+    for (std::size_t i = 0; i < halves.size(); ++i) {
+      const float expected = NaiveHalf(halves[i]);
+      if (std::isnan(expected)) {
+        CHECK(std::isnan(floats[i]));
+      } else {
+        CHECK(std::memcmp(&floats[i], &expected, sizeof expected) == 0);
+      }
+    }
+  }
+}
+
+TEST(halves_convert_in_any_number_and_nothing_behind_is_touched) {
+  std::mt19937 random(1);
+  for (const simd::Level* level : simd::Supported()) {
+    for (std::size_t count = 0; count < 70; ++count) {
+      const Halves halves = RandomHalves(random, count);
+      Floats floats(count + 1, 7.0F);
+      level->halves_to_floats(halves.data(), floats.data(), count);
+      for (std::size_t i = 0; i < count; ++i) CHECK(floats[i] == NaiveHalf(halves[i]));
+      CHECK(floats[count] == 7.0F);
+    }
+  }
+}
+
+TEST(column_distances_match_plain_loops) {
+  std::mt19937 random(2);
+  for (const simd::Level* level : simd::Supported()) {
+    for (const std::size_t width : {0U, 1U, 5U, 64U}) {
+      for (std::size_t count = 0; count < 150; ++count) {
+        const std::size_t stride = count + 3;
+        const Floats columns = RandomFloats(random, width * stride);
+        const Floats query = RandomFloats(random, width);
+        Floats distances(count + 1, -1.0F);
+        const float least =
+            level->column_distances(query.data(), width, columns.data(), stride, count, distances.data());
+        float expected_least = std::numeric_limits<float>::infinity();
+        for (std::size_t j = 0; j < count; ++j) {
+          double sum = 0;
+          for (std::size_t i = 0; i < width; ++i) {
+            const double difference = static_cast<double>(query[i]) - static_cast<double>(columns[i * stride + j]);
+            sum += difference * difference;
+          }
+          CHECK(Near(distances[j], sum));
+          expected_least = std::min(expected_least, distances[j]);
+        }
+        CHECK(least == expected_least);
+        CHECK(distances[count] == -1.0F);
+      }
+    }
+  }
+}
+
+TEST(the_least_column_distance_ignores_nan) {
+  const Floats query = {0.0F};
+  for (const simd::Level* level : simd::Supported()) {
+    for (const std::size_t count : {1U, 16U, 300U}) {
+      Floats columns(count, std::numeric_limits<float>::quiet_NaN());
+      Floats distances(count);
+      CHECK(std::isinf(level->column_distances(query.data(), 1, columns.data(), count, count, distances.data())));
+      columns[count / 2] = 3.0F;
+      CHECK(level->column_distances(query.data(), 1, columns.data(), count, count, distances.data()) == 9.0F);
+    }
+  }
+}
+
+TEST(distance_and_inner_product_read_unaligned_floats) {
+  std::mt19937 random(3);
+  for (const simd::Level* level : simd::Supported()) {
+    for (std::size_t count = 0; count < 140; ++count) {
+      const Floats query = RandomFloats(random, count);
+      const Floats other = RandomFloats(random, count);
+      const std::vector<unsigned char> bytes = Unaligned(other);
+      double distance = 0;
+      double product = 0;
+      for (std::size_t i = 0; i < count; ++i) {
+        const double a = static_cast<double>(query[i]);
+        const double b = static_cast<double>(other[i]);
+        distance += (a - b) * (a - b);
+        product += a * b;
+      }
+      CHECK(Near(level->distance(query.data(), Bytes(bytes), count), distance));
+      CHECK(Near(level->inner_product(query.data(), Bytes(bytes), count), product));
+    }
+  }
+}
+
+void CheckProduct(const simd::Level& level, std::size_t rows, std::size_t depth, std::size_t columns,
+                  std::mt19937& random) {
+  const std::size_t b_stride = columns + 5;
+  const std::size_t output_stride = columns + 2;
+  const Halves a = RandomHalves(random, rows * depth);
+  const Floats b = RandomFloats(random, depth * b_stride);
+  const Floats before = RandomFloats(random, rows * output_stride);
+  Floats output = before;
+  level.add_half_product(a.data(), rows, depth, b.data(), b_stride, columns, output.data(), output_stride);
+  for (std::size_t i = 0; i < rows * output_stride; ++i) {
+    const std::size_t row = i / output_stride;
+    const std::size_t column = i % output_stride;
+    double sum = static_cast<double>(before[i]);
+    for (std::size_t j = 0; column < columns && j < depth; ++j) {
+      sum += static_cast<double>(NaiveHalf(a[row * depth + j])) * static_cast<double>(b[j * b_stride + column]);
+    }
+    CHECK(std::abs(static_cast<double>(output[i]) - sum) < 1e-3);
+  }
+}
+
+TEST(product_adds_to_the_output_for_any_shape) {
+  std::mt19937 random(4);
+  for (const simd::Level* level : simd::Supported()) {
+    for (const std::size_t rows : {0U, 1U, 2U, 3U, 7U, 12U, 13U, 31U}) {
+      for (const std::size_t depth : {0U, 1U, 3U, 17U, 128U, 131U}) {
+        for (const std::size_t columns : {0U, 1U, 7U, 16U, 32U, 33U, 64U, 80U, 130U}) {
+          CheckProduct(*level, rows, depth, columns, random);
+        }
+      }
+    }
+  }
+}
+
+TEST(the_best_level_is_the_last_supported) { CHECK(&simd::Best() == simd::Supported().back()); }
+
+}  // namespace
+}  // namespace onnx_memo::testing
