@@ -1,9 +1,9 @@
 """Export a local Hugging Face model directory to ONNX with optimum-onnx."""
 
-import os
 from pathlib import Path
 
 from models.fetch import RecipeError
+from onnx_memo.export import export_directory
 
 
 def require_exporter() -> None:
@@ -24,14 +24,4 @@ def export_features(model: Path, to: Path) -> None:
     Inputs input_ids, attention_mask, token_type_ids: int64 [batch, length];
     output last_hidden_state: float32 [batch, length, width].
     """
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from optimum.exporters.onnx import main_export
-
-    main_export(
-        str(model),
-        output=to,
-        task="feature-extraction",
-        library_name="transformers",
-        opset=17,
-        device="cpu",
-    )
+    export_directory(model, to)

@@ -15,6 +15,7 @@ import onnxruntime as ort
 from onnx_memo import bundle as bundles
 from onnx_memo.capture import open_session, run_model
 from onnx_memo.errors import MemoError
+from onnx_memo.export import as_onnx
 from onnx_memo.graph.guard import entry_name
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
@@ -56,17 +57,17 @@ def bench(
     """
     model, bundle = Path(model), Path(bundle)
     bundles.read_bundle(bundle)
-    original = load_model(model)
-    inputs = model_inputs(original)
-    if tokenizer is None and (bundle / "tokenizer.json").is_file():
-        tokenizer = bundle / "tokenizer.json"
-    samples = read_samples(Path(data), inputs, Path(tokenizer) if tokenizer else None)
     if batch < 1 or rounds < 1 or threads < 1:
         raise MemoError("--batch, --rounds and --threads take numbers of at least 1")
-    requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
+    if tokenizer is None and (bundle / "tokenizer.json").is_file():
+        tokenizer = bundle / "tokenizer.json"
     ours = bundle / bundles.MODEL
-    before = _session(model, session_options(native=False, threads=threads))
+    with as_onnx(model) as source:
+        inputs = model_inputs(load_model(source.onnx))
+        before = _session(source.onnx, session_options(native=False, threads=threads))
     after = _session(ours, session_options(native=native, threads=threads))
+    samples = read_samples(Path(data), inputs, Path(tokenizer) if tokenizer else None)
+    requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
     hits = _hits(ours, native, requests, progress("counting hits", len(requests)))
     times = _race(before, after, requests, rounds, progress("measuring", rounds * len(requests)))

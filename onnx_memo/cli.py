@@ -56,7 +56,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show the attention in a model, or what a bundle holds (and check it)."""
-    if model.is_dir() or is_bundle(model):
+    if is_bundle(model):
         manifest = read_bundle(model)
         _show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
         return

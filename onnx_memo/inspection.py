@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from onnx_memo.export import as_onnx
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import find_sites
 
@@ -39,12 +40,13 @@ class Inspection:
 
 
 def inspect(model: Path | str) -> Inspection:
-    """Find the attention in the ONNX file `model`.
+    """Find the attention in `model`, an ONNX file or a Hugging Face model directory.
 
     Raises:
         MemoError: it cannot be read as an ONNX model.
     """
-    findings = find_sites(load_model(Path(model)))
+    with as_onnx(Path(model)) as source:
+        findings = find_sites(load_model(source.onnx))
     sites = [
         SiteReport(
             name=site.name,

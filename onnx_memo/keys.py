@@ -54,8 +54,8 @@ class KeyNetwork:
     def __call__(self, means: FloatArray) -> FloatArray:
         """Keys [n, KEY_WIDTH] of segment means [n, SEGMENTS * d]."""
         segments = means.reshape(len(means), SEGMENTS, -1) @ self.reduction
-        keys: FloatArray = segments.reshape(len(means), -1) @ self.projection + self.bias
-        return keys
+        keys = segments.reshape(len(means), -1) @ self.projection + self.bias
+        return keys.astype(np.float32, copy=False)
 
 
 def fit_keys(means: FloatArray, seed: int = 0) -> KeyNetwork:

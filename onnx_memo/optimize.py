@@ -13,6 +13,7 @@ import onnx_ir as ir
 from onnx_memo import __version__, bundle, store
 from onnx_memo.capture import Capture, capture
 from onnx_memo.errors import MemoError
+from onnx_memo.export import Source, as_onnx
 from onnx_memo.graph.guard import Guard, MemoTensors, insert_guards
 from onnx_memo.graph.load import external_files, load_model
 from onnx_memo.graph.sites import LEVELS, Findings, Site, find_sites
@@ -51,10 +52,10 @@ def optimize(
     """Write a bundle in which the attention of `model` is memoized for the inputs in `data`.
 
     Args:
-        model: an ONNX file.
+        model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
         data: representative inputs (`onnx_memo.inputs`).
         output: the bundle's directory.
-        tokenizer: a `tokenizer.json`, for text; it goes into the bundle.
+        tokenizer: a `tokenizer.json`, for text; it goes into the bundle. A model directory brings its own.
         level: what a hit reuses, `probs` or `output`.
         sites: numbers and ranges of the sites to guard, as in "0,2-4"; None: all.
         threshold: key distance below which an entry counts, in units of `onnx_memo.keys`.
@@ -65,42 +66,42 @@ def optimize(
         MemoError: the input is unfit, or nothing can be guarded.
     """
     model, data, output = Path(model), Path(data), Path(output)
-    tokenizer = Path(tokenizer) if tokenizer is not None else None
     if level not in LEVELS:
         raise MemoError(f"there is no level '{level}': choose {' or '.join(LEVELS)}")
     if not threshold >= 0:
         raise MemoError(f"the threshold {threshold} is no distance: give a number of at least 0")
     bundle.check_output(output, force)
-    loaded = load_model(model)
-    findings = find_sites(loaded)
-    chosen, notes = _choose(model, findings, level, sites)
-    samples = _prepare(read_samples(data, model_inputs(loaded), tokenizer), notes)
-    with bundle.publishing(output) as folder:
-        store.check_room(folder, _bytes_needed(model, loaded, chosen, level, samples))
-        scratch = folder / "scratch"
-        scratch.mkdir()
-        advance = progress("running the inputs", len(samples))
-        captured = capture(model, chosen, level, samples, scratch, advance)
-        chosen = _storable(chosen, captured, notes)
-        guards = _build_guards(chosen, level, threshold, captured, folder, notes, progress)
-        shutil.rmtree(scratch)
-        insert_guards(loaded, guards)
-        _write_model(loaded, model, folder)
-        if tokenizer is not None:
-            shutil.copyfile(tokenizer, folder / "tokenizer.json")
-        manifest = bundle.Manifest(
-            version=__version__,
-            source=model.name,
-            entries=len(samples),
-            tokens=int(captured.lengths.sum()),
-            sites=[
-                bundle.GuardedSite(s.name, s.softmax.name or "", level, threshold, s.heads, s.width, s.share)
-                for s in chosen
-            ],
-            notes=notes,
-            files={},
-        )
-        bundle.write_manifest(folder, manifest)
+    with as_onnx(model) as source:
+        vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
+        loaded = load_model(source.onnx)
+        chosen, notes = _choose(model, find_sites(loaded), level, sites)
+        samples = _prepare(read_samples(data, model_inputs(loaded), vocabulary), notes)
+        with bundle.publishing(output) as folder:
+            store.check_room(folder, _bytes_needed(source.onnx, loaded, chosen, level, samples))
+            scratch = folder / "scratch"
+            scratch.mkdir()
+            advance = progress("running the inputs", len(samples))
+            captured = capture(source.onnx, chosen, level, samples, scratch, advance)
+            chosen = _storable(chosen, captured, notes)
+            insert_guards(loaded, _build_guards(chosen, level, threshold, captured, folder, notes, progress))
+            shutil.rmtree(scratch)
+            _write_model(loaded, source.onnx, folder)
+            _copy_companions(source, vocabulary, folder)
+            manifest = bundle.Manifest(
+                version=__version__,
+                source=model.name,
+                entries=len(samples),
+                tokens=int(captured.lengths.sum()),
+                sites=[
+                    bundle.GuardedSite(
+                        s.name, s.softmax.name or "", level, threshold, s.heads, s.width, s.share
+                    )
+                    for s in chosen
+                ],
+                notes=notes,
+                files={},
+            )
+            bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
 
 
@@ -254,3 +255,11 @@ def _write_model(model: ir.Model, source: Path, folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.parent / name, folder / name)
     ir.save(model, folder / bundle.MODEL)
+
+
+def _copy_companions(source: Source, tokenizer: Path | None, folder: Path) -> None:
+    """Configuration and tokenizer, so that the bundle loads wherever the original did."""
+    for file in source.companions:
+        shutil.copyfile(file, folder / file.name)
+    if tokenizer is not None:
+        shutil.copyfile(tokenizer, folder / "tokenizer.json")

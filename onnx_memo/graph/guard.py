@@ -148,7 +148,10 @@ class _Inserter:
         name = str(tensor.name)
         if name not in self.initializers:
             value = ir.Value(
-                name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+                name=name,
+                shape=ir.Shape(tensor.shape.numpy()),
+                type=ir.TensorType(tensor.dtype),
+                const_value=tensor,
             )
             self.graph.register_initializer(value)
             self.initializers[name] = value
