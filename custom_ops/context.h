@@ -28,6 +28,8 @@ inline constexpr ort::ElementType kElementType<float> = ort::ElementType::kFloat
 template <>
 inline constexpr ort::ElementType kElementType<std::uint8_t> = ort::ElementType::kUint8;
 template <>
+inline constexpr ort::ElementType kElementType<bool> = ort::ElementType::kBool;
+template <>
 inline constexpr ort::ElementType kElementType<std::int64_t> = ort::ElementType::kInt64;
 template <>
 inline constexpr ort::ElementType kElementType<std::uint16_t> = ort::ElementType::kFloat16;  // as bits

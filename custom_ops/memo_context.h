@@ -45,7 +45,7 @@ class MemoContext {
   static constexpr ort::ElementType kInputs[] = {ort::ElementType::kInt64, ort::ElementType::kFloat,
                                                  ort::ElementType::kFloat16, ort::ElementType::kInt64,
                                                  ort::ElementType::kInt64};
-  static constexpr ort::ElementType kOutput = ort::ElementType::kFloat;
+  static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kFloat};
 
   void Compute(const Context& context) const;
 };

@@ -162,6 +162,9 @@ void MemoLookup::Compute(const Context& context) {
     const auto b = static_cast<std::int64_t>(row);
     entry.data[b] = store.Nearest(query.data + b * width, length.data[b], threshold);
   });
+
+  std::int64_t* const end = entry.data + query.dims[0];
+  *context.Output<bool, 0>(1, {}).data = query.dims[0] > 0 && std::find(entry.data, end, kMiss) == end;
 }
 
 }  // namespace onnx_memo

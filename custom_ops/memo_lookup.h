@@ -45,7 +45,7 @@ class MemoLookup {
   static constexpr ort::ElementType kInputs[] = {ort::ElementType::kFloat, ort::ElementType::kInt64,
                                                  ort::ElementType::kFloat, ort::ElementType::kInt64,
                                                  ort::ElementType::kFloat, ort::ElementType::kUint8};
-  static constexpr ort::ElementType kOutput = ort::ElementType::kInt64;
+  static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kInt64, ort::ElementType::kBool};
 
   void Compute(const Context& context);
 

@@ -1,6 +1,6 @@
 // Turns a kernel class into the table of functions that ONNX Runtime calls.
 //
-// A kernel class has `kName`, `kInputs` (element types), `kOutput` (element type) and `void Compute(const Context&)`,
+// A kernel class has `kName`, `kInputs` (element types), `kOutputs` (likewise) and `void Compute(const Context&)`,
 // which may run in several threads at once. It may throw: nothing passes the C boundary but a status.
 #pragma once
 
@@ -88,11 +88,13 @@ class Operator {
     return std::size(Kernel::kInputs);
   }
 
-  static ort::ElementType ONNX_MEMO_ORT_CALL GetOutputType(const ort::CustomOp*, std::size_t) noexcept {
-    return Kernel::kOutput;
+  static ort::ElementType ONNX_MEMO_ORT_CALL GetOutputType(const ort::CustomOp*, std::size_t index) noexcept {
+    return Kernel::kOutputs[index];
   }
 
-  static std::size_t ONNX_MEMO_ORT_CALL GetOutputTypeCount(const ort::CustomOp*) noexcept { return 1; }
+  static std::size_t ONNX_MEMO_ORT_CALL GetOutputTypeCount(const ort::CustomOp*) noexcept {
+    return std::size(Kernel::kOutputs);
+  }
 
   static ort::Characteristic ONNX_MEMO_ORT_CALL GetCharacteristic(const ort::CustomOp*, std::size_t) noexcept {
     return ort::Characteristic::kRequired;

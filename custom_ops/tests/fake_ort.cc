@@ -30,7 +30,7 @@ struct SessionOptions {
 
 struct KernelContext {
   const std::vector<testing::FakeValue>* inputs;
-  testing::FakeValue output;
+  std::vector<testing::FakeValue> outputs;
 };
 
 }  // namespace onnx_memo::ort
@@ -99,7 +99,7 @@ Status* GetInput(const ort::KernelContext* context, std::size_t index, const ort
   return nullptr;
 }
 
-Status* GetOutput(ort::KernelContext* context, std::size_t, const std::int64_t* dims, std::size_t rank,
+Status* GetOutput(ort::KernelContext* context, std::size_t index, const std::int64_t* dims, std::size_t rank,
                   ort::Value** value) {
   std::int64_t bytes = 8;  // enough for every element type
   for (std::size_t i = 0; i < rank; ++i) {
@@ -108,9 +108,10 @@ Status* GetOutput(ort::KernelContext* context, std::size_t, const std::int64_t* 
     }
     bytes *= dims[i];
   }
-  context->output.dims.assign(dims, dims + rank);
-  context->output.bytes.assign(static_cast<std::size_t>(bytes), 0xCC);
-  *value = reinterpret_cast<ort::Value*>(&context->output);
+  FakeValue& output = context->outputs.at(index);
+  output.dims.assign(dims, dims + rank);
+  output.bytes.assign(static_cast<std::size_t>(bytes), 0xCC);
+  *value = reinterpret_cast<ort::Value*>(&output);
   return nullptr;
 }
 
@@ -197,9 +198,12 @@ void* FakeOrt::CreateKernel(const ort::CustomOp* op) const {
 }
 
 FakeResult FakeOrt::Run(const ort::CustomOp* op, void* kernel, const std::vector<FakeValue>& inputs) {
-  ort::KernelContext context{&inputs, {op->GetOutputType(op, 0), {}, {}}};
+  ort::KernelContext context{&inputs, {}};
+  for (std::size_t i = 0; i < op->GetOutputTypeCount(op); ++i) {
+    context.outputs.push_back({op->GetOutputType(op, i), {}, {}});
+  }
   FakeResult result = Take(op->KernelComputeV2(kernel, &context));
-  result.output = context.output;
+  result.outputs = context.outputs;
   return result;
 }
 

@@ -22,11 +22,11 @@ FakeValue Tensor(ort::ElementType type, std::vector<std::int64_t> dims, const st
   return {type, std::move(dims), {begin, begin + numbers.size() * sizeof(T)}};
 }
 
-// What a call ends with: an empty message and the output's bytes, or a status.
+// What a call ends with: an empty message and the outputs' bytes, or a status.
 struct FakeResult {
   ort::ErrorCode code{};
   std::string message;
-  FakeValue output;
+  std::vector<FakeValue> outputs;
 };
 
 // The operators that the library registers, by the order of registration.

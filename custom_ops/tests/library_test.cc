@@ -60,13 +60,14 @@ TEST(the_library_registers_three_operators_for_the_cpu) {
   for (const ort::CustomOp* op : host.operators()) {
     CHECK(op->version == 17);
     CHECK(op->GetExecutionProviderType(op) == nullptr);
-    CHECK(op->GetOutputTypeCount(op) == 1);
     for (std::size_t i = 0; i < op->GetInputTypeCount(op); ++i) {
       CHECK(op->GetInputType(op, i) != ElementType::kUndefined);
       CHECK(op->GetInputCharacteristic(op, i) == ort::Characteristic::kRequired);
       CHECK(op->GetInputMemoryType(op, i) == ort::MemoryType::kDefault);
     }
   }
+  CHECK(host.Find("MemoLookup")->GetOutputTypeCount(host.Find("MemoLookup")) == 2);
+  CHECK(host.Find("MemoFetch")->GetOutputTypeCount(host.Find("MemoFetch")) == 1);
   CHECK(host.Find("MemoLookup")->GetInputTypeCount(host.Find("MemoLookup")) == 6);
   CHECK(host.Find("MemoFetch")->GetInputTypeCount(host.Find("MemoFetch")) == 5);
   CHECK(host.Find("MemoContext")->GetInputTypeCount(host.Find("MemoContext")) == 5);
@@ -87,19 +88,30 @@ TEST(an_old_host_gets_a_status_that_names_its_version) {
 TEST(lookup_runs_through_the_interface) {
   const FakeResult result = FakeOrt().Run("MemoLookup", LookupInputs());
   CHECK(result.message.empty());
-  CHECK(Numbers<std::int64_t>(result.output) == Integers({1, -1}));
+  CHECK(Numbers<std::int64_t>(result.outputs[0]) == Integers({1, -1}));
+  CHECK(result.outputs[1].dims.empty() && result.outputs[1].bytes[0] == 0);
+}
+
+TEST(a_batch_hits_when_it_has_rows_and_none_misses) {
+  Inputs inputs = LookupInputs();
+  inputs[0] = FloatTensor({1, 1}, {Numbers<float>(inputs[0])[0]});
+  inputs[1] = IntTensor({1}, {Numbers<std::int64_t>(inputs[1])[0]});
+  CHECK(FakeOrt().Run("MemoLookup", inputs).outputs[1].bytes[0] == 1);
+  inputs[0] = FloatTensor({0, 1}, {});
+  inputs[1] = IntTensor({0}, {});
+  CHECK(FakeOrt().Run("MemoLookup", inputs).outputs[1].bytes[0] == 0);
 }
 
 TEST(fetch_runs_through_the_interface) {
   const FakeResult result = FakeOrt().Run("MemoFetch", FetchInputs());
   CHECK(result.message.empty());
-  CHECK(Numbers<float>(result.output) == Floats({1, 2, 3, 4, 0, 0}));
+  CHECK(Numbers<float>(result.outputs[0]) == Floats({1, 2, 3, 4, 0, 0}));
 }
 
 TEST(context_runs_through_the_interface) {
   const FakeResult result = FakeOrt().Run("MemoContext", ContextInputs());
   CHECK(result.message.empty());
-  CHECK(Numbers<float>(result.output) == Floats({4, 5, 0}));
+  CHECK(Numbers<float>(result.outputs[0]) == Floats({4, 5, 0}));
 }
 
 TEST(tensors_without_elements_are_not_read) {
@@ -160,7 +172,7 @@ TEST(large_requests_use_the_threads_of_the_session) {
   CHECK(ParallelCalls() == before + 1);
   const FakeResult fetch_result = FakeOrt().Run("MemoFetch", fetch);
   CHECK(ParallelCalls() == before + 2);
-  CHECK(Numbers<float>(fetch_result.output) == Floats(16 * 256 * 256, 1.0F));
+  CHECK(Numbers<float>(fetch_result.outputs[0]) == Floats(16 * 256 * 256, 1.0F));
   CHECK(context_result.message.empty());
   FakeOrt().Run("MemoContext", ContextInputs());
   CHECK(ParallelCalls() == before + 2);
@@ -177,7 +189,7 @@ TEST(one_kernel_serves_eight_threads) {
                          IntTensor({2500}, lengths),
                          FloatTensor({}, {100.0F}),
                          ByteTensor(BuildStoreIndex(keys, 3, lengths, 4))};
-  const Integers expected = Numbers<std::int64_t>(host.Run("MemoLookup", inputs).output);
+  const Integers expected = Numbers<std::int64_t>(host.Run("MemoLookup", inputs).outputs[0]);
   for (int round = 0; round < 20; ++round) {
     const ort::CustomOp* op = host.Find("MemoLookup");
     void* kernel = host.CreateKernel(op);
@@ -186,7 +198,7 @@ TEST(one_kernel_serves_eight_threads) {
     for (int& count : right) {
       threads.emplace_back([&, result = &count] {
         for (int i = 0; i < 5; ++i)
-          *result += Numbers<std::int64_t>(FakeOrt::Run(op, kernel, inputs).output) == expected;
+          *result += Numbers<std::int64_t>(FakeOrt::Run(op, kernel, inputs).outputs[0]) == expected;
       });
     }
     for (std::thread& thread : threads) thread.join();

@@ -28,10 +28,10 @@ INPUTS = {
     "MemoFetch": ("entry", "payload", "offsets", "lengths", "padded_length"),
     "MemoContext": ("entry", "values", "payload", "offsets", "lengths"),
 }
-OUTPUT_TYPES = {
-    "MemoLookup": onnx.TensorProto.INT64,
-    "MemoFetch": onnx.TensorProto.FLOAT,
-    "MemoContext": onnx.TensorProto.FLOAT,
+OUTPUTS = {
+    "MemoLookup": {"entry": onnx.TensorProto.INT64, "hit": onnx.TensorProto.BOOL},
+    "MemoFetch": {"output": onnx.TensorProto.FLOAT},
+    "MemoContext": {"context": onnx.TensorProto.FLOAT},
 }
 
 
@@ -42,10 +42,10 @@ def session(op: str, feeds: dict[str, np.ndarray], constants: dict[str, np.ndarr
         for name, array in feeds.items()
     ]
     graph = helper.make_graph(
-        [helper.make_node(op, INPUTS[op], ["answer"], domain="onnx_memo")],
+        [helper.make_node(op, INPUTS[op], list(OUTPUTS[op]), domain="onnx_memo")],
         "one_node",
         inputs,
-        [helper.make_tensor_value_info("answer", OUTPUT_TYPES[op], None)],
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in OUTPUTS[op].items()],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("onnx_memo", 1)]
