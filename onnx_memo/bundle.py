@@ -76,6 +76,7 @@ def check_output(output: Path, force: bool) -> None:
 @contextlib.contextmanager
 def publishing(output: Path) -> Iterator[Path]:
     """A folder beside `output` to build in; renamed into place at the end, removed on any failure."""
+    new_parents = [parent for parent in output.parents if not parent.exists()]
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     folder.chmod(0o755)
@@ -84,6 +85,9 @@ def publishing(output: Path) -> Iterator[Path]:
         _replace(folder, output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # they hold the bundle, or something else by now
+            for parent in new_parents:
+                parent.rmdir()
 
 
 def _replace(folder: Path, output: Path) -> None:
@@ -93,12 +97,10 @@ def _replace(folder: Path, output: Path) -> None:
     old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
     try:
         output.rename(old / "bundle")
-        try:
-            folder.rename(output)
-        except BaseException:
-            (old / "bundle").rename(output)
-            raise
+        folder.rename(output)
     finally:
+        if not output.exists():  # interrupted between the two
+            (old / "bundle").rename(output)
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -93,8 +93,8 @@ def memo_context(
     for row, e in enumerate(entry):
         n = _length_of(e, lengths, values.shape[1])
         probabilities = _block(payload, e, offsets, n * n).reshape(heads, n, n)
-        own = values[row, :n].reshape(n, heads, -1)
-        output[row, :n] = np.einsum("hij,jhv->ihv", probabilities, own).reshape(n, -1)
+        own = values[row, :n].reshape(n, heads, values.shape[2] // heads)
+        output[row, :n] = np.einsum("hij,jhv->ihv", probabilities, own).reshape(n, values.shape[2])
     return output
 
 

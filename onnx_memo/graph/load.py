@@ -7,7 +7,11 @@ from pathlib import Path, PurePosixPath
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
-from onnx_ir.passes.common import InlinePass
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    DeduplicateInitializersPass,
+    InlinePass,
+)
 
 from onnx_memo.errors import MemoError
 
@@ -16,7 +20,7 @@ MAX_OPSET = 26  # the newest that the operators' bodies were run with
 
 
 def load_model(path: Path) -> ir.Model:
-    """Read and check the model at `path`; model-local functions are inlined.
+    """Read and check the model at `path`; functions are inlined, repetitions merged.
 
     Raises:
         MemoError: there is no such file, it is no ONNX model or a damaged one, its external data
@@ -48,6 +52,9 @@ def load_model(path: Path) -> ir.Model:
         )
     if model.functions:
         model = InlinePass()(model).model
+    # ONNX Runtime merges repeated small computations in the main graph, but not across a branch.
+    DeduplicateInitializersPass()(model)
+    CommonSubexpressionEliminationPass()(model)
     return model
 
 
@@ -78,10 +85,10 @@ def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
                 f"'{path}' takes its weights from '{location}', which is missing: copy it beside the model"
             )
         try:
-            end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+            offset, length = int(entry.get("offset", 0)), int(entry.get("length", 0))
         except ValueError:
-            end = -1
-        if not 0 <= end <= file.stat().st_size:
+            offset = length = -1
+        if min(offset, length) < 0 or offset + length > file.stat().st_size:
             raise MemoError(
                 f"'{file}' is too short for the weight '{tensor.name}' of '{path}': copy it again"
             )

@@ -1,0 +1,78 @@
+"""Fixtures that all tests share; plain helpers are in `support`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import MODES, Arrays, fixture, original, random_samples, write_samples
+
+import onnx_memo
+from onnx_memo.cli import main
+
+STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 31, 47, 60)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle, and what it was made from."""
+
+    bundle: Path
+    model: Path
+    data: Path
+    samples: list[Arrays]
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """`stock` and `native`."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
+    """Bundles of the fixtures, each made once and never changed: `made(name, level)`."""
+    done: dict[tuple[str, str], Made] = {}
+
+    def make(name: str, level: str = "output") -> Made:
+        if (name, level) not in done:
+            folder = tmp_path_factory.mktemp(f"{name}-{level}")
+            samples = random_samples(original(fixture(name)), STORED_LENGTHS, seed=1)
+            data = write_samples(folder / "data.npz", samples)
+            result = onnx_memo.optimize(fixture(name), data, folder / "bundle", level=level)
+            done[name, level] = Made(result.path, fixture(name), data, samples)
+        return done[name, level]
+
+    return make
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run `onnx-memo` in this process, through its entry point."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["onnx-memo", *map(str, arguments)])
+        handler = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        captured = capfd.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run

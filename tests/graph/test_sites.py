@@ -1,0 +1,206 @@
+"""Attention is found whole in every architecture, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import onnx_ir as ir
+import pytest
+from support import ATTENTION, LEVELS, changed, fixture, node_named, original, random_samples
+
+import onnx_memo
+from onnx_memo.capture import open_session
+from onnx_memo.graph import flow
+from onnx_memo.graph.load import load_model
+from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.sites import Findings, Site, find_sites
+
+LAYERS = {"bert": 3}
+FIXED_LENGTH = {"vit": 17}
+
+
+def find(name: str) -> tuple[ir.Model, Findings]:
+    model = load_model(fixture(name))
+    return model, find_sites(model)
+
+
+def values_of(site: Site) -> list[ir.Value]:
+    content = [getattr(site, field.name) for field in fields(site)]
+    return [value for value in content if isinstance(value, ir.Value)]
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_every_layer_is_a_site(name):
+    _, findings = find(name)
+    assert [site.name for site in findings.sites] == [f"attention.{i}" for i in range(LAYERS.get(name, 2))]
+    assert findings.refusals == []
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_a_site_knows_its_sizes(name):
+    for site in find(name)[1].sites:
+        assert (site.heads, site.width, site.output_width, site.context_width) == (4, 32, 32, 32)
+        assert site.length == FIXED_LENGTH.get(name)
+        assert site.levels == ("probs", "output")
+        assert site.why_no_probs is None
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_a_site_knows_its_mask(name):
+    for site in find(name)[1].sites:
+        assert (site.mask.name if site.mask else None) == (None if name == "vit" else "attention_mask")
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_every_value_of_a_site_is_one_of_the_model(name):
+    model, findings = find(name)
+    known = {*model.graph.inputs, *(value for node in model.graph for value in node.outputs)}
+    for site in findings.sites:
+        assert known.issuperset(values_of(site))
+        assert len(values_of(site)) == 6 + (site.mask is not None)
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_values_hold_at_run_time_what_the_site_says(name):
+    model, findings = find(name)
+    site = findings.sites[-1]
+    add_outputs(model, values_of(site))
+    request = random_samples(original(fixture(name)), [9], seed=0)[0]
+    session = open_session(model, fixture(name).parent, onnx_memo.session_options(native=False))
+    names = [output.name for output in session.get_outputs()]
+    run = dict(zip(names, session.run(None, request), strict=True))
+    length = site.length or 9
+    assert run[site.hidden.name].shape == (1, length, site.width)
+    assert run[site.output.name].shape == (1, length, site.output_width)
+    assert run[site.values.name].shape == (1, length, site.context_width)
+    assert run[site.merged_context.name].shape == (1, length, site.context_width)
+    probabilities = run[site.probabilities.name].reshape(site.heads, length, length)
+    assert abs(probabilities.sum(axis=-1) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_a_region_holds_the_attention_and_ends_at_its_cuts(name):
+    model, findings = find(name)
+    for site in findings.sites:
+        region = set(site.region)
+        assert site.softmax in region
+        assert site.output.producer() in region
+        assert site.hidden.producer() not in region
+        assert flow.sources(site.output, (site.hidden,)) <= {site.mask}
+        assert [node for node in model.graph if node in region] == list(site.region)
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_shares_are_parts_of_the_models_work(name):
+    shares = [site.share for site in find(name)[1].sites]
+    assert all(0.1 < share < 0.5 for share in shares)
+    assert sum(shares) < 1
+
+
+def test_the_projections_bias_stays_behind_the_cut():
+    """It fuses with the residual and the normalization behind it."""
+    site = find("bert")[1].sites[0]
+    assert site.output.producer().op_type == "MatMul"
+    assert [reader.op_type for reader, _ in site.output.uses()] == ["Add"]
+
+
+def refusal(findings: Findings) -> str:
+    (refused,) = findings.refusals
+    return refused.reason
+
+
+def test_a_classifiers_softmax_is_no_attention():
+    _, findings = find("no_attention")
+    assert findings.sites == []
+    assert "shape [3, 10], not [batch, heads, rows, columns]" in refusal(findings)
+
+
+def test_cross_attention_is_refused():
+    _, findings = find("cross_attention")
+    assert findings.sites == []
+    assert findings.refusals[0].softmax == "/Softmax"
+    assert refusal(findings)
+
+
+FIRST = "/encoder/layer.0/attention/self"
+
+
+def first_refusal(path) -> str:
+    findings = find_sites(load_model(path))
+    assert [site.softmax.name for site in findings.sites] == [
+        f"/encoder/layer.{layer}/attention/self/Softmax" for layer in (1, 2)
+    ]
+    assert findings.refusals[0].softmax == f"{FIRST}/Softmax"
+    return refusal(findings)
+
+
+def test_keys_and_values_from_another_input_are_refused(tmp_path):
+    def take_memory(model: ir.Model) -> None:
+        memory = ir.val("memory", ir.DataType.FLOAT, ["batch_size", "memory_length", 32])
+        model.graph.inputs.append(memory)
+        for part in ("key", "value"):
+            node_named(model, f"{FIRST}/{part}/MatMul").replace_input_with(0, memory)
+
+    reason = first_refusal(changed("bert", tmp_path / "model.onnx", take_memory))
+    assert "depends on the input 'input_ids' past its hidden states 'memory'" in reason
+
+
+def test_an_input_read_inside_attention_is_refused(tmp_path):
+    def add_bias(model: ir.Model) -> None:
+        bias = ir.val("bias", ir.DataType.FLOAT, [1])
+        model.graph.inputs.append(bias)
+        softmax = node_named(model, f"{FIRST}/Softmax")
+        sum_ = ir.node("Add", [softmax.inputs[0], bias])
+        sum_.outputs[0].name = "biased"
+        model.graph.insert_before(softmax, sum_)
+        softmax.replace_input_with(0, sum_.outputs[0])
+
+    reason = first_refusal(changed("bert", tmp_path / "model.onnx", add_bias))
+    assert "depends on the input 'bias' past its hidden states" in reason
+
+
+def test_a_second_mask_is_refused(tmp_path):
+    def add_mask(model: ir.Model) -> None:
+        mask = ir.val("second_mask", ir.DataType.FLOAT, ["batch_size", "sequence_length"])
+        model.graph.inputs.append(mask)
+        softmax = node_named(model, f"{FIRST}/Softmax")
+        axes = ir.node("Constant", [], {"value_ints": [1, 2]})
+        wide = ir.node("Unsqueeze", [mask, axes.outputs[0]])
+        sum_ = ir.node("Add", [softmax.inputs[0], wide.outputs[0]])
+        for value in (axes.outputs[0], wide.outputs[0], sum_.outputs[0]):
+            value.name = f"mask/{value.producer().op_type}"
+        model.graph.insert_before(softmax, [axes, wide, sum_])
+        softmax.replace_input_with(0, sum_.outputs[0])
+
+    reason = first_refusal(changed("bert", tmp_path / "model.onnx", add_mask))
+    assert "two masks: 'attention_mask', 'second_mask'" in reason
+
+
+def test_a_softmax_over_another_axis_is_refused(tmp_path):
+    def turn(model: ir.Model) -> None:
+        node_named(model, f"{FIRST}/Softmax").attributes["axis"] = ir.AttrInt64("axis", 2)
+
+    reason = first_refusal(changed("bert", tmp_path / "model.onnx", turn))
+    assert "over axis 2, not over the last one" in reason
+
+
+def test_attention_that_returns_its_probabilities_is_refused(tmp_path):
+    """They would have to be computed all the same."""
+
+    def return_probabilities(model: ir.Model) -> None:
+        (value,) = node_named(model, f"{FIRST}/Softmax").outputs
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+        value.shape = ir.Shape([None] * 4)
+        model.graph.outputs.append(value)
+
+    reason = first_refusal(changed("bert", tmp_path / "model.onnx", return_probabilities))
+    assert "also used outside the block" in reason
+
+
+def test_inspect_tells_the_same(tmp_path):
+    told = onnx_memo.inspect(fixture("bert"))
+    _, findings = find("bert")
+    assert [site.name for site in told.sites] == [site.name for site in findings.sites]
+    assert [site.nodes for site in told.sites] == [len(site.region) for site in findings.sites]
+    assert {site.mask for site in told.sites} == {"attention_mask"}
+    assert {site.levels for site in told.sites} == {tuple(reversed(LEVELS))}

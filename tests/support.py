@@ -1,0 +1,229 @@
+"""Models, requests and comparisons that the tests share.
+
+A *sample* is one input of a model: its arrays by name, a batch of one, without padding.
+A *request* is what a session is fed: one sample, or several joined into a batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+import onnx_memo
+from onnx_memo.graph.load import MAX_OPSET
+from onnx_memo.graph.operators import DOMAIN, VERSION, operator_functions
+
+Arrays = dict[str, np.ndarray]
+
+ROOT = Path(__file__).parents[1]
+FIXTURES = Path(__file__).parent / "fixtures"
+ATTENTION = ("bert", "bert_dynamo", "distilbert", "gpt2", "deberta_v2", "vit")
+LEVELS = ("output", "probs")
+OPSETS = (13, 17, 18, 21, MAX_OPSET)
+MODES = (
+    "stock",
+    pytest.param(
+        "native",
+        marks=pytest.mark.skipif(onnx_memo.library_path() is None, reason="the native library is not built"),
+    ),
+)
+
+
+def fixture(name: str) -> Path:
+    return FIXTURES / f"{name}.onnx"
+
+
+# ---- Sessions
+
+
+def original(model: Path, threads: int = 1) -> ort.InferenceSession:
+    """A session on a model as its exporter left it."""
+    options = onnx_memo.session_options(native=False, threads=threads)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def memoized(bundle: Path, mode: str, threads: int = 1) -> ort.InferenceSession:
+    """A session on a bundle, with the native library (`native`) or without (`stock`)."""
+    options = onnx_memo.session_options(native=mode == "native", threads=threads)
+    return ort.InferenceSession(bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
+
+
+# ---- Samples and requests
+
+
+def sample(session: ort.InferenceSession, length: int, rng: np.random.Generator, words: int = 64) -> Arrays:
+    """A random sample of `length` tokens below `words`; pictures have their own size."""
+    arrays: Arrays = {}
+    for wanted in session.get_inputs():
+        match wanted.name:
+            case "input_ids":
+                arrays[wanted.name] = rng.integers(0, words, (1, length))
+            case "attention_mask":
+                arrays[wanted.name] = np.ones((1, length), np.int64)
+            case "token_type_ids":
+                arrays[wanted.name] = np.zeros((1, length), np.int64)
+            case "position_ids":
+                arrays[wanted.name] = np.arange(length)[None]
+            case "pixel_values":
+                arrays[wanted.name] = rng.standard_normal((1, 3, 16, 16), np.float32)
+            case name:
+                raise AssertionError(f"unknown input '{name}'")
+    return arrays
+
+
+def random_samples(
+    session: ort.InferenceSession, lengths: Sequence[int], seed: int, words: int = 64
+) -> list[Arrays]:
+    rng = np.random.default_rng(seed)
+    return [sample(session, int(length), rng, words) for length in lengths]
+
+
+def join(samples: Sequence[Arrays], padded: int = 0, side: str = "right") -> Arrays:
+    """One request of all samples, padded with zeros to the longest, or to `padded` tokens."""
+    request: Arrays = {}
+    for name, first in samples[0].items():
+        rows = [s[name][0] for s in samples]
+        if first.ndim != 2:
+            request[name] = np.stack(rows)
+            continue
+        length = max(padded, *(len(row) for row in rows))
+        gaps = [length - len(row) for row in rows]
+        pads = [(gap, 0) if side == "left" else (0, gap) for gap in gaps]
+        request[name] = np.stack([np.pad(row, pad) for row, pad in zip(rows, pads, strict=True)])
+    return request
+
+
+def write_samples(path: Path, samples: Sequence[Arrays]) -> Path:
+    """An .npz file of the samples, as a user would bring it."""
+    np.savez(path, **join(samples))
+    return path
+
+
+# ---- Comparisons
+
+
+def assert_identical(have: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> None:
+    """Equal to the last bit, padding included."""
+    for a, b in zip(have, want, strict=True):
+        assert a.shape == b.shape
+        assert a.tobytes() == b.tobytes(), f"differs by up to {np.abs(a - b).max()}"
+
+
+def relative_errors(request: Arrays, have: np.ndarray, want: np.ndarray) -> list[float]:
+    """The relative L2 error of each row of an output, over its real tokens."""
+    errors = []
+    for row in range(len(want)):
+        real = request["attention_mask"][row] == 1 if "attention_mask" in request else slice(None)
+        difference = np.linalg.norm(have[row][real] - want[row][real])
+        errors.append(float(difference / np.linalg.norm(want[row][real])))
+    return errors
+
+
+@contextmanager
+def nothing_left_in(folder: Path) -> Iterator[None]:
+    """What happens inside neither adds, removes nor changes a file."""
+    before = contents(folder)
+    yield
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file below `folder` with its bytes, every folder with None."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+# ---- Single operators
+
+OPERATOR_INPUTS: dict[str, dict[str, tuple[ir.DataType, int]]] = {
+    "MemoLookup": {
+        "query": (ir.DataType.FLOAT, 2),
+        "length": (ir.DataType.INT64, 1),
+        "keys": (ir.DataType.FLOAT, 2),
+        "lengths": (ir.DataType.INT64, 1),
+        "threshold": (ir.DataType.FLOAT, 0),
+        "index": (ir.DataType.UINT8, 1),
+    },
+    "MemoFetch": {
+        "entry": (ir.DataType.INT64, 1),
+        "payload": (ir.DataType.FLOAT16, 2),
+        "offsets": (ir.DataType.INT64, 1),
+        "lengths": (ir.DataType.INT64, 1),
+        "padded_length": (ir.DataType.INT64, 1),
+    },
+    "MemoContext": {
+        "entry": (ir.DataType.INT64, 1),
+        "values": (ir.DataType.FLOAT, 3),
+        "payload": (ir.DataType.FLOAT16, 2),
+        "offsets": (ir.DataType.INT64, 1),
+        "lengths": (ir.DataType.INT64, 1),
+    },
+}
+OPERATOR_OUTPUTS = {
+    "MemoLookup": (ir.DataType.INT64, ir.DataType.BOOL),
+    "MemoFetch": (ir.DataType.FLOAT,),
+    "MemoContext": (ir.DataType.FLOAT,),
+}
+
+
+def run_operator(op: str, mode: str, *arrays: Any, opset: int = 17) -> Any:
+    """One memo operator in ONNX Runtime: its standard body (`stock`) or its kernel (`native`)."""
+    session = _operator_session(op, mode, opset)
+    feeds = {name: np.asarray(a) for name, a in zip(OPERATOR_INPUTS[op], arrays, strict=True)}
+    results = session.run(None, feeds)
+    return results[0] if len(results) == 1 else results
+
+
+@functools.cache
+def _operator_session(op: str, mode: str, opset: int) -> ort.InferenceSession:
+    inputs = [ir.val(name, dtype, [None] * rank) for name, (dtype, rank) in OPERATOR_INPUTS[op].items()]
+    node = ir.node(op, inputs, domain=DOMAIN, num_outputs=len(OPERATOR_OUTPUTS[op]))
+    for at, dtype in enumerate(OPERATOR_OUTPUTS[op]):
+        node.outputs[at].name = f"result.{at}"
+        node.outputs[at].type = ir.TensorType(dtype)
+    functions = [f for f in operator_functions(opset) if f.name == op]
+    return open_nodes(inputs, [node], node.outputs, opset, functions, native=mode == "native")
+
+
+def open_nodes(
+    inputs: Sequence[ir.Value],
+    nodes: Sequence[ir.Node],
+    outputs: Sequence[ir.Value],
+    opset: int,
+    functions: Sequence[ir.Function] = (),
+    native: bool = False,
+) -> ort.InferenceSession:
+    """A session on a graph that consists of these nodes."""
+    imports = {"": opset, DOMAIN: VERSION}
+    graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports=imports, name="nodes")
+    model = ir.Model(graph, ir_version=10, functions=functions)
+    options = onnx_memo.session_options(native=native, threads=1)
+    options.log_severity_level = 4
+    content = ir.to_proto(model).SerializeToString()
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+# ---- Changed models
+
+
+def changed(name: str, path: Path, change: Callable[[ir.Model], None]) -> Path:
+    """A copy of a fixture at `path`, after `change` was done to it."""
+    model = ir.load(fixture(name))
+    change(model)
+    ir.save(model, path)
+    return path
+
+
+def node_named(model: ir.Model, name: str) -> ir.Node:
+    (node,) = (node for node in model.graph if node.name == name)
+    return node
