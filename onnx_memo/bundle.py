@@ -135,7 +135,7 @@ def read_bundle(path: Path) -> Manifest:
                 f"'{path}' is a bundle of format {content['format']}; this version reads {FORMAT}"
             )
         manifest = _from_json(content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MemoError(f"'{file}' is damaged ({error}): build the bundle again") from error
     for name, expected in manifest.files.items():
         part = path / name
@@ -152,7 +152,11 @@ def read_bundle(path: Path) -> Manifest:
 
 def _from_json(content: dict[str, Any]) -> Manifest:
     sites = [GuardedSite(**site) for site in content.pop("sites")]
-    return Manifest(sites=sites, **content)
+    manifest = Manifest(sites=sites, **content)
+    for name, file in manifest.files.items():
+        if not (isinstance(file["bytes"], int) and isinstance(file["sha256"], str)):
+            raise ValueError(f"no size and digest of '{name}'")
+    return manifest
 
 
 def sha256(path: Path) -> str:

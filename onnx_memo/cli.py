@@ -79,7 +79,7 @@ def optimize(
     as_json: Json = False,
 ) -> None:
     """Write a bundle: the model, guarded by what its attention gave for your inputs."""
-    with _progress() as progress:
+    with show_progress() as progress:
         result = run_optimize(
             model,
             data,
@@ -107,7 +107,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Run original and bundle side by side: latency, hits, error."""
-    with _progress() as progress:
+    with show_progress() as progress:
         report = run_bench(
             model,
             bundle,
@@ -131,7 +131,7 @@ def _show(as_json: bool, content: dict[str, Any], renderables: Callable[[], list
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+def show_progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
     """Progress bars on standard error, so that standard output stays clean."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bars:

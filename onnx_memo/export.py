@@ -40,7 +40,7 @@ def as_onnx(model: Path) -> Iterator[Source]:
         return
     if not (model / "config.json").is_file():
         raise MemoError(
-            f"'{model}' is a directory without config.json: name an ONNX file or a Hugging Face model directory"
+            f"'{model}' is a directory without config.json: name an ONNX file or a Hugging Face directory"
         )
     with tempfile.TemporaryDirectory(prefix="onnx-memo-") as folder:
         export_directory(model, Path(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,8 @@ def model_inputs(model: ir.Model) -> list[ModelInput]:
     required = [value for value in model.graph.inputs if not value.is_initializer()]
     found = []
     for value in required:
-        if value.dtype is None or value.shape is None:
-            raise MemoError(f"the model's input '{value.name}' is no tensor of known rank: not supported")
+        if value.dtype is None or not value.shape:
+            raise MemoError(f"the model's input '{value.name}' is no tensor with a batch axis: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         found.append(ModelInput(str(value.name), np.dtype(value.dtype.numpy()), shape))
     return found
@@ -122,7 +123,8 @@ def _mask_name(inputs: Sequence[ModelInput]) -> str | None:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(), which also splits at separators that JSON strings and sentences may hold.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise MemoError(f"'{path}' is not UTF-8 text (byte {error.start}): convert it first") from error
     if path.suffix == ".txt":
@@ -133,11 +135,13 @@ def _read_lines(path: Path) -> list[str]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MemoError(f"'{path}' line {number} is not JSON ({error})") from error
         text = record.get("text") if isinstance(record, dict) else None
         if not isinstance(text, str):
             raise MemoError(f"'{path}' line {number} has no field 'text' that is a string")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise MemoError(f"'{path}' line {number} escapes half a character (a lone surrogate): mend it")
         texts.append(text)
     return texts
 
@@ -187,7 +191,7 @@ def _from_arrays(path: Path, inputs: Sequence[ModelInput]) -> Samples:
     try:
         with np.load(path, allow_pickle=False) as archive:
             given = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, RuntimeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise MemoError(f"'{path}' is not a readable .npz file of plain arrays ({error})") from error
     for wanted in inputs:
         _check_fit(path, wanted, given)

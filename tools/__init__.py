@@ -1,0 +1,1 @@
+"""Benchmarks, fixture export and the demo; run as `python -m tools.NAME`."""
