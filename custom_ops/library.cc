@@ -6,6 +6,7 @@
 #include "memo_context.h"
 #include "memo_fetch.h"
 #include "memo_lookup.h"
+#include "memo_segments.h"
 #include "operator.h"
 #include "ort_abi.h"
 
@@ -24,6 +25,7 @@ ort::CustomOpDomain* CreateDomain(const ort::Api* api) {
   ort::CustomOpDomain* domain = nullptr;
   Check(ort::CreateCustomOpDomain::Call(api, kDomain, &domain));
   try {
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoSegments>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoLookup>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoFetch>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoContext>::Table()));

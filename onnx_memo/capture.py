@@ -14,10 +14,11 @@ import onnxruntime as ort
 
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
+from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import Site, find_sites
 from onnx_memo.inputs import Samples
-from onnx_memo.keys import SEGMENTS, segment_means
+from onnx_memo.keys import segment_means
 from onnx_memo.runtime import session_options
 
 HALF_MAX = float(np.finfo(np.float16).max)

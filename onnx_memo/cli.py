@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -134,7 +133,7 @@ def _show(as_json: bool, content: dict[str, Any], renderables: Callable[[], list
 def show_progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
     """Progress bars on standard error, so that standard output stays clean."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bars:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
 
         def start(step: str, parts: int) -> Callable[[], None]:
             task = bars.add_task(step, total=parts)
@@ -143,26 +142,27 @@ def show_progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
         yield start
 
 
-def _terminated(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+class _Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not KeyboardInterrupt, which typer answers in a way of its own."""
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise _Interrupted
 
 
 def main() -> NoReturn:
     """Entry point: errors that the user can mend become one line and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     debug = "--debug" in sys.argv[1:]
     try:
         # --debug is understood anywhere in the line.
-        arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-        code = app(arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = 2
+        app([argument for argument in sys.argv[1:] if argument != "--debug"])
     except MemoError as error:
         if debug:
             raise
         _complain(str(error))
-    except (KeyboardInterrupt, click.Abort):
+    except _Interrupted:
         if debug:
             raise
         _complain("interrupted: nothing was written")
@@ -170,7 +170,7 @@ def main() -> NoReturn:
         if debug:
             raise
         _complain(f"'{error.filename or 'a file'}': {error.strerror or error} (--debug shows where)")
-    sys.exit(code)
+    sys.exit()
 
 
 def _complain(message: str) -> NoReturn:

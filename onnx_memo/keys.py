@@ -18,8 +18,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.operators import DOMAIN, SEGMENTS
 
-SEGMENTS = 8
 REDUCED_WIDTH = 32  # of each segment's mean
 KEY_WIDTH = 64
 PRINCIPAL = 0.75  # of a reduction's columns; the rest are random directions
@@ -99,39 +99,11 @@ def _principal_components(centered: npt.NDArray[np.float64], most: int) -> npt.N
     return principal
 
 
-def emit_lengths(b: Builder, mask: ir.Value | None, hidden: ir.Value) -> ir.Value:
-    """Nodes for the number of real tokens of every row, int64 [B].
-
-    Without a mask every token is real. With one (1 = real), only right padding counts;
-    any other pattern gives -1, which is no entry's length.
-    """
-    if mask is None:
-        return b.op("Expand", b.dim(hidden, 1), b.dim(hidden, 0))
-    integers = b.op("Cast", mask, to=ir.DataType.INT64.value)
-    count = b.reduce("ReduceSum", integers, 1)
-    t = _positions(b, mask)
-    prefix = b.op("Less", t, b.op("Unsqueeze", count, b.i64(1)))
-    dtype = mask.dtype or ir.DataType.INT64
-    prefix = b.op("Cast", prefix, to=dtype.value)
-    if dtype == ir.DataType.BOOL:
-        mask, prefix = integers, b.op("Cast", prefix, to=ir.DataType.INT64.value)
-    differs = b.op("Cast", b.op("Not", b.op("Equal", mask, prefix)), to=ir.DataType.INT64.value)
-    regular = b.op("Equal", b.reduce("ReduceSum", differs, 1), b.const(0, np.int64))
-    return b.op("Where", regular, count, b.i64(-1))
-
-
-def emit_segment_weights(b: Builder, lengths: ir.Value, hidden: ir.Value) -> ir.Value:
-    """Nodes for the matrix [B, SEGMENTS, L] that takes hidden states to their segment means."""
-    column = b.op("Unsqueeze", lengths, b.i64(1))
-    t = _positions(b, hidden)
-    at_least_one = b.op("Max", column, b.i64(1))
-    segment = b.op("Div", b.op("Mul", t, b.i64(SEGMENTS)), at_least_one)  # [B, L]
-    segment = b.op("Where", b.op("Less", t, column), segment, b.i64(-1))
-    numbers = b.const(np.arange(SEGMENTS)[:, None], np.int64)
-    member = b.op("Equal", b.op("Unsqueeze", segment, b.i64(1)), numbers)
-    weights = b.op("Cast", member, to=ir.DataType.FLOAT.value)
-    count = b.reduce("ReduceSum", weights, 2, keepdims=True)
-    return b.op("Div", weights, b.op("Max", count, b.const(1, np.float32)))
+def emit_segments(b: Builder, mask: ir.Value | None, hidden: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Nodes for the lengths int64 [B] and the segments' weights [B, SEGMENTS, L] of a request."""
+    names = (f"{b.prefix}/lengths", f"{b.prefix}/weights")
+    lengths, weights = b.ops("MemoSegments", _integer_mask(b, mask, hidden), domain=DOMAIN, names=names)
+    return lengths, weights
 
 
 def emit_key(
@@ -149,6 +121,16 @@ def emit_key(
     return b.op("Add", b.op("MatMul", flat, projection), bias)
 
 
-def _positions(b: Builder, value: ir.Value) -> ir.Value:
-    end = b.op("Squeeze", b.dim(value, 1))
-    return b.op("Range", b.const(0, np.int64), end, b.const(1, np.int64))
+def _integer_mask(b: Builder, mask: ir.Value | None, hidden: ir.Value) -> ir.Value:
+    """The mask as int64[B, L]; without one all tokens are real."""
+    if mask is None:
+        shape = b.op("Concat", b.dim(hidden, 0), b.dim(hidden, 1), axis=0)
+        return b.op("ConstantOfShape", shape, value=ir.tensor([1], ir.DataType.INT64))
+    if mask.dtype in (None, ir.DataType.INT64):
+        return mask
+    integers = b.op("Cast", mask, to=ir.DataType.INT64.value)
+    if mask.dtype in (ir.DataType.BOOL, ir.DataType.INT32):
+        return integers
+    # A fraction is no mask: -1 makes the row irregular, so that it misses.
+    same = b.op("Equal", mask, b.op("Cast", integers, to=mask.dtype.value))
+    return b.op("Where", same, integers, b.i64(-1))

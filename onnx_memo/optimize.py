@@ -16,14 +16,17 @@ from onnx_memo.errors import MemoError
 from onnx_memo.export import Source, as_onnx
 from onnx_memo.graph.guard import Guard, MemoTensors, insert_guards
 from onnx_memo.graph.load import external_files, load_model
+from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.sites import LEVELS, Findings, Site, find_sites
 from onnx_memo.inputs import Samples, model_inputs, read_samples
-from onnx_memo.keys import KEY_WIDTH, REDUCED_WIDTH, SEGMENTS, fit_keys
+from onnx_memo.keys import KEY_WIDTH, REDUCED_WIDTH, fit_keys
 from onnx_memo.progress import Progress, silent
 
 # Key distances are scaled to about 1 between two inputs of the sample (`onnx_memo.keys`). Repeats
 # of a stored input come within 0.01 even below guards that return half precision.
 NEAR_EXACT = 0.02
+
+TOKENIZER = "tokenizer.json"
 
 # The parts of a guard that lie in the memo data, of each site its own.
 MAPPED = ("reduction", "projection", "bias", "keys", "index", "payload")
@@ -74,6 +77,7 @@ def optimize(
     with as_onnx(model) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         loaded = load_model(source.onnx)
+        _check_names(source.onnx, loaded)
         chosen, notes = _choose(model, find_sites(loaded), level, sites)
         samples = _prepare(read_samples(data, model_inputs(loaded), vocabulary), notes)
         with bundle.publishing(output) as folder:
@@ -103,6 +107,12 @@ def optimize(
             )
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
+
+
+def _check_names(path: Path, model: ir.Model) -> None:
+    """The files of the model's weights are copied under their own names, which must be free."""
+    for name in sorted(external_files(model) & {bundle.MODEL, bundle.MANIFEST, store.FILE, TOKENIZER}):
+        raise MemoError(f"'{path}' keeps weights in '{name}', a name that the bundle needs: rename that file")
 
 
 def _choose(path: Path, findings: Findings, level: str, wanted: str | None) -> tuple[list[Site], list[str]]:
@@ -250,8 +260,6 @@ def _build_guards(
 def _write_model(model: ir.Model, source: Path, folder: Path) -> None:
     """Write the guarded model, and beside it the files that hold the original's weights."""
     for name in external_files(model) - {store.FILE}:
-        if name in (bundle.MODEL, bundle.MANIFEST):
-            raise MemoError(f"'{source}' keeps weights in '{name}', a name that the bundle needs: rename it")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.parent / name, folder / name)
     ir.save(model, folder / bundle.MODEL)
@@ -262,4 +270,4 @@ def _copy_companions(source: Source, tokenizer: Path | None, folder: Path) -> No
     for file in source.companions:
         shutil.copyfile(file, folder / file.name)
     if tokenizer is not None:
-        shutil.copyfile(tokenizer, folder / "tokenizer.json")
+        shutil.copyfile(tokenizer, folder / TOKENIZER)

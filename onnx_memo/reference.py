@@ -1,4 +1,4 @@
-"""The three operators in plain NumPy: their specification in code (`docs/operators.md` in words).
+"""The operators in plain NumPy: their specification in code (`docs/operators.md` in words).
 
 Native kernels and standard bodies are tested against this module. `run_in_python` makes a bundle
 use these functions at run time, through onnxruntime-extensions, so that a policy of your own can
@@ -20,7 +20,7 @@ import onnxruntime as ort
 from onnx_memo.bundle import MODEL
 from onnx_memo.capture import open_session
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.operators import DOMAIN
+from onnx_memo.graph.operators import DOMAIN, SEGMENTS
 from onnx_memo.runtime import session_options
 
 Floats = npt.NDArray[np.float32]
@@ -29,6 +29,23 @@ Integers = npt.NDArray[np.int64]
 
 # The only domain in which onnxruntime-extensions runs operators written in Python.
 PYTHON_DOMAIN = "ai.onnx.contrib"
+
+
+def memo_segments(mask: Integers) -> tuple[Integers, Floats]:
+    """The real length of each row of a mask [B, L], and their segments' weights [B, SEGMENTS, L].
+
+    A row counts if it is ones followed by zeros; the length of any other is -1, its weights are zero.
+    """
+    batch, count = mask.shape
+    length = np.full(batch, -1, np.int64)
+    weights = np.zeros((batch, SEGMENTS, count), np.float32)
+    for row in range(batch):
+        n = int((mask[row] == 1).sum())
+        if np.array_equal(mask[row], np.arange(count) < n):
+            length[row] = n
+            for t in range(n):
+                weights[row, SEGMENTS * t // n, t] = 1
+    return length, weights / np.maximum(weights.sum(axis=2, keepdims=True), 1)
 
 
 def memo_lookup(
@@ -178,6 +195,7 @@ def _library() -> str:
     def lookup(*inputs: Any) -> Any:
         return _policy[0](*inputs)
 
+    onnx_op(op_type="MemoSegments", inputs=[i64], outputs=[i64, f32])(memo_segments)
     onnx_op(op_type="MemoFetch", inputs=[i64, f32, i64, i64, i64], outputs=[f32])(memo_fetch)
     onnx_op(op_type="MemoContext", inputs=[i64, f32, f32, i64, i64], outputs=[f32])(memo_context)
     path: str = get_library_path()

@@ -54,9 +54,9 @@ Inputs ContextInputs() {
           HalfTensor({4, 1}, {0x3C00, 0x0000, 0x3800, 0x3800}), IntTensor({1}, {0}), IntTensor({1}, {2})};
 }
 
-TEST(the_library_registers_three_operators_for_the_cpu) {
+TEST(the_library_registers_its_operators_for_the_cpu) {
   const FakeOrt host;
-  CHECK(host.operators().size() == 3);
+  CHECK(host.operators().size() == 4);
   for (const ort::CustomOp* op : host.operators()) {
     CHECK(op->version == 17);
     CHECK(op->GetExecutionProviderType(op) == nullptr);
@@ -100,6 +100,15 @@ TEST(a_batch_hits_when_it_has_rows_and_none_misses) {
   inputs[0] = FloatTensor({0, 1}, {});
   inputs[1] = IntTensor({0}, {});
   CHECK(FakeOrt().Run("MemoLookup", inputs).outputs[1].bytes[0] == 0);
+}
+
+TEST(segments_runs_through_the_interface) {
+  const FakeResult result = FakeOrt().Run("MemoSegments", {IntTensor({2, 2}, {1, 0, 0, 1})});
+  CHECK(result.message.empty());
+  CHECK(Numbers<std::int64_t>(result.outputs[0]) == Integers({1, -1}));
+  CHECK(result.outputs[1].dims == Integers({2, 8, 2}));
+  CHECK(Numbers<float>(result.outputs[1])[0] == 1.0F);
+  CHECK(FakeOrt().Run("MemoSegments", {IntTensor({0, 3}, {})}).message.empty());
 }
 
 TEST(fetch_runs_through_the_interface) {

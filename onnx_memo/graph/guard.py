@@ -111,9 +111,7 @@ class _Inserter:
         site, memo = guard.site, guard.tensors
         if site.mask not in self.requests:
             shared = Builder(f"memo/request.{len(self.requests)}", self.opset)
-            lengths = keys.emit_lengths(shared, site.mask, site.hidden)
-            weights = keys.emit_segment_weights(shared, lengths, site.hidden)
-            self.requests[site.mask] = lengths, weights
+            self.requests[site.mask] = keys.emit_segments(shared, site.mask, site.hidden)
             b.nodes.extend(shared.nodes)
         lengths, weights = self.requests[site.mask]
         network = map(self._initializer, (memo.reduction, memo.projection, memo.bias))

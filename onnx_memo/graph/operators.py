@@ -1,4 +1,4 @@
-"""The standard-ONNX bodies of the three operators (specified in `docs/operators.md`).
+"""The standard-ONNX bodies of the operators (specified in `docs/operators.md`).
 
 They serve where no native library is registered: ONNX Runtime inlines them. They are written for
 the model's own opset version.
@@ -15,13 +15,15 @@ from onnx_memo.graph.build import Builder
 
 DOMAIN = "onnx_memo"
 VERSION = 1
+SEGMENTS = 8
 
 Body = Callable[..., ir.Value | tuple[ir.Value, ...]]
 
 
 def operator_functions(opset: int) -> list[ir.Function]:
-    """MemoLookup, MemoFetch and MemoContext as model-local functions."""
+    """MemoSegments, MemoLookup, MemoFetch and MemoContext as model-local functions."""
     return [
+        _function("MemoSegments", "mask", _segments, opset),
         _function("MemoLookup", "query length keys lengths threshold index", _lookup, opset),
         _function("MemoFetch", "entry payload offsets lengths padded_length", _fetch, opset),
         _function("MemoContext", "entry values payload offsets lengths", _context, opset),
@@ -35,6 +37,25 @@ def _function(name: str, inputs: str, body: Body, opset: int) -> ir.Function:
     outputs = [result] if isinstance(result, ir.Value) else list(result)
     graph = ir.Graph(arguments, outputs, nodes=builder.nodes, opset_imports={"": opset}, name=name)
     return ir.Function(DOMAIN, name, graph=graph, attributes=[])
+
+
+def _segments(b: Builder, mask: ir.Value) -> tuple[ir.Value, ir.Value]:
+    count = b.reduce("ReduceSum", mask, 1)
+    end = b.op("Squeeze", b.dim(mask, 1))
+    t = b.op("Range", b.const(0, np.int64), end, b.const(1, np.int64))  # [L]
+    prefix = b.op("Less", t, b.op("Unsqueeze", count, b.i64(1)))
+    differs = b.op("Not", b.op("Equal", mask, b.op("Cast", prefix, to=ir.DataType.INT64.value)))
+    differing = b.reduce("ReduceSum", b.op("Cast", differs, to=ir.DataType.INT64.value), 1)
+    regular = b.op("Equal", differing, b.const(0, np.int64))
+    length = b.op("Where", regular, count, b.i64(-1))
+    column = b.op("Unsqueeze", length, b.i64(1))
+    segment = b.op("Div", b.op("Mul", t, b.i64(SEGMENTS)), b.op("Max", column, b.i64(1)))  # [B, L]
+    segment = b.op("Where", b.op("Less", t, column), segment, b.i64(-1))
+    numbers = b.const(np.arange(SEGMENTS)[:, None], np.int64)
+    member = b.op("Equal", b.op("Unsqueeze", segment, b.i64(1)), numbers)
+    weights = b.op("Cast", member, to=ir.DataType.FLOAT.value)
+    tokens = b.reduce("ReduceSum", weights, 2, keepdims=True)
+    return length, b.op("Div", weights, b.op("Max", tokens, b.const(1, np.float32)))
 
 
 def _lookup(
