@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import MODES, Arrays, fixture, original, random_samples, write_samples
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import onnx_memo
 from onnx_memo.cli import main
@@ -50,6 +51,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
     return make
 
 
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    """Words `a` to `e` are 1 to 5; every text begins with token 0."""
+    words = {"[CLS]": 0, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "[UNK]": 6}
+    made = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 0)])
+    made.enable_padding(length=16)
+    path = tmp_path / "tokenizer.json"
+    made.save(str(path))
+    return path
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a command ended."""
@@ -65,13 +79,14 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["onnx-memo", *map(str, arguments)])
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         capfd.readouterr()
         try:
             with pytest.raises(SystemExit) as ended:
                 main()
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         captured = capfd.readouterr()
         return Outcome(int(ended.value.code or 0), captured.out, captured.err)
 

@@ -146,6 +146,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 # ---- Single operators
 
 OPERATOR_INPUTS: dict[str, dict[str, tuple[ir.DataType, int]]] = {
+    "MemoSegments": {"mask": (ir.DataType.INT64, 2)},
     "MemoLookup": {
         "query": (ir.DataType.FLOAT, 2),
         "length": (ir.DataType.INT64, 1),
@@ -170,6 +171,7 @@ OPERATOR_INPUTS: dict[str, dict[str, tuple[ir.DataType, int]]] = {
     },
 }
 OPERATOR_OUTPUTS = {
+    "MemoSegments": (ir.DataType.INT64, ir.DataType.FLOAT),
     "MemoLookup": (ir.DataType.INT64, ir.DataType.BOOL),
     "MemoFetch": (ir.DataType.FLOAT,),
     "MemoContext": (ir.DataType.FLOAT,),

@@ -52,21 +52,25 @@ def test_a_bundle_takes_the_place_of_another(tmp_path):
     assert sorted(contents(tmp_path)) == ["bundle", "bundle/manifest.json", "bundle/model.onnx"]
 
 
-@pytest.mark.parametrize("failure", [RuntimeError, MemoError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("place", ["bundle", "some/where/bundle"])
-def test_a_failure_leaves_nothing(tmp_path, failure, place):
-    with nothing_left_in(tmp_path), pytest.raises(failure), publishing(tmp_path / place) as folder:
+def fail_while_publishing(output: Path, failure: type[BaseException]) -> None:
+    with publishing(output) as folder:
         (folder / "deep").mkdir()
         (folder / "deep" / "file").write_text("half")
         raise failure
 
 
+@pytest.mark.parametrize("failure", [RuntimeError, MemoError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("place", ["bundle", "some/where/bundle"])
+def test_a_failure_leaves_nothing(tmp_path, failure, place):
+    with nothing_left_in(tmp_path), pytest.raises(failure):
+        fail_while_publishing(tmp_path / place, failure)
+
+
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_leaves_the_old_bundle(tmp_path, failure):
     publish(tmp_path / "bundle", "old")
-    with nothing_left_in(tmp_path), pytest.raises(failure), publishing(tmp_path / "bundle") as folder:
-        (folder / "model.onnx").write_text("half")
-        raise failure
+    with nothing_left_in(tmp_path), pytest.raises(failure):
+        fail_while_publishing(tmp_path / "bundle", failure)
 
 
 @pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
@@ -180,8 +184,10 @@ def test_a_folder_without_a_manifest_is_no_bundle(copy):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe", b"[]", b"5", b"null", b"{}", b'{"format": 1}', b"[" * 100_000]
-    + [b'{"format": 1, "sites": [], "files": {}, "unknown": 1}'],
+    [
+        *(b"", b"{", b"\xff\xfe", b"[]", b"5", b"null", b"{}", b'{"format": 1}', b"[" * 100_000),
+        b'{"format": 1, "sites": [], "files": {}, "unknown": 1}',
+    ],
 )
 def test_a_manifest_that_is_none(copy, content):
     (copy / "manifest.json").write_bytes(content)

@@ -78,7 +78,7 @@ def test_each_sample_is_reported(tmp_path):
 def test_a_sample_longer_than_the_model_allows(tmp_path):
     sites = find_sites(load_model(fixture("bert"))).sites
     samples = Samples(random_samples(original(fixture("bert")), [4, 65], seed=3), [4, 65], None)
-    with pytest.raises(MemoError, match="cannot run input 2 .*65.*longer than the model allows"):
+    with pytest.raises(MemoError, match=r"cannot run input 2 .*65.*longer than the model allows"):
         capture(fixture("bert"), sites, "output", samples, tmp_path, lambda: None)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import fixture
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from onnx_memo import MemoError
 from onnx_memo.graph.load import load_model
@@ -20,19 +19,6 @@ MASK = ModelInput("attention_mask", I64, (None, None))
 TYPES = ModelInput("token_type_ids", I64, (None, None))
 POSITIONS = ModelInput("position_ids", I64, (None, None))
 PIXELS = ModelInput("pixel_values", np.dtype(np.float32), (None, 3, 16, 16))
-
-
-@pytest.fixture
-def tokenizer(tmp_path: Path) -> Path:
-    """Words `a` to `e` are 1 to 5; every text begins with token 0."""
-    words = {"[CLS]": 0, "a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "[UNK]": 6}
-    made = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 0)])
-    made.enable_padding(length=16)
-    path = tmp_path / "tokenizer.json"
-    made.save(str(path))
-    return path
 
 
 def text(folder: Path, content: str, name: str = "data.txt") -> Path:
@@ -154,7 +140,7 @@ def test_the_last_batch_may_be_smaller():
 
 def test_without_a_mask_a_batch_needs_equal_sizes():
     assert some([2, 2], mask=None).batch(0, 2)["input_ids"].shape == (2, 2)
-    with pytest.raises(MemoError, match="different size in 'input_ids'.*--batch 1"):
+    with pytest.raises(MemoError, match=r"different size in 'input_ids'.*--batch 1"):
         some([2, 3], mask=None).batch(0, 2)
 
 

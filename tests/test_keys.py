@@ -13,16 +13,8 @@ from support import open_nodes
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.load import MAX_OPSET
-from onnx_memo.keys import (
-    KEY_WIDTH,
-    SEGMENTS,
-    KeyNetwork,
-    emit_key,
-    emit_lengths,
-    emit_segment_weights,
-    fit_keys,
-    segment_means,
-)
+from onnx_memo.graph.operators import DOMAIN, SEGMENTS, operator_functions
+from onnx_memo.keys import KEY_WIDTH, KeyNetwork, emit_key, fit_keys, segment_means
 from onnx_memo.optimize import NEAR_EXACT
 
 WIDTH = 48
@@ -126,23 +118,23 @@ def test_a_sample_of_zeros_gives_finite_keys():
 
 
 @functools.cache
-def session(opset: int = 17, mask_type: ir.DataType | None = ir.DataType.INT64):
-    """hidden (and mask) -> length and key, with the network of `fitted(20)`."""
+def session(opset: int = 17):
+    """hidden, mask -> length, key: `MemoSegments`' body, then the network of `fitted(20)`."""
     hidden = ir.val("hidden", ir.DataType.FLOAT, ["b", "l", WIDTH])
-    mask = ir.val("mask", mask_type, ["b", "l"]) if mask_type else None
+    mask = ir.val("mask", ir.DataType.INT64, ["b", "l"])
     b = Builder("keys", opset)
-    lengths = emit_lengths(b, mask, hidden)
-    weights = emit_segment_weights(b, lengths, hidden)
+    lengths, weights = b.ops("MemoSegments", mask, domain=DOMAIN, names=("length", "weights"))
     network = fitted(20)[1]
     parts = [b.const(part, np.float32) for part in (network.reduction, network.projection, network.bias)]
     key = emit_key(b, weights, hidden, *parts)
     for value, dtype in ((lengths, ir.DataType.INT64), (key, ir.DataType.FLOAT)):
         value.type = ir.TensorType(dtype)
-    return open_nodes([hidden, mask] if mask else [hidden], b.nodes, [lengths, key], opset)
+    functions = [f for f in operator_functions(opset) if f.name == "MemoSegments"]
+    return open_nodes([hidden, mask], b.nodes, [lengths, key], opset, functions)
 
 
-def keys_of(hidden: np.ndarray, mask: np.ndarray, **kind) -> tuple[np.ndarray, np.ndarray]:
-    return session(**kind).run(None, {"hidden": hidden, "mask": mask})
+def keys_of(hidden: np.ndarray, mask: np.ndarray, opset: int = 17) -> tuple[np.ndarray, np.ndarray]:
+    return session(opset).run(None, {"hidden": hidden, "mask": mask})
 
 
 @pytest.mark.parametrize("opset", [13, 17, 18, MAX_OPSET])
@@ -152,13 +144,6 @@ def test_the_nodes_equal_the_network(length, opset):
     lengths, key = keys_of(hidden, np.ones((1, length), np.int64), opset=opset)
     assert lengths.tolist() == [length]
     np.testing.assert_allclose(key, fitted(20)[1](segment_means(hidden[0])[None]), atol=1e-4)
-
-
-def test_without_a_mask_every_token_counts():
-    hidden = np.stack([states(9, 1), states(9, 2)])
-    lengths, key = session(mask_type=None).run(None, {"hidden": hidden})
-    assert lengths.tolist() == [9, 9]
-    np.testing.assert_array_equal(key, keys_of(hidden, np.ones((2, 9), np.int64))[1])
 
 
 @given(
@@ -179,37 +164,6 @@ def test_padding_changes_nothing_whatever_it_holds(lengths, padding, seed):
     for row, length in enumerate(lengths):
         alone = keys_of(hidden[row : row + 1, :length], mask[row : row + 1, :length])[1]
         np.testing.assert_allclose(key[row], alone[0], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("mask", "length"),
-    [
-        ([1, 1, 1, 1], 4),
-        ([1, 1, 0, 0], 2),
-        ([0, 0, 0, 0], 0),
-        ([0, 0, 1, 1], -1),
-        ([1, 0, 1, 1], -1),
-        ([1, 1, 0, 1], -1),
-        ([2, 0, 0, 0], -1),
-        ([2, 2, 2, 2], -1),
-        ([1, 1, 1, -1], -1),
-        ([3, -1, 0, 0], -1),
-    ],
-)
-def test_only_right_padding_has_a_length(mask, length):
-    assert keys_of(states(4)[None], np.array([mask], np.int64))[0].tolist() == [length]
-
-
-@pytest.mark.parametrize("dtype", [ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT, ir.DataType.BOOL])
-def test_masks_come_in_any_type(dtype):
-    mask = np.array([[1, 1, 1, 0], [0, 1, 1, 1]]).astype(dtype.numpy())
-    assert keys_of(np.stack([states(4)] * 2), mask, mask_type=dtype)[0].tolist() == [3, -1]
-
-
-@pytest.mark.parametrize("value", [0.5, np.nan])
-def test_a_float_mask_of_other_numbers_has_no_length(value):
-    mask = np.array([[1, 1, value, 0]], np.float32)
-    assert keys_of(states(4)[None], mask, mask_type=ir.DataType.FLOAT)[0].tolist() == [-1]
 
 
 def test_an_empty_batch_has_no_keys():

@@ -26,6 +26,8 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.operators import DOMAIN
 from onnx_memo.graph.sites import find_sites
 
+LENGTHS = (3, 9, 9, 14)
+
 
 def guarded(bundle: Path) -> ir.Model:
     return ir.load(bundle / "model.onnx")
@@ -95,11 +97,12 @@ def test_the_memo_data_is_external_and_the_rest_is_not(made):
         assert outside == (name.startswith("memo/") and not name.endswith("/threshold"))
 
 
-def test_the_three_operators_come_with_bodies(made):
-    functions = guarded(made("bert").bundle).functions
-    assert {key[:2] for key in functions} == {
-        (DOMAIN, name) for name in ("MemoLookup", "MemoFetch", "MemoContext")
-    }
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_memo_operator_comes_with_a_body(made, level):
+    model = guarded(made("bert", level).bundle)
+    used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
+    assert len(used) == 3
+    assert used <= {function.name for function in model.functions.values() if function.domain == DOMAIN}
 
 
 def test_lengths_are_computed_once_for_all_sites(made):
@@ -116,10 +119,58 @@ def test_chosen_sites_alone_are_guarded(tmp_path, made):
     assert len(ifs(guarded(result.path))) == 2
 
 
+# ---- Masks
+
+
+def masked_with(dtype: ir.DataType, path: Path) -> Path:
+    """BERT whose mask is of another type; its first use casts it to floats all the same."""
+
+    def change(model: ir.Model) -> None:
+        (mask,) = (value for value in model.graph.inputs if value.name == "attention_mask")
+        todo = [mask]
+        while todo:
+            value = todo.pop()
+            value.type = ir.TensorType(dtype)
+            todo += [o for node, _ in value.uses() if node.op_type == "Unsqueeze" for o in node.outputs]
+
+    return changed("bert", path, change)
+
+
+@pytest.mark.parametrize("dtype", [ir.DataType.BOOL, ir.DataType.INT32, ir.DataType.FLOAT])
+def test_masks_come_in_any_type(tmp_path, mode, dtype):
+    model = masked_with(dtype, tmp_path / "model.onnx")
+    before = original(model)
+
+    def typed(request):
+        return request | {"attention_mask": request["attention_mask"].astype(dtype.numpy())}
+
+    stored = [typed(sample) for sample in random_samples(before, LENGTHS, seed=1)]
+    data = write_samples(tmp_path / "data.npz", stored)
+    after = memoized(onnx_memo.optimize(model, data, tmp_path / "bundle").path, mode)
+    batch = typed(join(stored[1:4]))
+    assert not np.array_equal(after.run(None, batch)[0], before.run(None, batch)[0])
+    for request in (typed(join(stored[1:4], side="left")), *map(typed, random_samples(before, [9], seed=2))):
+        assert_identical(after.run(None, request), before.run(None, request))
+
+
+@pytest.mark.parametrize("value", [0.5, 1.5, np.nan, -1.0])
+def test_a_mask_of_other_numbers_misses(tmp_path, mode, value):
+    model = masked_with(ir.DataType.FLOAT, tmp_path / "model.onnx")
+    before = original(model)
+    (stored,) = random_samples(before, [9], seed=1)
+    stored["attention_mask"] = stored["attention_mask"].astype(np.float32)
+    data = write_samples(tmp_path / "data.npz", [stored])
+    options = {"threshold": float("inf")}
+    after = memoized(onnx_memo.optimize(model, data, tmp_path / "bundle", **options).path, mode)
+    for token in (0, 8):
+        request = {name: array.copy() for name, array in stored.items()}
+        request["attention_mask"][0, token] = value
+        assert_identical(after.run(None, request), before.run(None, request))
+
+
 # ---- Values that are needed elsewhere too
 
 PROJECTION = "/encoder/layer.0/attention/output/dense/MatMul"
-LENGTHS = (3, 9, 9, 14)
 
 
 def returning(value_of, name: str, path: Path) -> Path:

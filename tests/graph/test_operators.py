@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import MODES, OPSETS, run_operator
 
-from onnx_memo.reference import memo_context, memo_fetch, memo_lookup
+from onnx_memo.keys import segment_means
+from onnx_memo.reference import memo_context, memo_fetch, memo_lookup, memo_segments
 from onnx_memo.store import offsets_of
 
 NO_INDEX = np.zeros(0, np.uint8)
@@ -22,6 +23,57 @@ SEEDS = st.integers(0, 2**31)
 
 def i64(*numbers: int) -> np.ndarray:
     return np.array(numbers, np.int64)
+
+
+# ---- MemoSegments
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(
+    lengths=st.lists(st.integers(0, 40), max_size=5),
+    padding=st.integers(0, 5),
+    spoilt=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 44), st.integers(-2, 3)), max_size=3),
+    opset=st.sampled_from(OPSETS),
+)
+@settings(deadline=None, max_examples=60)
+def test_segments_equal_the_reference(mode, lengths, padding, spoilt, opset):
+    padded = max(lengths, default=1) + padding
+    mask = (np.arange(padded) < np.array(lengths, np.int64)[:, None]).astype(np.int64)
+    for row, token, value in spoilt:
+        if row < len(lengths) and token < padded:
+            mask[row, token] = value
+    length, weights = run_operator("MemoSegments", mode, mask, opset=opset)
+    expected_length, expected_weights = memo_segments(mask)
+    np.testing.assert_array_equal(length, expected_length, strict=True)
+    np.testing.assert_allclose(weights, expected_weights, atol=1e-7, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("mask", "length"),
+    [
+        ([1, 1, 1, 1], 4),
+        ([1, 1, 0, 0], 2),
+        ([0, 0, 0, 0], 0),
+        ([0, 0, 1, 1], -1),
+        ([1, 0, 1, 1], -1),
+        ([2, 0, 0, 0], -1),
+        ([2, 2, 2, 2], -1),
+        ([1, 1, 1, -1], -1),
+        ([3, -1, 0, 0], -1),
+        ([2**63 - 1, 2**63 - 1, 2, 1], -1),
+    ],
+)
+def test_only_right_padding_has_a_length(mode, mask, length):
+    found, weights = run_operator("MemoSegments", mode, np.array([mask], np.int64))
+    assert found.tolist() == [length]
+    assert weights.sum() == pytest.approx(max(length, 0))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 16, 33])
+def test_the_weights_take_hidden_states_to_segment_means(mode, length):
+    hidden = np.random.default_rng(0).standard_normal((length, 5), np.float32)
+    _, weights = run_operator("MemoSegments", mode, np.ones((1, length), np.int64))
+    np.testing.assert_allclose((weights[0] @ hidden).ravel(), segment_means(hidden), atol=1e-6)
 
 
 # ---- MemoLookup

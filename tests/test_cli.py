@@ -1,0 +1,334 @@
+"""The command line: tables and JSON on standard output, one line and exit code 2 for what users can mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from support import changed, contents, fixture, nothing_left_in, original, random_samples, write_samples
+
+import onnx_memo
+from onnx_memo import bundle, store
+
+BERT = fixture("bert")
+
+
+@pytest.fixture
+def copy(made, tmp_path: Path) -> Path:
+    """A bundle that may be changed."""
+    return shutil.copytree(made("bert").bundle, tmp_path / "bundle")
+
+
+@pytest.fixture
+def data(made) -> Path:
+    return made("bert").data
+
+
+# ---- What goes well
+
+
+def test_version(cli):
+    assert cli("--version").out.strip() == onnx_memo.__version__
+
+
+def test_inspect_shows_a_models_attention(cli):
+    shown = cli("inspect", BERT)
+    assert shown.code == 0
+    assert shown.err == ""
+    for text in ("attention.0", "attention.2", "25.0%", "probs, output"):
+        assert text in shown.out
+
+
+def test_inspect_says_why_a_softmax_is_no_attention(cli):
+    shown = " ".join(cli("inspect", fixture("no_attention")).out.replace("│", " ").split())
+    assert "No attention found" in shown
+    assert "[batch, heads, rows, columns]" in shown
+
+
+def one_object(outcome) -> dict:
+    assert outcome.code == 0
+    assert outcome.err == ""
+    return json.loads(outcome.out)
+
+
+def test_inspect_as_json(cli, copy):
+    assert [site["name"] for site in one_object(cli("inspect", BERT, "--json"))["sites"]] == [
+        "attention.0",
+        "attention.1",
+        "attention.2",
+    ]
+    assert one_object(cli("inspect", copy, "--json"))["entries"] == 12
+
+
+def test_inspect_shows_a_bundle(cli, copy):
+    shown = cli("inspect", copy)
+    assert "12 inputs of bert.onnx stored" in " ".join(shown.out.split())
+
+
+def test_optimize_writes_a_bundle(cli, tmp_path, data):
+    told = one_object(cli("optimize", BERT, "--data", data, "-o", tmp_path / "b", "--sites", "1", "--json"))
+    assert [site["name"] for site in told["sites"]] == ["attention.1"]
+    assert told == bundle.read_bundle(tmp_path / "b").as_json()
+
+
+def test_optimize_replaces_a_bundle_by_force(cli, copy, data):
+    told = one_object(
+        cli("optimize", BERT, "--data", data, "-o", copy, "--level", "probs", "--force", "--json")
+    )
+    assert {site["level"] for site in told["sites"]} == {"probs"}
+
+
+def test_bench_as_json(cli, copy, data):
+    report = one_object(cli("bench", BERT, copy, "--data", data, "--rounds", 1, "--stock", "--json"))
+    assert report["hit_rate"] == 1.0
+    assert report["library"] == "stock"
+
+
+def test_bench_shows_tables(cli, copy, data):
+    shown = cli("bench", BERT, copy, "--data", data, "--rounds", 1, "--batch", 4, "--threads", 2)
+    assert shown.code == 0
+    assert "100.0%" in shown.out
+    assert "last_hidden_state" in shown.out
+
+
+# ---- Bad input
+
+
+def complaint(outcome) -> str:
+    """The one line of a refusal."""
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith("onnx-memo: ")
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.endswith("\n")
+    assert "Traceback" not in outcome.err
+    return outcome.err
+
+
+@pytest.fixture
+def optimize(cli, tmp_path, data):
+    """Run a doomed `optimize`; nothing may be left behind."""
+
+    def run(model: Path = BERT, inputs: Path = data, *options: object) -> str:
+        with nothing_left_in(tmp_path):
+            return complaint(
+                cli("optimize", model, "--data", inputs, "-o", tmp_path / "new" / "bundle", *options)
+            )
+
+    return run
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x08\x08garbage"])
+def test_a_file_that_is_not_onnx(optimize, cli, tmp_path, content):
+    model = written(tmp_path / "model.onnx", content)
+    assert "is not an ONNX model" in optimize(model)
+    assert "is not an ONNX model" in complaint(cli("inspect", model))
+
+
+def test_a_truncated_model(optimize, cli, tmp_path):
+    model = written(tmp_path / "model.onnx", BERT.read_bytes()[:-1000])
+    assert "export or copy it again" in optimize(model)
+    assert "export or copy it again" in complaint(cli("inspect", model))
+
+
+def test_missing_external_data(optimize, tmp_path):
+    onnx.save_model(onnx.load(BERT), tmp_path / "model.onnx", save_as_external_data=True, location="w.bin")
+    (tmp_path / "w.bin").unlink()
+    assert "takes its weights from 'w.bin', which is missing" in optimize(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["no_attention", "cross_attention"])
+def test_a_model_without_attention(optimize, name):
+    line = optimize(fixture(name))
+    assert "has no attention that can be memoized. Looked for: a softmax over square scores" in line
+
+
+def test_arrays_that_do_not_fit_the_models_inputs(optimize, tmp_path):
+    ids = np.ones((2, 4), np.int64)
+    full = {"input_ids": ids, "attention_mask": ids, "token_type_ids": ids}
+    cases = [
+        ({k: v for k, v in full.items() if k != "token_type_ids"}, "has no array 'token_type_ids'"),
+        (full | {"input_ids": ids.astype(np.int32)}, "'input_ids' in"),
+        (full | {"input_ids": ids[0]}, "has shape [4]; the model wants input_ids int64[?, ?]"),
+    ]
+    for at, (arrays, because) in enumerate(cases):
+        np.savez(tmp_path / f"{at}.npz", **arrays)
+        assert because in optimize(BERT, tmp_path / f"{at}.npz")
+
+
+@pytest.mark.parametrize("name", ["data.txt", "data.jsonl"])
+def test_empty_data(optimize, tmp_path, tokenizer, name):
+    data = written(tmp_path / name, "\n\n")
+    assert "holds no input that can be used" in optimize(BERT, data, "--tokenizer", tokenizer)
+
+
+def test_text_without_a_tokenizer(optimize, tmp_path):
+    assert "--tokenizer" in optimize(BERT, written(tmp_path / "data.txt", "hello"))
+
+
+def test_a_tokenizer_that_is_none(optimize, tmp_path):
+    data = written(tmp_path / "data.txt", "hello")
+    line = optimize(BERT, data, "--tokenizer", written(tmp_path / "tokenizer.json", "{}"))
+    assert "is not a tokenizer" in line
+
+
+@pytest.mark.parametrize("options", [[], ["--force"]])
+def test_an_output_directory_that_is_no_bundle(cli, tmp_path, data, options):
+    (tmp_path / "mine").mkdir()
+    written(tmp_path / "mine" / "file", "precious")
+    with nothing_left_in(tmp_path):
+        line = complaint(cli("optimize", BERT, "--data", data, "-o", tmp_path / "mine", *options))
+    assert "exists and is no bundle: choose another place with -o" in line
+
+
+def test_a_bundle_that_exists(cli, copy, data):
+    with nothing_left_in(copy.parent):
+        assert "--force" in complaint(cli("optimize", BERT, "--data", data, "-o", copy))
+
+
+def test_a_failing_force_keeps_the_bundle(cli, copy, tmp_path):
+    """The data is read before; a model that fails on it fails in the midst of writing."""
+    long = write_samples(tmp_path / "long.npz", random_samples(original(BERT), [5, 64], seed=0))
+    with np.load(long) as arrays:
+        ids = dict(arrays)
+    ids["input_ids"][1, 3] = 64  # no such word
+    np.savez(long, **ids)
+    with nothing_left_in(tmp_path):
+        complaint(cli("optimize", BERT, "--data", long, "-o", copy, "--force"))
+
+
+def test_an_input_longer_than_the_model_allows(optimize, tmp_path):
+    ones = np.ones((1, 65), np.int64)
+    np.savez(tmp_path / "long.npz", input_ids=ones, attention_mask=ones, token_type_ids=0 * ones)
+    line = optimize(BERT, tmp_path / "long.npz")
+    assert "cannot run input 1 (input_ids [1, 65]" in line
+    assert "longer than the model allows" in line
+
+
+def test_a_disk_without_room(optimize, monkeypatch):
+    usage = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(store, "write_store", lambda *_: pytest.fail("written all the same"))
+    assert "0 MiB free" in optimize()
+
+
+def test_a_disk_that_fills_up_all_the_same(optimize, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "memo.data")
+
+    monkeypatch.setattr(store, "write_store", full)
+    assert "'memo.data': No space left on device" in optimize()
+
+
+@pytest.mark.parametrize("options", [("--level", "rows"), ("--threshold", "-1"), ("--threshold", "nan")])
+def test_options_without_sense(optimize, data, options):
+    assert optimize(BERT, data, *options)
+
+
+@pytest.mark.parametrize("sites", ["9", "0-3", "a", "", "1-0", "-1", "0,,1"])
+def test_sites_that_are_not_there(optimize, data, sites):
+    assert "--sites" in optimize(BERT, data, f"--sites={sites}")
+
+
+def test_a_model_whose_weights_file_takes_a_name_of_ours(optimize, tmp_path):
+    onnx.save_model(onnx.load(BERT), tmp_path / "m.onnx", save_as_external_data=True, location="memo.data")
+    assert "keeps weights in 'memo.data', a name that the bundle needs" in optimize(tmp_path / "m.onnx")
+
+
+def test_a_damaged_bundle(cli, copy, data):
+    content = bytearray((copy / "memo.data").read_bytes())
+    content[5000] ^= 1
+    written(copy / "memo.data", bytes(content))
+    assert "memo.data' is damaged" in complaint(cli("inspect", copy))
+    assert "memo.data' is damaged" in complaint(cli("bench", BERT, copy, "--data", data))
+
+
+def test_a_folder_that_is_no_bundle(cli, tmp_path, data):
+    assert "without config.json: name an ONNX file" in complaint(cli("inspect", tmp_path))
+    assert "is no bundle" in complaint(cli("bench", BERT, tmp_path, "--data", data))
+
+
+def test_an_unknown_command_or_option(cli):
+    for arguments in (["opt"], ["inspect"], ["inspect", BERT, "--nothing"]):
+        outcome = cli(*arguments)
+        assert outcome.code == 2
+        assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_debug_shows_the_traceback(tmp_path, place):
+    arguments = ["inspect", str(tmp_path / "none.onnx")]
+    arguments = ["--debug", *arguments] if place == "before" else [*arguments, "--debug"]
+    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
+    assert ended.returncode != 0
+    assert "Traceback" in ended.stderr
+    assert "MemoError" in ended.stderr
+
+
+# ---- Interrupts
+
+COMMAND = [sys.executable, "-c", "from onnx_memo.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def much_data(tmp_path_factory) -> Path:
+    """Enough inputs to keep `optimize` busy for a while."""
+    samples = random_samples(original(BERT), [50] * 20_000, seed=5)
+    return write_samples(tmp_path_factory.mktemp("much") / "data.npz", samples)
+
+
+def interrupted(arguments: list[object], folder: Path, number: signal.Signals) -> subprocess.CompletedProcess:
+    """Run a command, and send it a signal when it has begun to write below `folder`."""
+    before = set(folder.rglob("*"))
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(path.suffix == ".means" for path in set(folder.rglob("*")) - before):
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, f"ended before it could be interrupted: {process.communicate()}"
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess([], process.returncode, out, err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "replacing"])
+def test_an_interrupt_leaves_nothing_and_keeps_what_was(tmp_path, made, much_data, number, exists):
+    output = tmp_path / "bundle"
+    if exists:
+        shutil.copytree(made("bert").bundle, output)
+    before = contents(tmp_path)
+    arguments = ["optimize", BERT, "--data", much_data, "-o", output, "--force"]
+    ended = interrupted(arguments, tmp_path, number)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "onnx-memo: interrupted: nothing was written\n"
+    assert contents(tmp_path) == before
+
+
+def test_changed_names_with_brackets_are_shown_as_they_are(cli, tmp_path):
+    """Rich would take them for markup."""
+
+    def rename(model) -> None:
+        (softmax,) = (node for node in model.graph if node.op_type == "Softmax")
+        softmax.name = "soft[/bold]max"
+
+    path = changed("no_attention", tmp_path / "model.onnx", rename)
+    assert "soft[/bold]max" in cli("inspect", path).out
