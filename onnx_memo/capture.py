@@ -19,6 +19,7 @@ from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import Site, find_sites
 from onnx_memo.inputs import Samples
 from onnx_memo.keys import segment_means
+from onnx_memo.learn import SKETCH_WIDTH, sketch
 from onnx_memo.runtime import session_options
 
 HALF_MAX = float(np.finfo(np.float16).max)
@@ -43,6 +44,11 @@ class Capture:
         """The segment means of the hidden states, mapped: f32[N, SEGMENTS * d]."""
         shape = (len(self.lengths), SEGMENTS * site.width)
         return np.memmap(self.folder / f"{site.name}.means", np.float32, "r", shape=shape)
+
+    def sketches(self, site: Site) -> npt.NDArray[np.float32]:
+        """Sketches of the payloads (`onnx_memo.learn`), mapped: f32[N, SKETCH_WIDTH]."""
+        shape = (len(self.lengths), SKETCH_WIDTH)
+        return np.memmap(self.folder / f"{site.name}.sketches", np.float32, "r", shape=shape)
 
     def payload(self, site: Site, level: str) -> Path:
         """The file with the payload in the store's own form, f16 (`docs/bundle.md`)."""
@@ -130,20 +136,22 @@ def _payload_value(site: Site, level: str) -> ir.Value:
 
 
 class _Files:
-    """Two open files a site, appended sample by sample."""
+    """Three open files a site, appended sample by sample."""
 
     def __init__(self, folder: Path, sites: Sequence[Site], level: str) -> None:
         self.means = {site.name: open(folder / f"{site.name}.means", "wb") for site in sites}
+        self.sketches = {site.name: open(folder / f"{site.name}.sketches", "wb") for site in sites}
         self.payload = {site.name: open(folder / f"{site.name}.{level}", "wb") for site in sites}
 
     def __enter__(self) -> _Files:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (*self.means.values(), *self.payload.values()):
+        for file in (*self.means.values(), *self.sketches.values(), *self.payload.values()):
             file.close()
 
     def write(self, site: Site, means: npt.NDArray[np.float32], payload: npt.NDArray[np.float32]) -> None:
         means.tofile(self.means[site.name])
+        sketch(payload).tofile(self.sketches[site.name])
         with np.errstate(over="ignore"):
             payload.astype(np.float16).tofile(self.payload[site.name])

@@ -1,7 +1,7 @@
 """The key of a request: a short vector that says how near two inputs are at a site.
 
 For now a fixed network: the hidden states are averaged over eight segments of the real tokens, each
-average is reduced to 32 numbers, and these 256 to the 64 of the key. Both reductions are fitted to
+average is reduced to 96 numbers, and these 768 to the 64 of the key. Both reductions are fitted to
 the captured inputs: their principal components, and beside them random directions for everything in
 which those inputs do not differ, so that an input unlike all of them is not mistaken for one
 (Johnson and Lindenstrauss, 1984: random projections keep distances on average). Two small steps in
@@ -20,7 +20,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.operators import DOMAIN, SEGMENTS
 
-REDUCED_WIDTH = 32  # of each segment's mean
+REDUCED_WIDTH = 96  # of each segment's mean
 KEY_WIDTH = 64
 PRINCIPAL = 0.75  # of a reduction's columns; the rest are random directions
 SAMPLE = 1024  # inputs that the principal components are computed from
@@ -113,12 +113,13 @@ def emit_key(
     reduction: ir.Value,
     projection: ir.Value,
     bias: ir.Value,
+    name: str | None = None,
 ) -> ir.Value:
-    """Nodes for the keys [B, KEY_WIDTH] of hidden states [B, L, d]."""
+    """Nodes for the keys [B, KEY_WIDTH] of hidden states [B, L, d]; the result may get a `name`."""
     means = b.op("MatMul", b.op("MatMul", weights, hidden), reduction)
     # 0 copies the batch, so that an empty one stays legal.
     flat = b.op("Reshape", means, b.i64(0, SEGMENTS * REDUCED_WIDTH))
-    return b.op("Add", b.op("MatMul", flat, projection), bias)
+    return b.op("Add", b.op("MatMul", flat, projection), bias, name=name)
 
 
 def _integer_mask(b: Builder, mask: ir.Value | None, hidden: ir.Value) -> ir.Value:

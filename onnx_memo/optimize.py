@@ -14,12 +14,13 @@ from onnx_memo import __version__, bundle, store
 from onnx_memo.capture import Capture, capture
 from onnx_memo.errors import MemoError
 from onnx_memo.export import Source, as_onnx
-from onnx_memo.graph.guard import Guard, MemoTensors, insert_guards
+from onnx_memo.graph.guard import insert_guards
 from onnx_memo.graph.load import external_files, load_model
 from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.sites import LEVELS, Findings, Site, find_sites
 from onnx_memo.inputs import Samples, model_inputs, read_samples
 from onnx_memo.keys import KEY_WIDTH, REDUCED_WIDTH, fit_keys
+from onnx_memo.plan import Plan, guards_of, memo_tensors
 from onnx_memo.progress import Progress, silent
 
 # Key distances are scaled to about 1 between two inputs of the sample (`onnx_memo.keys`). Repeats
@@ -27,9 +28,6 @@ from onnx_memo.progress import Progress, silent
 NEAR_EXACT = 0.02
 
 TOKENIZER = "tokenizer.json"
-
-# The parts of a guard that lie in the memo data, of each site its own.
-MAPPED = ("reduction", "projection", "bias", "keys", "index", "payload")
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,16 @@ def optimize(
             advance = progress("running the inputs", len(samples))
             captured = capture(source.onnx, chosen, level, samples, scratch, advance)
             chosen = _storable(chosen, captured, notes)
-            insert_guards(loaded, _build_guards(chosen, level, threshold, captured, folder, notes, progress))
+            advance = progress("fitting keys", len(chosen))
+            networks = {}
+            for site in chosen:
+                networks[site.name] = fit_keys(captured.means(site))
+                advance()
+            plan = Plan({site.name: level for site in chosen}, shared=False)
+            by_name = {site.name: site for site in chosen}
+            tensors = memo_tensors(plan, by_name, {level: captured}, networks, scratch, notes)
+            external = store.write_store(folder, tensors)
+            insert_guards(loaded, guards_of(plan, chosen, external, threshold))
             shutil.rmtree(scratch)
             _write_model(loaded, source.onnx, folder)
             _copy_companions(source, vocabulary, folder)
@@ -150,9 +157,13 @@ def _numbers(wanted: str | None, count: int) -> list[int]:
         first, _, last = part.strip().partition("-")
         if not first.isdecimal() or (last and not last.isdecimal()):
             raise MemoError(f"'{part}' in --sites is no number or range: write for example 0,2-4")
+        if int(last or first) >= count:
+            raise MemoError(
+                f"--sites {wanted} names a site that is not there: the model has 0 to {count - 1}"
+            )
         numbers.update(range(int(first), int(last or first) + 1))
-    if not numbers or max(numbers) >= count:
-        raise MemoError(f"--sites {wanted} names a site that is not there: the model has 0 to {count - 1}")
+    if not numbers:
+        raise MemoError(f"--sites {wanted} names no site: write for example 0,2-4")
     return sorted(numbers)
 
 
@@ -200,61 +211,6 @@ def _storable(sites: Sequence[Site], captured: Capture, notes: list[str]) -> lis
     if not kept:
         raise MemoError("no site can be stored: " + "; ".join(captured.unfit.values()))
     return kept
-
-
-def _build_guards(
-    sites: Sequence[Site],
-    level: str,
-    threshold: float,
-    captured: Capture,
-    folder: Path,
-    notes: list[str],
-    progress: Progress,
-) -> list[Guard]:
-    """Fit the keys, build the indexes, write the memo data; what the guards read of it."""
-    lengths = captured.lengths
-    rows = lengths if level == "output" else lengths**2
-    total = int(rows.sum())
-    indexed = store.largest_group(lengths) > store.EXACT_SEARCH
-    if indexed and not store.annoy_available():
-        indexed = False
-        notes.append("annoy is not installed: no index is built, exact search serves")
-    tensors = [
-        store.from_array("memo/lengths", lengths),
-        store.from_array("memo/offsets", store.offsets_of(rows)),
-    ]
-    advance = progress("fitting keys", len(sites))
-    for site in sites:
-        network = fit_keys(captured.means(site))
-        keys = network(captured.means(site))
-        index = np.zeros(0, np.uint8)
-        if indexed:
-            index = store.build_index(keys, lengths, folder / "scratch" / "index")
-        width = (site.output_width,) if level == "output" else (site.heads,)
-        tensors += [
-            store.from_array(f"memo/{site.name}/reduction", network.reduction),
-            store.from_array(f"memo/{site.name}/projection", network.projection),
-            store.from_array(f"memo/{site.name}/bias", network.bias),
-            store.from_array(f"memo/{site.name}/keys", np.ascontiguousarray(keys.T)),
-            store.from_array(f"memo/{site.name}/index", index),
-            store.from_file(
-                f"memo/{site.name}/payload", np.float16, (total, *width), captured.payload(site, level)
-            ),
-        ]
-        advance()
-    external = store.write_store(folder, tensors)
-    guards = []
-    for site in sites:
-        own = {part: external[f"memo/{site.name}/{part}"] for part in MAPPED}
-        threshold_tensor = ir.tensor(np.float32(threshold), name=f"memo/{site.name}/threshold")
-        memo = MemoTensors(
-            **own,
-            threshold=threshold_tensor,
-            offsets=external["memo/offsets"],
-            lengths=external["memo/lengths"],
-        )
-        guards.append(Guard(site, level, memo))
-    return guards
 
 
 def _write_model(model: ir.Model, source: Path, folder: Path) -> None:

@@ -37,7 +37,7 @@ def spread_payloads(bundle: Path, size: int) -> None:
     """Move every payload into a file of its own of `size` bytes, the entries far apart (sparse on disk)."""
     model = ir.load(bundle / MODEL)
     values = model.graph.initializers
-    lengths, offsets = (values[f"memo/{name}"].const_value.numpy() for name in ("lengths", "offsets"))
+    lengths, offsets = (values[f"memo/{name}"].const_value.numpy() for name in ("lengths", "offsets/output"))
     spread = None
     for name in [name for name in values if name.endswith("/payload")]:
         old = values[name].const_value.numpy()
@@ -54,7 +54,7 @@ def spread_payloads(bundle: Path, size: int) -> None:
             location, 0, size, ir.DataType.FLOAT16, shape=ir.Shape(new.shape), name=name, base_dir=bundle
         )
         values[name].shape = ir.Shape(new.shape)
-    values["memo/offsets"].const_value = ir.tensor(spread, name="memo/offsets")
+    values["memo/offsets/output"].const_value = ir.tensor(spread, name="memo/offsets/output")
     ir.save(model, bundle / MODEL)
 
 

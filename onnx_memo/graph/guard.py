@@ -3,10 +3,14 @@
 Requires: sites of this very model, found on its present graph. Ensures: the model's inputs and
 outputs keep their names and order; on a miss exactly the original nodes run. For every guard
 
-1. the key network and `MemoLookup` go before the region;
+1. the key network and `MemoLookup` go before the region, unless the guard shares the entry that the
+   guard before it found;
 2. `If(every row hit)` takes the place of the region's result, and its name;
 3. the then-branch holds the fetch (a branch cannot return an outer value without a copy);
 4. the else-branch holds the region's nodes, moved, not copied.
+
+All thresholds are scaled by the optional input `memo_strictness`: 1 (the default) as calibrated, 0 never
+reuses, anything between is stricter.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx_memo import keys
@@ -26,8 +31,8 @@ FUNCTIONS_SINCE_IR = 8
 
 
 @dataclass(frozen=True)
-class MemoTensors:
-    """What a guard reads, as tensors named after their place in the memo data."""
+class Lookup:
+    """What finds an entry, as tensors named after their place in the memo data."""
 
     reduction: ir.TensorProtocol  # f32[d, r], of the key network, like the next two
     projection: ir.TensorProtocol  # f32[SEGMENTS * r, k]
@@ -35,9 +40,6 @@ class MemoTensors:
     keys: ir.TensorProtocol  # f32[k, N]
     index: ir.TensorProtocol  # u8[S]
     threshold: ir.TensorProtocol  # f32 scalar
-    payload: ir.TensorProtocol  # f16
-    offsets: ir.TensorProtocol  # i64[N], shared by the guards of one level
-    lengths: ir.TensorProtocol  # i64[N], shared by all guards
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,33 @@ class Guard:
 
     site: Site
     level: str
-    tensors: MemoTensors
+    payload: ir.TensorProtocol  # f16
+    offsets: ir.TensorProtocol  # i64[N], shared by the guards of one level
+    lengths: ir.TensorProtocol  # i64[N], shared by all guards
+    lookup: Lookup | None  # None: the entry is the one that the guard before it found
+
+
+STRICTNESS = "memo_strictness"
 
 
 def entry_name(site_name: str) -> str:
-    """The name of the value that holds the entries, int64 [B], which a guard chose at a site."""
+    """The name of the value that holds the entries, int64 [B], which the lookup at a site found."""
     return f"memo/{site_name}/entry"
 
 
+def key_name(site_name: str) -> str:
+    """The name of the value that holds the request's keys, f32 [B, k], at a site that looks up."""
+    return f"memo/{site_name}/key"
+
+
 def insert_guards(model: ir.Model, guards: Sequence[Guard]) -> None:
-    """Guard every site of `guards` (in the model's order); `model` is changed."""
-    _Inserter(model).insert(guards)
+    """Guard every site of `guards` (in the model's order, the first with a lookup); `model` is changed."""
+    Inserter(model).insert(guards)
+    add_operators(model)
+
+
+def add_operators(model: ir.Model) -> None:
+    """Give the model the standard bodies of our operators."""
     for function in operator_functions(model.opset_imports[""]):
         model.functions[function.identifier()] = function
     model.opset_imports[DOMAIN] = VERSION
@@ -64,7 +82,9 @@ def insert_guards(model: ir.Model, guards: Sequence[Guard]) -> None:
         model.ir_version = FUNCTIONS_SINCE_IR
 
 
-class _Inserter:
+class Inserter:
+    """Inserts guards one by one. What it asks to find the entry, `find`, a trial may override."""
+
     def __init__(self, model: ir.Model) -> None:
         self.graph = model.graph
         self.opset = model.opset_imports[""]
@@ -72,8 +92,11 @@ class _Inserter:
         self.initializers: dict[str, ir.Value] = {}
         # Lengths and segment weights, by mask: the same for all its sites.
         self.requests: dict[ir.Value | None, tuple[ir.Value, ir.Value]] = {}
+        self.scale: ir.Value | None = None
+        self.found: tuple[ir.Value, ir.Value] | None = None  # entry and hit of the newest lookup
 
     def insert(self, guards: Sequence[Guard]) -> None:
+        """Guard the sites, in the model's order."""
         for guard in guards:
             self._insert(guard)
 
@@ -86,7 +109,7 @@ class _Inserter:
             result, boundary = site.merged_context, [site.hidden, site.values]
         region = flow.region(self.graph, result, boundary, self.constant)
         b = Builder(f"memo/{site.name}", self.opset)
-        entry, hit = self._lookup(b, guard)
+        entry, hit = self.find(b, guard)
         reuse = self._reuse_branch(guard, entry)
         at = region[-1]
         chosen = ir.val(result.name, ir.DataType.FLOAT, [None, None, _width(reuse)])
@@ -106,31 +129,59 @@ class _Inserter:
         compute.extend(region)
         compute.outputs.append(result)
 
-    def _lookup(self, b: Builder, guard: Guard) -> tuple[ir.Value, ir.Value]:
+    def find(self, b: Builder, guard: Guard) -> tuple[ir.Value, ir.Value]:
+        """The entries [B] to reuse at a site, and whether to reuse them."""
+        if guard.lookup is not None:
+            self.found = self._lookup(b, guard, guard.lookup)
+        assert self.found is not None, "the first guard looks up"
+        return self.found
+
+    def _lookup(self, b: Builder, guard: Guard, lookup: Lookup) -> tuple[ir.Value, ir.Value]:
         """The nodes for the entries [B], and whether all of them hit."""
-        site, memo = guard.site, guard.tensors
+        site = guard.site
         if site.mask not in self.requests:
             shared = Builder(f"memo/request.{len(self.requests)}", self.opset)
             self.requests[site.mask] = keys.emit_segments(shared, site.mask, site.hidden)
             b.nodes.extend(shared.nodes)
         lengths, weights = self.requests[site.mask]
-        network = map(self._initializer, (memo.reduction, memo.projection, memo.bias))
-        query = keys.emit_key(b, weights, site.hidden, *network)
-        stored = map(self._initializer, (memo.keys, memo.lengths, memo.threshold, memo.index))
+        network = map(self._initializer, (lookup.reduction, lookup.projection, lookup.bias))
+        query = keys.emit_key(b, weights, site.hidden, *network, name=key_name(site.name))
+        threshold = b.op("Mul", self._initializer(lookup.threshold), self._strictness(b))
+        stored, index = self._initializer(lookup.keys), self._initializer(lookup.index)
         entry, hit = b.ops(
             "MemoLookup",
             query,
             lengths,
-            *stored,
+            stored,
+            self._initializer(guard.lengths),
+            threshold,
+            index,
             domain=DOMAIN,
             names=(entry_name(site.name), f"memo/{site.name}/hit"),
         )
         return entry, hit
 
+    def _strictness(self, b: Builder) -> ir.Value:
+        """What thresholds are multiplied with: at most 1, and minus infinity for 0 and below (or NaN)."""
+        if self.scale is None:
+            given = ir.Value(
+                name=STRICTNESS,
+                shape=ir.Shape([]),
+                type=ir.TensorType(ir.DataType.FLOAT),
+                const_value=ir.tensor(np.float32(1), name=STRICTNESS),
+            )
+            # An input with an initializer is optional for the caller.
+            self.graph.inputs.append(given)
+            self.graph.register_initializer(given)
+            positive = b.op("Greater", given, b.const(0, np.float32))
+            capped = b.op("Min", given, b.const(1, np.float32))
+            self.scale = b.op("Where", positive, capped, b.const(-np.inf, np.float32))
+        return self.scale
+
     def _reuse_branch(self, guard: Guard, entry: ir.Value) -> ir.Graph:
-        site, memo = guard.site, guard.tensors
+        site = guard.site
         b = Builder(f"memo/{site.name}/reuse", self.opset)
-        stored = [self._initializer(tensor) for tensor in (memo.payload, memo.offsets, memo.lengths)]
+        stored = [self._initializer(tensor) for tensor in (guard.payload, guard.offsets, guard.lengths)]
         if guard.level == "output":
             fetched = b.op("MemoFetch", entry, *stored, b.dim(site.hidden, 1), domain=DOMAIN)
             width = site.output_width

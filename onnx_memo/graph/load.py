@@ -62,7 +62,8 @@ def external_files(model: ir.Model) -> set[str]:
     """The names, relative to the model's folder, of the files that hold its weights."""
     return {
         str(value.const_value.location)
-        for value in model.graph.initializers.values()
+        for graph in (model.graph, *model.graph.subgraphs())
+        for value in graph.initializers.values()
         if isinstance(value.const_value, ir.ExternalTensor)
     }
 

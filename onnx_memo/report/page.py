@@ -1,0 +1,133 @@
+"""The report's page: headline, pictures, decisions, the split, the machine, the versions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from onnx_memo.report import errors, latency, sections, sites
+from onnx_memo.report.charts import Picture
+from onnx_memo.report.errors import metric_name
+from onnx_memo.report.numbers import (
+    count,
+    escaped,
+    figure,
+    finite,
+    median,
+    most_outside,
+    percent,
+    size,
+    with_unit,
+)
+from onnx_memo.report.style import STYLE
+
+Evidence = dict[str, Any]
+
+
+def page(evidence: Evidence) -> str:
+    """The whole page as HTML."""
+    title = escaped(f"{evidence['title']}: onnx-memo report", 200)
+    body = "".join(part(evidence) for part in (_top, _pictures, *sections.SECTIONS))
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def headline(evidence: Evidence) -> str:
+    """What came out, in plain words: `31 % lower latency at a 94 % hit rate`."""
+    requests = evidence["requests"]
+    measured = sections.total_ratio(requests)
+    if math.isnan(measured):
+        return "No held-out request was measured"
+    change = 1 - measured
+    hits = percent(sum(r["hit"] for r in requests) / len(requests))
+    if abs(change) < 0.005:
+        return f"The same latency, at a {hits} hit rate"
+    return f"{percent(abs(change))} {'lower' if change > 0 else 'higher'} latency at a {hits} hit rate"
+
+
+def _top(evidence: Evidence) -> str:
+    promise = evidence["promise"]
+    most = most_outside(promise["held_out"], promise["within"], promise["confidence"])
+    kept = promise["p_value"] <= 1 - promise["confidence"] + 1e-12
+    allowed = "too few to prove the promise" if most is None else f"{most:,} allowed to keep the promise"
+    sentence = (
+        f"{promise['outside']:,} of {promise['held_out']:,} held-out requests "
+        f"{'is' if promise['outside'] == 1 else 'are'} outside the tolerance ({allowed})."
+    )
+    unproven = "not kept" if most is not None else "not proven"
+    verdict = (
+        '<span class="verdict kept">Promise kept.</span>'
+        if kept
+        else (f'<span class="verdict broken">Promise {unproven}.</span>')
+    )
+    return (
+        f'<header><p class="eyebrow">{escaped(evidence["title"], 120)} · onnx-memo report</p>'
+        f'<h1>{headline(evidence)}</h1><p class="lead">{verdict} {sentence}</p>'
+        f'<p class="soft">The promise: with {percent(promise["confidence"])} confidence, at least '
+        f"{percent(promise['within'])} of requests like these stay within {promise['tolerance']:g} "
+        f"of the original model's outputs ({escaped(metric_name(promise['metric']))}).</p>"
+        f"{_key_figures(evidence)}</header>"
+    )
+
+
+def _key_figures(evidence: Evidence) -> str:
+    requests, predicted = evidence["requests"], evidence["predicted"]
+    before, after = (median(finite([r[key] for r in requests])) for key in ("original_ms", "bundle_ms"))
+    levels = [site["level"] for site in evidence["sites"] if site["level"] is not None]
+    named = ", ".join(f"{levels.count(level)} at {escaped(level, 20)}" for level in sorted(set(levels)))
+    cells = (
+        ("Median latency", with_unit(after, "ms"), f"original {with_unit(before, 'ms')}"),
+        (
+            "Latency ratio",
+            figure(sections.total_ratio(requests)),
+            f"predicted {figure(predicted['ratio'])}",
+        ),
+        ("Sites guarded", f"{len(levels)} of {len(evidence['sites'])}", named or "none pays"),
+        ("Memo data", size(evidence["bytes"]), count(evidence["entries"], "stored request")),
+    )
+    return (
+        '<dl class="figures">'
+        + "".join(
+            f"<div><dt>{name}</dt><dd>{value}<small>{under}</small></dd></div>"
+            for name, value, under in cells
+        )
+        + "</dl>"
+    )
+
+
+def _pictures(evidence: Evidence) -> str:
+    drawn = (
+        latency.latency(evidence),
+        latency.latency_by_length(evidence),
+        errors.error_by_distance(evidence),
+        errors.strictness(evidence),
+        sites.hits_by_site(evidence),
+        sites.saving_by_site(evidence),
+    )
+    return f'<section class="pictures" aria-label="Pictures">{"".join(map(_figure, drawn))}</section>'
+
+
+def _figure(picture: Picture) -> str:
+    keys = "".join(f"<li>{_swatch(kind)}{escaped(label)}</li>" for kind, label in picture.keys)
+    return (
+        f'<figure><h3>{escaped(picture.title)}</h3><ul class="keys">{keys}</ul>{picture.svg}'
+        f"<figcaption>{escaped(picture.note, 1000)}</figcaption></figure>"
+    )
+
+
+def _swatch(kind: str) -> str:
+    """The mark of a legend entry, drawn like the marks of the chart."""
+    shape, _, style = kind.partition(" ")
+    drawn = {
+        "box": f'<rect class="bar area {style}" y="1" width="12" height="10" rx="1.5"/>',
+        "dot": f'<g class="dots solid {style}"><circle cx="6" cy="6" r="4"/></g>',
+        "ring": f'<circle class="ring {style}" cx="6" cy="6" r="4"/>',
+        "x": f'<path class="cross {style}" d="M2.5 2.5l7 7m0-7l-7 7"/>',
+        "line": f'<path class="line {style}" d="M-1 6H13"/>',
+    }[shape]
+    attributes = 'xmlns="http://www.w3.org/2000/svg" class="key" viewBox="0 0 12 12" aria-hidden="true"'
+    return f"<svg {attributes}>{drawn}</svg>"

@@ -1,0 +1,228 @@
+"""What stands below the pictures: decisions, accuracy, the split, the machine, the versions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from onnx_memo.report.errors import outside
+from onnx_memo.report.numbers import (
+    escaped,
+    figure,
+    finite,
+    percent,
+    quantile,
+    ratio,
+    with_unit,
+)
+
+Evidence = dict[str, Any]
+Columns = tuple[tuple[str, str], ...]
+Row = tuple[str, tuple[str, ...]]
+
+MOST_WORST = 10
+LIBRARIES = {
+    "native": "native library",
+    "stock": "stock ONNX Runtime, no native library",
+}
+
+
+def total_ratio(requests: list[dict[str, Any]]) -> float:
+    """The bundle's total time over the original's; NaN if there is none."""
+    timed = [r for r in requests if len(finite([r["original_ms"], r["bundle_ms"]])) == 2]
+    return ratio(sum(r["bundle_ms"] for r in timed), sum(r["original_ms"] for r in timed))
+
+
+def _table(columns: Columns, rows: list[Row], kind: str = "wide") -> str:
+    """A table; a `wide` one turns into a list on a narrow screen.
+
+    Args:
+        columns: (heading, CSS class: name, number, reason or empty).
+        rows: (CSS class, cells as HTML).
+    """
+    head = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in columns)
+    body = ""
+    for row_kind, cells in rows:
+        body += f'<tr class="{row_kind}">' + "".join(
+            f'<td class="{kind}" data-label="{name}">{cell}</td>'
+            for (name, kind), cell in zip(columns, cells, strict=True)
+        )
+        body += "</tr>"
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _decisions(evidence: Evidence) -> str:
+    columns: Columns = (("site", "name"), ("level", "word"), ("hit rate", "number"), ("saving", "number"))
+    columns += (("overhead", "number"), ("net", "number"), ("why", "reason"))
+    rows: list[Row] = []
+    for site in evidence["sites"]:
+        saving, overhead = float(site["saving_us"]), float(site["overhead_us"])
+        cells = (
+            escaped(site["name"], 80),
+            escaped(site["level"] or "not guarded", 20),
+            percent(site["hit_rate"]),
+            *(with_unit(value, "µs", 2) for value in (saving, overhead, saving - overhead)),
+            escaped(site["reason"]),
+        )
+        rows.append(("idle" if site["level"] is None else "", cells))
+    by_site = _table(columns, rows) if rows else '<p class="soft">The model has no sites.</p>'
+    return (
+        "<section><h2>Decisions</h2><p>Which sites are guarded, at which level, and why. Times are means per "
+        f"request on this machine; net is saving less overhead.</p>{by_site}"
+        f'<div class="block">{_alternatives(evidence)}</div>'
+        f'<div class="block">{_prediction(evidence)}</div></section>'
+    )
+
+
+def _alternatives(evidence: Evidence) -> str:
+    columns: Columns = (
+        ("way to guard", "name"),
+        ("ratio", "number"),
+        ("hit rate", "number"),
+        ("why", "reason"),
+    )
+    rows: list[Row] = []
+    for other in evidence["alternatives"]:
+        name = escaped(other["name"], 120) + (" (chosen)" if other["chosen"] else "")
+        cells = (name, figure(other["ratio"]), percent(other["hit_rate"]), escaped(other["reason"]))
+        rows.append(("chosen" if other["chosen"] else "", cells))
+    listed = _table(columns, rows) if rows else '<p class="soft">No other way was measured.</p>'
+    return f"<h3>Ways that were compared</h3>{listed}"
+
+
+def _prediction(evidence: Evidence) -> str:
+    requests, predicted = evidence["requests"], evidence["predicted"]
+    hit = [r for r in requests if r["hit"]]
+    missed = [r for r in requests if not r["hit"]]
+    rate = ratio(len(hit), len(requests))
+    measured = (total_ratio(requests), rate, total_ratio(hit), total_ratio(missed))
+    names: Columns = (("ratio", "time, bundle over original"), ("hit_rate", "hit rate"))
+    names += (("hit_ratio", "the same, hits alone"), ("miss_ratio", "the same, misses alone"))
+    rows: list[Row] = []
+    for (key, name), found in zip(names, measured, strict=True):
+        form = percent if key == "hit_rate" else figure
+        rows.append(("", (name, form(predicted[key]), form(found))))
+    columns: Columns = (("", "name"), ("predicted", "number"), ("measured", "number"))
+    return f"<h3>Predicted and measured</h3>{_table(columns, rows, 'narrow')}"
+
+
+def _accuracy(evidence: Evidence) -> str:
+    worst = evidence["worst"]
+    tolerance = float(evidence["promise"]["tolerance"])
+    against = ratio(worst["error"], tolerance)
+    times = "" if math.isnan(against) else f", {figure(against, 2)} times the tolerance"
+    sentence = f"Error {figure(worst['error'])}{times}."
+    if worst["error"] == 0:
+        sentence = "No request differs from the original."
+    quote = f"<blockquote>{escaped(worst['text'], 600)}</blockquote>" if worst["text"] else ""
+    return (
+        f"<section><h2>The worst request</h2><p>{sentence}</p>{quote}{_tokens(evidence)}"
+        f"{_outside(evidence, tolerance)}{_strictness(evidence)}</section>"
+    )
+
+
+def _tokens(evidence: Evidence) -> str:
+    given = [float(r["token_error"]) for r in evidence["requests"] if r["token_error"] is not None]
+    if not given:
+        return ""
+    return (
+        '<p class="soft">Token by token, where the tolerance does not apply: '
+        f"half of the requests are within {figure(quantile(given, 0.5), 2)}, {percent(0.95)} within "
+        f"{figure(quantile(given, 0.95), 2)}, the worst is {figure(quantile(given, 1), 2)}.</p>"
+    )
+
+
+def _outside(evidence: Evidence, tolerance: float) -> str:
+    """The requests outside the tolerance, worst first."""
+    found = [r for r in evidence["requests"] if outside(r, tolerance)]
+    if not found:
+        return ""
+    found.sort(key=lambda r: rank(r["error"]), reverse=True)
+    columns: Columns = (
+        ("error", "number"),
+        ("distance", "number"),
+        ("length", "number"),
+        ("request", "reason"),
+    )
+    rows: list[Row] = [
+        (
+            "",
+            (
+                figure(r["error"]),
+                figure(r["distance"]),
+                f"{r['length']:,}",
+                escaped(r["text"] or "no text kept", 200),
+            ),
+        )
+        for r in found[:MOST_WORST]
+    ]
+    more = f", the first {MOST_WORST}" if len(found) > MOST_WORST else ""
+    return (
+        f"<details><summary>Requests outside the tolerance: {len(found):,}{more}</summary>"
+        f"{_table(columns, rows)}</details>"
+    )
+
+
+def _strictness(evidence: Evidence) -> str:
+    steps = sorted(evidence["strictness"], key=lambda step: float(step["strictness"]))
+    if not steps:
+        return ""
+    columns: Columns = (("strictness", "name"), ("hit rate", "number"), ("mean error", "number"))
+    columns += (("95th percentile", "number"), ("worst", "number"), ("outside", "number"))
+    rows: list[Row] = [
+        (
+            "",
+            (
+                f"{step['strictness']:g}",
+                percent(step["hit_rate"]),
+                *(figure(step[name]) for name in ("mean", "p95", "worst")),
+                percent(step["outside"]),
+            ),
+        )
+        for step in steps
+    ]
+    title = "Hit rate and error by strictness, in numbers"
+    return f"<details><summary>{title}</summary>{_table(columns, rows)}</details>"
+
+
+def _split(evidence: Evidence) -> str:
+    split = evidence["split"]
+    parts = (("store", "stored"), ("fit", "fitted and calibrated on"), ("held_out", "held out"))
+    kinds = {"store": "store", "fit": "fit", "held_out": "held"}
+    bars = "".join(f'<span class="{kinds[key]}" style="flex-grow:{split[key]}"></span>' for key, _ in parts)
+    named = "".join(f'<li><i class="{kinds[key]}"></i>{split[key]:,} {name}</li>' for key, name in parts)
+    return (
+        f"<section><h2>The split</h2><p>{escaped(split['how'], 600)}</p>"
+        f'<div class="parts" aria-hidden="true">{bars}</div><ul class="keys">{named}</ul>'
+        f'<p class="soft">{percent(split["repeats"])} of the held-out requests are stored word for word: '
+        "so much of the traffic repeats itself.</p></section>"
+    )
+
+
+def _setting(evidence: Evidence) -> str:
+    machine = evidence["machine"]
+    facts = (
+        ("Processor", machine["processor"]),
+        ("Cores", f"{machine['cores']:,}"),
+        ("Operators", LIBRARIES.get(machine["library"], machine["library"])),
+    )
+    versions = (
+        ("onnx-memo", evidence["version"]),
+        ("ONNX Runtime", machine["onnxruntime"]),
+        ("Model", evidence["model"]),
+        ("Data", evidence["data"]),
+    )
+    notes = "".join(f"<li>{escaped(note, 600)}</li>" for note in evidence["notes"])
+    listed = f'<div class="block"><h2>Notes</h2><ul class="notes">{notes}</ul></div>' if notes else ""
+    return (
+        f'<section><div class="pair"><div><h2>The machine</h2>{_facts(facts)}</div>'
+        f"<div><h2>Versions and sources</h2>{_facts(versions)}</div></div>{listed}</section>"
+    )
+
+
+def _facts(facts: tuple[tuple[str, object], ...]) -> str:
+    rows = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value, 200)}</dd>" for name, value in facts)
+    return f'<dl class="facts">{rows}</dl>'
+
+
+SECTIONS = (_decisions, _accuracy, _split, _setting)
