@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from onnx_memo.graph.probe import add_outputs
 from onnx_memo.inputs import Arrays, Samples, model_inputs, read_samples
 from onnx_memo.progress import Progress, silent
 from onnx_memo.runtime import library_path, session_options
+from onnx_memo.timing import race
 
 Report = dict[str, Any]
 FloatArray = npt.NDArray[np.float64]
@@ -50,13 +50,14 @@ def bench(
         sites: name -> hit rate of that site;
         outputs: name -> relative L2 error and cosine, each mean, p95 (the 95th percentile towards
             the worse side) and worst, over the rows, padding left out;
-        requests, batch, threads, library (`native` or `stock`).
+        requests, batch, threads, library (`native` or `stock`);
+        predicted: what `optimize` expected of traffic like its sample, or None if it was not asked to.
 
     Raises:
         MemoError: the bundle is damaged, or the data does not fit.
     """
     model, bundle = Path(model), Path(bundle)
-    bundles.read_bundle(bundle)
+    manifest = bundles.read_bundle(bundle)
     if batch < 1 or rounds < 1 or threads < 1:
         raise MemoError("--batch, --rounds and --threads take numbers of at least 1")
     if tokenizer is None and (bundle / "tokenizer.json").is_file():
@@ -66,11 +67,14 @@ def bench(
         inputs = model_inputs(load_model(source.onnx))
         before = _session(source.onnx, session_options(native=False, threads=threads))
     after = _session(ours, session_options(native=native, threads=threads))
+    names = [[value.name for value in session.get_outputs()] for session in (before, after)]
+    if names[0] != names[1]:
+        raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
     samples = read_samples(Path(data), inputs, Path(tokenizer) if tokenizer else None)
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
     hits = _hits(ours, native, requests, progress("counting hits", len(requests)))
-    times = _race(before, after, requests, rounds, progress("measuring", rounds * len(requests)))
+    times = race((before, after), requests, rounds, progress("measuring", rounds * len(requests)))
     return {
         "baseline_ms": float(np.median(times[:, 0]) * 1e3),
         "memo_ms": float(np.median(times[:, 1]) * 1e3),
@@ -82,6 +86,7 @@ def bench(
         "batch": batch,
         "threads": threads,
         "library": "native" if native and library_path() is not None else "stock",
+        "predicted": manifest.predicted,
     }
 
 
@@ -93,43 +98,25 @@ def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
         raise MemoError(f"ONNX Runtime {ort.__version__} cannot load '{path}': {reason}") from error
 
 
-def _race(
-    before: ort.InferenceSession,
-    after: ort.InferenceSession,
-    requests: list[Arrays],
-    rounds: int,
-    advance: Callable[[], None],
-) -> FloatArray:
-    """Seconds of each request in both sessions, medians over the rounds: [requests, 2]."""
-    times = np.zeros((rounds, len(requests), 2))
-    for turn in range(rounds):
-        for at, feeds in enumerate(requests):
-            # Who goes first changes from turn to turn: the second finds the caches warmer.
-            for which in ((0, 1), (1, 0))[(turn + at) % 2]:
-                session = (before, after)[which]
-                start = time.perf_counter()
-                session.run(None, feeds)
-                times[turn, at, which] = time.perf_counter() - start
-            advance()
-    return np.median(times, axis=0)
-
-
 def _hits(path: Path, native: bool, requests: list[Arrays], advance: Callable[[], None]) -> dict[str, float]:
     """The share of rows that each site reused. A batch is reused when all its rows hit."""
-    names = [site.name for site in bundles.read_bundle(path.parent).sites]
+    sites = bundles.read_bundle(path.parent).sites
+    lookups = [site.name for site in sites if site.lookup]
     model = ir.load(path)
     values = {value.name: value for node in model.graph for value in node.outputs}
     own = len(model.graph.outputs)
-    add_outputs(model, [values[entry_name(name)] for name in names], ir.DataType.INT64)
+    add_outputs(model, [values[entry_name(name)] for name in lookups], ir.DataType.INT64)
     session = open_session(model, path.parent, session_options(native=native))
-    hits = np.zeros(len(names))
+    hits = np.zeros(len(lookups))
     rows = 0
     for feeds in requests:
-        entries = np.asarray(session.run(None, feeds)[own:])  # [sites, batch]
+        entries = np.asarray(session.run(None, feeds)[own:])  # [lookups, batch]
         hits += entries.shape[1] * (entries >= 0).all(axis=1)
         rows += entries.shape[1]
         advance()
-    return dict(zip(names, (hits / max(rows, 1)).tolist(), strict=True))
+    # A site without a lookup reuses the entry of the one before it.
+    which = np.cumsum([site.lookup for site in sites]) - 1
+    return {site.name: float(hits[at] / max(rows, 1)) for site, at in zip(sites, which, strict=True)}
 
 
 def _compare(

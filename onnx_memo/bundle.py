@@ -30,6 +30,7 @@ class GuardedSite:
     softmax: str
     level: str
     threshold: float
+    lookup: bool  # False: reuses the entry of the site before it
     heads: int
     width: int
     share: float
@@ -37,7 +38,11 @@ class GuardedSite:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle is made of. `files` maps names to sizes and SHA-256."""
+    """What a bundle is made of.
+
+    `files` maps names to sizes and SHA-256. `predicted` holds the `ratio` of time and the `hit_rate` to
+    expect, where the bundle was made for a tolerance.
+    """
 
     version: str
     source: str
@@ -46,6 +51,7 @@ class Manifest:
     sites: list[GuardedSite]
     notes: list[str]
     files: dict[str, dict[str, int | str]]
+    predicted: dict[str, float] | None = None
     format: int = FORMAT
 
     def as_json(self) -> dict[str, Any]:

@@ -32,11 +32,13 @@ class Capture:
 
     Attributes:
         folder: holds the files.
+        level: of the payloads.
         lengths: tokens of each sample at the sites, i64[N].
         unfit: reasons by site name for sites whose payload cannot be stored.
     """
 
     folder: Path
+    level: str
     lengths: npt.NDArray[np.int64]
     unfit: dict[str, str]
 
@@ -48,11 +50,11 @@ class Capture:
     def sketches(self, site: Site) -> npt.NDArray[np.float32]:
         """Sketches of the payloads (`onnx_memo.learn`), mapped: f32[N, SKETCH_WIDTH]."""
         shape = (len(self.lengths), SKETCH_WIDTH)
-        return np.memmap(self.folder / f"{site.name}.sketches", np.float32, "r", shape=shape)
+        return np.memmap(self.folder / f"{site.name}.{self.level}.sketches", np.float32, "r", shape=shape)
 
-    def payload(self, site: Site, level: str) -> Path:
+    def payload(self, site: Site) -> Path:
         """The file with the payload in the store's own form, f16 (`docs/bundle.md`)."""
-        return self.folder / f"{site.name}.{level}"
+        return self.folder / f"{site.name}.{self.level}"
 
 
 def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> ort.InferenceSession:
@@ -128,7 +130,7 @@ def capture(
                     unfit[site.name] = "it makes numbers that half precision cannot hold"
                 files.write(site, segment_means(states[0]), payload[0] if level == "output" else payload)
             advance()
-    return Capture(folder, np.asarray(lengths, np.int64), unfit)
+    return Capture(folder, level, np.asarray(lengths, np.int64), unfit)
 
 
 def _payload_value(site: Site, level: str) -> ir.Value:
@@ -140,7 +142,7 @@ class _Files:
 
     def __init__(self, folder: Path, sites: Sequence[Site], level: str) -> None:
         self.means = {site.name: open(folder / f"{site.name}.means", "wb") for site in sites}
-        self.sketches = {site.name: open(folder / f"{site.name}.sketches", "wb") for site in sites}
+        self.sketches = {site.name: open(folder / f"{site.name}.{level}.sketches", "wb") for site in sites}
         self.payload = {site.name: open(folder / f"{site.name}.{level}", "wb") for site in sites}
 
     def __enter__(self) -> _Files:

@@ -18,9 +18,9 @@ import onnx_memo
 from onnx_memo import tables
 from onnx_memo.bench import bench as run_bench
 from onnx_memo.bundle import is_bundle, read_bundle
+from onnx_memo.decide import NothingPays
 from onnx_memo.errors import MemoError
 from onnx_memo.inspection import inspect as run_inspect
-from onnx_memo.optimize import NEAR_EXACT
 from onnx_memo.optimize import optimize as run_optimize
 
 app = typer.Typer(
@@ -67,13 +67,21 @@ def inspect(
 def optimize(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a Hugging Face model directory.")],
     data: Data,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle's directory.")],
+    out_dir: Annotated[Path, typer.Option("-o", "--out", help="The bundle's directory.")],
     tokenizer: Tokenizer = None,
-    level: Annotated[str, typer.Option(help="What a hit reuses: probs or output.")] = "output",
-    sites: Annotated[str | None, typer.Option(help="Sites to guard, as in 0,2-4.")] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="How wrong an answer may be; without it, only near repeats hit."),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What is wrong: cosine, relative or argmax.")] = "cosine",
+    within: Annotated[float, typer.Option(help="Share of requests that stays within the tolerance.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="How sure that promise is.")] = 0.95,
+    output: Annotated[list[str] | None, typer.Option(help="Only this output counts (repeatable).")] = None,
+    level: Annotated[str, typer.Option(help="What a hit reuses: auto, probs or output.")] = "auto",
+    sites: Annotated[str | None, typer.Option(help="Sites that may be guarded, as in 0,2-4.")] = None,
     threshold: Annotated[
-        float, typer.Option(help="Key distance below which an entry counts; 1 lies between two inputs.")
-    ] = NEAR_EXACT,
+        float | None, typer.Option(help="Key distance below which an entry counts, if you know better.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -82,15 +90,20 @@ def optimize(
         result = run_optimize(
             model,
             data,
-            output,
+            out_dir,
             tokenizer=tokenizer,
+            tolerance=tolerance,
+            metric=metric,
+            within=within,
+            confidence=confidence,
+            outputs=output or (),
             level=level,
             sites=sites,
             threshold=threshold,
             force=force,
             progress=progress,
         )
-    _show(as_json, result.manifest.as_json(), lambda: tables.bundle_tables(output, result.manifest))
+    _show(as_json, result.manifest.as_json(), lambda: tables.bundle_tables(out_dir, result.manifest))
 
 
 @app.command()
@@ -158,6 +171,12 @@ def main() -> NoReturn:
     try:
         # --debug is understood anywhere in the line.
         app([argument for argument in sys.argv[1:] if argument != "--debug"])
+    except NothingPays as nothing:
+        if debug:
+            raise
+        if "--json" in sys.argv[1:]:
+            print(json.dumps({"pays": False, "reason": str(nothing), **nothing.evidence}))
+        _complain(f"no bundle was written, since none would pay: {nothing}", code=3)
     except MemoError as error:
         if debug:
             raise
@@ -173,6 +192,6 @@ def main() -> NoReturn:
     sys.exit()
 
 
-def _complain(message: str) -> NoReturn:
+def _complain(message: str, code: int = 2) -> NoReturn:
     print("onnx-memo: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

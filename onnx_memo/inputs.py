@@ -45,12 +45,14 @@ class Samples:
         lengths: real tokens of each sample; 0 where the model has no mask to tell.
         mask: the name of the mask among the inputs, or None.
         left_out: samples that could not be taken because their mask is no right padding.
+        texts: what the samples were made from, where that was text.
     """
 
     arrays: list[Arrays]
     lengths: list[int]
     mask: str | None
     left_out: int = 0
+    texts: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -58,7 +60,18 @@ class Samples:
     def take(self, which: Iterable[int]) -> Samples:
         """The samples with these numbers, in this order."""
         order = list(which)
-        return Samples([self.arrays[i] for i in order], [self.lengths[i] for i in order], self.mask)
+        texts = [self.texts[i] for i in order] if self.texts is not None else None
+        return Samples(
+            [self.arrays[i] for i in order], [self.lengths[i] for i in order], self.mask, texts=texts
+        )
+
+    def text(self, at: int) -> str | None:
+        """What a sample was made from, where that was text."""
+        return self.texts[at] if self.texts is not None else None
+
+    def size(self, at: int) -> int:
+        """What a sample is sorted by: its real tokens, or without a mask its number of elements."""
+        return self.lengths[at] or max(array.size for array in self.arrays[at].values())
 
     def batch(self, first: int, size: int) -> Arrays:
         """Samples `first` to `first + size - 1` as one batch, padded with zeros on the right.
@@ -171,8 +184,8 @@ def _from_text(path: Path, lines: list[str], inputs: Sequence[ModelInput], token
             f"text cannot serve the model's input '{unknown[0]}': give arrays for all inputs as .npz"
         )
     encodings = load_tokenizer(tokenizer).encode_batch(lines)
-    arrays, lengths = [], []
-    for encoding in encodings:
+    arrays, lengths, texts = [], [], []
+    for line, encoding in zip(lines, encodings, strict=True):
         size = len(encoding.ids)
         if not size:
             continue
@@ -184,7 +197,8 @@ def _from_text(path: Path, lines: list[str], inputs: Sequence[ModelInput], token
         }
         arrays.append({i.name: np.asarray([fields[i.name]], i.dtype) for i in inputs})
         lengths.append(size)
-    return Samples(arrays, lengths, _mask_name(inputs), left_out=len(lines) - len(arrays))
+        texts.append(line)
+    return Samples(arrays, lengths, _mask_name(inputs), len(lines) - len(arrays), texts)
 
 
 def _from_arrays(path: Path, inputs: Sequence[ModelInput]) -> Samples:

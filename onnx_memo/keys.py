@@ -113,13 +113,12 @@ def emit_key(
     reduction: ir.Value,
     projection: ir.Value,
     bias: ir.Value,
-    name: str | None = None,
 ) -> ir.Value:
-    """Nodes for the keys [B, KEY_WIDTH] of hidden states [B, L, d]; the result may get a `name`."""
+    """Nodes for the keys [B, KEY_WIDTH] of hidden states [B, L, d]."""
     means = b.op("MatMul", b.op("MatMul", weights, hidden), reduction)
     # 0 copies the batch, so that an empty one stays legal.
     flat = b.op("Reshape", means, b.i64(0, SEGMENTS * REDUCED_WIDTH))
-    return b.op("Add", b.op("MatMul", flat, projection), bias, name=name)
+    return b.op("Add", b.op("MatMul", flat, projection), bias)
 
 
 def _integer_mask(b: Builder, mask: ir.Value | None, hidden: ir.Value) -> ir.Value:

@@ -89,7 +89,7 @@ def memo_tensors(
                 "index": index,
             }
             tensors += [store.from_array(f"memo/{name}/{part}", parts[part]) for part in LOOKUP_PARTS]
-        payload = captured.payload(site, level)
+        payload = captured.payload(site)
         shape = payload_shape(site, level, lengths)
         tensors.append(store.from_file(f"memo/{name}/payload", np.float16, shape, payload))
     return tensors

@@ -65,7 +65,13 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
             str(site.width),
             f"{site.share:.1%}",
         )
-    return [table, *(f"note: {note}" for note in manifest.notes)]
+    parts: list[RenderableType] = [table, *(f"note: {note}" for note in manifest.notes)]
+    if manifest.predicted is not None:
+        parts.append(
+            f"to expect on such traffic: {manifest.predicted['ratio']:.3f} of the original's time, "
+            f"{manifest.predicted['hit_rate']:.1%} of the requests reused; see {path / 'report.html'}"
+        )
+    return parts
 
 
 def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
@@ -94,4 +100,8 @@ def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
             form = ".2e" if measure == "relative" else ".6f"
             row = [format(figures[key], form) for key in ("mean", "p95", "worst")]
             errors.add_row(name, {"relative": "relative L2 error"}.get(measure, measure), *row)
-    return [latency, f"hits by site: {sites}", errors]
+    parts: list[RenderableType] = [latency, f"hits by site: {sites}"]
+    if report["predicted"] is not None:
+        off = report["ratio"] - report["predicted"]["ratio"]
+        parts.append(f"predicted was a ratio of {report['predicted']['ratio']:.3f}: off by {off:+.3f}")
+    return [*parts, errors]

@@ -87,7 +87,7 @@ class Trial:
 def _guard(site: Site, level: str, captures: Mapping[str, Capture]) -> Guard:
     captured = captures[level]
     lengths = captured.lengths
-    path = captured.payload(site, level)
+    path = captured.payload(site)
     payload = ir.ExternalTensor(
         path.name,
         0,

@@ -7,6 +7,7 @@ fitted to 300 stored variants and tried on 120 unseen ones. A new key is one mor
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ FloatArray = npt.NDArray[np.float32]
 Key = Callable[[FloatArray], FloatArray]  # segment means [n, SEGMENTS * d] -> keys [n, k]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Site:
     """What reuse costs at one site. Inputs of different length are infinitely far and wrong."""
 
@@ -57,6 +58,11 @@ class Site:
     sketches: FloatArray  # [STORED + UNSEEN, m]: of the payloads, scaled so that distances are errors
     error: FloatArray  # [STORED + UNSEEN, STORED]: relative L2 error of input i with the payload of entry j
     states: FloatArray  # [STORED + UNSEEN, STORED]: L2 distance of the hidden states, in half precision
+
+    @functools.cached_property
+    def stored(self) -> Site:
+        """The stored inputs alone."""
+        return Site(*(getattr(self, part.name)[:STORED] for part in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def _principal(stored: Site) -> Key:
     return fit_keys(stored.means)
 
 
+@functools.cache  # two schemes share it, and fitting takes its time
 def _learned(stored: Site) -> Key:
     return fit_learned(stored.means, stored.sketches, stored.lengths)
 
@@ -101,7 +108,7 @@ class Score:
 
 def score(scheme: Scheme, site: Site, tokens: int) -> Score:
     """Fit the scheme to the stored inputs of a site and try it on the unseen ones."""
-    key = scheme.fit(Site(*(getattr(site, part.name)[:STORED] for part in fields(site))))
+    key = scheme.fit(site.stored)
     keys = key(site.means)
     near = distances(keys[STORED:], keys[:STORED])
     error, states = site.error[STORED:], site.states[STORED:]
@@ -313,10 +320,11 @@ def section(scores: dict[str, list[dict[str, Score]]]) -> str:
             correlation = [row.correlation for row in rows]
             picked = [row.picked / row.best for row in rows]
             timed = [row.microseconds for row in rows if row.microseconds is not None]
+            hits = np.mean([row.hits for row in rows])
             spent = f"{np.median(timed):.0f}" if timed else ""
             lines.append(
                 f"| ({name}) | {scheme} | {np.mean(correlation):.3f} | {min(correlation):.3f} "
-                f"| {np.mean(picked):.3f} | {max(picked):.3f} | {np.mean([row.hits for row in rows]):.0%} | {spent} |"
+                f"| {np.mean(picked):.3f} | {max(picked):.3f} | {hits:.0%} | {spent} |"
             )
     for name, sites in scores.items():
         heads = [f"{scheme}: {figure}" for scheme in sites[0] for figure in ("correlation", "picked")]

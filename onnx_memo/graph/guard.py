@@ -62,11 +62,6 @@ def entry_name(site_name: str) -> str:
     return f"memo/{site_name}/entry"
 
 
-def key_name(site_name: str) -> str:
-    """The name of the value that holds the request's keys, f32 [B, k], at a site that looks up."""
-    return f"memo/{site_name}/key"
-
-
 def insert_guards(model: ir.Model, guards: Sequence[Guard]) -> None:
     """Guard every site of `guards` (in the model's order, the first with a lookup); `model` is changed."""
     Inserter(model).insert(guards)
@@ -144,8 +139,14 @@ class Inserter:
             self.requests[site.mask] = keys.emit_segments(shared, site.mask, site.hidden)
             b.nodes.extend(shared.nodes)
         lengths, weights = self.requests[site.mask]
-        network = map(self._initializer, (lookup.reduction, lookup.projection, lookup.bias))
-        query = keys.emit_key(b, weights, site.hidden, *network, name=key_name(site.name))
+        query = keys.emit_key(
+            b,
+            weights,
+            site.hidden,
+            self._initializer(lookup.reduction),
+            self._initializer(lookup.projection),
+            self._initializer(lookup.bias),
+        )
         threshold = b.op("Mul", self._initializer(lookup.threshold), self._strictness(b))
         stored, index = self._initializer(lookup.keys), self._initializer(lookup.index)
         entry, hit = b.ops(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from onnx_memo.report.errors import outside
+from onnx_memo.report.errors import outside, rank
 from onnx_memo.report.numbers import (
     escaped,
     figure,
