@@ -152,15 +152,15 @@ def read_bundle(path: Path) -> Manifest:
             raise MemoError(f"the bundle '{path}' lacks its file '{name}': copy it again, whole")
         if part.stat().st_size != expected["bytes"] or sha256(part) != expected["sha256"]:
             raise MemoError(f"'{part}' is damaged or was changed: copy the bundle again, or build it again")
+    for name in (MODEL, MEMO_DATA):
+        if name not in manifest.files:
+            raise MemoError(f"'{file}' names no '{name}': build the bundle again")
     return manifest
 
 
 def _from_json(content: dict[str, Any]) -> Manifest:
     sites = [GuardedSite(**site) for site in content.pop("sites")]
     manifest = Manifest(sites=sites, **content)
-    for name in (MODEL, MEMO_DATA):
-        if name not in manifest.files:
-            raise ValueError(f"it names no '{name}'")
     for name, file in manifest.files.items():
         if not (isinstance(file["bytes"], int) and isinstance(file["sha256"], str)):
             raise ValueError(f"no size and digest of '{name}'")

@@ -23,7 +23,7 @@ from onnx_memo.learn import fit_learned
 from onnx_memo.observe import Observer
 from onnx_memo.plan import Plan
 from onnx_memo.progress import Progress
-from onnx_memo.promise import loosest_threshold
+from onnx_memo.promise import Promise, failure_p_value, loosest_threshold
 from onnx_memo.trial import Outputs, Trial, site_costs
 
 FIT_LIMIT = 150  # requests of the fit part that plans are tried with
@@ -69,11 +69,16 @@ class Chooser:
         stored: Samples,
         in_store: npt.NDArray[np.bool_],
         fit: npt.NDArray[np.int64],
+        held_out: int,
         original_us: float,
     ) -> None:
-        """`stored` are the captured samples, of which `in_store` may be reused and `fit` are requests."""
+        """`stored` are the captured samples, of which `in_store` may be reused and `fit` are requests.
+
+        `held_out` is the number of requests that the choice will have to be proven with.
+        """
         self.path, self.sites, self.goal = path, {site.name: site for site in sites}, goal
         self.stored, self.in_store, self.fit = stored, in_store, fit[:FIT_LIMIT]
+        self.provable = provable(goal.promise, held_out)
         self.original_us = original_us
         self.wanted: list[Outputs] = []
         self.costs: dict[tuple[str, str], tuple[float, float]] = {}
@@ -157,7 +162,7 @@ class Chooser:
                 have = trial.run(self.stored.arrays[self.fit[at]], int(entry), enabled)
                 errors[at] = self.goal.error(self.wanted[at], have)
             advance()
-        most = loosest_threshold(self.goal.promise, distances, errors)
+        most = loosest_threshold(self.provable, distances, errors)
         hits = float((np.isfinite(distances) & (distances <= most)).mean())
         saved = sum(self.saving(level, name) for name, level in plan.levels.items())
         return Candidate(plan, 1 - hits * saved / self.original_us, hits, most, distances, network)
@@ -202,6 +207,17 @@ class Chooser:
                 errors[site] += self.goal.error(self.wanted[at], have) / len(requests)
             advance()
         return errors
+
+
+def provable(promise: Promise, requests: int) -> Promise:
+    """What the fit part has to keep, so that as good a held-out part of `requests` proves the promise.
+
+    That is stricter than the promise itself: a proof allows 3 of 180 to fail where 5 % may.
+    """
+    allowed = 0
+    while failure_p_value(allowed + 1, requests, promise.share) <= promise.delta:
+        allowed += 1
+    return Promise(promise.tolerance, 1 - max(allowed, 0.5) / requests, promise.confidence)
 
 
 def nearest_entries(

@@ -95,7 +95,7 @@ def decide(
     held_out = samples.take(split.held_out)
     observer = Observer(path, sites)
     original_us = _original_time(path, held_out)
-    chooser = Chooser(path, sites, goal, stored, in_store, fit, original_us)
+    chooser = Chooser(path, sites, goal, stored, in_store, fit, len(held_out), original_us)
     chooser.observe(observer, progress)
     captures: dict[str, Capture] = {}
     candidates: list[Candidate] = []

@@ -19,15 +19,19 @@ def manifest() -> Manifest:
     return Manifest(version="0", source="m.onnx", entries=1, tokens=2, sites=[], notes=[], files={})
 
 
+PUBLISHED = ["bundle", "bundle/manifest.json", "bundle/memo.data", "bundle/model.onnx"]
+
+
 def publish(output: Path, content: str) -> None:
     with publishing(output) as folder:
         (folder / "model.onnx").write_text(content)
+        (folder / "memo.data").write_bytes(b"")
         write_manifest(folder, manifest())
 
 
 def test_a_bundle_appears_whole_and_alone(tmp_path):
     publish(tmp_path / "bundle", "new")
-    assert sorted(contents(tmp_path)) == ["bundle", "bundle/manifest.json", "bundle/model.onnx"]
+    assert sorted(contents(tmp_path)) == PUBLISHED
     assert read_bundle(tmp_path / "bundle").entries == 1
     assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o755
 
@@ -49,7 +53,7 @@ def test_a_bundle_takes_the_place_of_another(tmp_path):
     (tmp_path / "bundle" / "extra").write_text("of the old one")
     publish(tmp_path / "bundle", "new")
     assert (tmp_path / "bundle" / "model.onnx").read_text() == "new"
-    assert sorted(contents(tmp_path)) == ["bundle", "bundle/manifest.json", "bundle/model.onnx"]
+    assert sorted(contents(tmp_path)) == PUBLISHED
 
 
 def fail_while_publishing(output: Path, failure: type[BaseException]) -> None:

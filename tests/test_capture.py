@@ -63,7 +63,7 @@ def test_payloads_lie_one_after_the_other_in_half_precision(tmp_path, name, leve
     for site in sites:
         value = site.output if level == "output" else site.probabilities
         expected = [v.astype(np.float16).ravel() for v in computed(fixture(name), value.name, samples)]
-        stored = np.fromfile(result.payload(site, level), np.float16)
+        stored = np.fromfile(result.payload(site), np.float16)
         np.testing.assert_allclose(stored, np.concatenate(expected), atol=2e-3)
 
 
