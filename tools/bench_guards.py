@@ -27,8 +27,8 @@ from onnx_memo.inputs import load_tokenizer
 from onnx_memo.optimize import optimize
 from onnx_memo.runtime import library_path, session_options
 
-LENGTHS = {128: (200, 60), 512: (40, 20)}  # tokens: (stored inputs, requests)
-ROUNDS = 5
+LENGTHS = {128: (200, 40), 512: (40, 12)}  # tokens: (stored inputs, requests)
+ROUNDS = 3
 
 
 def main() -> int:
