@@ -12,7 +12,7 @@ namespace onnx_memo {
 namespace {
 
 constexpr std::int64_t kExactLimit = 2048;  // entries of one length up to which all are compared
-constexpr std::size_t kSearchK = 1024;      // candidates that are taken from the index
+constexpr std::size_t kSearchK = 256;       // candidates that are taken from the index
 constexpr std::size_t kAhead = 8;           // candidates whose keys are fetched while one is compared
 constexpr std::int64_t kFirstPart = 16;     // numbers of a key that are compared first
 constexpr float kLengthScale = 16.0F;       // of the length beside the key in the index

@@ -1,7 +1,7 @@
 """The key of a request: a short vector that says how near two inputs are at a site.
 
 For now a fixed network: the hidden states are averaged over eight segments of the real tokens, each
-average is reduced to 96 numbers, and these 768 to the 64 of the key. Both reductions are fitted to
+average is reduced to 32 numbers, and these 256 to the 64 of the key. Both reductions are fitted to
 the captured inputs: their principal components, and beside them random directions for everything in
 which those inputs do not differ, so that an input unlike all of them is not mistaken for one
 (Johnson and Lindenstrauss, 1984: random projections keep distances on average). Two small steps in
@@ -20,7 +20,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.operators import DOMAIN, SEGMENTS
 
-REDUCED_WIDTH = 96  # of each segment's mean
+REDUCED_WIDTH = 32  # of each segment's mean
 KEY_WIDTH = 64
 PRINCIPAL = 0.75  # of a reduction's columns; the rest are random directions
 SAMPLE = 1024  # inputs that the principal components are computed from
@@ -47,8 +47,8 @@ def segment_means(hidden: FloatArray) -> FloatArray:
 class KeyNetwork:
     """key = flat(means @ reduction) @ projection + bias; two captured inputs are about 1 apart."""
 
-    reduction: FloatArray  # [d, REDUCED_WIDTH]
-    projection: FloatArray  # [SEGMENTS * REDUCED_WIDTH, KEY_WIDTH]
+    reduction: FloatArray  # [d, r]
+    projection: FloatArray  # [SEGMENTS * r, KEY_WIDTH]
     bias: FloatArray  # [KEY_WIDTH]
 
     def __call__(self, means: FloatArray) -> FloatArray:
@@ -117,7 +117,7 @@ def emit_key(
     """Nodes for the keys [B, KEY_WIDTH] of hidden states [B, L, d]."""
     means = b.op("MatMul", b.op("MatMul", weights, hidden), reduction)
     # 0 copies the batch, so that an empty one stays legal.
-    flat = b.op("Reshape", means, b.i64(0, SEGMENTS * REDUCED_WIDTH))
+    flat = b.op("Reshape", means, b.i64(0, _rows(projection)))
     return b.op("Add", b.op("MatMul", flat, projection), bias)
 
 
@@ -134,3 +134,8 @@ def _integer_mask(b: Builder, mask: ir.Value | None, hidden: ir.Value) -> ir.Val
     # A fraction is no mask: -1 makes the row irregular, so that it misses.
     same = b.op("Equal", mask, b.op("Cast", integers, to=mask.dtype.value))
     return b.op("Where", same, integers, b.i64(-1))
+
+
+def _rows(matrix: ir.Value) -> int:
+    assert matrix.shape is not None, "the tensors of the store have shapes"
+    return int(matrix.shape.numpy()[0])

@@ -23,7 +23,8 @@ from onnx_memo.graph.load import external_files, load_model
 from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.sites import LEVELS, Findings, Site, find_sites
 from onnx_memo.inputs import Samples, model_inputs, read_samples
-from onnx_memo.keys import KEY_WIDTH, REDUCED_WIDTH, KeyNetwork, fit_keys
+from onnx_memo.keys import KEY_WIDTH, KeyNetwork, fit_keys
+from onnx_memo.learn import REDUCED_WIDTH
 from onnx_memo.metrics import METRICS
 from onnx_memo.plan import Plan, guards_of, memo_tensors
 from onnx_memo.progress import Progress, silent
