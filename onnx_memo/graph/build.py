@@ -53,7 +53,10 @@ class Builder:
 
     def const(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> ir.Value:
         """A constant of any shape, as a node: subgraphs and functions hold no initializers of ours."""
-        return self.op("Constant", value=ir.tensor(np.asarray(value, dtype)))
+        tensor = ir.tensor(np.asarray(value, dtype))
+        result = self.op("Constant", value=tensor)
+        result.shape = ir.Shape(tensor.shape.numpy())
+        return result
 
     def i64(self, *values: int) -> ir.Value:
         """A 1-D int64 constant."""
