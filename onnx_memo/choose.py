@@ -102,6 +102,8 @@ class Chooser:
         names = [
             n for n, site in self.sites.items() if level in site.levels and n not in captures[level].unfit
         ]
+        # One lookup counts the tokens of one mask.
+        names = [n for n in names if self.sites[n].mask is self.sites[names[0]].mask]
         if not names or not self._measure(level, names, captures, progress):
             return []
         found = []

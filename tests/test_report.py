@@ -305,7 +305,7 @@ def test_scales_place_every_value_and_have_ticks(values, log):
 # ---- In a browser
 
 PROBE = """
-<iframe style="border:0;width:{width}px;height:4000px" srcdoc="{page}"></iframe><pre id="found"></pre>
+<meta charset="utf-8"><iframe style="border:0;width:{width}px;height:4000px" srcdoc="{page}"></iframe><pre id="found"></pre>
 <script>
 addEventListener("load", () => {{
   const frame = document.querySelector("iframe"), inside = frame.contentDocument;
@@ -334,7 +334,7 @@ def browse(page: str, folder: Path, width: int) -> dict[str, Any]:
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}"]
     flags += [f"--window-size={max(width, 600)},900", f"--screenshot={folder / 'page.png'}", "--dump-dom"]
     done = subprocess.run(
-        [CHROMIUM, *flags, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [CHROMIUM, *flags, probe.as_uri()], capture_output=True, encoding="utf-8", timeout=120, check=True
     )
     assert (folder / "page.png").read_bytes().startswith(b"\x89PNG")
     found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, flags=re.DOTALL)

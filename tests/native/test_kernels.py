@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from annoy import AnnoyIndex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from onnx_memo.runtime import library_path
 
+AnnoyIndex = pytest.importorskip("annoy", reason="annoy is not installed").AnnoyIndex
 LIBRARY = library_path()
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
 
