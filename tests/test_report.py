@@ -305,7 +305,8 @@ def test_scales_place_every_value_and_have_ticks(values, log):
 # ---- In a browser
 
 PROBE = """
-<meta charset="utf-8"><iframe style="border:0;width:{width}px;height:4000px" srcdoc="{page}"></iframe><pre id="found"></pre>
+<meta charset="utf-8">
+<iframe style="border:0;width:{width}px;height:4000px" srcdoc="{page}"></iframe><pre id="found"></pre>
 <script>
 addEventListener("load", () => {{
   const frame = document.querySelector("iframe"), inside = frame.contentDocument;
