@@ -56,6 +56,7 @@ class Builder:
         tensor = ir.tensor(np.asarray(value, dtype))
         result = self.op("Constant", value=tensor)
         result.shape = ir.Shape(tensor.shape.numpy())
+        result.type = ir.TensorType(tensor.dtype)
         return result
 
     def i64(self, *values: int) -> ir.Value:
