@@ -150,7 +150,14 @@ def show_progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
 
         def start(step: str, parts: int) -> Callable[[], None]:
             task = bars.add_task(step, total=parts)
-            return lambda: bars.advance(task)
+
+            def advance() -> None:
+                # Raised inside a destructor or a callback, the interrupt would have been lost.
+                if _signals:
+                    raise _Interrupted
+                bars.advance(task)
+
+            return advance
 
         yield start
 
@@ -159,7 +166,11 @@ class _Interrupted(BaseException):
     """Ctrl-C or SIGTERM. Not KeyboardInterrupt, which typer answers in a way of its own."""
 
 
-def _interrupt(*_: object) -> NoReturn:
+_signals: list[int] = []
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    _signals.append(number)
     raise _Interrupted
 
 
