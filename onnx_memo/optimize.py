@@ -128,7 +128,7 @@ def optimize(
             notes.append(f"{samples.left_out} inputs left out: empty, or their mask is no right padding")
         with bundle.publishing(output) as folder:
             levels = LEVELS if level == "auto" and goal else ("output" if level == "auto" else level,)
-            needed = max(_bytes_needed(source.onnx, loaded, chosen, one, samples) for one in levels)
+            needed = sum(_bytes_needed(source.onnx, loaded, chosen, one, samples) for one in levels)
             store.check_room(folder, needed)
             scratch = folder / "scratch"
             scratch.mkdir()

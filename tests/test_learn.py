@@ -37,7 +37,7 @@ def test_the_learned_key_picks_better_entries_than_the_fixed_one(lengths):
     errors = [
         picked_error(net(means), payloads.astype(np.float64), length, requests) for net in (learned, fixed)
     ]
-    assert errors[0] < 0.8 * errors[1]
+    assert errors[0] < (0.7 if lengths == 1 else 0.8) * errors[1]  # fewer pairs of each length
     assert learned(means).shape == (400, KEY_WIDTH)
 
 
