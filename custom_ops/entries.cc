@@ -3,6 +3,13 @@
 
 namespace onnx_memo {
 
+void CheckExists(std::int64_t entry, std::int64_t count) {
+  if (entry < kMiss || entry >= count) {
+    Refuse("entry ", entry, " does not exist, the store holds ", count,
+           "; take entries from a MemoLookup over the same store");
+  }
+}
+
 void Entries::CheckShapes() const {
   if (offsets.dims[0] != lengths.dims[0]) {
     Refuse("'offsets' holds ", offsets.dims[0], " entries and 'lengths' ", lengths.dims[0],
@@ -11,12 +18,8 @@ void Entries::CheckShapes() const {
 }
 
 void Entries::CheckReadable(std::int64_t entry, std::int64_t padded_length, bool square) const {
+  CheckExists(entry, lengths.dims[0]);
   if (entry == kMiss) return;
-  const std::int64_t count = lengths.dims[0];
-  if (entry < kMiss || entry >= count) {
-    Refuse("entry ", entry, " does not exist, the store holds ", count,
-           "; take entries from a MemoLookup over the same store");
-  }
   const std::int64_t tokens = length(entry);
   if (tokens < 0 || tokens > padded_length) {
     Refuse("entry ", entry, " has ", tokens, " tokens and the request is padded to ", padded_length,

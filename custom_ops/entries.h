@@ -9,6 +9,9 @@ namespace onnx_memo {
 
 constexpr std::int64_t kMiss = -1;
 
+// Throws InvalidArgument unless `entry` is a miss or one of the store's `count`.
+void CheckExists(std::int64_t entry, std::int64_t count);
+
 struct Entries {
   View<const std::int64_t, 1> offsets;  // first payload row of each entry
   View<const std::int64_t, 1> lengths;  // tokens of each entry

@@ -3,9 +3,12 @@
 #include <utility>
 #include <vector>
 
+#include "memo_attention.h"
 #include "memo_context.h"
 #include "memo_fetch.h"
 #include "memo_lookup.h"
+#include "memo_merge.h"
+#include "memo_rows.h"
 #include "memo_segments.h"
 #include "operator.h"
 #include "ort_abi.h"
@@ -29,6 +32,9 @@ ort::CustomOpDomain* CreateDomain(const ort::Api* api) {
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoLookup>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoFetch>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoContext>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoRows>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoAttention>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoMerge>::Table()));
   } catch (...) {
     ort::ReleaseCustomOpDomain::Call(api, domain);
     throw;

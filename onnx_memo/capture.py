@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.load import external_files, load_model
 from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import Site, find_sites
@@ -57,9 +58,19 @@ class Capture:
         return self.folder / f"{site.name}.{self.level}"
 
 
+def place_weights(model: ir.Model, path: Path, folder: Path) -> None:
+    """Copy what the model at `path` keeps outside its file to `folder`: one folder serves a whole session."""
+    for name in external_files(model):
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path.parent / name, folder / name)
+
+
 def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     """A session on a model that exists in memory only; its external data lies in `folder`."""
     options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
+    # Threads that spin while they wait slow each other down where the cores have other work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = ir.to_proto(model).SerializeToString()
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -3,6 +3,10 @@
 Each fit request reuses its nearest entry of the store part. What every site damages and saves alone is
 measured; candidates drop the sites that damage most for what they save. For each candidate the loosest
 threshold at which the fit part keeps the tolerance gives the time to expect.
+
+What a plan takes to try is kept low. Fewer sites save less a hit and hit no less often, so most numbers of
+sites need no trial once a few were tried. Key networks and trial models are shared between plans. Requests
+are run from the nearest to the farthest, and no farther than the tolerance is kept.
 """
 
 from __future__ import annotations
@@ -10,26 +14,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median_low
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.capture import Capture
-from onnx_memo.goal import Goal
+from onnx_memo.goal import Goal, Outputs
 from onnx_memo.graph.sites import Site
 from onnx_memo.inputs import Samples
 from onnx_memo.keys import KeyNetwork
-from onnx_memo.learn import fit_learned
+from onnx_memo.learn import fit_learned, squared_distances
 from onnx_memo.observe import Observer
 from onnx_memo.plan import Plan
 from onnx_memo.progress import Progress
-from onnx_memo.promise import Promise, failure_p_value, loosest_threshold
-from onnx_memo.trial import Outputs, Trial, site_costs
+from onnx_memo.promise import loosest_threshold, provable, tolerable
+from onnx_memo.trial import Trial, site_costs
 
-FIT_LIMIT = 150  # requests of the fit part that plans are tried with
-DAMAGE_LIMIT = 24  # of these, how many judge single sites
+DAMAGE_LIMIT = 16  # requests of the fit part that judge single sites
 COST_LIMIT = 8  # and how many are profiled
 WORTH = 0.002  # a site's saving, of the model's time, below which it is not guarded
+STEPS = 12  # numbers of sites that may be tried
+BETTER = 0.002  # what a plan must promise to save more than the best, of the model's time, to be tried
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,29 +74,40 @@ class Chooser:
         goal: Goal,
         stored: Samples,
         in_store: npt.NDArray[np.bool_],
-        fit: npt.NDArray[np.int64],
+        requests: Samples,
         held_out: int,
         original_us: float,
     ) -> None:
-        """`stored` are the captured samples, of which `in_store` may be reused and `fit` are requests.
+        """`stored` are the captured samples, of which `in_store` may be reused; `requests` reuse them.
 
         `held_out` is the number of requests that the choice will have to be proven with.
         """
         self.path, self.sites, self.goal = path, {site.name: site for site in sites}, goal
-        self.stored, self.in_store, self.fit = stored, in_store, fit[:FIT_LIMIT]
+        self.stored, self.in_store, self.requests = stored, in_store, requests
         self.provable = provable(goal.promise, held_out)
         self.original_us = original_us
         self.wanted: list[Outputs] = []
+        self.means: dict[str, npt.NDArray[np.float32]] = {}  # of the requests, by site
+        self.lengths = np.zeros(0, np.int64)
         self.costs: dict[tuple[str, str], tuple[float, float]] = {}
         self.first = ""  # the level that was tried first
         self.order: list[str] = []  # the sites by rising damage for what they save
+        self.best = 0.0  # the largest share of the time that a plan promised to save
+        self.networks: dict[tuple[str, str], KeyNetwork] = {}  # by the level and site of the lookup
+        self.trials: dict[tuple[tuple[str, str], ...], Trial] = {}  # by the sites and levels they allow
 
     def observe(self, observer: Observer, progress: Progress) -> None:
-        """Take the original's outputs for the fit part."""
-        advance = progress("running the fit part", len(self.fit))
-        for at in self.fit:
-            self.wanted.append(observer.run(self.stored.arrays[at])[0])
+        """Take the original's outputs and the segment means for the fit part."""
+        advance = progress("running the fit part", len(self.requests))
+        means, lengths = [], []
+        for feeds in self.requests.arrays:
+            outputs, by_site, length = observer.run_all(feeds)
+            self.wanted.append(outputs)
+            means.append(by_site)
+            lengths.append(length)
             advance()
+        self.means = {name: np.stack([by_site[name] for by_site in means]) for name in self.sites}
+        self.lengths = np.asarray(lengths, np.int64)
 
     def candidates(self, captures: Mapping[str, Capture], progress: Progress) -> list[Candidate]:
         """The plans that the newest of `captures` allows, each with what it promises on the fit part.
@@ -106,23 +123,47 @@ class Chooser:
         names = [n for n in names if self.sites[n].mask is self.sites[names[0]].mask]
         if not names or not self._measure(level, names, captures, progress):
             return []
-        found = []
-        steps = 8 if len(captures) == 1 else 4
         paying = [name for name in self.order if self.saving(self.first, name) > 0]
-        sizes = {round(len(paying) * step / steps) for step in range(steps + 1)}
-        for size in sorted(sizes, reverse=True):
+        steps = min(STEPS, len(paying))
+        plans = []
+        for size in sorted({round(len(paying) * step / max(steps, 1)) for step in range(steps + 1)}):
             levels = dict.fromkeys(paying[:size], self.first)
             if level != self.first:
                 levels |= {n: level for n in names if n not in levels and self.saving(level, n) > 0}
                 if level not in levels.values():
                     continue
-            if not levels:
-                continue
-            plan = Plan({name: levels[name] for name in self.sites if name in levels}, shared=True)
-            found.append(self.judge(plan, captures, progress))
-            if found[-1].hit_rate == 1.0:
-                break  # reusing less would only save less
-        return found
+            if levels:
+                plans.append(Plan({name: levels[name] for name in self.sites if name in levels}, shared=True))
+        return self._search(plans, captures, progress)
+
+    def _search(
+        self, plans: Sequence[Plan], captures: Mapping[str, Capture], progress: Progress
+    ) -> list[Candidate]:
+        """Tries those of `plans`, from few sites to many, that may still save more than the best so far.
+
+        The more sites are reused, the fewer requests can be. So a plan hits no more often than one with
+        fewer sites, and no tried plan with more sites hits more often than it.
+        """
+        tried: dict[int, Candidate] = {}
+        usable = float((self.lengths[:, None] == self._stored_lengths(captures)).any(axis=1).mean())
+        saved = [sum(self.saving(level, name) for name, level in plan.levels.items()) for plan in plans]
+
+        def most(at: int) -> float:
+            """The largest share of the time that a plan may save."""
+            hits = min((tried[n].hit_rate for n in tried if n < at), default=usable)
+            return hits * saved[at] / self.original_us
+
+        open_ = [len(plans) - 1] if plans else []
+        while open_:
+            at = median_low(open_)
+            tried[at] = self.judge(plans[at], captures, progress)
+            self.best = max(self.best, 1 - tried[at].ratio)
+            open_ = [n for n in range(len(plans)) if n not in tried and most(n) > self.best + BETTER]
+        return [tried[n] for n in sorted(tried, reverse=True)]
+
+    def _stored_lengths(self, captures: Mapping[str, Capture]) -> npt.NDArray[np.int64]:
+        """The lengths of which there are entries."""
+        return np.unique(next(iter(captures.values())).lengths[self.in_store])
 
     def saving(self, level: str, name: str) -> float:
         """Microseconds that a hit saves at a site; 0 where that is not clearly more than nothing."""
@@ -139,13 +180,12 @@ class Chooser:
         usable = np.flatnonzero(entries >= 0)
         if not len(usable):
             return False
-        pairs = [(self.stored.arrays[self.fit[at]], int(entries[at])) for at in usable[:COST_LIMIT]]
+        pairs = [(self.requests.arrays[at], int(entries[at])) for at in usable[:COST_LIMIT]]
         costs = site_costs(self.path, whole, captures, pairs)
         self.costs.update({(level, name): cost for name, cost in costs.items()})
         if not self.order:
             self.first = level
-            trial = Trial(self.path, whole, captures)
-            damage = self.damage(trial, entries, usable[:DAMAGE_LIMIT], progress)
+            damage = self.damage(self._trial(whole, captures)[0], entries, usable[:DAMAGE_LIMIT], progress)
             worth = [damage[at] / max(self.saving(level, name), 1e-9) for at, name in enumerate(names)]
             self.order = [names[at] for at in np.argsort(worth)]
         return True
@@ -155,42 +195,57 @@ class Chooser:
         network = self.learn(plan, captures)
         first = plan.lookups[0]
         entries, distances = self.nearest(network, captures[plan.levels[first]], self.sites[first])
-        trial = Trial(self.path, plan, captures)
-        enabled = np.ones(len(plan.levels), np.bool_)
-        errors = np.zeros(len(entries))
+        trial, enabled = self._trial(plan, captures)
+        errors = np.full(len(entries), np.inf)
+        failures = 0
         advance = progress(f"trying {plan}", len(entries))
-        for at, entry in enumerate(entries):
-            if entry >= 0:
-                have = trial.run(self.stored.arrays[self.fit[at]], int(entry), enabled)
-                errors[at] = self.goal.error(self.wanted[at], have)
+        for at in np.argsort(distances, kind="stable"):
             advance()
+            # Farther requests than the last that fails cannot be reused anyhow.
+            if entries[at] >= 0 and failures <= tolerable(self.provable, len(entries)):
+                have = trial.run(self.requests.arrays[at], int(entries[at]), enabled)
+                errors[at] = self.goal.error(self.wanted[at], have, self.requests.real(at))
+                failures += errors[at] > self.provable.tolerance
         most = loosest_threshold(self.provable, distances, errors)
         hits = float((np.isfinite(distances) & (distances <= most)).mean())
         saved = sum(self.saving(level, name) for name, level in plan.levels.items())
         return Candidate(plan, 1 - hits * saved / self.original_us, hits, most, distances, network)
 
     def learn(self, plan: Plan, captures: Mapping[str, Capture]) -> KeyNetwork:
-        """The plan's key network, fitted on the store part: predicts the error over all its sites."""
-        parts = []
-        for name, level in plan.levels.items():
-            sketches = captures[level].sketches(self.sites[name])[self.in_store].astype(np.float64)
-            size = max(float(np.sqrt(np.square(sketches).sum(axis=1).mean())), 1e-30)
-            parts.append(sketches / (size * np.sqrt(len(plan.levels))))
+        """The key network of a plan's lookup, fitted on the store part.
+
+        It predicts the error over all sites of the first plan that looks up there, at that level. Plans with
+        fewer sites share it.
+        """
         first = plan.lookups[0]
         captured = captures[plan.levels[first]]
-        means = captured.means(self.sites[first])[self.in_store]
-        return fit_learned(
-            means, np.concatenate(parts, axis=1).astype(np.float32), captured.lengths[self.in_store]
-        )
+        if (captured.level, first) not in self.networks:
+            parts = []
+            for name, level in plan.levels.items():
+                sketches = captures[level].sketches(self.sites[name])[self.in_store].astype(np.float64)
+                size = max(float(np.sqrt(np.square(sketches).sum(axis=1).mean())), 1e-30)
+                parts.append((sketches / (size * np.sqrt(len(plan.levels)))).astype(np.float32))
+            means, lengths = captured.means(self.sites[first])[self.in_store], captured.lengths[self.in_store]
+            network = fit_learned(means, np.concatenate(parts, axis=1), lengths)
+            self.networks[captured.level, first] = network
+        return self.networks[captured.level, first]
+
+    def _trial(self, plan: Plan, captures: Mapping[str, Capture]) -> tuple[Trial, npt.NDArray[np.bool_]]:
+        """A trial model that allows the plan, and which of its sites are the plan's."""
+        wanted = plan.levels.items()
+        for allowed, trial in self.trials.items():
+            if set(wanted) <= set(allowed):
+                return trial, np.asarray([name in plan.levels for name in trial.names])
+        trial = Trial(self.path, plan, captures)
+        self.trials[tuple(wanted)] = trial
+        return trial, np.ones(len(trial.names), np.bool_)
 
     def nearest(
         self, network: KeyNetwork, captured: Capture, site: Site
     ) -> tuple[npt.NDArray[np.int64], Floats]:
         """For each request of the fit part its nearest entry of the store part, and the distance."""
-        keys = network(captured.means(site))
-        return nearest_entries(
-            keys[self.fit], captured.lengths[self.fit], keys, captured.lengths, self.in_store
-        )
+        keys, queries = network(captured.means(site)), network(self.means[site.name])
+        return nearest_entries(queries, self.lengths, keys, captured.lengths, self.in_store)
 
     def damage(
         self,
@@ -205,21 +260,10 @@ class Chooser:
         for site in range(len(errors)):
             alone = np.arange(len(errors)) == site
             for at in requests:
-                have = trial.run(self.stored.arrays[self.fit[at]], int(entries[at]), alone)
-                errors[site] += self.goal.error(self.wanted[at], have) / len(requests)
+                have = trial.run(self.requests.arrays[at], int(entries[at]), alone)
+                errors[site] += self.goal.error(self.wanted[at], have, self.requests.real(at)) / len(requests)
             advance()
         return errors
-
-
-def provable(promise: Promise, requests: int) -> Promise:
-    """What the fit part has to keep, so that as good a held-out part of `requests` proves the promise.
-
-    That is stricter than the promise itself: a proof allows 3 of 180 to fail where 5 % may.
-    """
-    allowed = 0
-    while failure_p_value(allowed + 1, requests, promise.share) <= promise.delta:
-        allowed += 1
-    return Promise(promise.tolerance, 1 - max(allowed, 0.5) / requests, promise.confidence)
 
 
 def nearest_entries(
@@ -232,10 +276,10 @@ def nearest_entries(
     """The nearest allowed entry of each query's own length, as `MemoLookup` finds it; -1 and inf if none."""
     entries = np.full(len(queries), -1, np.int64)
     distances = np.full(len(queries), np.inf)
-    for at, query in enumerate(queries):
-        comparable = np.flatnonzero(allowed & (key_lengths == lengths[at]))
+    for length in np.unique(lengths):
+        asking, comparable = lengths == length, np.flatnonzero(allowed & (key_lengths == length))
         if len(comparable):
-            squared = np.square(keys[comparable] - query).sum(axis=1)
-            entries[at] = comparable[squared.argmin()]
-            distances[at] = np.sqrt(squared.min())
+            squared = squared_distances(queries[asking], keys[comparable])
+            entries[asking] = comparable[squared.argmin(axis=1)]
+            distances[asking] = np.sqrt(squared.min(axis=1))
     return entries, distances

@@ -18,10 +18,11 @@ import onnx_memo
 from onnx_memo import tables
 from onnx_memo.bench import bench as run_bench
 from onnx_memo.bundle import is_bundle, read_bundle
-from onnx_memo.decide import NothingPays
+from onnx_memo.coverage import parse_bytes
 from onnx_memo.errors import MemoError
 from onnx_memo.inspection import inspect as run_inspect
 from onnx_memo.optimize import optimize as run_optimize
+from onnx_memo.verdict import NothingPays
 
 app = typer.Typer(
     name="onnx-memo",
@@ -82,6 +83,9 @@ def optimize(
     threshold: Annotated[
         float | None, typer.Option(help="Key distance below which an entry counts, if you know better.")
     ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Most that the memo data may take, as in 500M or 2G.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -100,6 +104,7 @@ def optimize(
             level=level,
             sites=sites,
             threshold=threshold,
+            max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
             force=force,
             progress=progress,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from onnx_memo import __version__
-from onnx_memo.decide import Decision
 from onnx_memo.goal import Goal
-from onnx_memo.promise import curve
 from onnx_memo.runtime import library_path
-
-STRICTNESS = np.linspace(0, 1, 21)
+from onnx_memo.verdict import Verdict
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,62 +41,56 @@ def _processor() -> str:
 
 
 def evidence_of(
-    decision: Decision, goal: Goal, times: Floats, names: dict[str, str], size: int, notes: list[str]
+    verdict: Verdict, goal: Goal, times: Floats, names: dict[str, str], size: int, notes: list[str]
 ) -> dict[str, Any]:
     """The figures of a decision, as `onnx_memo.report` describes them.
 
     Args:
-        decision: what was decided.
+        verdict: what was decided.
         goal: what was promised.
         times: seconds of each held-out request, original and bundle: [n, 2].
         names: of `title`, `model` and `data`.
         size: of the memo data, in bytes.
         notes: for people.
     """
-    outcome, promise = decision.outcome, goal.promise
-    hits = outcome.distances <= decision.threshold
-    errors = np.where(hits, outcome.errors, 0.0)
-    scaled = [float(s) * decision.threshold if s > 0 else -1.0 for s in STRICTNESS]
-    points = curve(outcome.distances, outcome.errors, scaled, promise.tolerance)
+    promise, parts, hits, errors = goal.promise, verdict.parts, verdict.hits, verdict.errors
+    held_out = parts.held_out
     worst = int(errors.argmax())
-    return names | {
+    found = names | {
         "version": __version__,
         "machine": machine(),
-        "threshold": decision.threshold,
         "promise": {
             "metric": goal.metric,
             "tolerance": promise.tolerance,
             "within": promise.within,
             "confidence": promise.confidence,
-            "held_out": decision.calibration.requests,
-            "outside": decision.calibration.failures,
-            "p_value": decision.calibration.p_value,
+            "held_out": verdict.calibration.requests,
+            "outside": verdict.calibration.failures,
+            "p_value": verdict.calibration.p_value,
         },
         "split": {
-            "store": len(decision.split.store),
-            "fit": len(decision.split.fit),
-            "held_out": len(decision.split.held_out),
-            "repeats": decision.repeats,
+            "store": len(parts.split.store),
+            "fit": len(parts.split.fit),
+            "held_out": len(parts.split.held_out),
+            "repeats": parts.repeats,
             "how": "At random, request by request. Store and fit part together are the bundle's store.",
         },
         "requests": [
             {
-                "length": decision.held_out.size(at),
+                "length": held_out.size(at),
                 "original_ms": times[at, 0] * 1e3,
                 "bundle_ms": times[at, 1] * 1e3,
                 "hit": bool(hits[at]),
-                "distance": _finite(outcome.distances[at]),
+                "distance": _finite(verdict.distances[at]),
                 "error": _finite(errors[at]),
-                "token_error": _finite(outcome.token_errors[at]) if hits[at] else 0.0,
-                "text": decision.held_out.text(at),
+                "token_error": _finite(verdict.token_errors[at]),
+                "rows": None if verdict.rows is None else float(verdict.rows[at]),
+                "text": held_out.text(at),
             }
             for at in range(len(times))
         ],
-        "sites": _sites(decision, float(hits.mean())),
-        "strictness": [
-            {"strictness": float(s), **{k: _finite(v) for k, v in point.items() if k != "threshold"}}
-            for s, point in zip(STRICTNESS, points, strict=True)
-        ],
+        "sites": verdict.sites,
+        "strictness": [{k: _finite(v) for k, v in point.items()} for point in verdict.strictness],
         "predicted": {
             "ratio": float(times[:, 1].sum() / times[:, 0].sum()),
             "hit_rate": float(hits.mean()),
@@ -106,45 +98,17 @@ def evidence_of(
             "miss_ratio": _ratio(times[~hits]),
         },
         "alternatives": [
-            {
-                "name": str(candidate.plan),
-                "ratio": candidate.ratio,
-                "hit_rate": candidate.hit_rate,
-                "chosen": candidate is decision.chosen,
-                "reason": f"{candidate.hit_rate:.0%} of the fit part within the tolerance",
-            }
-            for candidate in decision.candidates
+            asdict(alternative) | {"chosen": alternative.name == verdict.chosen}
+            for alternative in verdict.alternatives
         ],
-        "worst": {"error": _finite(errors[worst]), "text": decision.held_out.text(worst)},
+        "worst": {"error": _finite(errors[worst]), "text": held_out.text(worst)},
         "bytes": size,
-        "entries": len(decision.stored),
+        "entries": len(verdict.blueprint.lengths),
         "notes": notes,
     }
-
-
-def _sites(decision: Decision, hit_rate: float) -> list[dict[str, Any]]:
-    """Each site of the costs that were measured: microseconds saved and spent by a mean request."""
-    rows = []
-    plan = decision.chosen.plan
-    for name in dict.fromkeys(name for _, name in decision.costs):
-        level = plan.levels.get(name)
-        measured = level or next(level for level, site in decision.costs if site == name)
-        compute, reuse = decision.costs[measured, name]
-        guarded = level is not None
-        reason = f"a hit takes {reuse:.0f} us in place of {compute:.0f} us at '{measured}'"
-        if not guarded:
-            reason = f"not guarded: {reason}, which is not worth its error"
-        rows.append(
-            {
-                "name": name,
-                "level": level,
-                "hit_rate": hit_rate if guarded else 0.0,
-                "saving_us": hit_rate * compute if guarded else 0.0,
-                "overhead_us": hit_rate * reuse if guarded else 0.0,
-                "reason": reason,
-            }
-        )
-    return rows
+    if verdict.threshold is not None:
+        found["threshold"] = verdict.threshold
+    return found
 
 
 def _finite(value: float) -> float:

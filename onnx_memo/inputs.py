@@ -65,6 +65,10 @@ class Samples:
             [self.arrays[i] for i in order], [self.lengths[i] for i in order], self.mask, texts=texts
         )
 
+    def real(self, at: int) -> npt.NDArray[np.bool_] | None:
+        """Which tokens of a sample are real, bool[L]; None where the model has no mask to tell."""
+        return None if self.mask is None else self.arrays[at][self.mask][0] != 0
+
     def text(self, at: int) -> str | None:
         """What a sample was made from, where that was text."""
         return self.texts[at] if self.texts is not None else None

@@ -10,6 +10,7 @@ sketch (Charikar, Chen and Farach-Colton, 2002) of each keeps their distances.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -61,18 +62,21 @@ def fit_learned(
     x, y, lengths = means[chosen].astype(np.float64), sketches[chosen].astype(np.float64), lengths[chosen]
     if _comparable(lengths).sum() < ENOUGH:
         return fixed
+    # Both sides enter by their inner products, which the folds share.
+    x_products, y_products = ((part := rows - rows.mean(axis=0)) @ part.T for rows in (x, y))
     number = rng.permutation(len(x)) % FOLDS
-    folds = [number == fold for fold in range(FOLDS)]
-    least = np.mean([picked_error(fixed(means[chosen]), y, lengths, held) for held in folds])
-    strength = None
-    for ridge in RIDGE:
-        errors = []
-        for held in folds:
-            candidate = _regress(x[~held], y[~held], lengths[~held], ridge, rng)
-            errors.append(picked_error(candidate(means[chosen]), y, lengths, held))
-        if np.mean(errors) < least:
-            least, strength = np.mean(errors), ridge
-    return fixed if strength is None else _regress(x, y, lengths, strength, rng)
+    errors = np.zeros((1 + len(RIDGE), FOLDS))
+    for fold in range(FOLDS):
+        held = number == fold
+        rest = np.ix_(~held, ~held)
+        learned = _regress(x[~held], x_products[rest], y_products[rest], lengths[~held], RIDGE, rng)
+        errors[:, fold] = [
+            picked_error(network(means[chosen]), y, lengths, held) for network in (fixed, *learned)
+        ]
+    best = int(errors.mean(axis=1).argmin())
+    if not best:
+        return fixed
+    return _regress(x, x_products, y_products, lengths, RIDGE[best - 1 : best], rng)[0]
 
 
 def picked_error(
@@ -85,13 +89,18 @@ def picked_error(
 
     Infinite where no request has anything to be compared with.
     """
-    errors = []
-    for at in np.flatnonzero(requests):
-        others = np.flatnonzero((lengths == lengths[at]) & ~requests)
+    errors: list[float] = []
+    for length in np.unique(lengths[requests]):
+        asking, others = (np.flatnonzero((lengths == length) & part) for part in (requests, ~requests))
         if len(others):
-            nearest = others[np.square(keys[others] - keys[at]).sum(axis=1).argmin()]
-            errors.append(np.sqrt(np.square(sketches[nearest] - sketches[at]).sum()))
+            nearest = others[squared_distances(keys[asking], keys[others]).argmin(axis=1)]
+            errors += np.sqrt(np.square(sketches[nearest] - sketches[asking]).sum(axis=1)).tolist()
     return float(np.mean(errors)) if errors else np.inf
+
+
+def squared_distances(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Between all rows of two sets of keys: [len(a), len(b)]; exactly 0 for equal ones."""
+    return np.stack([np.square(b - row).sum(axis=1) for row in a])
 
 
 def _comparable(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -104,62 +113,85 @@ def _comparable(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
 def _center(rows: Matrix, lengths: npt.NDArray[np.int64]) -> Matrix:
     """`rows` less the mean of the rows of their length."""
     _, inverse, counts = np.unique(lengths, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(counts), rows.shape[1]))
-    np.add.at(sums, inverse, rows)
-    centered: Matrix = rows - (sums / counts[:, None])[inverse]
+    member = (inverse == np.arange(len(counts))[:, None]).astype(np.float64)
+    centered: Matrix = rows - (member @ rows / counts[:, None])[inverse]
     return centered
 
 
 def _regress(
-    x: Matrix, y: Matrix, lengths: npt.NDArray[np.int64], ridge: float, rng: np.random.Generator
-) -> KeyNetwork:
-    """Ridge regression of the payloads' principal coordinates, factored into the two steps of the network."""
+    x: Matrix,
+    x_products: Matrix,
+    y_products: Matrix,
+    lengths: npt.NDArray[np.int64],
+    ridges: Sequence[float],
+    rng: np.random.Generator,
+) -> list[KeyNetwork]:
+    """Ridge regression of the payloads' principal coordinates, factored into the two steps of the network.
+
+    Args:
+        x: segment means [n, SEGMENTS * d].
+        x_products: their inner products [n, n], from any origin.
+        y_products: those of the payloads.
+        lengths: [n].
+        ridges: one network is fitted for each.
+        rng: for the columns that watch for novelty.
+    """
     shared = _comparable(lengths)
-    x_centered = _center(x[shared], lengths[shared])
-    y_centered = _center(y[shared], lengths[shared])
-    left, strength, _ = np.linalg.svd(y_centered, full_matrices=False)
+    shared |= not shared.any()
+    lengths, both = lengths[shared], np.ix_(shared, shared)
+    x_centered = _center(x[shared], lengths)
+    # Centered products are the products of centered rows.
+    gram, target = (_center(_center(part[both], lengths).T, lengths) for part in (x_products, y_products))
+    strength, left = np.linalg.eigh(target)
     rank = min(KEY_WIDTH - NOVEL, len(strength))
-    coordinates = left[:, :rank] * strength[:rank]
-    gram = x_centered @ x_centered.T
-    gram[np.diag_indices_from(gram)] += ridge * np.trace(gram) / len(gram) + 1e-12
-    weights = x_centered.T @ np.linalg.solve(gram, coordinates)  # [SEGMENTS * d, rank]
-    reduction, projection = _factor(weights, x_centered)
-    scale = np.sqrt(np.square(y_centered).sum() / max(np.square(x_centered).sum(), 1e-30))
-    reduction, projection = _watch_novelty(reduction, projection, x_centered, scale, rng)
-    reduced = (x.reshape(len(x), SEGMENTS, -1) @ reduction).reshape(len(x), -1)
-    bias = -(reduced.mean(axis=0) @ projection)  # small numbers, so that nothing cancels
-    return KeyNetwork(reduction.astype(np.float32), projection.astype(np.float32), bias.astype(np.float32))
+    coordinates = left[:, -rank:] * np.sqrt(np.maximum(strength[-rank:], 0))
+    scale = np.sqrt(np.trace(target) / max(np.trace(gram), 1e-30))
+    segments = x_centered.reshape(-1, x.shape[1] // SEGMENTS)
+    variance, axes = np.linalg.eigh(segments.T @ segments / len(segments))
+    networks = []
+    for ridge in ridges:
+        damped = gram + (ridge * np.trace(gram) / len(gram) + 1e-12) * np.eye(len(gram))
+        weights = x_centered.T @ np.linalg.solve(damped, coordinates)  # [SEGMENTS * d, rank]
+        reduction, projection = _factor(weights, variance, axes)
+        reduction, projection = _watch_novelty(reduction, projection, variance, axes, scale, rng)
+        reduced = (x.reshape(len(x), SEGMENTS, -1) @ reduction).reshape(len(x), -1)
+        bias = -(reduced.mean(axis=0) @ projection)  # small numbers, so that nothing cancels
+        parts = (part.astype(np.float32) for part in (reduction, projection, bias))
+        networks.append(KeyNetwork(*parts))
+    return networks
 
 
-def _factor(weights: Matrix, x: Matrix) -> tuple[Matrix, Matrix]:
+def _factor(weights: Matrix, variance: Matrix, axes: Matrix) -> tuple[Matrix, Matrix]:
     """The best reduction [d, r] shared by all segments, and the projection [SEGMENTS * r, rank] on top.
 
-    Best for segment means of the covariance seen: the leading directions of the weights, whitened by it.
+    Best for segment means of the covariance seen (its eigenvalues and eigenvectors): the leading directions
+    of the weights, whitened by it.
     """
-    width = x.shape[1] // SEGMENTS
-    segments = x.reshape(-1, width)
-    variance, axes = np.linalg.eigh(segments.T @ segments / len(segments))
+    width = len(axes)
     root = np.sqrt(np.maximum(variance, 1e-9 * max(variance[-1], 1e-30)))
     by_width = weights.reshape(SEGMENTS, width, -1).transpose(1, 0, 2).reshape(width, -1)
     whitened = root[:, None] * (axes.T @ by_width)
-    leading, _, _ = np.linalg.svd(whitened, full_matrices=False)
-    columns = min(REDUCED_WIDTH - NOVEL, leading.shape[1])
-    reduction = axes @ (leading[:, :columns] / root[:, None])
-    inner = leading[:, :columns].T @ whitened  # [columns, SEGMENTS * rank]
+    columns = min(REDUCED_WIDTH - NOVEL, *whitened.shape)
+    leading = np.linalg.eigh(whitened @ whitened.T)[1][:, ::-1][:, :columns]
+    reduction = axes @ (leading / root[:, None])
+    inner = leading.T @ whitened  # [columns, SEGMENTS * rank]
     projection = inner.reshape(columns, SEGMENTS, -1).transpose(1, 0, 2)
     return reduction, projection.reshape(SEGMENTS * columns, -1)
 
 
 def _watch_novelty(
-    reduction: Matrix, projection: Matrix, x: Matrix, scale: float, rng: np.random.Generator
+    reduction: Matrix,
+    projection: Matrix,
+    variance: Matrix,
+    axes: Matrix,
+    scale: float,
+    rng: np.random.Generator,
 ) -> tuple[Matrix, Matrix]:
     """Add random directions in which the sample does not vary, so that what it never showed looks far.
 
     `scale` is the error per distance of the means over the sample: what is unknown counts as usual.
     """
-    width = x.shape[1] // SEGMENTS
-    segments = x.reshape(-1, width)
-    variance, axes = np.linalg.eigh(segments.T @ segments / len(segments))
+    width = len(axes)
     seen = axes[:, variance > 1e-6 * max(variance[-1], 1e-30)]
     novel = rng.standard_normal((width, REDUCED_WIDTH - reduction.shape[1]))
     novel -= seen @ (seen.T @ novel)

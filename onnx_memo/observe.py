@@ -34,9 +34,21 @@ class Observer:
         self, feeds: Arrays, site: str | None = None
     ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32], int]:
         """One request: the model's outputs, and at `site` the segment means and the length."""
-        results = dict(zip(self.all, run_model(self.session, feeds, 0), strict=True))
-        outputs = {name: results[name] for name in self.outputs}
+        outputs, states = self._run(feeds)
         if site is None:
             return outputs, np.zeros(0, np.float32), 0
-        states = results[self.hidden[site]][0]
-        return outputs, segment_means(states), len(states)
+        return outputs, segment_means(states[site]), len(states[site])
+
+    def run_all(
+        self, feeds: Arrays
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]], int]:
+        """One request: the model's outputs, the segment means by site, and the length at the first site."""
+        outputs, states = self._run(feeds)
+        means = {site: segment_means(rows) for site, rows in states.items()}
+        return outputs, means, len(next(iter(states.values())))
+
+    def _run(self, feeds: Arrays) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]:
+        """One request: the model's outputs, and the hidden states [L, d] by site."""
+        results = dict(zip(self.all, run_model(self.session, feeds, 0), strict=True))
+        outputs = {name: results[name] for name in self.outputs}
+        return outputs, {site: results[name][0] for site, name in self.hidden.items()}

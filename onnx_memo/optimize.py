@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo import __version__, bundle, store
-from onnx_memo.capture import Capture, capture
-from onnx_memo.decide import PAYS, Decision, NothingPays, decide
+from onnx_memo.decide import Choice, decide
 from onnx_memo.errors import MemoError
 from onnx_memo.evidence import evidence_of
 from onnx_memo.export import Source, as_onnx
 from onnx_memo.goal import Goal
-from onnx_memo.graph.guard import insert_guards
+from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import external_files, load_model
-from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.sites import LEVELS, Findings, Site, find_sites
-from onnx_memo.inputs import Samples, model_inputs, read_samples
-from onnx_memo.keys import KEY_WIDTH, KeyNetwork, fit_keys
-from onnx_memo.learn import REDUCED_WIDTH
+from onnx_memo.inputs import model_inputs, read_samples
 from onnx_memo.metrics import METRICS
-from onnx_memo.plan import Plan, guards_of, memo_tensors
 from onnx_memo.progress import Progress, silent
 from onnx_memo.promise import Promise
+from onnx_memo.repeats import reuse_near, reuse_repeats
 from onnx_memo.report import write_report
+from onnx_memo.room import bytes_needed
 from onnx_memo.runtime import session_options
+from onnx_memo.threads import one_thread
 from onnx_memo.timing import race
-
-# Key distances are scaled to about 1 between two inputs of the sample (`onnx_memo.keys`). Repeats
-# of a stored input come within 0.01 even below guards that return half precision.
-NEAR_EXACT = 0.02
+from onnx_memo.verdict import PAYS, Blueprint, NothingPays, Verdict
 
 TOKENIZER = "tokenizer.json"
 REPORT = "report.html"
@@ -50,18 +44,7 @@ class Result:
     manifest: bundle.Manifest
 
 
-@dataclass(frozen=True)
-class _Built:
-    """What both ways of deciding come to."""
-
-    plan: Plan
-    captures: Mapping[str, Capture]
-    networks: Mapping[str, KeyNetwork]
-    threshold: float
-    entries: int
-    decision: Decision | None = None
-
-
+@one_thread()
 def optimize(
     model: Path | str,
     data: Path | str,
@@ -76,14 +59,15 @@ def optimize(
     level: str = "auto",
     sites: str | None = None,
     threshold: float | None = None,
+    max_bytes: int | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> Result:
-    """Write a bundle in which the attention of `model` is memoized for inputs like those in `data`.
+    """Write a bundle in which `model` reuses what it computed for inputs like those in `data`.
 
-    With a `tolerance`, what is guarded and how near an entry must be is decided by measurement, so that
-    with `confidence` at least the share `within` of such requests stays within it (`docs/calibration.md`).
-    Without, near-exact repeats are reused (or what lies within `threshold`).
+    With a `tolerance`, what is guarded and how much is reused is decided by measurement, so that with
+    `confidence` at least the share `within` of such requests stays within it (`docs/calibration.md`).
+    Without, literal repeats are reused (or what lies within `threshold`).
 
     Args:
         model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
@@ -95,25 +79,21 @@ def optimize(
         within: share of requests that stays within the tolerance.
         confidence: of that statement.
         outputs: names of the outputs that count; none: all.
-        level: what a hit reuses, `probs` or `output`; `auto` decides (without a tolerance: `output`).
-        sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all.
-        threshold: key distance below which an entry counts, in units of `onnx_memo.keys`.
+        level: what is reused: `rows`, `output` or `probs`; `auto` decides.
+        sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all. The level `rows`
+            takes all of them.
+        threshold: key distance below which an entry counts, in units of `onnx_memo.keys`; not with `rows`.
+        max_bytes: the most that the memo data may take; what is stored then is chosen for its coverage of
+            the sample (`onnx_memo.coverage`). None: no bound.
         force: replace a bundle that is there.
         progress: told of steps and their parts.
 
     Raises:
         MemoError: the input is unfit, or nothing can be guarded.
-        NothingPays: no plan saves time within the tolerance.
+        NothingPays: nothing saves time within the tolerance.
     """
     model, data, output = Path(model), Path(data), Path(output)
-    if level not in ("auto", *LEVELS):
-        raise MemoError(f"there is no level '{level}': choose auto, {' or '.join(LEVELS)}")
-    if threshold is not None and tolerance is not None:
-        raise MemoError("give --tolerance, and the threshold follows from it, or --threshold, but not both")
-    if threshold is not None and not threshold >= 0:
-        raise MemoError(f"the threshold {threshold} is no distance: give a number of at least 0")
-    if metric not in METRICS:
-        raise MemoError(f"there is no metric '{metric}': choose {', '.join(METRICS)}")
+    _check_options(level, sites, threshold, tolerance, metric)
     goal = None
     if tolerance is not None:
         goal = Goal(Promise(tolerance, within, confidence), metric, tuple(outputs))
@@ -122,52 +102,42 @@ def optimize(
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         loaded = load_model(source.onnx)
         _check_names(source.onnx, loaded)
-        chosen, notes = _choose(model, find_sites(loaded), level, sites)
+        choice, notes = _choose(model, loaded, level, sites, threshold)
         samples = read_samples(data, model_inputs(loaded), vocabulary)
         if samples.left_out:
             notes.append(f"{samples.left_out} inputs left out: empty, or their mask is no right padding")
         with bundle.publishing(output) as folder:
-            levels = LEVELS if level == "auto" and goal else ("output" if level == "auto" else level,)
-            needed = sum(_bytes_needed(source.onnx, loaded, chosen, one, samples) for one in levels)
-            store.check_room(folder, needed)
+            store.check_room(folder, bytes_needed(source.onnx, loaded, choice, goal, samples, max_bytes))
             scratch = folder / "scratch"
             scratch.mkdir()
-            if goal is None:
-                distance = NEAR_EXACT if threshold is None else threshold
-                built = _near_exact(
-                    source.onnx, chosen, levels[0], distance, samples, scratch, notes, progress
+            verdict = None
+            blueprint: Blueprint
+            steps = (samples, max_bytes, scratch, notes, progress)
+            if goal is not None:
+                verdict = decide(
+                    source.onnx, choice, samples, goal, scratch, progress, max_bytes=max_bytes, notes=notes
                 )
+                blueprint = verdict.blueprint
+            elif choice.rows:
+                blueprint = reuse_repeats(source.onnx, *steps)
             else:
-                built = _within(source.onnx, chosen, level, goal, samples, scratch, progress)
-            by_name = {site.name: site for site in chosen}
-            tensors = memo_tensors(built.plan, by_name, built.captures, built.networks, scratch, notes)
-            external = store.write_store(folder, tensors)
-            insert_guards(loaded, guards_of(built.plan, chosen, external, built.threshold))
+                blueprint = reuse_near(source.onnx, choice, threshold, *steps)
+            external = store.write_store(folder, blueprint.tensors(scratch, notes))
+            guarded = load_model(source.onnx)
+            blueprint.insert(guarded, external)
             shutil.rmtree(scratch)
-            _write_model(loaded, source.onnx, folder)
+            _write_model(guarded, source.onnx, folder)
             _copy_companions(source, vocabulary, folder)
             predicted = None
-            if goal is not None and built.decision is not None:
+            if goal is not None and verdict is not None:
                 names = {"title": output.name, "model": model.name, "data": data.name}
-                predicted = _report(source.onnx, folder, built.decision, goal, names, notes, progress)
+                predicted = _report(source.onnx, folder, verdict, goal, names, notes, progress)
             manifest = bundle.Manifest(
                 version=__version__,
                 source=model.name,
-                entries=built.entries,
-                tokens=int(next(iter(built.captures.values())).lengths.sum()),
-                sites=[
-                    bundle.GuardedSite(
-                        name=name,
-                        softmax=by_name[name].softmax.name or "",
-                        level=at,
-                        threshold=built.threshold,
-                        lookup=name in built.plan.lookups,
-                        heads=by_name[name].heads,
-                        width=by_name[name].width,
-                        share=by_name[name].share,
-                    )
-                    for name, at in built.plan.levels.items()
-                ],
+                entries=len(blueprint.lengths),
+                tokens=int(blueprint.lengths.sum()),
+                sites=blueprint.guarded(),
                 notes=notes,
                 files={},
                 predicted=predicted,
@@ -176,49 +146,29 @@ def optimize(
     return Result(output, manifest)
 
 
-def _near_exact(
-    path: Path,
-    sites: list[Site],
-    level: str,
-    threshold: float,
-    samples: Samples,
-    scratch: Path,
-    notes: list[str],
-    progress: Progress,
-) -> _Built:
-    """Guard all sites at one level, each with a lookup of its own, for repeats of what is stored."""
-    stored = _prepare(samples, notes)
-    captured = capture(path, sites, level, stored, scratch, progress("running the inputs", len(stored)))
-    kept = _storable(sites, captured, notes)
-    advance = progress("fitting keys", len(kept))
-    networks = {}
-    for site in kept:
-        networks[site.name] = fit_keys(captured.means(site))
-        advance()
-    plan = Plan({site.name: level for site in kept}, shared=False)
-    return _Built(plan, {level: captured}, networks, threshold, len(stored))
-
-
-def _within(
-    path: Path,
-    sites: list[Site],
-    level: str,
-    goal: Goal,
-    samples: Samples,
-    scratch: Path,
-    progress: Progress,
-) -> _Built:
-    """Guard what pays within the tolerance."""
-    decision = decide(path, sites, samples, goal, level, scratch, progress)
-    plan, network = decision.chosen.plan, decision.chosen.network
-    networks = dict.fromkeys(plan.lookups, network)
-    return _Built(plan, decision.captures, networks, decision.threshold, len(decision.stored), decision)
+def _check_options(
+    level: str, sites: str | None, threshold: float | None, tolerance: float | None, metric: str
+) -> None:
+    known = ("auto", "rows", *LEVELS)
+    if level not in known:
+        raise MemoError(f"there is no level '{level}': choose {', '.join(known)}")
+    if threshold is not None and tolerance is not None:
+        raise MemoError("give --tolerance, and the threshold follows from it, or --threshold, but not both")
+    if threshold is not None and not threshold >= 0:
+        raise MemoError(f"the threshold {threshold} is no distance: give a number of at least 0")
+    if level == "rows" and (sites is not None or threshold is not None):
+        option = "--sites" if sites is not None else "--threshold"
+        raise MemoError(
+            f"{option} does not go with --level rows, which guards the encoder as a whole: omit one"
+        )
+    if metric not in METRICS:
+        raise MemoError(f"there is no metric '{metric}': choose {', '.join(METRICS)}")
 
 
 def _report(
     path: Path,
     folder: Path,
-    decision: Decision,
+    verdict: Verdict,
     goal: Goal,
     names: dict[str, str],
     notes: list[str],
@@ -234,11 +184,11 @@ def _report(
         ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         for model, options in ((path, before), (folder / bundle.MODEL, after))
     ]
-    requests = decision.held_out.arrays
+    requests = verdict.parts.held_out.arrays
     race(sessions, requests[:4], 1)  # the first runs of a session allocate
     times = race(sessions, requests, ROUNDS, progress("measuring", ROUNDS * len(requests)))
     size = (folder / store.FILE).stat().st_size
-    evidence = evidence_of(decision, goal, times, names, size, notes)
+    evidence = evidence_of(verdict, goal, times, names, size, notes)
     predicted = {key: evidence["predicted"][key] for key in ("ratio", "hit_rate", "hit_ratio", "miss_ratio")}
     if predicted["ratio"] > PAYS:
         raise NothingPays(
@@ -258,21 +208,29 @@ def _check_names(path: Path, model: ir.Model) -> None:
         raise MemoError(f"'{path}' keeps weights in '{name}', a name that the bundle needs: rename that file")
 
 
-def _choose(path: Path, findings: Findings, level: str, wanted: str | None) -> tuple[list[Site], list[str]]:
-    """The sites to guard, and notes on those that cannot be."""
+def _choose(
+    path: Path, model: ir.Model, level: str, wanted: str | None, threshold: float | None
+) -> tuple[Choice, list[str]]:
+    """What may be guarded, and notes on what cannot be."""
+    findings = find_sites(model)
     if not findings.sites:
-        looked = (
-            "; ".join(f"softmax '{r.softmax}': {r.reason}" for r in findings.refusals)
-            or "it has no softmax at all"
-        )
         raise MemoError(
             f"'{path}' has no attention that can be memoized. Looked for: a softmax over square scores whose "
-            f"result is multiplied with values and projected. Found: {looked}"
+            f"result is multiplied with values and projected. Found: {_looked_at(findings)}"
         )
-    numbers = _numbers(wanted, len(findings.sites))
-    notes = []
-    chosen = []
-    for number in numbers:
+    notes: list[str] = []
+    rows = level in ("auto", "rows") and wanted is None and threshold is None
+    if rows:
+        encoder = find_encoder(model)
+        if isinstance(encoder, str):
+            rows = False
+            notes.append(f"the level 'rows' is not possible: {encoder}")
+            if level == "rows":
+                raise MemoError(f"'{path}' does not allow the level 'rows': {encoder}; try --level auto")
+    if level == "rows":
+        return Choice((), rows, level), notes
+    chosen: list[Site] = []
+    for number in _numbers(wanted, len(findings.sites)):
         site = findings.sites[number]
         if level == "auto" or level in site.levels:
             chosen.append(site)
@@ -282,7 +240,12 @@ def _choose(path: Path, findings: Findings, level: str, wanted: str | None) -> t
         raise MemoError(
             f"no chosen site of '{path}' allows the level '{level}': {notes[0]}; try --level output"
         )
-    return chosen, notes
+    return Choice(chosen, rows, level), notes
+
+
+def _looked_at(findings: Findings) -> str:
+    reasons = "; ".join(f"softmax '{r.softmax}': {r.reason}" for r in findings.refusals)
+    return reasons or "it has no softmax at all"
 
 
 def _numbers(wanted: str | None, count: int) -> list[int]:
@@ -301,46 +264,6 @@ def _numbers(wanted: str | None, count: int) -> list[int]:
     if not numbers:
         raise MemoError(f"--sites {wanted} names no site: write for example 0,2-4")
     return sorted(numbers)
-
-
-def _prepare(samples: Samples, notes: list[str]) -> Samples:
-    """Each distinct sample once, shortest first (the store's order)."""
-    first: dict[tuple[bytes, ...], int] = {}
-    for at, arrays in enumerate(samples.arrays):
-        first.setdefault(tuple(array.tobytes() for array in arrays.values()), at)
-    order = sorted(first.values(), key=samples.size)
-    if len(order) < len(samples):
-        notes.append(f"{len(samples) - len(order)} inputs repeat others and are stored once")
-    return samples.take(order)
-
-
-def _bytes_needed(path: Path, model: ir.Model, sites: Sequence[Site], level: str, samples: Samples) -> int:
-    """An upper bound of what the captured tensors and the bundle take together, in bytes."""
-    lengths = np.asarray(samples.lengths, np.int64)
-    if samples.mask is None:
-        lengths = np.asarray([samples.size(at) for at in range(len(samples))])
-    total = 0
-    for site in sites:
-        if level == "output":
-            payload = int(lengths.sum()) * site.output_width * 2
-        elif site.length is not None:
-            payload = len(lengths) * site.length**2 * site.heads * 2
-        else:
-            payload = int(np.square(lengths).sum()) * site.heads * 2
-        means = len(lengths) * SEGMENTS * site.width * 4
-        keys = len(lengths) * KEY_WIDTH * 4 * (1 + 3)  # the index takes up to three times the keys
-        network = 4 * (site.width * REDUCED_WIDTH + SEGMENTS * REDUCED_WIDTH * KEY_WIDTH)
-        total += 2 * payload + means + keys + network + 8 * store.ALIGNMENT
-    weights = sum((path.parent / name).stat().st_size for name in external_files(model))
-    return total + weights + 2 * path.stat().st_size
-
-
-def _storable(sites: Sequence[Site], captured: Capture, notes: list[str]) -> list[Site]:
-    notes.extend(f"{name} is not guarded: {reason}" for name, reason in captured.unfit.items())
-    kept = [site for site in sites if site.name not in captured.unfit]
-    if not kept:
-        raise MemoError("no site can be stored: " + "; ".join(captured.unfit.values()))
-    return kept
 
 
 def _write_model(model: ir.Model, source: Path, folder: Path) -> None:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo import store
+from onnx_memo.bundle import GuardedSite
 from onnx_memo.capture import Capture
-from onnx_memo.graph.guard import Guard, Lookup
-from onnx_memo.graph.sites import Site
+from onnx_memo.graph.guard import Guard, Lookup, insert_guards
+from onnx_memo.graph.sites import Site, find_sites
 from onnx_memo.keys import KeyNetwork
 
 LOOKUP_PARTS = ("reduction", "projection", "bias", "keys", "index")
@@ -44,6 +45,53 @@ class Plan:
         return sites + (", one lookup" if self.shared else ", a lookup at each")
 
 
+@dataclass(frozen=True)
+class SitesBlueprint:
+    """What guards at the levels `output` and `probs` are built from.
+
+    Attributes:
+        sites: by name, as they were found in the original model.
+        captures: by level.
+        networks: by the site that looks up.
+        threshold: largest key distance that counts as a hit.
+    """
+
+    plan: Plan
+    sites: Mapping[str, Site]
+    captures: Mapping[str, Capture]
+    networks: Mapping[str, KeyNetwork]
+    threshold: float
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each entry, i64[N]."""
+        return next(iter(self.captures.values())).lengths
+
+    def tensors(self, scratch: Path, notes: list[str]) -> list[store.StoredTensor]:
+        """The memo data."""
+        return memo_tensors(self.plan, self.sites, self.captures, self.networks, scratch, notes)
+
+    def insert(self, model: ir.Model, tensors: Mapping[str, ir.ExternalTensor]) -> None:
+        """Guard `model`, which is changed."""
+        insert_guards(model, guards_of(self.plan, find_sites(model).sites, tensors, self.threshold))
+
+    def guarded(self) -> list[GuardedSite]:
+        """The guards, as the manifest tells them."""
+        return [
+            GuardedSite(
+                name=name,
+                softmax=self.sites[name].softmax.name or "",
+                level=level,
+                threshold=self.threshold,
+                lookup=name in self.plan.lookups,
+                heads=self.sites[name].heads,
+                width=self.sites[name].width,
+                share=self.sites[name].share,
+            )
+            for name, level in self.plan.levels.items()
+        ]
+
+
 def payload_rows(lengths: npt.NDArray[np.int64], level: str) -> npt.NDArray[np.int64]:
     """How many payload rows each entry takes at a level."""
     return lengths if level == "output" else lengths**2
@@ -65,10 +113,6 @@ def memo_tensors(
 ) -> list[store.StoredTensor]:
     """The memo data of a plan: what each of its guards reads."""
     lengths = next(iter(captures.values())).lengths
-    indexed = store.largest_group(lengths) > store.EXACT_SEARCH
-    if indexed and not store.annoy_available():
-        indexed = False
-        notes.append("annoy is not installed: no index is built, exact search serves")
     tensors = [store.from_array("memo/lengths", lengths)]
     for level in dict.fromkeys(plan.levels.values()):
         offsets = store.offsets_of(payload_rows(lengths, level))
@@ -76,23 +120,37 @@ def memo_tensors(
     for name, level in plan.levels.items():
         site, captured = sites[name], captures[level]
         if name in plan.lookups:
-            network = networks[name]
-            keys = network(captured.means(site))
-            index = np.zeros(0, np.uint8)
-            if indexed:
-                index = store.build_index(keys, lengths, scratch / "index")
-            parts: dict[str, npt.NDArray[Any]] = {
-                "reduction": network.reduction,
-                "projection": network.projection,
-                "bias": network.bias,
-                "keys": np.ascontiguousarray(keys.T),
-                "index": index,
-            }
-            tensors += [store.from_array(f"memo/{name}/{part}", parts[part]) for part in LOOKUP_PARTS]
+            keys = networks[name](captured.means(site))
+            tensors += lookup_tensors(name, networks[name], keys, lengths, scratch, notes)
         payload = captured.payload(site)
         shape = payload_shape(site, level, lengths)
         tensors.append(store.from_file(f"memo/{name}/payload", np.float16, shape, payload))
     return tensors
+
+
+def lookup_tensors(
+    name: str,
+    network: KeyNetwork,
+    keys: npt.NDArray[np.float32],
+    lengths: npt.NDArray[np.int64],
+    scratch: Path,
+    notes: list[str],
+) -> list[store.StoredTensor]:
+    """What the lookup at `name` reads: its key network, the entries' keys [N, k], and where it pays an index."""
+    index = np.zeros(0, np.uint8)
+    if store.largest_group(lengths) > store.EXACT_SEARCH:
+        if store.annoy_available():
+            index = store.build_index(keys, lengths, scratch / "index")
+        elif (note := "annoy is not installed: no index is built, exact search serves") not in notes:
+            notes.append(note)
+    parts: dict[str, npt.NDArray[Any]] = {
+        "reduction": network.reduction,
+        "projection": network.projection,
+        "bias": network.bias,
+        "keys": np.ascontiguousarray(keys.T),
+        "index": index,
+    }
+    return [store.from_array(f"memo/{name}/{part}", parts[part]) for part in LOOKUP_PARTS]
 
 
 def guards_of(

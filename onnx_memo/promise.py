@@ -92,6 +92,17 @@ def requests_needed(promise: Promise) -> int:
     return next((n for n in tried if failure_p_value(0, n, promise.share) <= promise.delta), about + 1)
 
 
+def provable(promise: Promise, requests: int) -> Promise:
+    """What the fit part has to keep, so that as good a held-out part of `requests` proves the promise.
+
+    That is stricter than the promise itself: a proof allows 3 of 180 to fail where 5 % may.
+    """
+    allowed = 0
+    while failure_p_value(allowed + 1, requests, promise.share) <= promise.delta:
+        allowed += 1
+    return Promise(promise.tolerance, 1 - max(allowed, 0.5) / requests, promise.confidence)
+
+
 def failure_p_value(failures: int, requests: int, share: float) -> float:
     """P(Bin(requests, share) <= failures), the exact lower tail of the binomial distribution.
 
@@ -140,9 +151,14 @@ def loosest_threshold(promise: Promise, distances: npt.ArrayLike, errors: npt.Ar
     """
     far, outside = _measured(promise.tolerance, distances, errors)
     n = len(far)
-    allowed = math.floor(n * promise.share + math.sqrt(n * promise.share * promise.within))
+    allowed = tolerable(promise, n)
     failing = np.sort(far[outside & np.isfinite(far)])
     return float(failing[allowed]) if len(failing) > allowed else math.inf
+
+
+def tolerable(promise: Promise, requests: int) -> int:
+    """How many of so many fit requests may fail at the loosest threshold that is worth a test."""
+    return math.floor(requests * promise.share + math.sqrt(requests * promise.share * promise.within))
 
 
 def candidate_thresholds(fit_distances: npt.ArrayLike, most: float = math.inf) -> FloatArray:

@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from onnx_memo.capture import Capture
 from onnx_memo.choose import Candidate, nearest_entries
-from onnx_memo.goal import Goal
+from onnx_memo.goal import Goal, token_error
 from onnx_memo.graph.sites import Site
 from onnx_memo.inputs import Samples
-from onnx_memo.metrics import cosine_by_token
 from onnx_memo.observe import Observer
 from onnx_memo.progress import Progress
 from onnx_memo.trial import Trial
@@ -56,7 +55,7 @@ def run_held_out(
     entries, distances, errors, token_errors = [], [], [], []
     advance = progress("running the held-out part", len(samples))
     enabled = np.ones(len(candidate.plan.levels), np.bool_)
-    for feeds in samples.arrays:
+    for number, feeds in enumerate(samples.arrays):
         want, means, length = observer.run(feeds, first)
         entry, distance = nearest_entries(
             candidate.network(means[None]), np.asarray([length]), keys, captured.lengths, everything
@@ -64,10 +63,8 @@ def run_held_out(
         error = token = 0.0
         if entry[0] >= 0:
             have = trial.run(feeds, int(entry[0]), enabled)
-            error = goal.error(want, have)
-            token = max(
-                (cosine_by_token(want[n][0], have[n][0]) for n in want if want[n].ndim == 3), default=0.0
-            )
+            error = goal.error(want, have, samples.real(number))
+            token = token_error(want, have, samples.real(number))
         entries.append(entry[0])
         distances.append(distance[0])
         errors.append(error)

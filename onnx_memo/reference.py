@@ -21,6 +21,7 @@ from onnx_memo.bundle import MODEL
 from onnx_memo.capture import open_session
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.operators import DOMAIN, SEGMENTS
+from onnx_memo.reference_rows import memo_attention, memo_merge, memo_rows
 from onnx_memo.runtime import session_options
 
 Floats = npt.NDArray[np.float32]
@@ -148,7 +149,7 @@ def run_in_python(bundle: Path | str, lookup: Callable[..., Any] = memo_lookup) 
     model = ir.load(bundle / MODEL)
     rename_for_python(model)
     options = session_options(native=False)
-    options.register_custom_ops_library(_library())
+    options.register_custom_ops_library(python_library())
     _policy[0] = lookup
     return open_session(model, bundle, options)
 
@@ -181,7 +182,8 @@ _policy: list[Callable[..., Any]] = [memo_lookup]
 
 
 @functools.cache
-def _library() -> str:
+def python_library() -> str:
+    """The library that runs operators written in Python, after this module's were registered with it."""
     try:
         from onnxruntime_extensions import PyCustomOpDef, get_library_path, onnx_op
     except ImportError as error:
@@ -198,5 +200,11 @@ def _library() -> str:
     onnx_op(op_type="MemoSegments", inputs=[i64], outputs=[i64, f32])(memo_segments)
     onnx_op(op_type="MemoFetch", inputs=[i64, f32, i64, i64, i64], outputs=[f32])(memo_fetch)
     onnx_op(op_type="MemoContext", inputs=[i64, f32, f32, i64, i64], outputs=[f32])(memo_context)
+    rows = [f32, i64, i64, f32, f32, i64, i64, f32, f32, f32]
+    attention = [f32, f32, f32, i64, i64, i64, i64, f32, f32, i64, f32, f32]
+    merge = [f32, f32, i64, i64, i64, i64, f32, f32, i64, i64]
+    onnx_op(op_type="MemoRows", inputs=rows, outputs=[i64, i64, boolean])(memo_rows)
+    onnx_op(op_type="MemoAttention", inputs=attention, outputs=[f32])(memo_attention)
+    onnx_op(op_type="MemoMerge", inputs=merge, outputs=[f32])(memo_merge)
     path: str = get_library_path()
     return path

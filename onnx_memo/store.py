@@ -44,6 +44,20 @@ class StoredTensor:
         """Size of the content in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def in_place(self) -> ir.TensorProtocol:
+        """The tensor as it lies, for a model that runs before anything is written; a file is mapped."""
+        if not isinstance(self.content, Path):
+            return ir.tensor(np.ascontiguousarray(self.content), name=self.name)
+        return ir.ExternalTensor(
+            self.content.name,
+            0,
+            self.nbytes,
+            ir.DataType.from_numpy(self.dtype),
+            shape=ir.Shape(self.shape),
+            name=self.name,
+            base_dir=self.content.parent,
+        )
+
 
 def from_array(name: str, array: npt.NDArray[Any]) -> StoredTensor:
     """A tensor whose bytes are those of `array`."""

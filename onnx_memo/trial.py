@@ -8,21 +8,20 @@ where they lie.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo import store
-from onnx_memo.capture import Capture, open_session
+from onnx_memo.capture import Capture, open_session, place_weights
+from onnx_memo.goal import Outputs
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.guard import Guard, Inserter, add_operators
-from onnx_memo.graph.load import external_files, load_model
+from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import Site, find_sites
 from onnx_memo.inputs import Arrays
 from onnx_memo.plan import Plan, payload_rows, payload_shape
@@ -30,8 +29,6 @@ from onnx_memo.runtime import session_options
 
 ENTRY = "memo_trial_entry"
 ENABLED = "memo_trial_enabled"
-
-Outputs = dict[str, npt.NDArray[Any]]
 
 
 class _TrialInserter(Inserter):
@@ -59,10 +56,7 @@ class Trial:
     ) -> None:
         folder = next(iter(captures.values())).folder
         model = load_model(path)
-        for name in external_files(model):  # one folder serves all external data of a session
-            if not (folder / name).exists():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path.parent / name, folder / name)
+        place_weights(model, path, folder)
         self.names = list(plan.levels)
         self.outputs = [str(value.name) for value in model.graph.outputs]
         guards = [

@@ -169,12 +169,53 @@ OPERATOR_INPUTS: dict[str, dict[str, tuple[ir.DataType, int]]] = {
         "offsets": (ir.DataType.INT64, 1),
         "lengths": (ir.DataType.INT64, 1),
     },
+    "MemoRows": {
+        "states": (ir.DataType.FLOAT, 3),
+        "entry": (ir.DataType.INT64, 1),
+        "length": (ir.DataType.INT64, 1),
+        "stored": (ir.DataType.FLOAT16, 2),
+        "influence": (ir.DataType.FLOAT16, 1),
+        "offsets": (ir.DataType.INT64, 1),
+        "squares": (ir.DataType.INT64, 1),
+        "epsilon": (ir.DataType.FLOAT, 0),
+        "bound": (ir.DataType.FLOAT, 0),
+        "limit": (ir.DataType.FLOAT, 0),
+    },
+    "MemoAttention": {
+        "query": (ir.DataType.FLOAT, 3),
+        "key": (ir.DataType.FLOAT, 3),
+        "value": (ir.DataType.FLOAT, 3),
+        "rows": (ir.DataType.INT64, 1),
+        "entry": (ir.DataType.INT64, 1),
+        "length": (ir.DataType.INT64, 1),
+        "padded_length": (ir.DataType.INT64, 1),
+        "keys": (ir.DataType.FLOAT16, 2),
+        "values": (ir.DataType.FLOAT16, 2),
+        "offsets": (ir.DataType.INT64, 1),
+        "scale": (ir.DataType.FLOAT, 0),
+        "bias": (ir.DataType.FLOAT, 4),
+    },
+    "MemoMerge": {
+        "states": (ir.DataType.FLOAT, 2),
+        "spread": (ir.DataType.FLOAT, 2),
+        "rows": (ir.DataType.INT64, 1),
+        "entry": (ir.DataType.INT64, 1),
+        "length": (ir.DataType.INT64, 1),
+        "padded_length": (ir.DataType.INT64, 1),
+        "final": (ir.DataType.FLOAT, 2),
+        "influence": (ir.DataType.FLOAT16, 1),
+        "offsets": (ir.DataType.INT64, 1),
+        "squares": (ir.DataType.INT64, 1),
+    },
 }
 OPERATOR_OUTPUTS = {
     "MemoSegments": (ir.DataType.INT64, ir.DataType.FLOAT),
     "MemoLookup": (ir.DataType.INT64, ir.DataType.BOOL),
     "MemoFetch": (ir.DataType.FLOAT,),
     "MemoContext": (ir.DataType.FLOAT,),
+    "MemoRows": (ir.DataType.INT64, ir.DataType.INT64, ir.DataType.BOOL),
+    "MemoAttention": (ir.DataType.FLOAT,),
+    "MemoMerge": (ir.DataType.FLOAT,),
 }
 
 
@@ -188,13 +229,31 @@ def run_operator(op: str, mode: str, *arrays: Any, opset: int = 17) -> Any:
 
 @functools.cache
 def _operator_session(op: str, mode: str, opset: int) -> ort.InferenceSession:
+    return open_model(operator_model(op, opset), native=mode == "native")
+
+
+def operator_model(op: str, opset: int) -> ir.Model:
+    """A model of one memo operator; its inputs and outputs are the operator's."""
     inputs = [ir.val(name, dtype, [None] * rank) for name, (dtype, rank) in OPERATOR_INPUTS[op].items()]
     node = ir.node(op, inputs, domain=DOMAIN, num_outputs=len(OPERATOR_OUTPUTS[op]))
     for at, dtype in enumerate(OPERATOR_OUTPUTS[op]):
         node.outputs[at].name = f"result.{at}"
         node.outputs[at].type = ir.TensorType(dtype)
     functions = [f for f in operator_functions(opset) if f.name == op]
-    return open_nodes(inputs, [node], node.outputs, opset, functions, native=mode == "native")
+    return model_of_nodes(inputs, [node], node.outputs, opset, functions)
+
+
+def model_of_nodes(
+    inputs: Sequence[ir.Value],
+    nodes: Sequence[ir.Node],
+    outputs: Sequence[ir.Value],
+    opset: int,
+    functions: Sequence[ir.Function] = (),
+) -> ir.Model:
+    """A model whose graph consists of these nodes."""
+    imports = {"": opset, DOMAIN: VERSION}
+    graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports=imports, name="nodes")
+    return ir.Model(graph, ir_version=10, functions=functions)
 
 
 def open_nodes(
@@ -206,9 +265,11 @@ def open_nodes(
     native: bool = False,
 ) -> ort.InferenceSession:
     """A session on a graph that consists of these nodes."""
-    imports = {"": opset, DOMAIN: VERSION}
-    graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports=imports, name="nodes")
-    model = ir.Model(graph, ir_version=10, functions=functions)
+    return open_model(model_of_nodes(inputs, nodes, outputs, opset, functions), native)
+
+
+def open_model(model: ir.Model, native: bool = False) -> ort.InferenceSession:
+    """A session on a model in memory, that logs nothing."""
     options = onnx_memo.session_options(native=native, threads=1)
     options.log_severity_level = 4
     content = ir.to_proto(model).SerializeToString()

@@ -15,7 +15,7 @@ from onnx_memo import choose
 from onnx_memo.decide import NothingPays
 from onnx_memo.errors import MemoError
 from onnx_memo.goal import split_samples
-from onnx_memo.promise import Promise, failure_p_value
+from onnx_memo.promise import Promise, failure_p_value, provable
 
 LENGTH = 16
 
@@ -131,6 +131,6 @@ def test_the_parts_are_disjoint_and_complete():
 
 def test_what_the_fit_part_keeps_is_what_a_proof_allows():
     promise = Promise(0.01)
-    allowed = round(choose.provable(promise, 180).share * 180)
+    allowed = round(provable(promise, 180).share * 180)
     assert failure_p_value(allowed, 180, promise.share) <= promise.delta
     assert failure_p_value(allowed + 1, 180, promise.share) > promise.delta

@@ -79,7 +79,7 @@ def calibrated(model: Path, data: Path, out: Path, tokenizer: Path, progress: Pr
     Raises:
         NoBundle: nothing pays.
     """
-    from onnx_memo.decide import NothingPays
+    from onnx_memo.verdict import NothingPays
 
     try:
         return onnx_memo.optimize(model, data, out, tokenizer=tokenizer, progress=progress, **PROMISE)

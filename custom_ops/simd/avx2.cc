@@ -24,8 +24,13 @@ struct Avx2 {
   static void Store(float* to, Register x) { _mm256_storeu_ps(to, x); }
   static Register Add(Register a, Register b) { return _mm256_add_ps(a, b); }
   static Register Subtract(Register a, Register b) { return _mm256_sub_ps(a, b); }
-  static Register Least(Register a, Register b) { return _mm256_min_ps(a, b); }  // b, where a is NaN
+  static Register Least(Register a, Register b) { return _mm256_min_ps(a, b); }     // b, where a is NaN
+  static Register Greatest(Register a, Register b) { return _mm256_max_ps(a, b); }  // b, where a is NaN
+  static Register Multiply(Register a, Register b) { return _mm256_mul_ps(a, b); }
   static Register MultiplyAdd(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
+  static Register LowBitsToExponent(Register x) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 23));
+  }
 
   static float Sum(Register x) {
     const __m128 quads = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

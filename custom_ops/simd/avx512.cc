@@ -22,8 +22,13 @@ struct Avx512 {
   static void Store(float* to, Register x) { _mm512_storeu_ps(to, x); }
   static Register Add(Register a, Register b) { return _mm512_add_ps(a, b); }
   static Register Subtract(Register a, Register b) { return _mm512_sub_ps(a, b); }
-  static Register Least(Register a, Register b) { return _mm512_min_ps(a, b); }  // b, where a is NaN
+  static Register Least(Register a, Register b) { return _mm512_min_ps(a, b); }     // b, where a is NaN
+  static Register Greatest(Register a, Register b) { return _mm512_max_ps(a, b); }  // b, where a is NaN
+  static Register Multiply(Register a, Register b) { return _mm512_mul_ps(a, b); }
   static Register MultiplyAdd(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
+  static Register LowBitsToExponent(Register x) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 23));
+  }
   static float Sum(Register x) { return _mm512_reduce_add_ps(x); }
 };
 

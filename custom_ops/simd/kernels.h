@@ -176,22 +176,39 @@ struct Panels {
   alignas(64) float numbers[kDepth * kColumns];
 
   void Fill(const float* b, std::size_t stride) {
-    for (std::size_t c = 0; c < columns; c += kWidth) {
-      const std::size_t used = Least(kWidth, columns - c);
+    std::size_t c = 0;
+    for (; c + kWidth <= columns; c += kWidth) {
       float* panel = numbers + c * depth;
       for (std::size_t j = 0; j < depth; ++j) {
-        std::memcpy(panel + j * kWidth, b + j * stride + c, used * sizeof(float));
-        for (std::size_t i = used; i < kWidth; ++i) panel[j * kWidth + i] = 0.0F;
+        const float* from = b + j * stride + c;
+        Vector::Store(panel + j * kWidth, Vector::Load(from));
+        Vector::Store(panel + j * kWidth + Vector::kWidth, Vector::Load(from + Vector::kWidth));
       }
+    }
+    if (c == columns) return;
+    float* panel = numbers + c * depth;
+    for (std::size_t j = 0; j < depth; ++j) {
+      std::memcpy(panel + j * kWidth, b + j * stride + c, (columns - c) * sizeof(float));
+      for (std::size_t i = columns - c; i < kWidth; ++i) panel[j * kWidth + i] = 0.0F;
     }
   }
 };
 
-template <typename Vector, std::size_t rows>
-void AddRows(const std::uint16_t* a, std::size_t a_stride, const Panels<Vector>& b, float* output, std::size_t stride) {
+template <typename Vector>
+void ToFloats(const std::uint16_t* from, float* to, std::size_t count) {
+  HalvesToFloats<Vector>(from, to, count);
+}
+template <typename Vector>
+void ToFloats(const float* from, float* to, std::size_t count) {
+  std::memcpy(to, from, count * sizeof(float));
+}
+
+// `a` is of halves or floats from here on.
+template <typename Vector, std::size_t rows, typename Number>
+void AddRows(const Number* a, std::size_t a_stride, const Panels<Vector>& b, float* output, std::size_t stride) {
   constexpr std::size_t kWidth = Panels<Vector>::kWidth;
   alignas(64) float tile[rows][kDepth];
-  for (std::size_t r = 0; r < rows; ++r) HalvesToFloats<Vector>(a + r * a_stride, tile[r], b.depth);
+  for (std::size_t r = 0; r < rows; ++r) ToFloats<Vector>(a + r * a_stride, tile[r], b.depth);
   std::size_t c = 0;
   for (; c + kWidth <= b.columns; c += kWidth) {
     AddTile<Vector, rows>(tile, b.depth, b.numbers + c * b.depth, output + c, stride);
@@ -201,8 +218,8 @@ void AddRows(const std::uint16_t* a, std::size_t a_stride, const Panels<Vector>&
   }
 }
 
-template <typename Vector>
-void AddBlock(const std::uint16_t* a, std::size_t rows, std::size_t a_stride, const Panels<Vector>& b, float* output,
+template <typename Vector, typename Number>
+void AddBlock(const Number* a, std::size_t rows, std::size_t a_stride, const Panels<Vector>& b, float* output,
               std::size_t stride) {
   constexpr std::size_t kTall = Vector::kTileRows;
   constexpr std::size_t kMedium = kTall * 2 / 3;
@@ -219,18 +236,125 @@ void AddBlock(const std::uint16_t* a, std::size_t rows, std::size_t a_stride, co
   for (; r < rows; ++r) AddRows<Vector, 1>(a + r * a_stride, a_stride, b, output + r * stride, stride);
 }
 
-template <typename Vector>
-void AddHalfProduct(const std::uint16_t* a, std::size_t rows, std::size_t depth, const float* b, std::size_t b_stride,
-                    std::size_t columns, float* output, std::size_t output_stride) {
+template <typename Vector, typename Number>
+void AddStridedProduct(const Number* a, std::size_t rows, std::size_t depth, std::size_t a_stride, const float* b,
+                       std::size_t b_stride, std::size_t columns, float* output, std::size_t output_stride) {
   Panels<Vector> panels;
   for (std::size_t j = 0; j < depth; j += kDepth) {
     for (std::size_t c = 0; c < columns; c += kColumns) {
       panels.depth = Least(kDepth, depth - j);
       panels.columns = Least(kColumns, columns - c);
       panels.Fill(b + j * b_stride + c, b_stride);
-      AddBlock(a + j, rows, depth, panels, output + c, output_stride);
+      AddBlock(a + j, rows, a_stride, panels, output + c, output_stride);
     }
   }
+}
+
+template <typename Vector>
+void AddHalfProduct(const std::uint16_t* a, std::size_t rows, std::size_t depth, const float* b, std::size_t b_stride,
+                    std::size_t columns, float* output, std::size_t output_stride) {
+  AddStridedProduct<Vector>(a, rows, depth, depth, b, b_stride, columns, output, output_stride);
+}
+
+template <typename Vector>
+onnx_memo::simd::Compared Compare(const float* a, const std::uint16_t* b, std::size_t count) {
+  constexpr std::size_t kSums = 4;
+  typename Vector::Register differences[kSums];
+  typename Vector::Register norms[kSums];
+  for (std::size_t s = 0; s < kSums; ++s) differences[s] = norms[s] = Vector::Broadcast(0.0F);
+  const auto add = [&](std::size_t at, std::size_t s) {
+    const auto subtracted = Vector::LoadHalves(b + at);
+    const auto difference = Vector::Subtract(Vector::Load(a + at), subtracted);
+    differences[s] = Vector::MultiplyAdd(difference, difference, differences[s]);
+    norms[s] = Vector::MultiplyAdd(subtracted, subtracted, norms[s]);
+  };
+  const auto total = [](const typename Vector::Register(&sums)[kSums]) {
+    return Vector::Sum(Vector::Add(Vector::Add(sums[0], sums[1]), Vector::Add(sums[2], sums[3])));
+  };
+  std::size_t i = 0;
+  for (; i + kSums * Vector::kWidth <= count; i += kSums * Vector::kWidth) {
+    for (std::size_t s = 0; s < kSums; ++s) add(i + s * Vector::kWidth, s);
+  }
+  for (; i + Vector::kWidth <= count; i += Vector::kWidth) add(i, 0);
+  onnx_memo::simd::Compared result{total(differences), total(norms)};
+  for (; i < count; ++i) {
+    const float subtracted = HalfToFloat(b[i]);
+    result.difference += (a[i] - subtracted) * (a[i] - subtracted);
+    result.norm += subtracted * subtracted;
+  }
+  return result;
+}
+
+template <typename Vector>
+void AddScaledHalves(float factor, const std::uint16_t* from, float* to, std::size_t count) {
+  const auto factors = Vector::Broadcast(factor);
+  std::size_t i = 0;
+  for (; i + Vector::kWidth <= count; i += Vector::kWidth) {
+    Vector::Store(to + i, Vector::MultiplyAdd(factors, Vector::LoadHalves(from + i), Vector::Load(to + i)));
+  }
+  for (; i < count; ++i) to[i] += factor * HalfToFloat(from[i]);
+}
+
+// exp of numbers up to zero; NaN of NaN. Writes x = k * ln 2 + r with |r| <= ln 2 / 2: 2^k by its exponent, whose bits
+// are zero from k = -127 on, and e^r by the polynomial of the Cephes library's expf.
+template <typename Vector>
+typename Vector::Register Exp(typename Vector::Register x) {
+  using Register = typename Vector::Register;
+  constexpr float kShift = 0x1.8p23F + 127.0F;  // added to k: the lowest bits are then k + 127
+  x = Vector::Greatest(Vector::Broadcast(-88.0F), x);
+  const Register shift = Vector::Broadcast(kShift);
+  const Register shifted = Vector::MultiplyAdd(x, Vector::Broadcast(1.44269504F), shift);
+  const Register k = Vector::Subtract(shifted, shift);
+  Register r = Vector::MultiplyAdd(k, Vector::Broadcast(-0.693359375F), x);  // ln 2 in two parts, the first one short
+  r = Vector::MultiplyAdd(k, Vector::Broadcast(2.12194440e-4F), r);
+  constexpr float kCoefficients[] = {
+      1.3981999507e-3F, 8.3334519073e-3F, 4.1665795894e-2F, 1.6666665459e-1F, 5.0000001201e-1F, 1.0F, 1.0F};
+  Register sum = Vector::Broadcast(1.9875691500e-4F);
+  for (const float coefficient : kCoefficients) sum = Vector::MultiplyAdd(sum, r, Vector::Broadcast(coefficient));
+  return Vector::Multiply(sum, Vector::LowBitsToExponent(shifted));
+}
+
+template <typename Vector>
+void Softmax(float scale, const float* bias, float* row, std::size_t count) {
+  using Register = typename Vector::Register;
+  const std::size_t whole = count - count % Vector::kWidth;
+  float lanes[Vector::kWidth];
+
+  Register most = Vector::Broadcast(-HUGE_VALF);
+  for (std::size_t i = 0; i < whole; i += Vector::kWidth) {
+    const Register x = Vector::MultiplyAdd(Vector::Broadcast(scale), Vector::Load(row + i), Vector::Load(bias + i));
+    Vector::Store(row + i, x);
+    most = Vector::Greatest(x, most);
+  }
+  Vector::Store(lanes, most);
+  float greatest = lanes[0];
+  for (std::size_t i = 1; i < Vector::kWidth; ++i) greatest = lanes[i] > greatest ? lanes[i] : greatest;
+  for (std::size_t i = whole; i < count; ++i) {
+    row[i] = scale * row[i] + bias[i];
+    greatest = row[i] > greatest ? row[i] : greatest;
+  }
+
+  most = Vector::Broadcast(greatest);
+  Register sums = Vector::Broadcast(0.0F);
+  for (std::size_t i = 0; i < whole; i += Vector::kWidth) {
+    const Register exp = Exp<Vector>(Vector::Subtract(Vector::Load(row + i), most));
+    Vector::Store(row + i, exp);
+    sums = Vector::Add(sums, exp);
+  }
+  if (whole < count) {  // the last numbers and -inf, whose exp is zero
+    Vector::Store(lanes, Vector::Broadcast(-HUGE_VALF));
+    std::memcpy(lanes, row + whole, (count - whole) * sizeof(float));
+    const Register exp = Exp<Vector>(Vector::Subtract(Vector::Load(lanes), most));
+    Vector::Store(lanes, exp);
+    std::memcpy(row + whole, lanes, (count - whole) * sizeof(float));
+    sums = Vector::Add(sums, exp);
+  }
+
+  const float factor = 1.0F / Vector::Sum(sums);
+  for (std::size_t i = 0; i < whole; i += Vector::kWidth) {
+    Vector::Store(row + i, Vector::Multiply(Vector::Broadcast(factor), Vector::Load(row + i)));
+  }
+  for (std::size_t i = whole; i < count; ++i) row[i] *= factor;
 }
 
 template <typename Vector>
@@ -240,7 +364,11 @@ constexpr onnx_memo::simd::Level MakeLevel(const char* name) {
           &ColumnDistances<Vector>,
           &Distance<Vector>,
           &InnerProduct<Vector>,
-          &AddHalfProduct<Vector>};
+          &AddHalfProduct<Vector>,
+          &AddStridedProduct<Vector, float>,
+          &Compare<Vector>,
+          &AddScaledHalves<Vector>,
+          &Softmax<Vector>};
 }
 
 }  // namespace

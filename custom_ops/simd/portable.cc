@@ -43,8 +43,21 @@ struct Portable {
   static Register Least(Register a, Register b) {  // b, where a is NaN
     return Each([&](std::size_t i) { return a.lanes[i] < b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
   }
+  static Register Greatest(Register a, Register b) {  // b, where a is NaN
+    return Each([&](std::size_t i) { return a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+  }
+  static Register Multiply(Register a, Register b) {
+    return Each([&](std::size_t i) { return a.lanes[i] * b.lanes[i]; });
+  }
   static Register MultiplyAdd(Register a, Register b, Register c) {
     return Each([&](std::size_t i) { return a.lanes[i] * b.lanes[i] + c.lanes[i]; });
+  }
+  static Register LowBitsToExponent(Register x) {
+    std::uint32_t bits[kWidth];
+    std::memcpy(bits, x.lanes, sizeof bits);
+    for (std::uint32_t& word : bits) word <<= 23;
+    std::memcpy(x.lanes, bits, sizeof bits);
+    return x;
   }
   static float Sum(Register x) { return (x.lanes[0] + x.lanes[1]) + (x.lanes[2] + x.lanes[3]); }
 };

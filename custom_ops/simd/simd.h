@@ -7,6 +7,12 @@
 
 namespace onnx_memo::simd {
 
+// Squared Euclidean norms of a difference and of what was subtracted.
+struct Compared {
+  float difference;
+  float norm;
+};
+
 // Half-precision numbers are passed as their bits. No pointer needs more alignment than its element type, and those to
 // `unsigned char` none at all. Counts may be zero. Sums are taken in an order of each level's own.
 struct Level {
@@ -29,6 +35,20 @@ struct Level {
   // output[rows, columns] += a[rows, depth] * b[depth, columns]; the rows of `b` and `output` are `stride`s apart.
   void (*add_half_product)(const std::uint16_t* a, std::size_t rows, std::size_t depth, const float* b,
                            std::size_t b_stride, std::size_t columns, float* output, std::size_t output_stride);
+
+  // The same in single precision; the rows of `a` are `a_stride` apart too.
+  void (*add_product)(const float* a, std::size_t rows, std::size_t depth, std::size_t a_stride, const float* b,
+                      std::size_t b_stride, std::size_t columns, float* output, std::size_t output_stride);
+
+  // Squared norms of a[count] - b[count] and of `b`.
+  Compared (*compare)(const float* a, const std::uint16_t* b, std::size_t count);
+
+  // to[i] += factor * from[i].
+  void (*add_scaled_halves)(float factor, const std::uint16_t* from, float* to, std::size_t count);
+
+  // row[i] = exp(x[i]) / (the sum of all exp(x)), where x[i] = scale * row[i] + bias[i]. Each exp is within 2e-7 of its
+  // value, relatively, and those below 1e-38 may be zero. All are NaN where an x is NaN or infinity, or all are -inf.
+  void (*softmax)(float scale, const float* bias, float* row, std::size_t count);
 };
 
 // The fastest level that this processor runs.

@@ -21,8 +21,11 @@ struct Sse2 {
   static void Store(float* to, Register x) { _mm_storeu_ps(to, x); }
   static Register Add(Register a, Register b) { return _mm_add_ps(a, b); }
   static Register Subtract(Register a, Register b) { return _mm_sub_ps(a, b); }
-  static Register Least(Register a, Register b) { return _mm_min_ps(a, b); }  // b, where a is NaN
+  static Register Least(Register a, Register b) { return _mm_min_ps(a, b); }     // b, where a is NaN
+  static Register Greatest(Register a, Register b) { return _mm_max_ps(a, b); }  // b, where a is NaN
+  static Register Multiply(Register a, Register b) { return _mm_mul_ps(a, b); }
   static Register MultiplyAdd(Register a, Register b, Register c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+  static Register LowBitsToExponent(Register x) { return _mm_castsi128_ps(_mm_slli_epi32(_mm_castps_si128(x), 23)); }
 
   static float Sum(Register x) {
     const Register pairs = _mm_add_ps(x, _mm_movehl_ps(x, x));

@@ -6,7 +6,11 @@
 #include <vector>
 
 #include "annoy_builder.h"
+#include "memo_attention.h"
 #include "memo_lookup.h"
+#include "memo_merge.h"
+#include "memo_rows.h"
+#include "naive.h"
 #include "simd/simd.h"
 
 namespace {
@@ -30,9 +34,15 @@ double MedianTime(const Function& function) {
 
 std::vector<float> RandomFloats(std::size_t count) {
   std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(count);
-  for (float& number : numbers) number = normal(random);
+  return testing::RandomFloats(random, count);
+}
+
+// The same thousand over and over.
+std::vector<std::uint16_t> RandomHalves(std::size_t count) {
+  std::mt19937 random(1);
+  const std::vector<std::uint16_t> some = testing::RandomHalves(random, 1009);
+  std::vector<std::uint16_t> numbers(count);
+  for (std::size_t i = 0; i < count; ++i) numbers[i] = some[i % some.size()];
   return numbers;
 }
 
@@ -97,9 +107,112 @@ void BenchLookup(std::size_t entries, std::size_t width) {
   }
 }
 
+// A request of n tokens of which `running` run, spread evenly, at the best level. The store holds many entries that are
+// taken in turn, so that none is in a cache.
+struct RowsBench {
+  static constexpr std::int64_t kStoreBytes = 1 << 26;
+
+  std::int64_t n, width, heads, running;
+  std::int64_t entries = kStoreBytes / (n * width * 2) + 1;
+  std::vector<std::int64_t> rows, offsets, squares, length = {n}, entry = {0};
+
+  RowsBench(std::int64_t tokens, std::int64_t its_width, std::int64_t its_heads, std::int64_t its_running)
+      : n(tokens), width(its_width), heads(its_heads), running(its_running) {
+    for (std::int64_t r = 0; r < running; ++r) rows.push_back(r * n / running);
+    for (std::int64_t e = 0; e < entries; ++e) {
+      offsets.push_back(e * n);
+      squares.push_back(e * n * n);
+    }
+  }
+
+  std::int64_t stored() const { return entries * n; }
+  std::size_t stored_numbers() const { return Size(stored() * width); }
+
+  template <typename Function>
+  void Time(const char* name, const Function& function) {
+    const double time = MedianTime([&] {
+      entry[0] = (entry[0] + 7) % entries;
+      function();
+    });
+    std::printf("%-9s n=%-3ld d=%ld H=%-2ld R=%-3ld %8.1f us\n", name, static_cast<long>(n), static_cast<long>(width),
+                static_cast<long>(heads), static_cast<long>(running), time * 1e6);
+  }
+
+  template <typename Job>
+  static void RunAll(Job& job) {
+    for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
+  }
+
+  // All states are 1 but those of the rows that run, and so are the stored ones. No others run: any score is allowed.
+  void BenchRows(float limit) {
+    std::vector<float> states(Size(n * width), 1.0F);
+    for (const std::int64_t row : rows) states[Size(row * width)] = 9.0F;
+    const std::vector<std::uint16_t> halves(stored_numbers(), 0x3C00);
+    std::vector<std::uint16_t> influence = RandomHalves(Size(entries * n * n));
+    for (std::uint16_t& half : influence) half &= 0x7FFF;
+    std::vector<std::int64_t> chosen(Size(n)), stored_rows(Size(n));
+    Time(limit < 1 ? "rows over" : "rows", [&] {
+      RowsJob job({states.data(), {1, n, width}}, testing::Vector(entry), testing::Vector(length),
+                  {testing::Matrix(halves, stored(), width), testing::Vector(influence), testing::Vector(offsets),
+                   testing::Vector(squares)},
+                  {1e-3F, 1e9F, limit});
+      RunAll(job);
+      job.Write(chosen.data(), stored_rows.data());
+    });
+  }
+
+  void BenchAttention() {
+    const std::int64_t head_width = width / heads;
+    const std::vector<float> fresh = RandomFloats(Size(running * width));
+    const std::vector<std::uint16_t> keys = RandomHalves(stored_numbers());
+    const std::vector<std::uint16_t> values = RandomHalves(stored_numbers());
+    const std::vector<float> bias(Size(n));
+    std::vector<float> output(Size(running * width));
+    Time("attention", [&] {
+      const Ragged ragged(testing::Vector(rows), testing::Vector(entry), testing::Vector(length), n, entries);
+      const AttentionJob job(
+          {{fresh.data(), {heads, running, head_width}},
+           {fresh.data(), {heads, head_width, running}},
+           {fresh.data(), {heads, running, head_width}}},
+          ragged,
+          {testing::Matrix(keys, stored(), width), testing::Matrix(values, stored(), width), testing::Vector(offsets)},
+          0.1F, {bias.data(), {1, 1, 1, n}}, {output.data(), {heads, running, head_width}});
+      RunAll(job);
+    });
+  }
+
+  void BenchMerge() {
+    const std::vector<float> states = RandomFloats(Size(running * width));
+    const std::vector<float> final(stored_numbers(), 1.0F);
+    const std::vector<std::uint16_t> influence(Size(entries * n * n), 0x2000);
+    std::vector<float> output(Size(n * width));
+    Time("merge", [&] {
+      const Ragged ragged(testing::Vector(rows), testing::Vector(entry), testing::Vector(length), n, entries);
+      const MergeJob job(testing::Matrix(states, running, width), testing::Matrix(states, running, width), ragged,
+                         {testing::Matrix(final, stored(), width), testing::Vector(influence), testing::Vector(offsets),
+                          testing::Vector(squares)},
+                         {output.data(), {1, n, width}});
+      RunAll(job);
+    });
+  }
+};
+
+void BenchRunning(std::int64_t n, std::int64_t width, std::int64_t heads) {
+  for (const std::int64_t running : {0, 3, 12, 60}) {
+    RowsBench bench(n, width, heads, running);
+    bench.BenchRows(1.0F);
+    if (running == 60) bench.BenchRows(0.05F);
+    if (running > 0) bench.BenchAttention();
+    bench.BenchMerge();
+  }
+}
+
 }  // namespace
 
 int main() {
+  BenchRunning(128, 384, 12);
+  BenchRunning(122, 512, 8);
+  BenchRunning(512, 384, 12);
   for (const std::size_t entries : {1000U, 2000U, 10000U, 100000U}) BenchLookup(entries, 64);
   for (const simd::Level* level : simd::Supported()) {
     for (const std::size_t width : {32U, 64U}) {

@@ -54,9 +54,48 @@ Inputs ContextInputs() {
           HalfTensor({4, 1}, {0x3C00, 0x0000, 0x3800, 0x3800}), IntTensor({1}, {0}), IntTensor({1}, {2})};
 }
 
+// One entry of two tokens, stored as 1 and 1; the request's are 2 and 1. The first passes half of its change on.
+Inputs RowsInputs() {
+  return {FloatTensor({1, 3, 1}, {2.0F, 1.0F, 0.0F}),
+          IntTensor({1}, {0}),
+          IntTensor({1}, {2}),
+          HalfTensor({2, 1}, {0x3C00, 0x3C00}),
+          HalfTensor({4}, {0x3C00, 0x3800, 0x3800, 0x3C00}),
+          IntTensor({1}, {0}),
+          IntTensor({1}, {0}),
+          FloatTensor({}, {0.1F}),
+          FloatTensor({1}, {0.5F}),
+          FloatTensor({}, {1.0F})};
+}
+
+// The second of two tokens runs, one head of width 1. Stored is 0 as key and 2 as value of the first.
+Inputs AttentionInputs() {
+  return {FloatTensor({1, 1, 1}, {1.0F}),
+          FloatTensor({1, 1, 1}, {0.0F}),
+          FloatTensor({1, 1, 1}, {4.0F}),
+          IntTensor({1}, {1}),
+          IntTensor({1}, {0}),
+          IntTensor({1}, {2}),
+          IntTensor({1}, {3}),
+          HalfTensor({2, 1}, {0, 0x7E00}),
+          HalfTensor({2, 1}, {0x4000, 0x7E00}),
+          IntTensor({1}, {0}),
+          FloatTensor({1}, {1.0F}),
+          FloatTensor({1, 1, 1, 3}, {0, 0, 0})};
+}
+
+// The second of two tokens ran. The first was stored as 5 and gets half of 4.
+Inputs MergeInputs() {
+  return {FloatTensor({1, 1}, {9.0F}), FloatTensor({1, 1}, {4.0F}),
+          IntTensor({1}, {1}),         IntTensor({1}, {0}),
+          IntTensor({1}, {2}),         IntTensor({}, {3}),
+          FloatTensor({2, 1}, {5, 6}), HalfTensor({4}, {0x3C00, 0x3C00, 0x3800, 0x3C00}),
+          IntTensor({1}, {0}),         IntTensor({1}, {0})};
+}
+
 TEST(the_library_registers_its_operators_for_the_cpu) {
   const FakeOrt host;
-  CHECK(host.operators().size() == 4);
+  CHECK(host.operators().size() == 7);
   for (const ort::CustomOp* op : host.operators()) {
     CHECK(op->version == 17);
     CHECK(op->GetExecutionProviderType(op) == nullptr);
@@ -71,6 +110,10 @@ TEST(the_library_registers_its_operators_for_the_cpu) {
   CHECK(host.Find("MemoLookup")->GetInputTypeCount(host.Find("MemoLookup")) == 6);
   CHECK(host.Find("MemoFetch")->GetInputTypeCount(host.Find("MemoFetch")) == 5);
   CHECK(host.Find("MemoContext")->GetInputTypeCount(host.Find("MemoContext")) == 5);
+  CHECK(host.Find("MemoRows")->GetInputTypeCount(host.Find("MemoRows")) == 10);
+  CHECK(host.Find("MemoRows")->GetOutputTypeCount(host.Find("MemoRows")) == 3);
+  CHECK(host.Find("MemoAttention")->GetInputTypeCount(host.Find("MemoAttention")) == 12);
+  CHECK(host.Find("MemoMerge")->GetInputTypeCount(host.Find("MemoMerge")) == 10);
 }
 
 TEST(registering_again_shares_the_domain) {
@@ -123,8 +166,45 @@ TEST(context_runs_through_the_interface) {
   CHECK(Numbers<float>(result.outputs[0]) == Floats({4, 5, 0}));
 }
 
+TEST(rows_run_through_the_interface) {
+  FakeResult result = FakeOrt().Run("MemoRows", RowsInputs());
+  CHECK(result.message.empty());
+  CHECK(result.outputs[0].dims == Integers({1}) && Numbers<std::int64_t>(result.outputs[0]) == Integers({0}));
+  CHECK(result.outputs[1].dims == Integers({1}) && Numbers<std::int64_t>(result.outputs[1]) == Integers({0}));
+  CHECK(result.outputs[2].dims.empty() && result.outputs[2].bytes[0] == 1);
+  Inputs inputs = RowsInputs();
+  inputs[9] = FloatTensor({}, {0.1F});
+  result = FakeOrt().Run("MemoRows", inputs);
+  CHECK(result.outputs[0].dims == Integers({0}) && result.outputs[1].dims == Integers({0}));
+  CHECK(result.outputs[2].bytes[0] == 0);
+}
+
+TEST(attention_runs_through_the_interface) {
+  const FakeResult result = FakeOrt().Run("MemoAttention", AttentionInputs());
+  CHECK(result.message.empty());
+  CHECK(result.outputs[0].dims == Integers({1, 1, 1}) && Numbers<float>(result.outputs[0]) == Floats({3}));
+}
+
+TEST(merge_runs_through_the_interface) {
+  const FakeResult result = FakeOrt().Run("MemoMerge", MergeInputs());
+  CHECK(result.message.empty());
+  CHECK(result.outputs[0].dims == Integers({1, 3, 1}) && Numbers<float>(result.outputs[0]) == Floats({7, 9, 0}));
+}
+
 TEST(tensors_without_elements_are_not_read) {
   const FakeOrt host;
+  const FakeValue none = IntTensor({0}, {});
+  const FakeValue one = FloatTensor({}, {1});
+  const FakeResult rows = host.Run("MemoRows", {FloatTensor({0, 3, 2}, {}), none, none, HalfTensor({0, 2}, {}),
+                                                HalfTensor({0}, {}), none, none, one, one, one});
+  CHECK(rows.message.empty() && rows.outputs[2].bytes[0] == 0);
+  CHECK(host.Run("MemoAttention", {FloatTensor({2, 0, 4}, {}), FloatTensor({2, 4, 0}, {}), FloatTensor({2, 0, 4}, {}),
+                                   none, none, none, IntTensor({1}, {3}), HalfTensor({0, 8}, {}),
+                                   HalfTensor({0, 8}, {}), none, one, FloatTensor({0, 2, 3, 3}, {})})
+            .message.empty());
+  CHECK(host.Run("MemoMerge", {FloatTensor({0, 2}, {}), FloatTensor({0, 2}, {}), none, none, none, IntTensor({1}, {3}),
+                               FloatTensor({0, 2}, {}), HalfTensor({0}, {}), none, none})
+            .message.empty());
   CHECK(host.Run("MemoLookup", {FloatTensor({2, 1}, {1, 2}), IntTensor({2}, {2, 3}), FloatTensor({1, 0}, {}),
                                 IntTensor({0}, {}), FloatTensor({}, {1}), ByteTensor({})})
             .message.empty());
@@ -159,6 +239,15 @@ TEST(refusals_name_operator_input_and_what_was_found) {
   CHECK_SAYS(Refusal("MemoFetch", FetchInputs(), 4, IntTensor({1}, {std::numeric_limits<std::int64_t>::max()})),
              "too large");
   CHECK_SAYS(Refusal("MemoContext", ContextInputs(), 2, HalfTensor({4, 0}, {})), "no heads");
+  CHECK_SAYS(Refusal("MemoRows", RowsInputs(), 1, IntTensor({1}, {1})), "entry 1 does not exist");
+  CHECK_SAYS(Refusal("MemoRows", RowsInputs(), 4, HalfTensor({3}, {0, 0, 0})), "owns 4 of 'influence'");
+  CHECK_SAYS(Refusal("MemoRows", RowsInputs(), 8, FloatTensor({2}, {0, 0})), "'bound' has shape [2]");
+  CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 3, IntTensor({1}, {2})), "token 2 of sequence 0");
+  CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 6, IntTensor({1}, {1})), "padded to 1");
+  CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 10, FloatTensor({0}, {})), "'scale' has shape [0]");
+  CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 11, FloatTensor({3}, {0, 0, 0})), "'bias' has shape [3]");
+  CHECK_SAYS(Refusal("MemoMerge", MergeInputs(), 5, IntTensor({}, {-1})), "'padded_length' is -1");
+  CHECK_SAYS(Refusal("MemoMerge", MergeInputs(), 6, FloatTensor({1, 1}, {5})), "owns 2 of 'final'");
 }
 
 TEST(a_status_of_the_host_is_handed_on) {
@@ -185,6 +274,44 @@ TEST(large_requests_use_the_threads_of_the_session) {
   CHECK(context_result.message.empty());
   FakeOrt().Run("MemoContext", ContextInputs());
   CHECK(ParallelCalls() == before + 2);
+}
+
+// 16 sequences of 64 tokens and 4 heads of 32, of which the last token runs.
+TEST(large_requests_of_rows_use_the_threads_of_the_session) {
+  const Integers entry(16, 0);
+  const Integers length(16, 64);
+  Integers rows;
+  for (std::int64_t b = 0; b < 16; ++b) rows.push_back(b * 64 + 63);
+  Floats states(16 * 64 * 256, 1.0F);
+  for (const std::int64_t row : rows) states[Size(row) * 256] = 2.0F;
+  const FakeValue zero = IntTensor({1}, {0});
+  const FakeValue stored = HalfTensor({64, 128}, Halves(64 * 128, 0x3C00));
+  const FakeValue influence = HalfTensor({64 * 64}, Halves(64 * 64, 0x0000));
+  const FakeValue ones = FloatTensor({16, 128}, Floats(16 * 128, 1.0F));
+  const FakeValue heads = FloatTensor({4, 16, 32}, Floats(16 * 128, 1.0F));
+
+  int before = ParallelCalls();
+  const FakeResult chosen =
+      FakeOrt().Run("MemoRows", {FloatTensor({16, 64, 256}, states), IntTensor({16}, entry), IntTensor({16}, length),
+                                 HalfTensor({64, 256}, Halves(64 * 256, 0x3C00)), influence, zero, zero,
+                                 FloatTensor({}, {0.01F}), FloatTensor({}, {0.0F}), FloatTensor({}, {1.0F})});
+  CHECK(Numbers<std::int64_t>(chosen.outputs[0]) == rows);
+  CHECK(ParallelCalls() == before + 1);
+
+  before = ParallelCalls();
+  const FakeResult context = FakeOrt().Run(
+      "MemoAttention", {heads, FloatTensor({4, 32, 16}, Floats(16 * 128, 1.0F)), heads, IntTensor({16}, rows),
+                        IntTensor({16}, entry), IntTensor({16}, length), IntTensor({}, {64}), stored, stored, zero,
+                        FloatTensor({}, {1.0F}), FloatTensor({1, 1, 1, 1}, {0.0F})});
+  for (const float x : Numbers<float>(context.outputs[0])) CHECK(x > 0.9999F && x < 1.0001F);
+  CHECK(ParallelCalls() == before + 1);
+
+  before = ParallelCalls();
+  const FakeResult merged = FakeOrt().Run(
+      "MemoMerge", {ones, ones, IntTensor({16}, rows), IntTensor({16}, entry), IntTensor({16}, length),
+                    IntTensor({}, {64}), FloatTensor({64, 128}, Floats(64 * 128, 1.0F)), influence, zero, zero});
+  CHECK(Numbers<float>(merged.outputs[0]) == Floats(16 * 64 * 128, 1.0F));
+  CHECK(ParallelCalls() == before + 1);
 }
 
 TEST(one_kernel_serves_eight_threads) {

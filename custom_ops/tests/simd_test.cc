@@ -1,8 +1,10 @@
 // Every level of the inner loops gives what plain loops give, for all sizes around a register's width.
 #include "simd/simd.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "check.h"
 #include "naive.h"
@@ -113,6 +115,137 @@ TEST(distance_and_inner_product_read_unaligned_floats) {
   }
 }
 
+TEST(compare_gives_both_squared_norms) {
+  std::mt19937 random(5);
+  for (const simd::Level* level : simd::Supported()) {
+    for (std::size_t count = 0; count < 140; ++count) {
+      const Floats a = RandomFloats(random, count);
+      const Halves b = RandomHalves(random, count);
+      double difference = 0;
+      double norm = 0;
+      for (std::size_t i = 0; i < count; ++i) {
+        const auto x = static_cast<double>(NaiveHalf(b[i]));
+        difference += (static_cast<double>(a[i]) - x) * (static_cast<double>(a[i]) - x);
+        norm += x * x;
+      }
+      const simd::Compared compared = level->compare(a.data(), b.data(), count);
+      CHECK(Near(compared.difference, difference));
+      CHECK(Near(compared.norm, norm));
+    }
+  }
+}
+
+TEST(scaled_halves_are_added_and_nothing_behind_is_touched) {
+  std::mt19937 random(6);
+  for (const simd::Level* level : simd::Supported()) {
+    for (std::size_t count = 0; count < 70; ++count) {
+      const Halves from = RandomHalves(random, count);
+      const Floats before = RandomFloats(random, count + 1);
+      Floats to = before;
+      level->add_scaled_halves(0.7F, from.data(), to.data(), count);
+      for (std::size_t i = 0; i < count; ++i) {
+        CHECK(Near(to[i], static_cast<double>(before[i]) + 0.7 * static_cast<double>(NaiveHalf(from[i]))));
+      }
+      CHECK(to[count] == before[count]);
+    }
+  }
+}
+
+// By std::exp in double.
+std::vector<double> NaiveSoftmax(const Floats& numbers) {
+  double most = -std::numeric_limits<double>::infinity();
+  for (const float x : numbers) most = std::max(most, static_cast<double>(x));
+  std::vector<double> result;
+  double sum = 0;
+  for (const float x : numbers) sum += result.emplace_back(std::exp(static_cast<double>(x) - most));
+  for (double& x : result) x /= sum;
+  return result;
+}
+
+TEST(softmax_matches_plain_loops_for_any_length) {
+  std::mt19937 random(7);
+  for (const simd::Level* level : simd::Supported()) {
+    for (std::size_t count = 0; count < 150; ++count) {
+      const Floats row = RandomFloats(random, count);
+      const Floats bias = RandomFloats(random, count);
+      Floats scores(count);
+      for (std::size_t i = 0; i < count; ++i) scores[i] = 3.0F * row[i] + bias[i];
+      const std::vector<double> expected = NaiveSoftmax(scores);
+      Floats output = row;
+      output.push_back(7.0F);
+      level->softmax(3.0F, bias.data(), output.data(), count);
+      for (std::size_t i = 0; i < count; ++i) {
+        CHECK(std::abs(static_cast<double>(output[i]) - expected[i]) <= 3e-6 * expected[i]);
+      }
+      CHECK(output[count] == 7.0F);
+    }
+  }
+}
+
+// Beside one 0, so that the sum hardly adds to the error: 2e-7 are the exp's, the rest is the division's.
+TEST(softmax_is_exact_down_to_the_smallest_floats) {
+  for (const simd::Level* level : simd::Supported()) {
+    double worst = 0;
+    for (float x = 0; x > -87.3F; x -= 0.000137F * (1.0F - x)) {
+      Floats row = {0, x};
+      const Floats bias = {0, 0};
+      level->softmax(1.0F, bias.data(), row.data(), row.size());
+      const double exp = std::exp(static_cast<double>(x));
+      worst = std::max(worst, std::abs(static_cast<double>(row[1]) * (1 + exp) / exp - 1));
+    }
+    CHECK(worst < 4e-7);
+  }
+}
+
+TEST(softmax_of_very_small_scores_is_zero) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const simd::Level* level : simd::Supported()) {
+    for (const std::size_t count : {2U, 16U, 33U}) {
+      for (const float small : {-kInfinity, std::numeric_limits<float>::lowest(), -1e30F, -1000.0F, -105.0F}) {
+        for (std::size_t at = 0; at < count; ++at) {
+          const Floats bias(count, 0.0F);
+          Floats row(count, small);
+          row[at] = 0.0F;
+          level->softmax(1.0F, bias.data(), row.data(), count);
+          for (std::size_t i = 0; i < count; ++i) CHECK(row[i] == (i == at ? 1.0F : 0.0F));
+        }
+      }
+    }
+  }
+}
+
+TEST(softmax_of_equal_scores_is_uniform_however_low_they_are) {
+  for (const simd::Level* level : simd::Supported()) {
+    for (const float low : {std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max(), -3.0F}) {
+      const Floats bias(32, low);
+      Floats row(32, 1.0F);
+      level->softmax(1.0F, bias.data(), row.data(), 32);
+      CHECK(row == Floats(32, 1.0F / 32.0F));
+    }
+  }
+}
+
+TEST(softmax_of_nan_of_infinity_and_of_minus_infinity_alone_is_nan) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const simd::Level* level : simd::Supported()) {
+    for (const std::size_t count : {1U, 5U, 16U, 37U}) {
+      for (std::size_t at = 0; at < count; ++at) {
+        for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity}) {
+          Floats bias(count, 0.0F);
+          bias[at] = bad;
+          Floats row(count, 1.0F);
+          level->softmax(1.0F, bias.data(), row.data(), count);
+          CHECK(std::all_of(row.begin(), row.end(), [](float x) { return std::isnan(x); }));
+        }
+      }
+      const Floats bias(count, -kInfinity);
+      Floats row(count, 1.0F);
+      level->softmax(1.0F, bias.data(), row.data(), count);
+      CHECK(std::all_of(row.begin(), row.end(), [](float x) { return std::isnan(x); }));
+    }
+  }
+}
+
 void CheckProduct(const simd::Level& level, std::size_t rows, std::size_t depth, std::size_t columns,
                   std::mt19937& random) {
   const std::size_t b_stride = columns + 5;
@@ -122,6 +255,12 @@ void CheckProduct(const simd::Level& level, std::size_t rows, std::size_t depth,
   const Floats before = RandomFloats(random, rows * output_stride);
   Floats output = before;
   level.add_half_product(a.data(), rows, depth, b.data(), b_stride, columns, output.data(), output_stride);
+  const std::size_t a_stride = depth + 3;
+  Floats wide(rows * a_stride, std::numeric_limits<float>::quiet_NaN());
+  for (std::size_t i = 0; i < a.size(); ++i) wide[i / depth * a_stride + i % depth] = NaiveHalf(a[i]);
+  Floats single = before;
+  level.add_product(wide.data(), rows, depth, a_stride, b.data(), b_stride, columns, single.data(), output_stride);
+  CHECK(single == output);
   for (std::size_t i = 0; i < rows * output_stride; ++i) {
     const std::size_t row = i / output_stride;
     const std::size_t column = i % output_stride;

@@ -105,8 +105,12 @@ class Inserter:
         region = flow.region(self.graph, result, boundary, self.constant)
         b = Builder(f"memo/{site.name}", self.opset)
         entry, hit = self.find(b, guard)
-        reuse = self._reuse_branch(guard, entry)
-        at = region[-1]
+        self.make_conditional(b, region, result, hit, self._reuse_branch(guard, entry))
+
+    def make_conditional(
+        self, b: Builder, region: Sequence[ir.Node], result: ir.Value, hit: ir.Value, reuse: ir.Graph
+    ) -> None:
+        """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood."""
         chosen = ir.val(result.name, ir.DataType.FLOAT, [None, None, _width(reuse)])
         condition = ir.Node(
             "",
@@ -114,9 +118,9 @@ class Inserter:
             [hit],
             [ir.AttrGraph("then_branch", reuse), ir.AttrGraph("else_branch", _empty_branch())],
             outputs=[chosen],
-            name=f"memo/{site.name}/if",
+            name=f"{b.prefix}/if",
         )
-        self.graph.insert_before(at, [*b.nodes, condition])
+        self.graph.insert_before(region[-1], [*b.nodes, condition])
         result.replace_all_uses_with(chosen, replace_graph_outputs=True)
         result.name = f"{result.name}/computed"
         self.graph.remove(region)
@@ -127,42 +131,52 @@ class Inserter:
     def find(self, b: Builder, guard: Guard) -> tuple[ir.Value, ir.Value]:
         """The entries [B] to reuse at a site, and whether to reuse them."""
         if guard.lookup is not None:
-            self.found = self._lookup(b, guard, guard.lookup)
+            site = guard.site
+            threshold = b.op("Mul", self.initializer(guard.lookup.threshold), self.strictness(b))
+            lengths, weights = self.request(b, site.mask, site.hidden)
+            query = self.query(b, guard.lookup, weights, site.hidden)
+            self.found = self.look_up(b, guard.lookup, query, lengths, guard.lengths, threshold)
         assert self.found is not None, "the first guard looks up"
         return self.found
 
-    def _lookup(self, b: Builder, guard: Guard, lookup: Lookup) -> tuple[ir.Value, ir.Value]:
-        """The nodes for the entries [B], and whether all of them hit."""
-        site = guard.site
-        if site.mask not in self.requests:
+    def request(self, b: Builder, mask: ir.Value | None, hidden: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The lengths [B] and segment weights of a request, computed once for all sites that share a mask."""
+        if mask not in self.requests:
             shared = Builder(f"memo/request.{len(self.requests)}", self.opset)
-            self.requests[site.mask] = keys.emit_segments(shared, site.mask, site.hidden)
+            self.requests[mask] = keys.emit_segments(shared, mask, hidden)
             b.nodes.extend(shared.nodes)
-        lengths, weights = self.requests[site.mask]
-        query = keys.emit_key(
-            b,
-            weights,
-            site.hidden,
-            self._initializer(lookup.reduction),
-            self._initializer(lookup.projection),
-            self._initializer(lookup.bias),
-        )
-        threshold = b.op("Mul", self._initializer(lookup.threshold), self._strictness(b))
-        stored, index = self._initializer(lookup.keys), self._initializer(lookup.index)
+        return self.requests[mask]
+
+    def query(self, b: Builder, lookup: Lookup, weights: ir.Value, hidden: ir.Value) -> ir.Value:
+        """The keys [B, k] of hidden states [B, L, d]."""
+        network = (lookup.reduction, lookup.projection, lookup.bias)
+        return keys.emit_key(b, weights, hidden, *(self.initializer(part) for part in network))
+
+    def look_up(
+        self,
+        b: Builder,
+        lookup: Lookup,
+        query: ir.Value,
+        lengths: ir.Value,
+        stored: ir.TensorProtocol,
+        threshold: ir.Value,
+    ) -> tuple[ir.Value, ir.Value]:
+        """The nearest entries [B] of the store with lengths `stored`, and whether all rows hit."""
+        where = b.prefix.removeprefix("memo/")
         entry, hit = b.ops(
             "MemoLookup",
             query,
             lengths,
-            stored,
-            self._initializer(guard.lengths),
+            self.initializer(lookup.keys),
+            self.initializer(stored),
             threshold,
-            index,
+            self.initializer(lookup.index),
             domain=DOMAIN,
-            names=(entry_name(site.name), f"memo/{site.name}/hit"),
+            names=(entry_name(where), f"memo/{where}/hit"),
         )
         return entry, hit
 
-    def _strictness(self, b: Builder) -> ir.Value:
+    def strictness(self, b: Builder) -> ir.Value:
         """What thresholds are multiplied with: at most 1, and minus infinity for 0 and below (or NaN)."""
         if self.scale is None:
             given = ir.Value(
@@ -182,7 +196,7 @@ class Inserter:
     def _reuse_branch(self, guard: Guard, entry: ir.Value) -> ir.Graph:
         site = guard.site
         b = Builder(f"memo/{site.name}/reuse", self.opset)
-        stored = [self._initializer(tensor) for tensor in (guard.payload, guard.offsets, guard.lengths)]
+        stored = [self.initializer(tensor) for tensor in (guard.payload, guard.offsets, guard.lengths)]
         if guard.level == "output":
             fetched = b.op("MemoFetch", entry, *stored, b.dim(site.hidden, 1), domain=DOMAIN)
             width = site.output_width
@@ -194,7 +208,8 @@ class Inserter:
         fetched.shape = ir.Shape([None, None, width])
         return ir.Graph([], [fetched], nodes=b.nodes, name=f"memo/{site.name}/reuse")
 
-    def _initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
+    def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
+        """The initializer of the main graph that holds `tensor`; branches capture it by name."""
         name = str(tensor.name)
         if name not in self.initializers:
             value = ir.Value(

@@ -6,64 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
-
-from onnx_memo.runtime import library_path
+from one_node import INF, INVALID, LIBRARY, NAN, integers, run, session
 
 AnnoyIndex = pytest.importorskip("annoy", reason="annoy is not installed").AnnoyIndex
-LIBRARY = library_path()
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
 
-INF = np.float32(np.inf)
-NAN = np.float32(np.nan)
 NO_INDEX = np.zeros(0, np.uint8)
-INVALID = ort.capi.onnxruntime_pybind11_state.InvalidArgument
-INPUTS = {
-    "MemoLookup": ("query", "length", "keys", "lengths", "threshold", "index"),
-    "MemoFetch": ("entry", "payload", "offsets", "lengths", "padded_length"),
-    "MemoContext": ("entry", "values", "payload", "offsets", "lengths"),
-}
-OUTPUTS = {
-    "MemoLookup": {"entry": onnx.TensorProto.INT64, "hit": onnx.TensorProto.BOOL},
-    "MemoFetch": {"output": onnx.TensorProto.FLOAT},
-    "MemoContext": {"context": onnx.TensorProto.FLOAT},
-}
-
-
-def session(op: str, feeds: dict[str, np.ndarray], constants: dict[str, np.ndarray], threads: int = 1):
-    """A model of one node: `feeds` are its inputs, `constants` its initializers."""
-    inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
-        for name, array in feeds.items()
-    ]
-    graph = helper.make_graph(
-        [helper.make_node(op, INPUTS[op], list(OUTPUTS[op]), domain="onnx_memo")],
-        "one_node",
-        inputs,
-        [helper.make_tensor_value_info(name, kind, None) for name, kind in OUTPUTS[op].items()],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("onnx_memo", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    options = ort.SessionOptions()
-    options.register_custom_ops_library(str(LIBRARY))
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def run(op: str, *arrays: np.ndarray, threads: int = 1) -> np.ndarray:
-    feeds = {name: np.asarray(array) for name, array in zip(INPUTS[op], arrays, strict=True)}
-    return session(op, feeds, {}, threads).run(None, feeds)[0]
-
-
-def integers(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
 
 
 # ---- MemoLookup

@@ -1,0 +1,383 @@
+"""Find the encoder as a whole: the span that can be run for some rows only.
+
+1. *Input*: the first hidden states [B, L, d] from which everything up to the last layer follows, going back
+   from the first site past what bypasses it (a residual, a normalization in front).
+2. *Rows*: from there forward, node by node, every value is proven to be made row by row
+   (`onnx_memo.graph.rowwise`), but for
+3. *cores*: from the product of queries and keys, through scale, bias and softmax, to the product with the
+   values. A core is where rows meet; `MemoAttention` computes it for the rows that run.
+4. *Output*: the last value [B, L, d] that all of this comes to.
+
+Where a step fails, the model does not allow the level `rows`, and the reason is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from onnx_memo.graph import flow
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.constants import Constants
+from onnx_memo.graph.cost import multiply_adds
+from onnx_memo.graph.rowwise import ELEMENTWISE, Refused, RowRules, Rows
+from onnx_memo.graph.shapes import BATCH, LENGTHS, infer_shapes
+from onnx_memo.graph.sites import Site, find_sites
+
+SHAPE_OF_ROWS = "memo/encoder/shape"
+
+
+@dataclass(frozen=True)
+class Core:
+    """One layer's attention between its two products. H heads, dk and dv the widths of a head."""
+
+    query: ir.Value  # [B, H, L, dk], or [B * H, L, dk]
+    key: ir.Value  # [B, H, dk, L], or [B * H, dk, L]
+    value: ir.Value  # [B, H, L, dv], or [B * H, L, dv]
+    probabilities: ir.Value  # [B, H, L, L], or [B * H, L, L]
+    context: ir.Value  # like `value`
+    scale: float  # of the scores
+    bias: ir.Value | None  # added to the scaled scores, [B or 1, H or 1, L or 1, L or 1]
+    heads: int
+    key_width: int
+    value_width: int
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A span of the graph that can be run for some rows only."""
+
+    input: ir.Value  # [B, L, d]
+    output: ir.Value  # [B, L, d]
+    cores: tuple[Core, ...]
+    steps: tuple[ir.Node, ...]  # what is run for the rows, in order; of a core only the last product
+    forms: dict[ir.Value, Rows]  # of every value made of rows
+    shapes: dict[str, tuple[int, ...]]  # of their values
+    constants: dict[ir.Value, npt.NDArray[Any]]  # small values that follow from fixed sizes, as arrays
+    tables: dict[ir.Value, int]  # read beside rows: the axis that holds their positions
+    region: tuple[ir.Node, ...]  # what a hit saves
+    boundary: tuple[ir.Value, ...]  # what stays outside: the input, biases, tables
+    mask: ir.Value | None
+    width: int
+    share: float  # of the model's multiply-adds, 0 to 1
+
+    @property
+    def name(self) -> str:
+        """As the manifest names it."""
+        return "encoder"
+
+
+def find_encoder(model: ir.Model) -> Encoder | str:
+    """The encoder of `model`, or why it has none.
+
+    Sizes that the span reads from its inner values are read from its input instead: `model` is changed, but
+    computes the same.
+    """
+    reason = "it has no attention that can be memoized"
+    findings = find_sites(model)
+    for refusal in findings.refusals:
+        reason = f"softmax '{refusal.softmax}': {refusal.reason}"
+    if not findings.sites:
+        return reason
+    for length in LENGTHS:
+        try:
+            return _Finder(model, findings.sites, length).run()
+        except Refused as refused:
+            reason = str(refused)
+    return reason
+
+
+class _Finder:
+    def __init__(self, model: ir.Model, sites: list[Site], length: int) -> None:
+        self.model, self.graph, self.sites = model, model.graph, sites
+        self.inferred = infer_shapes(model, length)
+        self.constants = Constants(model, self.inferred)
+        self.constant = flow.constant_nodes(self.graph)
+        self.rules = RowRules(self.inferred, self.constants.numbers)
+        self.forms: dict[ir.Value, Rows] = {}
+        self.tables: dict[ir.Value, int] = {}
+        self.cores: dict[ir.Node, Core] = {}  # by the product with the values
+        self.start = self._start()
+
+    def run(self) -> Encoder:
+        start = self.start
+        below = _downstream(start)
+        inner = self._inner_nodes(below)
+        stopped = self._follow(start, below, inner)
+        missing = [site for site in self.sites if site.context.producer() not in self.cores]
+        if missing:
+            raise Refused(stopped or f"the rows do not reach {missing[0].name}")
+        self._read_shapes_at(start)
+        boundary = self._boundary(start)
+        output, region = self._output(start, boundary, inner, stopped)
+        steps = self._steps(output, region)
+        self._check_inputs(steps)
+        total = multiply_adds(self.graph, self.inferred)
+        return Encoder(
+            input=start,
+            output=output,
+            cores=tuple(self.cores.values()),
+            steps=tuple(steps),
+            forms=self.forms,
+            shapes={str(value.name): self.rules.shape(value) for value in self.forms},
+            constants=self.constants.found,
+            tables=self.tables,
+            region=tuple(region),
+            boundary=tuple(boundary),
+            mask=self.sites[0].mask,
+            width=self.sites[0].width,
+            share=multiply_adds(region, self.inferred) / max(total, 1),
+        )
+
+    # 1. the input
+
+    def _start(self) -> ir.Value:
+        """The first value behind which the last site depends on nothing else but masks and constants."""
+        site, width = self.sites[0], self.sites[0].width
+        value: ir.Value | None = site.hidden
+        last = self.sites[-1].output
+        while value is not None:
+            shape = self.inferred.get(value.name or "", ())
+            if len(shape) == 3 and shape[2] == width and value.dtype in (None, ir.DataType.FLOAT):
+                masks = {other.mask for other in self.sites if other.mask is not None}
+                if not flow.sources(last, (value,)) - masks:
+                    return value
+            producer = value.producer()
+            dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
+            value = dynamic[0] if dynamic else None
+        raise Refused("no hidden states are found from which all layers follow")
+
+    # 2. the rows
+
+    def _follow(self, start: ir.Value, below: Collection[ir.Value], inner: Collection[ir.Node]) -> str:
+        """Give every value that is made row by row its form; returns why it went no further."""
+        self.forms[start] = Rows(1)
+        products = {site.context.producer(): site for site in self.sites}
+        stopped = ""
+        for node in self.graph:
+            if node in products:
+                try:
+                    self.cores[node] = self._core(products[node], below)
+                    self.forms[node.outputs[0]] = self.forms[self.cores[node].value]
+                except Refused as refused:
+                    stopped = stopped or f"{products[node].name}: {refused}"
+                continue
+            if node in inner or node.op_type in flow.SHAPE_READERS:
+                continue
+            if not any(value in self.forms for value in node.inputs if value is not None):
+                continue
+            try:
+                forms = self.rules.outputs(node, self.forms)
+            except Refused as refused:
+                stopped = stopped or str(refused)
+                continue
+            self.forms.update(zip(node.outputs, forms, strict=False))
+        return stopped
+
+    def _inner_nodes(self, below: Collection[ir.Value]) -> set[ir.Node]:
+        """The nodes of all cores: from the scores to the product with the values, without the latter."""
+        inner: set[ir.Node] = set()
+        for site in self.sites:
+            todo = [value for value in site.context.producer().inputs[:1] if value]  # type: ignore[union-attr]
+            while todo:
+                node = todo.pop().producer()
+                if node is None or node in inner:
+                    continue
+                inner.add(node)
+                if node.op_type != "MatMul":
+                    todo += [value for value in node.inputs if value is not None and value in below]
+        return inner
+
+    # 3. the cores
+
+    def _core(self, site: Site, below: Collection[ir.Value]) -> Core:
+        product = site.context.producer()
+        assert product is not None and product.inputs[1] is not None
+        if product.inputs[0] is not site.probabilities and site.softmax not in _behind(
+            product.inputs[0], product.inputs[1]
+        ):
+            raise Refused("its values stand left of the probabilities")
+        value = product.inputs[1]
+        scores, scale, bias = self._scores(site.softmax, below)
+        query, key = scores.inputs[0], scores.inputs[1]
+        assert query is not None and key is not None
+        shape = self.rules.shape(query)
+        rank = len(shape)
+        for part, axis in ((query, rank - 2), (key, rank - 1), (value, rank - 2)):
+            if part not in self.forms or self.forms[part] != Rows(axis):
+                raise Refused(f"'{part.name}' is not made row by row")
+        if bias is not None and rank != 4:
+            raise Refused(f"its heads are folded into the batch, where its bias '{bias.name}' has no place")
+        return Core(
+            query=query,
+            key=key,
+            value=value,
+            probabilities=site.softmax.outputs[0],
+            context=product.outputs[0],
+            scale=scale,
+            bias=bias,
+            heads=site.heads,
+            key_width=shape[-1],
+            value_width=self.rules.shape(value)[-1],
+        )
+
+    def _scores(
+        self, softmax: ir.Node, below: Collection[ir.Value]
+    ) -> tuple[ir.Node, float, ir.Value | None]:
+        """Back from the softmax to the product of queries and keys: that product, the scale and the bias."""
+        scale, bias = 1.0, None
+        value = softmax.inputs[0]
+        while True:
+            node = value.producer() if value is not None else None
+            if node is None:
+                raise Refused("its scores are not a product of queries and keys")
+            if node.op_type == "MatMul":
+                return node, scale, bias
+            rows = [v for v in node.inputs if v is not None and v in below]
+            others = [v for v in node.inputs if v is not None and v not in below]
+            if len(rows) != 1 or node.op_type not in ("Add", "Mul", "Div", "Cast", "Identity"):
+                raise Refused(f"its scores go through '{node.name}' ({node.op_type})")
+            if node.op_type == "Add":
+                if bias is not None or scale != 1.0:
+                    raise Refused(f"its scores get a second bias, or one that is scaled, in '{node.name}'")
+                bias = others[0]
+            elif node.op_type in ("Mul", "Div"):
+                numbers = self.constants.numbers(others[0])
+                if numbers is None or len(numbers) != 1 or node.inputs[0] is not rows[0]:
+                    raise Refused(f"its scores are scaled by no fixed number in '{node.name}'")
+                scale *= numbers[0] if node.op_type == "Mul" else 1 / numbers[0]
+            value = rows[0]
+
+    # 4. the output
+
+    def _boundary(self, start: ir.Value) -> list[ir.Value]:
+        biases = [core.bias for core in self.cores.values() if core.bias is not None]
+        return list(dict.fromkeys([start, *biases]))
+
+    def _output(
+        self, start: ir.Value, boundary: list[ir.Value], inner: Collection[ir.Node], stopped: str
+    ) -> tuple[ir.Value, list[ir.Node]]:
+        wanted = {site.softmax for site in self.sites} | set(self.cores)
+        shape = self.rules.shape(start)
+        for node in reversed(list(self.graph)):
+            for value in node.outputs:
+                form = self.forms.get(value)
+                if form != Rows(1) or value is start or self.inferred.get(value.name or "") != shape:
+                    continue
+                if value.dtype not in (None, ir.DataType.FLOAT):
+                    continue
+                self._find_tables(value)
+                region = flow.region(self.graph, value, [*boundary, *self.tables], self.constant)
+                if wanted <= set(region):
+                    boundary.extend(self.tables)
+                    return value, region
+                if node in self.cores:  # everything before lacks this core
+                    break
+        raise Refused(stopped or "inner values of its layers are used outside of them")
+
+    def _find_tables(self, output: ir.Value) -> None:
+        for node in self._steps(output, list(self.graph)):
+            for value in node.inputs:
+                if value is None or value in self.forms or node in self.cores or node.op_type == "Reshape":
+                    continue
+                form = self.forms.get(node.outputs[0])
+                if form is not None and self._is_table(value, node, form):
+                    axis = self.rules.table_axis(value, node, form)
+                    assert axis is not None
+                    self.tables[value] = axis
+
+    def _is_table(self, value: ir.Value, node: ir.Node, form: Rows) -> bool:
+        if node.op_type not in ELEMENTWISE:
+            return False
+        return self.rules.table_axis(value, node, form) is not None
+
+    def _steps(self, output: ir.Value, among: Iterable[ir.Node]) -> list[ir.Node]:
+        """The nodes that make the output out of rows, in order."""
+        wanted: set[ir.Value] = {output}
+        steps: list[ir.Node] = []
+        for node in reversed(list(among)):
+            if wanted.isdisjoint(node.outputs):
+                continue
+            steps.append(node)
+            core = self.cores.get(node)
+            reads = (core.query, core.key, core.value) if core else node.inputs
+            wanted.update(value for value in reads if value in self.forms and value is not self.start)
+        return steps[::-1]
+
+    def _check_inputs(self, steps: Iterable[ir.Node]) -> None:
+        """What steps read beside rows must be there for any number of rows."""
+        for node in steps:
+            if node in self.cores or node.op_type == "Reshape":
+                continue
+            for value in node.inputs:
+                if value is None or value in self.forms or value in self.tables:
+                    continue
+                if flow.is_constant(value, self.constant):
+                    continue
+                if self.constants.numbers(value) is None:
+                    raise Refused(f"'{node.name}' ({node.op_type}) reads '{value.name}', which is not fixed")
+
+    def _read_shapes_at(self, start: ir.Value) -> None:
+        """Let every node that reads the shape of rows inside read it at the input: all but B and L is fixed."""
+        for node in list(self.graph):
+            value = node.inputs[0] if node.op_type == "Shape" else None
+            form = self.forms.get(value) if value is not None else None
+            if value is None or form is None or form.axis is None or value is start:
+                continue
+            replace_shape(self.graph, node, start, form, self.rules.shape(value))
+        RemoveUnusedNodesPass()(self.model)  # what only its shape was read of
+
+
+def replace_shape(
+    graph: ir.Graph, node: ir.Node, start: ir.Value, form: Rows, shape: tuple[int, ...]
+) -> None:
+    """Replace `Shape(value)` by the same numbers, with B and L taken from the shape of `start`."""
+    b = Builder(f"{SHAPE_OF_ROWS}/{node.outputs[0].name}", graph.opset_imports[""])
+    parts: list[ir.Value] = []
+    for axis, dim in enumerate(shape):
+        if axis == form.axis:
+            length = b.dim(start, 1)
+            parts.append(b.op("Mul", b.dim(start, 0), length) if form.merged else length)
+        elif axis == 0:
+            batch = b.dim(start, 0)
+            parts.append(batch if dim == BATCH else b.op("Mul", batch, b.i64(dim // BATCH)))
+        else:
+            parts.append(b.i64(dim))
+    first = node.attributes.get_int("start", 0)
+    end = node.attributes.get_int("end", len(shape))
+    whole = b.op("Concat", *parts[first:end], axis=0) if parts[first:end] else b.const([], "int64")
+    graph.insert_before(node, b.nodes)
+    node.outputs[0].replace_all_uses_with(whole)
+    graph.remove(node, safe=True)
+
+
+def _downstream(start: ir.Value) -> set[ir.Value]:
+    """All values that the data of `start` reaches."""
+    below = {start}
+    todo = [start]
+    while todo:
+        for reader, _ in todo.pop().uses():
+            if reader.op_type in flow.SHAPE_READERS:
+                continue
+            fresh = [value for value in reader.outputs if value not in below]
+            below.update(fresh)
+            todo += fresh
+    return below
+
+
+def _behind(value: ir.Value | None, stop: ir.Value) -> set[ir.Node]:
+    """The few nodes that lead to `value`, up to the first product."""
+    found: set[ir.Node] = set()
+    todo = [value] if value is not None else []
+    while todo:
+        node = todo.pop().producer()
+        if node is None or node in found or node.op_type == "MatMul":
+            continue
+        found.add(node)
+        todo += [v for v in node.inputs if v is not None and v is not stop]
+    return found

@@ -1,0 +1,1 @@
+"""The level `rows`: store whole encoder runs, and run only the rows that changed."""

@@ -1,0 +1,152 @@
+"""The memo data of the level `rows`, and the guard that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnx_memo import store
+from onnx_memo.bundle import GuardedSite
+from onnx_memo.graph.encoder import find_encoder
+from onnx_memo.graph.guard import Lookup
+from onnx_memo.graph.rows_guard import NAME, RowsGuard, insert_rows_guard
+from onnx_memo.keys import KeyNetwork
+from onnx_memo.plan import LOOKUP_PARTS, lookup_tensors
+from onnx_memo.rows.capture import RowsCapture
+
+EPSILON = 0.02  # relative change of a row above which it has changed; stored rows are rounded to 5e-4
+LITERAL = 0.002  # the same, where only literal repeats are reused
+LIMIT = 0.8  # share of rows up to which running them alone is worth it
+RADIUS = 1e6  # any entry may be looked at: the rows decide
+EXCLUDED = 1e15  # each number of a key that is never found
+
+
+@dataclass(frozen=True)
+class RowsSettings:
+    """What the guard is set to, beside what was captured.
+
+    Attributes:
+        network: makes the keys.
+        correction: f32[d, d] (`onnx_memo.rows.correction`); None: only literal repeats are reused, and
+            neither keys nor values of the cores are stored.
+        bound: influence that may be left out, a row.
+    """
+
+    network: KeyNetwork
+    correction: npt.NDArray[np.float32] | None
+    bound: float
+
+
+@dataclass(frozen=True)
+class RowsBlueprint:
+    """What the guard of an encoder is built from."""
+
+    captured: RowsCapture
+    settings: RowsSettings
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each entry, i64[N]."""
+        return self.captured.lengths
+
+    def tensors(self, scratch: Path, notes: list[str]) -> list[store.StoredTensor]:
+        """The memo data."""
+        return rows_tensors(self.captured, self.settings, scratch, notes)
+
+    def insert(self, model: ir.Model, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+        """Guard `model`, which is changed."""
+        insert_rows(model, self.captured, self.settings, tensors)
+
+    def guarded(self) -> list[GuardedSite]:
+        """The guard, as the manifest tells it."""
+        heads = self.captured.heads[0][0]
+        bound = self.settings.bound if self.settings.correction is not None else 0.0
+        return [
+            GuardedSite(NAME, "", "rows", bound, True, heads, self.captured.width, self.captured.share),
+        ]
+
+
+def rows_tensors(
+    captured: RowsCapture,
+    settings: RowsSettings,
+    scratch: Path,
+    notes: list[str],
+    allowed: npt.NDArray[np.bool_] | None = None,
+) -> list[store.StoredTensor]:
+    """All tensors of the guard. Entries that are not `allowed` are stored and never found (for trials)."""
+    lengths, width = captured.lengths, captured.width
+    squares = np.square(lengths)
+    keys = settings.network(captured.means)
+    if allowed is not None:
+        keys = np.where(allowed[:, None], keys, np.float32(EXCLUDED))
+    tensors = [
+        store.from_array("memo/lengths", lengths),
+        store.from_array("memo/offsets/rows", store.offsets_of(lengths)),
+    ]
+    tensors += lookup_tensors(NAME, settings.network, keys, lengths, scratch, notes)
+    tokens = int(lengths.sum())
+    shapes: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
+        "stored": (np.float16, (tokens, width)),
+        "final": (np.float32, (tokens, width)),
+    }
+    if settings.correction is None:  # what changed is never reused: one matrix of zeros serves all
+        tensors.append(store.from_array("memo/offsets/squares", np.zeros_like(squares)))
+        zeros = np.zeros(int(squares.max()), np.float16)
+        tensors += [store.from_array(f"memo/{NAME}/{kind}", zeros) for kind in ("influence", "rollout")]
+    else:
+        tensors.append(store.from_array("memo/offsets/squares", store.offsets_of(squares)))
+        shapes["influence"] = shapes["rollout"] = (np.float16, (int(squares.sum()),))
+        tensors.append(store.from_array(f"memo/{NAME}/correction", settings.correction))
+        for layer, (heads, key_width, value_width) in enumerate(captured.heads):
+            shapes[f"keys.{layer}"] = (np.float16, (tokens, heads * key_width))
+            shapes[f"values.{layer}"] = (np.float16, (tokens, heads * value_width))
+    for kind, (dtype, shape) in shapes.items():
+        tensors.append(store.from_file(f"memo/{NAME}/{kind}", dtype, shape, captured.path(kind)))
+    return tensors
+
+
+def insert_rows(
+    model: ir.Model,
+    captured: RowsCapture,
+    settings: RowsSettings,
+    tensors: Mapping[str, ir.TensorProtocol],
+) -> None:
+    """Guard the encoder of `model`, which is changed; the guard reads `tensors` by their names."""
+    encoder = find_encoder(model)
+    assert not isinstance(encoder, str), "it was captured"
+    insert_rows_guard(model, encoder, _guard(captured, settings, tensors))
+
+
+def _guard(
+    captured: RowsCapture, settings: RowsSettings, tensors: Mapping[str, ir.TensorProtocol]
+) -> RowsGuard:
+    def own(name: str, value: float) -> ir.TensorProtocol:
+        return ir.tensor(np.float32(value), name=f"memo/{NAME}/{name}")
+
+    def stored(name: str) -> ir.TensorProtocol:
+        return tensors[f"memo/{NAME}/{name}"]
+
+    runs = settings.correction is not None
+    layers = range(len(captured.heads)) if runs else ()
+    parts = {part: stored(part) for part in LOOKUP_PARTS}
+    return RowsGuard(
+        lookup=Lookup(**parts, threshold=own("radius", RADIUS)),
+        lengths=tensors["memo/lengths"],
+        offsets=tensors["memo/offsets/rows"],
+        squares=tensors["memo/offsets/squares"],
+        stored=stored("stored"),
+        final=stored("final"),
+        influence=stored("influence"),
+        rollout=stored("rollout"),
+        keys=[stored(f"keys.{layer}") for layer in layers],
+        values=[stored(f"values.{layer}") for layer in layers],
+        correction=stored("correction") if runs else None,
+        epsilon=own("epsilon", EPSILON if runs else LITERAL),
+        bound=own("bound", settings.bound),
+        limit=own("limit", LIMIT if runs else 0.0),
+    )
