@@ -5,10 +5,11 @@ keep their names and order; where `hit` is false exactly the original nodes run.
 
     entry = MemoLookup(key of the input)
     rows, stored_rows, hit = MemoRows(input, entry, ...)
-    output = If(hit) {
-        states, spread = If(any row) { the encoder on these rows alone } else { nothing }
-        MemoMerge(states, spread, rows, ...)
-    } else { the original encoder }
+    states, spread = If(any row) { the encoder on these rows alone } else { nothing }
+    output = If(hit) { MemoMerge(states, spread, rows, ...) } else { the original encoder }
+
+The two `If` follow each other: in a branch within a branch ONNX Runtime does not rearrange weights for its
+products, which then take up to three times as long. Where `hit` is false there are no rows.
 
 The encoder on some rows is a copy of its nodes (`Encoder.steps`) that reads a batch of one sequence, which is
 the rows of all sequences packed, [1, R, d]. Cores become `MemoAttention`. `spread` is the learned first-order
@@ -91,23 +92,27 @@ class _RowsInserter(Inserter):
             names=(ROWS, f"memo/{NAME}/stored_rows", HIT),
         )
         self.padded = b.dim(encoder.input, 1)
+        states, spread = self._ran(b)
         region = flow.region(self.graph, encoder.output, encoder.boundary, self.constant)
-        self.make_conditional(b, region, encoder.output, hit, self._reuse())
+        self.make_conditional(b, region, encoder.output, hit, self._merged(states, spread))
 
-    def _reuse(self) -> ir.Graph:
-        """The branch of a hit: the rows that run, merged with what is stored."""
+    def _ran(self, b: Builder) -> Sequence[ir.Value]:
+        """The final states of the rows that run, and what they spread: [R, d] both."""
+        if not self.guard.keys:  # only literal repeats are reused: nothing ever runs
+            return [b.const(np.zeros((0, self.encoder.width)), np.float32)] * 2
+        some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
+        names = (f"{b.prefix}/states", f"{b.prefix}/spread")
+        return b.ops("If", some, names=names, then_branch=self._run(), else_branch=self._nothing())
+
+    def _merged(self, states: ir.Value, spread: ir.Value) -> ir.Graph:
+        """The branch of a hit: the rows that ran, merged with what is stored."""
         guard = self.guard
         b = Builder(f"memo/{NAME}/reuse", self.opset)
-        if guard.keys:
-            some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
-            names = (f"{b.prefix}/states", f"{b.prefix}/spread")
-            ran = b.ops("If", some, names=names, then_branch=self._run(), else_branch=self._nothing())
-        else:
-            ran = [b.const(np.zeros((0, self.encoder.width)), np.float32)] * 2
         stored = (guard.final, guard.rollout, guard.offsets, guard.squares)
         merged = b.op(
             "MemoMerge",
-            *ran,
+            states,
+            spread,
             self.rows,
             self.entry,
             self.length,
