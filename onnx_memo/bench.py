@@ -18,6 +18,7 @@ from onnx_memo.export import as_onnx
 from onnx_memo.graph.guard import entry_name
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.rows_guard import HIT, ROWS
 from onnx_memo.inputs import Arrays, Samples, model_inputs, read_samples
 from onnx_memo.progress import Progress, silent
 from onnx_memo.runtime import library_path, session_options
@@ -48,6 +49,8 @@ def bench(
         ratio: the bundle's total time over the original's;
         hit_rate: share of (row, site) pairs that were reused;
         sites: name -> hit rate of that site;
+        rows_run: at the level `rows` the mean share of their real rows that requests ran, 1 for what is not
+            reused; None at other levels;
         outputs: name -> relative L2 error and cosine, each mean, p95 (the 95th percentile towards
             the worse side) and worst, over the rows, padding left out;
         requests, batch, threads, library (`native` or `stock`);
@@ -73,7 +76,7 @@ def bench(
     samples = read_samples(Path(data), inputs, Path(tokenizer) if tokenizer else None)
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
-    hits = _hits(ours, native, requests, progress("counting hits", len(requests)))
+    hits, rows_run = _reuse(ours, manifest.sites, native, requests, progress("counting hits", len(requests)))
     times = race((before, after), requests, rounds, progress("measuring", rounds * len(requests)))
     return {
         "baseline_ms": float(np.median(times[:, 0]) * 1e3),
@@ -81,6 +84,7 @@ def bench(
         "ratio": float(times[:, 1].sum() / times[:, 0].sum()),
         "hit_rate": float(np.mean(list(hits.values()))),
         "sites": hits,
+        "rows_run": rows_run,
         "outputs": errors,
         "requests": len(requests),
         "batch": batch,
@@ -98,25 +102,52 @@ def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
         raise MemoError(f"ONNX Runtime {ort.__version__} cannot load '{path}': {reason}") from error
 
 
-def _hits(path: Path, native: bool, requests: list[Arrays], advance: Callable[[], None]) -> dict[str, float]:
-    """The share of rows that each site reused. A batch is reused when all its rows hit."""
-    sites = bundles.read_bundle(path.parent).sites
-    lookups = [site.name for site in sites if site.lookup]
+def _reuse(
+    path: Path,
+    sites: list[bundles.GuardedSite],
+    native: bool,
+    requests: list[Arrays],
+    advance: Callable[[], None],
+) -> tuple[dict[str, float], float | None]:
+    """The share of rows that each site reused, and, at the level `rows`, the share of rows that ran."""
     model = ir.load(path)
     values = {value.name: value for node in model.graph for value in node.outputs}
     own = len(model.graph.outputs)
+    if [site.level for site in sites] == ["rows"]:
+        length = _length_of_rows(values[ROWS])
+        add_outputs(model, [values[ROWS], length], ir.DataType.INT64)
+        add_outputs(model, [values[HIT]], ir.DataType.BOOL)
+        session = open_session(model, path.parent, session_options(native=native))
+        hits, ran, sizes = [], [], []
+        for feeds in requests:
+            rows, lengths, hit = session.run(None, feeds)[own:]
+            hits.append(bool(hit))
+            sizes.append(len(lengths))
+            ran.append(len(rows) / max(int(lengths.sum()), 1) if hit else 1.0)
+            advance()
+        share = float(np.dot(hits, sizes) / max(sum(sizes), 1))
+        return {sites[0].name: share}, float(np.mean(ran))
+    lookups = [site.name for site in sites if site.lookup]
     add_outputs(model, [values[entry_name(name)] for name in lookups], ir.DataType.INT64)
     session = open_session(model, path.parent, session_options(native=native))
-    hits = np.zeros(len(lookups))
-    rows = 0
+    reused = np.zeros(len(lookups))
+    count = 0
     for feeds in requests:
         entries = np.asarray(session.run(None, feeds)[own:])  # [lookups, batch]
-        hits += entries.shape[1] * (entries >= 0).all(axis=1)
-        rows += entries.shape[1]
+        # A batch is reused when all its rows hit.
+        reused += entries.shape[1] * (entries >= 0).all(axis=1)
+        count += entries.shape[1]
         advance()
     # A site without a lookup reuses the entry of the one before it.
     which = np.cumsum([site.lookup for site in sites]) - 1
-    return {site.name: float(hits[at] / max(rows, 1)) for site, at in zip(sites, which, strict=True)}
+    return {site.name: float(reused[at] / max(count, 1)) for site, at in zip(sites, which, strict=True)}, None
+
+
+def _length_of_rows(rows: ir.Value) -> ir.Value:
+    """The real tokens of each sequence, i64[B], as `MemoRows` reads them."""
+    operator = rows.producer()
+    assert operator is not None and operator.inputs[2] is not None
+    return operator.inputs[2]
 
 
 def _compare(

@@ -24,7 +24,11 @@ MANIFEST_LIMIT = 16 * 2**20
 
 @dataclass(frozen=True)
 class GuardedSite:
-    """One guard, as the manifest tells it."""
+    """One guard, as the manifest tells it.
+
+    `threshold` is a distance of keys; at the level `rows` it is the bound, and 0 where only literal repeats
+    are reused.
+    """
 
     name: str
     softmax: str

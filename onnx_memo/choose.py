@@ -50,6 +50,7 @@ class Candidate:
         most: the loosest threshold at which the fit part keeps the tolerance.
         distances: of the fit requests to their nearest entries.
         network: the key network of the lookup.
+        errors: of the fit requests at `most`; 0 where nothing is reused.
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ class Candidate:
     most: float
     distances: Floats = field(repr=False)
     network: KeyNetwork = field(repr=False)
+    errors: Floats = field(repr=False, default_factory=lambda: np.zeros(1))
 
 
 class Chooser:
@@ -207,9 +209,11 @@ class Chooser:
                 errors[at] = self.goal.error(self.wanted[at], have, self.requests.real(at))
                 failures += errors[at] > self.provable.tolerance
         most = loosest_threshold(self.provable, distances, errors)
-        hits = float((np.isfinite(distances) & (distances <= most)).mean())
+        reused = np.isfinite(distances) & (distances <= most)
+        hits = float(reused.mean())
         saved = sum(self.saving(level, name) for name, level in plan.levels.items())
-        return Candidate(plan, 1 - hits * saved / self.original_us, hits, most, distances, network)
+        ratio = 1 - hits * saved / self.original_us
+        return Candidate(plan, ratio, hits, most, distances, network, np.where(reused, errors, 0.0))
 
     def learn(self, plan: Plan, captures: Mapping[str, Capture]) -> KeyNetwork:
         """The key network of a plan's lookup, fitted on the store part.

@@ -72,13 +72,13 @@ def optimize(
     tokenizer: Tokenizer = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(help="How wrong an answer may be; without it, only near repeats hit."),
+        typer.Option(help="How wrong an answer may be; without it, only literal repeats hit."),
     ] = None,
     metric: Annotated[str, typer.Option(help="What is wrong: cosine, relative or argmax.")] = "cosine",
     within: Annotated[float, typer.Option(help="Share of requests that stays within the tolerance.")] = 0.95,
     confidence: Annotated[float, typer.Option(help="How sure that promise is.")] = 0.95,
     output: Annotated[list[str] | None, typer.Option(help="Only this output counts (repeatable).")] = None,
-    level: Annotated[str, typer.Option(help="What a hit reuses: auto, probs or output.")] = "auto",
+    level: Annotated[str, typer.Option(help="What a hit reuses: auto, rows, output or probs.")] = "auto",
     sites: Annotated[str | None, typer.Option(help="Sites that may be guarded, as in 0,2-4.")] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Key distance below which an entry counts, if you know better.")

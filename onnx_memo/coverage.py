@@ -81,6 +81,15 @@ def footprint(sites: Sequence[Site], levels: Sequence[str], shared: bool) -> Foo
     return Footprint(lookups * network + store.ALIGNMENT * (tensors + 1), each)
 
 
+def most_tokens(samples: Samples, fixed: int | None) -> Integers:
+    """How many tokens each sample has at most, i64[n]; without a mask those of the sites, if `fixed`.
+
+    A picture's elements are no tokens.
+    """
+    own = (samples.lengths[at] or fixed or samples.size(at) for at in range(len(samples)))
+    return np.fromiter(own, np.int64, len(samples))
+
+
 class Budget:
     """The inputs `samples`, of which a memo data file of at most `max_bytes` holds some.
 

@@ -7,7 +7,7 @@ The level `rows` comes first: where it pays it saves most. The levels `output` a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnxruntime as ort
@@ -82,19 +82,25 @@ def decide(
             found.append((verdict, own))
         except NothingPays as nothing:
             reasons.append(f"rows: {nothing}")
-            tried += [Alternative(*entry) for entry in nothing.evidence.get("alternatives", [])]
+            tried += _tried(nothing)
     if choice.sites and min((verdict.ratio for verdict, _ in found), default=1.0) > ENOUGH:
         own, sites = [], (choice.sites, parts, goal, choice.level, original_us, scratch, progress)
         try:
             found.append((decide_sites(path, *sites, max_bytes=max_bytes, notes=own), own))
         except NothingPays as nothing:
             reasons.append(f"output and probs: {nothing}")
+            tried += _tried(nothing)
     if not found:
-        raise NothingPays("; ".join(reasons), {"alternatives": tried})
+        raise NothingPays("; ".join(reasons), {"alternatives": [asdict(way) for way in tried]})
     verdict, own = min(found, key=lambda pair: pair[0].ratio)
     notes.extend(own)
     others = [a for other, _ in found if other is not verdict for a in other.alternatives]
     return replace(verdict, alternatives=[*verdict.alternatives, *others, *tried])
+
+
+def _tried(nothing: NothingPays) -> list[Alternative]:
+    """The ways that did not pay."""
+    return [Alternative(**way) for way in nothing.evidence.get("alternatives", [])]
 
 
 def _original_time(path: Path, parts: Parts, rounds: int = 3) -> float:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from onnx_memo.progress import Progress
 from onnx_memo.promise import calibrate, candidate_thresholds, curve
 from onnx_memo.prove import run_held_out
 from onnx_memo.trial import Trial
-from onnx_memo.verdict import PAYS, Alternative, NothingPays, Verdict
+from onnx_memo.verdict import PAYS, Alternative, NothingPays, Verdict, high_error
 
 ENOUGH = 0.7  # a ratio that a second level could hardly better
 STRICTNESS = np.linspace(0, 1, 21)
@@ -86,7 +87,7 @@ def decide_sites(
         advance = progress(f"capturing {wanted}", len(stored))
         captures[wanted] = capture(path, sites, wanted, stored, scratch, advance)
         candidates += chooser.candidates(captures, progress)
-    evidence = {"candidates": [(str(c.plan), c.ratio, c.hit_rate) for c in candidates]}
+    evidence = {"alternatives": [asdict(_alternative(candidate)) for candidate in candidates]}
     if not candidates:
         raise NothingPays(
             "no request of the fit part has as many tokens as a stored one, so none could be reused; "
@@ -132,8 +133,14 @@ def decide_sites(
 
 
 def _alternative(candidate: Candidate) -> Alternative:
-    reason = f"{candidate.hit_rate:.0%} of the fit part within the tolerance"
-    return Alternative(str(candidate.plan), candidate.ratio, candidate.hit_rate, reason)
+    return Alternative(
+        name=str(candidate.plan),
+        level=" and ".join(sorted(set(candidate.plan.levels.values()))),
+        ratio=candidate.ratio,
+        hit_rate=candidate.hit_rate,
+        error=high_error(candidate.errors),
+        reason=f"{candidate.hit_rate:.0%} of the fit part within the tolerance",
+    )
 
 
 def _why_not(best: Candidate, goal: Goal) -> str:

@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from onnx_memo import __version__
 from onnx_memo.goal import Goal
+from onnx_memo.parts import Parts
 from onnx_memo.runtime import library_path
 from onnx_memo.verdict import Verdict
 
@@ -73,7 +74,7 @@ def evidence_of(
             "fit": len(parts.split.fit),
             "held_out": len(parts.split.held_out),
             "repeats": parts.repeats,
-            "how": "At random, request by request. Store and fit part together are the bundle's store.",
+            "how": _how(parts),
         },
         "requests": [
             {
@@ -98,7 +99,8 @@ def evidence_of(
             "miss_ratio": _ratio(times[~hits]),
         },
         "alternatives": [
-            asdict(alternative) | {"chosen": alternative.name == verdict.chosen}
+            asdict(alternative)
+            | {"error": _finite(alternative.error), "chosen": alternative.name == verdict.chosen}
             for alternative in verdict.alternatives
         ],
         "worst": {"error": _finite(errors[worst]), "text": held_out.text(worst)},
@@ -108,7 +110,22 @@ def evidence_of(
     }
     if verdict.threshold is not None:
         found["threshold"] = verdict.threshold
+    if verdict.rows is not None:
+        found["proven_share"] = verdict.calibration.threshold
     return found
+
+
+def _how(parts: Parts) -> str:
+    """How the sample was split, and what of it is stored."""
+    of = len(parts.split.store) + len(parts.split.fit)
+    covered = int(parts.counts.sum())
+    stored = "Store and fit part together are the bundle's store."
+    if covered < of:
+        stored = (
+            f"{len(parts.stored):,} inputs of store and fit part are stored, chosen for their coverage "
+            f"within --max-bytes; {covered:,} of the {of:,} requests of these parts repeat one of them."
+        )
+    return f"At random, request by request. {stored}"
 
 
 def _finite(value: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_memo.export import as_onnx
+from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import find_sites
 
@@ -27,12 +28,30 @@ class SiteReport:
 
 
 @dataclass(frozen=True)
+class EncoderReport:
+    """The span that the level `rows` takes, from one value to another; `share` as for a site."""
+
+    input: str
+    output: str
+    layers: int
+    width: int
+    share: float
+
+
+@dataclass(frozen=True)
 class Inspection:
-    """All sites of a model, and every softmax that is none, with the reason."""
+    """All sites of a model, and every softmax that is none, with the reason.
+
+    Attributes:
+        encoder: what the level `rows` takes, or None.
+        why_no_rows: the reason, where there is none.
+    """
 
     model: str
     sites: list[SiteReport]
     refusals: dict[str, str]
+    encoder: EncoderReport | None
+    why_no_rows: str | None
 
     def as_json(self) -> dict[str, Any]:
         """As one object for machines."""
@@ -46,7 +65,8 @@ def inspect(model: Path | str) -> Inspection:
         MemoError: it cannot be read as an ONNX model.
     """
     with as_onnx(Path(model)) as source:
-        findings = find_sites(load_model(source.onnx))
+        loaded = load_model(source.onnx)
+        findings = find_sites(loaded)
     sites = [
         SiteReport(
             name=site.name,
@@ -61,4 +81,15 @@ def inspect(model: Path | str) -> Inspection:
         )
         for site in findings.sites
     ]
-    return Inspection(str(model), sites, {r.softmax: r.reason for r in findings.refusals})
+    refusals = {refusal.softmax: refusal.reason for refusal in findings.refusals}
+    found = find_encoder(loaded)  # changes the model: what is told of the sites was read before
+    if isinstance(found, str):
+        return Inspection(str(model), sites, refusals, None, found)
+    encoder = EncoderReport(
+        input=found.input.name or "",
+        output=found.output.name or "",
+        layers=len(found.cores),
+        width=found.width,
+        share=found.share,
+    )
+    return Inspection(str(model), sites, refusals, encoder, None)

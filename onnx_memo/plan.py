@@ -136,7 +136,7 @@ def lookup_tensors(
     scratch: Path,
     notes: list[str],
 ) -> list[store.StoredTensor]:
-    """What the lookup at `name` reads: its key network, the entries' keys [N, k], and where it pays an index."""
+    """What the lookup at `name` reads: key network, the entries' keys [N, k], and where it pays an index."""
     index = np.zeros(0, np.uint8)
     if store.largest_group(lengths) > store.EXACT_SEARCH:
         if store.annoy_available():

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from onnx_memo.coverage import footprint
+from onnx_memo.coverage import footprint, most_tokens
 from onnx_memo.decide import Choice
 from onnx_memo.goal import Goal
 from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import external_files
 from onnx_memo.graph.operators import SEGMENTS
-from onnx_memo.graph.sites import LEVELS
+from onnx_memo.graph.sites import LEVELS, find_sites
 from onnx_memo.inputs import Samples
 from onnx_memo.learn import SKETCH_WIDTH
 from onnx_memo.rows.coverage import rows_footprint
@@ -31,12 +31,12 @@ def bytes_needed(
 
     `model` is the one at `path`, as it was searched for what `choice` holds.
     """
-    lengths = np.asarray([samples.size(at) for at in range(len(samples))], np.int64)
+    lengths = most_tokens(samples, find_sites(model).sites[0].length)
     total, count = 0, len(lengths)
     if choice.rows:
         encoder = find_encoder(model)
         assert not isinstance(encoder, str), "the level was chosen for this model"
-        total += _twice(rows_footprint(encoder, goal is None).total(lengths), max_bytes)
+        total += _twice(rows_footprint(encoder, goal is None, int(lengths.max())).total(lengths), max_bytes)
         total += count * SEGMENTS * encoder.width * 4
     if choice.sites and (goal is not None or not choice.rows):
         sites = choice.sites

@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from onnx_memo.bundle import Manifest
+from onnx_memo.bundle import GuardedSite, Manifest
 from onnx_memo.inspection import Inspection
 
 
 def inspection_tables(inspection: Inspection) -> list[RenderableType]:
-    """The sites of a model, and below every softmax that is none."""
+    """The sites of a model, its encoder, and below every softmax that is no site."""
     parts: list[RenderableType] = []
     table = Table(title=f"Attention in {inspection.model}", title_justify="left")
     for column in ("", "site"):
@@ -35,6 +35,8 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
             levels,
         )
     parts.append(table if inspection.sites else f"No attention found in {inspection.model}.")
+    if inspection.sites:
+        parts.append(_encoder(inspection))
     if inspection.refusals:
         refused = Table(title="Not taken", title_justify="left")
         refused.add_column("softmax", overflow="fold")
@@ -43,6 +45,17 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
             refused.add_row(softmax, reason)
         parts.append(refused)
     return parts
+
+
+def _encoder(inspection: Inspection) -> str:
+    """The span that the level `rows` takes, or why there is none."""
+    encoder = inspection.encoder
+    if encoder is None:
+        return f"level rows: not possible: {inspection.why_no_rows}"
+    return (
+        f"level rows: possible, from '{encoder.input}' to '{encoder.output}': {encoder.layers} layers of "
+        f"width {encoder.width}, {encoder.share:.1%} of the multiply-adds"
+    )
 
 
 def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
@@ -54,24 +67,36 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
     )
     for column in ("site", "level"):
         table.add_column(column)
-    for column in ("threshold", "heads", "width", "multiply-adds guarded"):
+    rows = [site for site in manifest.sites if site.level == "rows"]
+    for column in ("bound" if rows else "threshold", "heads", "width", "multiply-adds guarded"):
         table.add_column(column, justify="right")
     for site in manifest.sites:
         table.add_row(
             site.name,
             site.level,
-            f"{site.threshold:g}",
+            f"{site.threshold:.3g}",
             str(site.heads),
             str(site.width),
             f"{site.share:.1%}",
         )
-    parts: list[RenderableType] = [table, *(f"note: {note}" for note in manifest.notes)]
+    parts: list[RenderableType] = [table, *map(_reused, rows)]
+    parts += [f"note: {note}" for note in manifest.notes]
     if manifest.predicted is not None:
         parts.append(
             f"to expect on such traffic: {manifest.predicted['ratio']:.3f} of the original's time, "
             f"{manifest.predicted['hit_rate']:.1%} of the requests reused; see {path / 'report.html'}"
         )
     return parts
+
+
+def _reused(encoder: GuardedSite) -> str:
+    """What a hit at the level `rows` reuses."""
+    if not encoder.threshold:
+        return "reused: the encoder's whole output, for requests that repeat a stored input literally"
+    return (
+        "reused: the rows that are as in the nearest stored input of the same length and, within the bound, "
+        "are not moved by those that differ; a request runs the others"
+    )
 
 
 def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
@@ -81,14 +106,17 @@ def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
         f"{report['library']} operators"
     )
     latency = Table(title=title, title_justify="left")
-    for column in ("original ms", "bundle ms", "ratio", "hits"):
+    figures = {
+        "original ms": f"{report['baseline_ms']:.2f}",
+        "bundle ms": f"{report['memo_ms']:.2f}",
+        "ratio": f"{report['ratio']:.3f}",
+        "hits": f"{report['hit_rate']:.1%}",
+    }
+    if report["rows_run"] is not None:
+        figures["rows run"] = f"{report['rows_run']:.1%}"
+    for column in figures:
         latency.add_column(column, justify="right")
-    latency.add_row(
-        f"{report['baseline_ms']:.2f}",
-        f"{report['memo_ms']:.2f}",
-        f"{report['ratio']:.3f}",
-        f"{report['hit_rate']:.1%}",
-    )
+    latency.add_row(*figures.values())
     sites = "  ".join(f"{name} {rate:.1%}" for name, rate in report["sites"].items())
     errors = Table(title="Distance of the outputs from the original's", title_justify="left")
     errors.add_column("output")
@@ -100,7 +128,9 @@ def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
             form = ".2e" if measure == "relative" else ".6f"
             row = [format(figures[key], form) for key in ("mean", "p95", "worst")]
             errors.add_row(name, {"relative": "relative L2 error"}.get(measure, measure), *row)
-    parts: list[RenderableType] = [latency, f"hits by site: {sites}"]
+    parts: list[RenderableType] = [latency]
+    if len(report["sites"]) > 1:
+        parts.append(f"hits by site: {sites}")
     if report["predicted"] is not None:
         off = report["ratio"] - report["predicted"]["ratio"]
         parts.append(f"predicted was a ratio of {report['predicted']['ratio']:.3f}: off by {off:+.3f}")

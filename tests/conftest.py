@@ -13,7 +13,9 @@ from support import MODES, Arrays, fixture, original, random_samples, write_samp
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import onnx_memo
+from onnx_memo.choose import Chooser
 from onnx_memo.cli import main
+from onnx_memo.rows.trial import RowsTrial
 
 STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 31, 47, 60)
 
@@ -49,6 +51,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
         return done[name, level]
 
     return make
+
+
+@pytest.fixture
+def everything_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions rest on timings, tests must not: all that is reused saves the same, any bundle is kept."""
+    monkeypatch.setattr(Chooser, "saving", lambda self, level, name: 0.1 * self.original_us)
+    monkeypatch.setattr(RowsTrial, "_ratio", lambda self, samples, original, extra: 0.1)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("onnx_memo.") and hasattr(module, "PAYS"):
+            monkeypatch.setattr(module, "PAYS", 1e9)
 
 
 @pytest.fixture

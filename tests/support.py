@@ -86,6 +86,22 @@ def random_samples(
     return [sample(session, int(length), rng, words) for length in lengths]
 
 
+VARIANT_LENGTH = 16
+
+
+def variants(count: int, seed: int, changes: int = 1) -> list[Arrays]:
+    """Inputs of one length that differ from one parent in a few tokens."""
+    parent = np.random.default_rng(0).integers(5, 60, VARIANT_LENGTH)
+    rng = np.random.default_rng(seed)
+    samples = []
+    for _ in range(count):
+        ids = parent.copy()
+        ids[rng.choice(VARIANT_LENGTH, changes, replace=False)] = rng.integers(5, 60, changes)
+        ones, zeros = np.ones((1, VARIANT_LENGTH), np.int64), np.zeros((1, VARIANT_LENGTH), np.int64)
+        samples.append({"input_ids": ids[None], "attention_mask": ones, "token_type_ids": zeros})
+    return samples
+
+
 def join(samples: Sequence[Arrays], padded: int = 0, side: str = "right") -> Arrays:
     """One request of all samples, padded with zeros to the longest, or to `padded` tokens."""
     request: Arrays = {}

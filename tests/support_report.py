@@ -66,22 +66,28 @@ def make_evidence(
         "alternatives": [
             {
                 "name": "output at all sites, one lookup",
+                "level": "output",
                 "ratio": 0.684,
                 "hit_rate": hit_rate,
+                "error": 0.0091,
                 "chosen": True,
                 "reason": "Saves most within the tolerance.",
             },
             {
                 "name": "output at all sites, a lookup each",
+                "level": "output",
                 "ratio": 0.731,
                 "hit_rate": 0.951,
+                "error": 0.0087,
                 "chosen": False,
                 "reason": "Reuses a little more, but five further lookups cost more than that saves.",
             },
             {
                 "name": "probs at all sites, one lookup",
+                "level": "probs",
                 "ratio": 0.912,
                 "hit_rate": 0.972,
+                "error": 0.0013,
                 "chosen": False,
                 "reason": "The projections, most of the work at these lengths, stay.",
             },
@@ -91,6 +97,49 @@ def make_evidence(
         "entries": 2 * requests,
         "notes": ["Measured with one thread and a batch of one.", "Lengths above 60 tokens did not occur."],
     }
+
+
+def make_rows_evidence(requests: int = 150, *, seed: int = 0, literal: float = 0.1) -> Evidence:
+    """A bundle at the level `rows`: most requests run some rows, some none, some all."""
+    chance = random.Random(seed)
+    evidence = make_evidence(requests, 1, seed=seed)
+    for request in evidence["requests"]:
+        hit = request["hit"]
+        share = 1.0 if not hit else 0.0 if chance.random() < literal else chance.uniform(0.02, 0.6)
+        request.update(rows=share, distance=share if hit else math.inf)
+        request["bundle_ms"] = request["original_ms"] * (0.08 + 0.92 * share if hit else 1.02)
+    evidence["sites"] = [
+        {
+            "name": "encoder",
+            "level": "rows",
+            "hit_rate": 0.94,
+            "saving_us": 5900.0,
+            "overhead_us": 1900.0,
+            "reason": "a request that is reused runs 27.9% of its rows",
+        }
+    ]
+    scales = (0.0, 0.125, 0.25, 0.5, 0.71, 0.85, 1.0)
+    evidence["strictness"] = [_step(at, 0.94) for at in scales]
+    evidence["alternatives"] += [
+        {
+            "name": f"rows in int8, bound {bound}",
+            "level": "rows in int8",
+            "ratio": ratio,
+            "hit_rate": 0.94,
+            "error": error,
+            "chosen": bound == 0.05,
+            "reason": "the fit part keeps the tolerance",
+        }
+        for bound, ratio, error in ((0.4, 0.21, 0.031), (0.05, 0.37, 0.0094), (0.009, 0.71, 0.0011))
+    ]
+    evidence["alternatives"][0]["chosen"] = False
+    evidence["alternatives"] += [
+        evidence["alternatives"][at]
+        | {"name": "rows in float", "level": "rows in float", "ratio": ratio, "chosen": False}
+        for at, ratio in ((3, 0.25), (4, 0.45), (5, 0.76))
+    ]
+    evidence["proven_share"] = 0.5
+    return evidence
 
 
 def _p_value(held_out: int, outside: int, share: float = 0.05) -> float:

@@ -15,8 +15,8 @@ from onnx_memo.bench import cosine_of, relative_error
 PROMISED = {"baseline_ms", "memo_ms", "ratio", "hit_rate", "sites", "outputs", "requests", "library"}
 
 
-def bench(made, name: str, data=None, mode: str = "stock", **options):
-    source = made(name)
+def bench(made, name: str, data=None, mode: str = "stock", level: str = "output", **options):
+    source = made(name, level)
     return onnx_memo.bench(
         source.model, source.bundle, data or source.data, rounds=1, native=mode == "native", **options
     )
@@ -64,6 +64,26 @@ def test_a_batch_counts_when_all_its_rows_hit(made, tmp_path):
     data = write_samples(tmp_path / "mixed.npz", [*made("bert").samples[:3], *unseen])
     report = bench(made, "bert", data, batch=2)
     assert (report["requests"], report["batch"], report["hit_rate"]) == (2, 2, 0.5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_that_run_are_counted(made, mode, tmp_path):
+    stored = bench(made, "bert", mode=mode, level="rows")
+    assert (stored["hit_rate"], stored["rows_run"], stored["sites"]) == (1.0, 0.0, {"encoder": 1.0})
+    assert stored["outputs"]["last_hidden_state"]["relative"]["worst"] < 1e-6
+    assert json.loads(json.dumps(stored)) == stored
+    unseen = random_samples(original(made("bert").model), [5, 9], seed=99)
+    data = write_samples(tmp_path / "mixed.npz", [*made("bert").samples[:2], *unseen])
+    mixed = bench(made, "bert", data, mode, level="rows")
+    assert (mixed["hit_rate"], mixed["rows_run"]) == (0.5, 0.5)
+    assert bench(made, "bert")["rows_run"] is None
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_batches_run_rows_in_the_native_library_alone(made, mode):
+    report = bench(made, "bert", mode=mode, level="rows", batch=2)
+    reused = mode == "native"
+    assert (report["hit_rate"], report["rows_run"]) == ((1.0, 0.0) if reused else (0.0, 1.0))
 
 
 def test_pictures_can_be_compared_too(made):

@@ -92,7 +92,7 @@ def large_outputs(model: ir.Model) -> None:
 def test_numbers_too_large_for_half_precision_leave_their_site_unguarded(tmp_path):
     model = changed("bert", tmp_path / "model.onnx", large_outputs)
     data = write_samples(tmp_path / "data.npz", random_samples(original(model), LENGTHS, seed=3))
-    told = onnx_memo.optimize(model, data, tmp_path / "bundle").manifest
+    told = onnx_memo.optimize(model, data, tmp_path / "bundle", level="output").manifest
     assert [site.name for site in told.sites] == ["attention.1", "attention.2"]
     assert "attention.0 is not guarded: it makes numbers that half precision cannot hold" in told.notes
     with pytest.raises(MemoError, match="no site can be stored"):

@@ -235,7 +235,7 @@ def test_a_disk_that_fills_up_all_the_same(optimize, monkeypatch):
     assert "'memo.data': No space left on device" in optimize()
 
 
-@pytest.mark.parametrize("options", [("--level", "rows"), ("--threshold", "-1"), ("--threshold", "nan")])
+@pytest.mark.parametrize("options", [("--level", "heads"), ("--threshold", "-1"), ("--threshold", "nan")])
 def test_options_without_sense(optimize, data, options):
     assert optimize(BERT, data, *options)
 

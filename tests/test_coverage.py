@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
 import pytest
 from support import fixture, original, random_samples, write_samples
 
 import onnx_memo
-from onnx_memo import choose, coverage, store
+from onnx_memo import coverage, store
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import find_sites
@@ -144,7 +142,7 @@ def make(tmp_path, **options):
     return onnx_memo.optimize(fixture("bert"), data, tmp_path / "bundle", **options)
 
 
-@pytest.mark.parametrize("level", ["output", "probs"])
+@pytest.mark.parametrize("level", ["output", "probs", "rows"])
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.95])
 def test_the_file_keeps_to_the_bytes_and_uses_them(tmp_path, level, share, monkeypatch):
     whole = (make(tmp_path, level=level).path / store.FILE).stat().st_size
@@ -175,10 +173,10 @@ def test_a_budget_for_nothing_says_what_is_needed(tmp_path, cli):
     assert (tmp_path / "b" / store.FILE).stat().st_size <= int(needed)
 
 
-def test_a_tolerance_is_kept_within_the_bytes(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize("level", ["output", "rows"])
+def test_a_tolerance_is_kept_within_the_bytes(tmp_path, level):
     """Variants of two parents of different lengths, with few bytes: both parents are covered."""
-    monkeypatch.setattr(choose.Chooser, "saving", lambda self, level, name: 0.1 * self.original_us)
-    monkeypatch.setattr(importlib.import_module("onnx_memo.optimize"), "PAYS", 1e9)
     rng = np.random.default_rng(0)
     parents = [rng.integers(5, 60, length) for length in (14, 18)]
     samples = []
@@ -188,12 +186,13 @@ def test_a_tolerance_is_kept_within_the_bytes(tmp_path, monkeypatch):
         ones, zeros = np.ones((1, len(ids)), np.int64), np.zeros((1, len(ids)), np.int64)
         samples.append({"input_ids": ids[None], "attention_mask": ones, "token_type_ids": zeros})
     data = write_samples(tmp_path / "data.npz", samples)
-    whole = onnx_memo.optimize(fixture("bert"), data, tmp_path / "whole", tolerance=0.3)
+    whole = onnx_memo.optimize(fixture("bert"), data, tmp_path / "whole", tolerance=0.3, level=level)
     budget = (whole.path / store.FILE).stat().st_size // 2
-    result = onnx_memo.optimize(fixture("bert"), data, tmp_path / "half", tolerance=0.3, max_bytes=budget)
+    options = {"tolerance": 0.3, "level": level}
+    result = onnx_memo.optimize(fixture("bert"), data, tmp_path / "half", max_bytes=budget, **options)
     assert (result.path / store.FILE).stat().st_size <= budget
     assert 2 <= result.manifest.entries < whole.manifest.entries
     assert any("--max-bytes" in note for note in result.manifest.notes)
     assert result.manifest.predicted["hit_rate"] > 0.5
     with pytest.raises(MemoError, match="give at least"):
-        onnx_memo.optimize(fixture("bert"), data, tmp_path / "none", tolerance=0.3, max_bytes=5000)
+        onnx_memo.optimize(fixture("bert"), data, tmp_path / "none", max_bytes=5000, **options)

@@ -15,7 +15,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.load import MAX_OPSET
 from onnx_memo.graph.operators import DOMAIN, SEGMENTS, operator_functions
 from onnx_memo.keys import KEY_WIDTH, KeyNetwork, emit_key, fit_keys, segment_means
-from onnx_memo.optimize import NEAR_EXACT
+from onnx_memo.repeats import NEAR_EXACT
 
 WIDTH = 48
 

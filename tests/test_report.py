@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support_report import make_evidence
+from support_report import make_evidence, make_rows_evidence
 
 from onnx_memo.report import write_report
 from onnx_memo.report.charts import WIDTH, scale
 from onnx_memo.report.numbers import figure, most_outside, percent
 
-PICTURES = ("latency", "length", "error", "strictness", "site-hits", "site-saving")
+OF_SITES = ("latency", "length", "error", "strictness", "site-hits", "site-saving", "ways")
+OF_ROWS = ("latency", "length", "error", "rows", "ways", "strictness", "site-hits", "site-saving")
 SVG = "http://www.w3.org/2000/svg"
 MOST_BYTES = 1_500_000
 EVIL = "<script>alert(1)</script>\"'&\x00\x1b]]>\ud800"
@@ -102,8 +103,23 @@ def fixed_length() -> dict[str, Any]:
     return evidence
 
 
+def wild_rows() -> dict[str, Any]:
+    evidence = make_rows_evidence(60)
+    for number, share in enumerate((math.nan, math.inf, -1.0, 2.0, None)):
+        evidence["requests"][number]["rows"] = share
+    for number, error in enumerate((math.nan, math.inf, 0.0, None)):
+        evidence["alternatives"][number]["error"] = error
+    evidence["alternatives"][4]["ratio"] = math.inf
+    evidence["alternatives"][5]["level"] = EVIL
+    evidence["strictness"] = evidence["strictness"][::6]
+    return evidence
+
+
 CASES = {
     "usual": make_evidence,
+    "rows": make_rows_evidence,
+    "rows, all of them stored": lambda: make_rows_evidence(80, literal=1.0),
+    "rows, wild numbers": wild_rows,
     "one request, one site": lambda: make_evidence(1, 1, hit_rate=1),
     "all misses, nothing found": all_misses,
     "all hits": lambda: make_evidence(80, 2, hit_rate=1),
@@ -134,6 +150,10 @@ def visible(report: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", text)))
 
 
+def pictures(rows: bool) -> tuple[str, ...]:
+    return OF_ROWS if rows else OF_SITES
+
+
 def drawings(report: str) -> dict[str, ElementTree.Element]:
     found = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", report, flags=re.DOTALL)]
     return {svg.get("id", ""): svg for svg in found}
@@ -143,17 +163,17 @@ def drawings(report: str) -> dict[str, ElementTree.Element]:
 
 
 def test_every_picture_is_there_and_says_what_it_shows(report):
-    pictures = drawings(report)
-    for name in PICTURES:
-        title, summary = pictures[name].find(f"{{{SVG}}}title"), pictures[name].find(f"{{{SVG}}}desc")
+    drawn = drawings(report)
+    for name in pictures("Rows run" in report):
+        title, summary = drawn[name].find(f"{{{SVG}}}title"), drawn[name].find(f"{{{SVG}}}desc")
         assert title is not None and title.text
         assert summary is not None and summary.text
-        assert pictures[name].get("role") == "img"
-        assert {title.get("id"), summary.get("id")} == set(pictures[name].get("aria-labelledby", "").split())
+        assert drawn[name].get("role") == "img"
+        assert {title.get("id"), summary.get("id")} == set(drawn[name].get("aria-labelledby", "").split())
 
 
 def test_every_mark_stands_inside_its_picture(report):
-    for name in PICTURES:
+    for name in pictures("Rows run" in report):
         picture = drawings(report)[name]
         width, height = (float(part) for part in picture.get("viewBox", "").split()[2:])
         for mark in picture.iter():
@@ -245,6 +265,45 @@ def test_misses_hits_and_failures_are_told_apart(tmp_path):
     assert "line reach" in {
         mark.get("class") for mark in drawings(written(tmp_path, fixed_length()))["error"]
     }
+
+
+def test_the_level_rows_says_how_many_rows_run(tmp_path):
+    evidence = make_rows_evidence(100)
+    for number, request in enumerate(evidence["requests"]):
+        hit = number < 90
+        share = 0.2 if hit else 1.0
+        request.update(original_ms=10.0, bundle_ms=4.0, hit=hit, rows=share, error=0.02 * (number == 5))
+    text = visible(written(tmp_path, evidence))
+    assert "60 % lower latency with 28 % of the rows run" in text
+    assert "Rows run 28 % 90 % of the requests reuse an entry" in text
+    assert "95 % run 100 % or less. 10 requests reused nothing and ran whole." in text
+    assert "error rows run length" in text and "distance between the keys" not in text
+    assert "the encoder is guarded as a whole" in text.lower()
+    marks = [mark.get("class") for mark in drawings(written(tmp_path, evidence))["rows"]]
+    assert "area after" in marks and "area before" in marks
+
+
+def test_exactness_against_time_draws_what_has_an_error(tmp_path):
+    evidence = make_rows_evidence()
+    evidence["alternatives"][0]["error"] = None
+    picture = drawings(written(tmp_path, evidence))["ways"]
+    assert {mark.get("class", ""): len(mark) for mark in picture if mark.tag == f"{{{SVG}}}g"} == {
+        "dots level0 solid": 3,
+        "dots level1 solid": 3,
+        "dots level2 solid": 1,
+        "dots level3 solid": 1,
+    }
+    assert sum(mark.get("class") == "ring chosen" for mark in picture) == 1
+    text = visible(written(tmp_path, evidence))
+    assert "8 ways tried on the fit part." in text
+    assert "The one chosen, rows in int8, bound 0.05, takes 0.370 of the original's time there." in text
+    assert "The held-out part proves 0.50 of its bound, which is what the bundle uses." in text
+
+
+def test_strictness_with_two_settings_tells_of_none_between(tmp_path):
+    evidence = make_rows_evidence()
+    evidence["strictness"] = evidence["strictness"][::6]
+    assert "without a new bundle. At" not in visible(written(tmp_path, evidence))
 
 
 # ---- Figures and scales
@@ -344,10 +403,10 @@ def browse(page: str, folder: Path, width: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("case", ["usual", "zeros, infinities, NaN", "hostile text"])
+@pytest.mark.parametrize("case", ["usual", "rows", "zeros, infinities, NaN", "hostile text"])
 def test_in_a_browser(case, width, tmp_path):
     found = browse(written(tmp_path, CASES[case]()), tmp_path, width)
-    assert tuple(found["charts"]) == PICTURES
+    assert tuple(found["charts"]) == pictures(case.startswith("rows"))
     for left, right, wide, high in found["charts"].values():
         assert left >= 0 and right <= width and wide >= 300 and high >= 60
     for text, left, right, _, _ in found["texts"]:

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import numpy as np
 import onnxruntime as ort
 import pytest
-from support import fixture, original, write_samples
+from support import fixture, original, variants, write_samples
 
 import onnx_memo
-from onnx_memo import choose
-from onnx_memo.decide import NothingPays
 from onnx_memo.errors import MemoError
 from onnx_memo.goal import split_samples
 from onnx_memo.promise import Promise, failure_p_value, provable
-
-LENGTH = 16
-
-
-def variants(count: int, seed: int, changes: int = 1) -> list[dict[str, np.ndarray]]:
-    """Inputs of one length that differ from one parent in a few tokens."""
-    parent = np.random.default_rng(0).integers(5, 60, LENGTH)
-    rng = np.random.default_rng(seed)
-    samples = []
-    for _ in range(count):
-        ids = parent.copy()
-        ids[rng.choice(LENGTH, changes, replace=False)] = rng.integers(5, 60, changes)
-        ones, zeros = np.ones((1, LENGTH), np.int64), np.zeros((1, LENGTH), np.int64)
-        samples.append({"input_ids": ids[None], "attention_mask": ones, "token_type_ids": zeros})
-    return samples
-
-
-@pytest.fixture
-def everything_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decisions rest on timings, tests must not: every site saves the same, and any bundle is kept."""
-    monkeypatch.setattr(choose.Chooser, "saving", lambda self, level, name: 0.1 * self.original_us)
-    monkeypatch.setattr(importlib.import_module("onnx_memo.optimize"), "PAYS", 1e9)
+from onnx_memo.verdict import NothingPays
 
 
 def make(tmp_path, **options):
@@ -46,9 +22,10 @@ def make(tmp_path, **options):
 
 
 @pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize("level", ["output", "rows", "auto"])
 @pytest.mark.parametrize(("metric", "tolerance"), [("cosine", 0.2), ("relative", 0.5)])
-def test_unseen_requests_keep_the_tolerance(tmp_path, metric, tolerance):
-    result = make(tmp_path, tolerance=tolerance, metric=metric)
+def test_unseen_requests_keep_the_tolerance(tmp_path, metric, tolerance, level):
+    result = make(tmp_path, tolerance=tolerance, metric=metric, level=level)
     assert result.manifest.predicted["hit_rate"] > 0
     assert "<svg" in (result.path / "report.html").read_text()
     unseen = write_samples(tmp_path / "unseen.npz", variants(120, seed=2))

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,7 +14,20 @@ from support import fixture
 
 import onnx_memo
 from models.bring import CACHE
-from tools import bench_workloads, compare_keys, workloads
+from onnx_memo.errors import MemoError
+from onnx_memo.inputs import Samples
+from tools import (
+    bench_tables,
+    bench_workloads,
+    compare_keys,
+    measure,
+    pages,
+    shared_prefix,
+    store_sizes,
+    workloads,
+)
+from tools.bench_rows import Bench
+from tools.measure import Workshop, requests_of, runner, write_lines
 from tools.workloads import OKT3, TRASTUZUMAB, WORKLOADS, Workload
 
 SIZES = {
@@ -152,63 +166,183 @@ def small(tokenizer, tmp_path):
     model = tmp_path / "model" / "model.onnx"
     model.parent.mkdir()
     model.write_bytes(fixture("bert").read_bytes())
-    return SimpleNamespace(work=work, model=model, tokenizer=tokenizer, folder=tmp_path)
+    return SimpleNamespace(work=work, model=model, tokenizer=tokenizer, folder=tmp_path / "kept")
 
 
-def near_exact(model, data, out, tokenizer, progress):
-    made = onnx_memo.optimize(model, data, out, tokenizer=tokenizer, level="output")
-    return SimpleNamespace(path=made.path, manifest=SimpleNamespace(predicted={"ratio": 0.9}))
+def reusing(level):
+    """An optimizer that stores all, for literal repeats, and expects 0.9."""
+
+    def optimizer(model, data, out, *, tokenizer, tolerance, **options):
+        made = onnx_memo.optimize(model, data, out, tokenizer=tokenizer, level=level, **options)
+        return SimpleNamespace(manifest=replace(made.manifest, predicted={"ratio": 0.9}))
+
+    return optimizer
 
 
-def nothing_pays(*_):
-    raise bench_workloads.NoBundle("hit rate 0.1, saving\n1 ms")
+def nothing_pays(*_, **__):
+    raise MemoError("hit rate 0.1, saving\n1 ms")
 
 
-def measured(small, optimizer) -> bench_workloads.Row:
-    folder = small.folder / "work"
-    folder.mkdir()
-    return bench_workloads.measure(small.work, small.model, small.tokenizer, folder, 1, optimizer)
+def measured(small, optimizer, tolerance=0.01) -> bench_workloads.Row:
+    bench = Bench(Workshop(small.folder, optimizer=optimizer), rounds=1)
+    data = bench.lines("e", small.work.sample)
+    made = bench.shop.bundle("e", small.model, data, tokenizer=small.tokenizer, tolerance=tolerance)
+    return bench_workloads.measure(small.work, small.model, small.tokenizer, made, tolerance, bench)
 
 
-def test_a_row_of_a_bundle(small):
-    row = measured(small, near_exact)
+@pytest.mark.parametrize(("level", "rows"), [("output", 1.0), ("rows", 0.5)])
+def test_a_row_of_a_bundle(small, level, rows):
+    row = measured(small, reusing(level))
     assert (row.requests, row.hit_rate, row.predicted, row.reason) == (8, 0.5, 0.9, "")
+    assert (row.level, row.rows_run) == (level, rows)  # what repeats literally runs no row
     assert set(row.ratios) >= {"int8", "stock"}
-    assert row.seen[1] == 1.0
-    assert row.errors["ours"]["outside"] == 0 < row.errors["ours"]["worst"] < row.errors["int8"]["worst"]
+    assert row.errors["ours"]["outside"] == 0 <= row.errors["ours"]["worst"] < row.errors["int8"]["worst"]
     assert row.worst in small.work.sample  # misses are exact
+    assert row.kept
     assert bench_workloads.Row(**json.loads(json.dumps(vars(row)))).errors == row.errors
 
 
 def test_a_row_without_a_bundle_tells_the_reason(small):
     row = measured(small, nothing_pays)
     assert list(row.ratios) == ["int8"]
-    assert (row.predicted, row.hit_rate, row.seen) == (1.0, 0.0, None)
+    assert (row.predicted, row.hit_rate, row.rows_run, row.ours) == (1.0, 0.0, 1.0, 1.0)
     assert set(row.errors["ours"].values()) == {0.0}
     assert "no bundle: hit rate 0.1, saving 1 ms" in bench_workloads.section([row])
 
 
-def test_the_section_replaces_itself_and_nothing_else(small):
-    docs = small.folder
-    (docs / "benchmarks.md").write_text("# B\n\n<!-- workloads -->\nold\n<!-- /workloads -->\n\nkept\n")
-    row = measured(small, near_exact)
+def test_a_broken_promise_is_told(small):
+    row = measured(small, reusing("output"), tolerance=0.0)
+    assert row.errors["ours"]["outside"] == 0.5
+    assert "**no**" in bench_workloads.section([row])
+
+
+def test_a_bundle_is_made_once_and_again_for_other_options(small):
+    asked = []
+
+    def optimizer(*arguments, **options):
+        asked.append(options["tolerance"])
+        return reusing("output")(*arguments, **options)
+
+    for tolerance in (0.1, 0.1, 0.2):
+        measured(small, optimizer, tolerance)
+    assert asked == [0.1, 0.2]
+    (small.folder / "e" / "model.onnx").unlink()
+    measured(small, optimizer, 0.2)
+    assert asked == [0.1, 0.2, 0.2]
+    measured(small, optimizer, 0.3)
+    small.work.sample.append("a a a a a a")
+    measured(small, optimizer, 0.3)
+    assert asked == [0.1, 0.2, 0.2, 0.3, 0.3]
+
+
+def test_sections_replace_themselves_and_nothing_else(small):
+    docs, readme = small.folder.parent / "docs", small.folder.parent / "README.md"
+    docs.mkdir()
+    page = docs / "benchmarks.md"
+    page.write_text("# B\n\n<!-- workloads -->\nold\n<!-- /workloads -->\n\nkept\n")
+    readme.write_text("# It\n\nDoes it.\n\nMore.\n")
+    row = measured(small, reusing("output"))
+    rows = {name: vars(replace(row, name=name)) for name in "ae"}
+    results = {"workloads": {bench_workloads.Row(**found).key: found for found in rows.values()}}
+    results["tables"] = {"changes": {"machine": "M", "rows": [{"changes": 4, "ratio": 0.5}]}}
     for _ in range(2):
-        bench_workloads.write_docs([row, replace(row, name="f")], docs)
-    text = (docs / "benchmarks.md").read_text()
+        bench_workloads.write_docs(json.loads(json.dumps(results)), docs, readme)
+    text = page.read_text()
     assert "old" not in text
     assert text.startswith("# B\n\n<!-- workloads -->\n")
-    assert text.endswith("<!-- /workloads -->\n\nkept\n")
-    assert str(small.folder) not in text
-    for name in re.findall(r"\((workloads-\w+\.svg)\)", text):
-        assert (docs / name).read_text().startswith("<svg ")
+    assert "<!-- /workloads -->\n\nkept\n" in text
+    assert text.count("| 4 | 0.500 |") == 1
+    assert str(small.folder.parent) not in text
+    pictures = [*re.findall(r"\(([\w/-]+\.svg)\)", text), "gain.svg"]
+    assert len(pictures) == 3
+    for name in pictures:
+        ElementTree.fromstring((docs / name).read_text())
+    told = readme.read_text()
+    assert told.startswith("# It\n\nDoes it.\n\n<!-- picture -->\n![")
+    assert told.endswith("<!-- /picture -->\n\nMore.\n")
+    assert told.count("single-point variants") == 1
+    assert "templated" not in told  # measured at another tolerance than is shown
 
 
 def test_a_section_without_markers_is_appended(tmp_path):
     path = tmp_path / "benchmarks.md"
-    bench_workloads.write_section(path, "keys", "one\n")
-    bench_workloads.write_section(path, "workloads", "two\n")
-    bench_workloads.write_section(path, "keys", "three\n")
+    pages.write_section(path, "keys", "one\n")
+    pages.write_section(path, "workloads", "two\n")
+    pages.write_section(path, "keys", "three\n")
     assert re.findall(r"^(?!<|#).+", path.read_text(), re.MULTILINE) == ["three", "two"]
+
+
+def test_every_piece_has_its_turn_once():
+    every = bench_workloads.pieces(bench_workloads.ORDER)
+    assert len(set(every)) == len(every)
+    assert {name for name, _ in every} == {*WORKLOADS, bench_workloads.UNLIKE, *bench_tables.TABLES}
+    assert bench_workloads.pieces(["e", "a"]) == [("a", 0.01), ("a", 0.002), ("e", 0.03), ("e", 0.01)]
+
+
+@pytest.mark.parametrize("name", bench_tables.TABLES)
+def test_a_table_shows_figures_and_reasons(name):
+    table = bench_tables.TABLES[name]
+    figures = {key: 1 if form else "x" for _, key, form in table.columns}
+    text = table.text([figures, {"reason": "not\npossible"}], "M")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {len(table.columns) + 1}
+    assert len(lines) == 3
+    assert text.endswith("- not possible\n")
+
+
+def test_curves_by_level():
+    rows = [
+        {"workload": letter, "level": level, "ratio": ratio, "p95": 0.1 * ratio}
+        for letter in "ae"
+        for level in ("probs", "rows")
+        for ratio in (0.2, 0.9)
+    ]
+    drawn = bench_tables.levels_picture([*rows, {"workload": "a", "level": "output", "reason": "none"}])
+    assert ElementTree.fromstring(drawn) is not None
+    assert drawn.count("<path") == 4 + 2
+
+
+def test_errors_of_a_batch_are_those_of_its_sequences(small):
+    lines = write_lines(small.folder / "lines.txt", ["a b c", "a b c d e"])
+    requests = requests_of(small.model, lines, small.tokenizer)
+    one = runner(small.model)
+
+    def scaled(feeds):
+        outputs = [output.copy() for output in one(feeds)]
+        for output in outputs:
+            output[..., 0] += 1
+        return outputs
+
+    merged = Samples(requests, [4, 6], "attention_mask").batch(0, 2)
+    alone, together = (measure.errors_of(one, scaled, asked) for asked in (requests, [merged]))
+    assert together == pytest.approx(alone, rel=1e-3)
+    assert (alone > 0).all()
+
+
+def test_a_store_of_any_size_finds_what_it_held(small):
+    data = write_lines(small.folder / "data.txt", small.work.sample)
+    onnx_memo.optimize(small.model, data, small.folder / "bundle", tokenizer=small.tokenizer)
+    requests = requests_of(small.model, data, small.tokenizer)
+    want = runner(small.folder / "bundle" / "model.onnx")
+    for entries in (3, 50):
+        have = runner(store_sizes.sized(small.folder / "bundle", entries))
+        assert measure.errors_of(want, have, requests, "relative").max() < 1e-4
+
+
+def test_prompts_share_the_first_part():
+    stored, asked = shared_prefix.prompts()
+    same = (stored == asked).mean(axis=0)
+    begin = int(shared_prefix.SHARED * shared_prefix.TOKENS)
+    assert (same[:begin] == 1).all()
+    assert same[begin:].mean() < 0.05
+
+
+def test_a_causal_model_reuses_a_prefix_exactly(monkeypatch):
+    monkeypatch.setattr(shared_prefix, "VOCABULARY", 64)
+    monkeypatch.setattr(shared_prefix, "TOKENS", 40)
+    found = shared_prefix.shared_prefix(fixture("gpt2"))
+    assert (found["hits"], found["rows"]) == (1.0, 0.25)
+    assert found["relative"] < 1e-3
 
 
 def test_rank_correlation_of_known_rows():

@@ -36,7 +36,8 @@ from onnx_memo.keys import KeyNetwork, emit_key, fit_keys, segment_means
 from onnx_memo.learn import fit_learned, sketch
 from onnx_memo.progress import Progress
 from onnx_memo.runtime import session_options
-from tools.bench_workloads import machine, write_section
+from tools.measure import machine
+from tools.pages import write_section
 from tools.workloads import WORKLOADS, Workload
 
 STORED, UNSEEN = 300, 120

@@ -30,7 +30,7 @@ from torch.nn import functional
 from models import antiberty, minilm
 from models.bring import CACHE
 from models.fetch import RecipeError
-from tools.bench_workloads import write_section
+from tools.pages import write_section
 from tools.workloads import WORKLOADS
 
 MODELS = {"antiberty": (antiberty.bring, 8), "minilm": (minilm.bring, 12)}  # and the number of heads

@@ -33,7 +33,7 @@ class Constants:
     def __init__(self, model: ir.Model, shapes: Mapping[str, Shape]) -> None:
         """`shapes` are those of the model at one size (`onnx_memo.graph.shapes`)."""
         self.model = model
-        self.shapes = (shapes, infer_shapes(model, OTHER_LENGTH))
+        self.shapes = (shapes, infer_shapes(model, OTHER_LENGTH, follow=True))
         self.found: dict[ir.Value, npt.NDArray[Any]] = {}
         self.failed: set[ir.Value] = set()
 

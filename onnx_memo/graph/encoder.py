@@ -95,7 +95,7 @@ def find_encoder(model: ir.Model) -> Encoder | str:
 class _Finder:
     def __init__(self, model: ir.Model, sites: list[Site], length: int) -> None:
         self.model, self.graph, self.sites = model, model.graph, sites
-        self.inferred = infer_shapes(model, length)
+        self.inferred = infer_shapes(model, length, follow=True)
         self.constants = Constants(model, self.inferred)
         self.constant = flow.constant_nodes(self.graph)
         self.rules = RowRules(self.inferred, self.constants.numbers)
@@ -170,6 +170,12 @@ class _Finder:
             if node in inner or node.op_type in flow.SHAPE_READERS:
                 continue
             if not any(value in self.forms for value in node.inputs if value is not None):
+                continue
+            mixed = [v for v in node.inputs if v is not None and v in below and v not in self.forms]
+            if mixed:  # what refused it told why
+                stopped = (
+                    stopped or f"'{node.name}' ({node.op_type}) reads '{mixed[0].name}', which mixes rows"
+                )
                 continue
             try:
                 forms = self.rules.outputs(node, self.forms)
@@ -323,7 +329,7 @@ class _Finder:
                     raise Refused(f"'{node.name}' ({node.op_type}) reads '{value.name}', which is not fixed")
 
     def _read_shapes_at(self, start: ir.Value) -> None:
-        """Let every node that reads the shape of rows inside read it at the input: all but B and L is fixed."""
+        """Let nodes that read the shape of rows inside read it at the input: all but B and L is fixed."""
         for node in list(self.graph):
             value = node.inputs[0] if node.op_type == "Shape" else None
             form = self.forms.get(value) if value is not None else None

@@ -14,7 +14,8 @@ products, which then take up to three times as long. Where `hit` is false there 
 The encoder on some rows is a copy of its nodes (`Encoder.steps`) that reads a batch of one sequence, which is
 the rows of all sequences packed, [1, R, d]. Cores become `MemoAttention`. `spread` is the learned first-order
 correction: what a changed row passes on to those that did not run, a product of its change at the encoder's
-output with one matrix (`onnx_memo.rows.correction`).
+output with one matrix (`onnx_memo.rows.correction`). Where the tolerance allows, the copies' products are
+int8: with few rows they take as long as reading their weights does.
 
 `memo_strictness` scales the bound: 1 (the default) as calibrated, 0 runs the original.
 """
@@ -54,6 +55,8 @@ class RowsGuard:
     keys: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dk]; empty: only literal repeats are reused
     values: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dv]
     correction: ir.TensorProtocol | None  # f32[d, d]
+    # Of each of `whole_products`: weights i8[K, M] and scales f32[M]; empty: products are the original's.
+    weights: Sequence[tuple[ir.TensorProtocol, ir.TensorProtocol]]
     epsilon: ir.TensorProtocol  # f32 scalar: relative change above which a row counts as changed
     bound: ir.TensorProtocol  # f32 scalar: influence that may be left out, a row
     limit: ir.TensorProtocol  # f32 scalar: share of rows up to which running them alone is worth it
@@ -136,6 +139,10 @@ class _RowsInserter(Inserter):
         packed = b.op("Unsqueeze", before, b.i64(0))
         positions = b.op("Mod", self.rows, self.padded) if encoder.tables else None
         copier = _Copier(b, encoder, self.constant, positions)
+        if guard.weights:
+            products = whole_products(encoder, self.constant)
+            for node, (weight, scales) in zip(products, guard.weights, strict=True):
+                copier.int8[node] = self.initializer(weight), self.initializer(scales)
         copier.made[encoder.input] = packed
         attended = 0
         for node in encoder.steps:
@@ -197,11 +204,24 @@ class _RowsInserter(Inserter):
         return b.op("Reshape", context, b.i64(*copier.packed(core.context)))
 
 
+def whole_products(encoder: Encoder, constant: set[ir.Node]) -> list[ir.Node]:
+    """The products of rows with a constant weight [K, M] of floats, which can be done in int8."""
+    found = []
+    for node in encoder.steps:
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is None or not flow.is_constant(weight, constant):
+            continue
+        if weight.dtype in (None, ir.DataType.FLOAT) and weight.shape is not None and len(weight.shape) == 2:
+            found.append(node)
+    return found
+
+
 class _Copier:
     """Copies nodes that work row by row into the branch where only some rows run.
 
     Attributes:
         made: the copies of the values that are made of rows.
+        int8: products that are done in int8, with their weights and scales.
     """
 
     def __init__(
@@ -210,7 +230,9 @@ class _Copier:
         self.b, self.encoder, self.constant, self.positions = b, encoder, constant, positions
         self.cores = {core.context: core for core in encoder.cores}
         self.made: dict[ir.Value, ir.Value] = {}
+        self.int8: dict[ir.Node, tuple[ir.Value, ir.Value]] = {}
         self.other: dict[ir.Value, ir.Value] = {}  # constants and rows of tables
+        self.quantized: dict[ir.Value, Sequence[ir.Value]] = {}  # int8 forms of values in `made`
 
     def core(self, node: ir.Node) -> Core | None:
         """The core that ends in `node`, if one does."""
@@ -228,6 +250,9 @@ class _Copier:
             target = self.b.i64(*self.packed(node.outputs[0]))
             self.made[node.outputs[0]] = self.b.op("Reshape", self.made[source], target)
             return
+        if node in self.int8:
+            self.made[node.outputs[0]] = self._int8_product(node)
+            return
         inputs = [None if value is None else self.input(value) for value in node.inputs]
         names = [f"{self.b.prefix}/{value.name}" for value in node.outputs]
         attributes: Mapping[str, ir.Attr] = node.attributes
@@ -237,6 +262,18 @@ class _Copier:
             self.made[original] = value
         copied.name = f"{self.b.prefix}/{node.name or names[0]}"
         self.b.nodes.append(copied)
+
+    def _int8_product(self, node: ir.Node) -> ir.Value:
+        """The product in the form that ONNX Runtime takes for one: quantize, multiply, scale."""
+        b, (weight, scales) = self.b, self.int8[node]
+        source = node.inputs[0]
+        assert source is not None
+        if source not in self.quantized:
+            names = [f"{b.prefix}/{source.name}/{part}" for part in ("int8", "scale", "zero")]
+            self.quantized[source] = b.ops("DynamicQuantizeLinear", self.made[source], names=names)
+        rows, scale, zero = self.quantized[source]
+        product = b.op("Cast", b.op("MatMulInteger", rows, weight, zero), to=ir.DataType.FLOAT.value)
+        return b.op("Mul", product, b.op("Mul", scale, scales))
 
     def input(self, value: ir.Value) -> ir.Value:
         """What a copy reads in place of `value`."""

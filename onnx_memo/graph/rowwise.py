@@ -239,6 +239,8 @@ def reshaped(form: Rows, before: tuple[int, ...], after: tuple[int, ...], name: 
     start = math.prod(before[: form.axis])
     for axis, dim in enumerate(after):
         if math.prod(after[:axis]) == start and dim == size:
+            if not form.merged and after[0] % BATCH:
+                raise Refused(f"'{name}' (Reshape) moves the batch: {list(before)} to {list(after)}")
             return Rows(axis, form.merged)
     if form.merged and len(after) > 1 and after[0] == BATCH and after[0] * after[1] == size:
         return Rows(1)

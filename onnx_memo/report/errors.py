@@ -1,4 +1,4 @@
-"""The pictures of error: against the distance of what was reused, and against the strictness."""
+"""The pictures of error: against the distance of what was reused or the rows run, and the strictness."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from onnx_memo.report.charts import Chart, Picture, Point, Scale, dots_left_out, scale, thinned
 from onnx_memo.report.numbers import count, figure, percent
+from onnx_memo.report.rows import by_rows, share_of
 
 Evidence = dict[str, Any]
 Keys = tuple[tuple[str, str], ...]
@@ -30,26 +31,29 @@ def outside(request: dict[str, Any], tolerance: float) -> bool:
 
 
 def error_by_distance(evidence: Evidence) -> Picture:
-    """What each held-out request's error was, against its distance from what was reused."""
+    """What each held-out request's error was, against its distance from what was reused.
+
+    At the level `rows`, against the share of its rows that ran.
+    """
     requests, promise = evidence["requests"], evidence["promise"]
-    tolerance = float(promise["tolerance"])
+    tolerance, rows = float(promise["tolerance"]), by_rows(evidence)
+    places_of = [100 * share_of(r) if rows else float(r["distance"]) for r in requests]
     out = [r for r in requests if outside(r, tolerance)]
     reach = evidence.get("threshold")
     note = f"{len(out):,} of {len(requests):,} requests outside the tolerance of {tolerance:g}."
     exact = sum(r["error"] <= 0 for r in requests)
-    note += f" {percent(exact / len(requests))} have no error at all." if requests else ""
+    note += f" {percent(exact / len(requests))} have no error at all." if exact else ""
     if len(out) > MOST_RINGS:
         note += f" The {MOST_RINGS} worst of them are drawn."
     note += dots_left_out([sum(r["hit"] for r in requests) - len(out), sum(not r["hit"] for r in requests)])
-    lost = sum(not math.isfinite(r["distance"]) for r in requests)
+    lost = 0 if rows else sum(not math.isfinite(distance) for distance in places_of)
     note += f" For {count(lost, 'request')} nothing was found to compare with." if lost else ""
     chart = Chart("error", "Error and tolerance", note, height=320)
     y = scale([*(r["error"] for r in requests), tolerance], chart.bottom, chart.top, log=True)
-    distances = [r["distance"] for r in requests]
-    x = scale([*distances, *([] if reach is None else [reach])], chart.left + 6, chart.right)
+    x = scale([*places_of, *([] if reach is None else [reach])], chart.left + 6, chart.right)
     chart.y_axis(y, metric_name(promise["metric"]))
     places: list[tuple[dict[str, Any], Point]] = [
-        (r, (x.at(r["distance"]), y.at(r["error"]))) for r in requests
+        (r, (x.at(place), y.at(r["error"]))) for r, place in zip(requests, places_of, strict=True)
     ]
     chart.crosses(thinned([point for r, point in places if not r["hit"]]), "miss")
     chart.dots(thinned([p for r, p in places if r["hit"] and not outside(r, tolerance)]), "hit")
@@ -61,7 +65,7 @@ def error_by_distance(evidence: Evidence) -> Picture:
     for request, point in sorted(far, key=lambda place: -rank(place[0]["error"]))[:MOST_RINGS]:
         text = str(request["text"] or "no text")[:120]
         chart.ring(point, "outside", f"error {figure(request['error'])}: {text}", small=len(far) > 40)
-    chart.x_axis(x, "distance between the keys")
+    chart.x_axis(x, "share of the rows that ran, %" if rows else "distance between the keys")
     keys: Keys = (("dot hit", "reused"), ("x miss", "computed"), ("ring outside", "outside the tolerance"))
     keys += (("line reach", "threshold"),) if reach is not None else ()
     return Picture(chart.title, chart.svg(), keys, note)
@@ -79,12 +83,14 @@ def strictness(evidence: Evidence) -> Picture:
     tolerance = float(promise["tolerance"])
     note = "Not measured."
     if steps:
-        half = min(steps, key=lambda step: abs(step["strictness"] - 0.5))
-        note = (
-            f"memo_strictness can be turned down at run time, without a new bundle. "
-            f"At {half['strictness']:g} the hit rate is {percent(half['hit_rate'])} "
-            f"and the worst error {figure(half['worst'], 2)}."
-        )
+        note = "memo_strictness can be turned down at run time, without a new bundle."
+        between = [step for step in steps if 0 < step["strictness"] < 1]
+        if between:
+            half = min(between, key=lambda step: abs(step["strictness"] - 0.5))
+            note += (
+                f" At {half['strictness']:.3g} the hit rate is {percent(half['hit_rate'])} "
+                f"and the worst error {figure(half['worst'], 2)}."
+            )
     chart = Chart("strictness", "Hit rate and error by strictness", note, height=320)
     x = scale([0, 1], chart.left + 6, chart.right - 6)
     upper = Scale(0, 1, 110, chart.top)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from onnx_memo.report import errors, latency, sections, sites
+from onnx_memo.report import errors, latency, sections, sites, ways
+from onnx_memo.report import rows as rows_of
 from onnx_memo.report.charts import Picture
 from onnx_memo.report.errors import metric_name
 from onnx_memo.report.numbers import (
@@ -44,9 +45,12 @@ def headline(evidence: Evidence) -> str:
         return "No held-out request was measured"
     change = 1 - measured
     hits = percent(sum(r["hit"] for r in requests) / len(requests))
+    reuse = f"at a {hits} hit rate"
+    if rows_of.by_rows(evidence):
+        reuse = f"with {percent(rows_of.mean_share(evidence))} of the rows run"
     if abs(change) < 0.005:
-        return f"The same latency, at a {hits} hit rate"
-    return f"{percent(abs(change))} {'lower' if change > 0 else 'higher'} latency at a {hits} hit rate"
+        return f"The same latency, {reuse}"
+    return f"{percent(abs(change))} {'lower' if change > 0 else 'higher'} latency {reuse}"
 
 
 def _top(evidence: Evidence) -> str:
@@ -79,6 +83,14 @@ def _key_figures(evidence: Evidence) -> str:
     before, after = (median(finite([r[key] for r in requests])) for key in ("original_ms", "bundle_ms"))
     levels = [site["level"] for site in evidence["sites"] if site["level"] is not None]
     named = ", ".join(f"{levels.count(level)} at {escaped(level, 20)}" for level in sorted(set(levels)))
+    guarded = ("Sites guarded", f"{len(levels)} of {len(evidence['sites'])}", named or "none pays")
+    if rows_of.by_rows(evidence):
+        hits = percent(sum(r["hit"] for r in requests) / len(requests))
+        guarded = (
+            "Rows run",
+            percent(rows_of.mean_share(evidence)),
+            f"{hits} of the requests reuse an entry",
+        )
     cells = (
         ("Median latency", with_unit(after, "ms"), f"original {with_unit(before, 'ms')}"),
         (
@@ -86,7 +98,7 @@ def _key_figures(evidence: Evidence) -> str:
             figure(sections.total_ratio(requests)),
             f"predicted {figure(predicted['ratio'])}",
         ),
-        ("Sites guarded", f"{len(levels)} of {len(evidence['sites'])}", named or "none pays"),
+        guarded,
         ("Memo data", size(evidence["bytes"]), count(evidence["entries"], "stored request")),
     )
     return (
@@ -100,14 +112,17 @@ def _key_figures(evidence: Evidence) -> str:
 
 
 def _pictures(evidence: Evidence) -> str:
-    drawn = (
+    by_strictness, compared = errors.strictness(evidence), ways.ways(evidence)
+    by_site = sites.hits_by_site(evidence), sites.saving_by_site(evidence)
+    drawn = [
         latency.latency(evidence),
         latency.latency_by_length(evidence),
         errors.error_by_distance(evidence),
-        errors.strictness(evidence),
-        sites.hits_by_site(evidence),
-        sites.saving_by_site(evidence),
-    )
+    ]
+    if rows_of.by_rows(evidence):
+        drawn += [rows_of.rows_run(evidence), compared, by_strictness, *by_site]
+    else:
+        drawn += [by_strictness, *by_site, compared]
     return f'<section class="pictures" aria-label="Pictures">{"".join(map(_figure, drawn))}</section>'
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from onnx_memo.report.errors import outside, rank
 from onnx_memo.report.numbers import (
+    NONE,
     escaped,
     figure,
     finite,
@@ -15,6 +16,7 @@ from onnx_memo.report.numbers import (
     ratio,
     with_unit,
 )
+from onnx_memo.report.rows import by_rows, share_of
 
 Evidence = dict[str, Any]
 Columns = tuple[tuple[str, str], ...]
@@ -66,8 +68,14 @@ def _decisions(evidence: Evidence) -> str:
         )
         rows.append(("idle" if site["level"] is None else "", cells))
     by_site = _table(columns, rows) if rows else '<p class="soft">The model has no sites.</p>'
+    guarded = "Which sites are guarded, at which level, and why."
+    if by_rows(evidence):
+        guarded = (
+            "The encoder is guarded as a whole: a request runs the rows that differ from the nearest stored "
+            "input and those that they move, and takes the others from the store."
+        )
     return (
-        "<section><h2>Decisions</h2><p>Which sites are guarded, at which level, and why. Times are means per "
+        f"<section><h2>Decisions</h2><p>{guarded} Times are means per "
         f"request on this machine; net is saving less overhead.</p>{by_site}"
         f'<div class="block">{_alternatives(evidence)}</div>'
         f'<div class="block">{_prediction(evidence)}</div></section>'
@@ -79,12 +87,15 @@ def _alternatives(evidence: Evidence) -> str:
         ("way to guard", "name"),
         ("ratio", "number"),
         ("hit rate", "number"),
+        ("95 % within", "number"),
         ("why", "reason"),
     )
     rows: list[Row] = []
     for other in evidence["alternatives"]:
         name = escaped(other["name"], 120) + (" (chosen)" if other["chosen"] else "")
-        cells = (name, figure(other["ratio"]), percent(other["hit_rate"]), escaped(other["reason"]))
+        error = other.get("error")
+        figures = figure(other["ratio"]), percent(other["hit_rate"]), NONE if error is None else figure(error)
+        cells = (name, *figures, escaped(other["reason"]))
         rows.append(("chosen" if other["chosen"] else "", cells))
     listed = _table(columns, rows) if rows else '<p class="soft">No other way was measured.</p>'
     return f"<h3>Ways that were compared</h3>{listed}"
@@ -138,9 +149,10 @@ def _outside(evidence: Evidence, tolerance: float) -> str:
     if not found:
         return ""
     found.sort(key=lambda r: rank(r["error"]), reverse=True)
+    rows_ran = by_rows(evidence)
     columns: Columns = (
         ("error", "number"),
-        ("distance", "number"),
+        ("rows run" if rows_ran else "distance", "number"),
         ("length", "number"),
         ("request", "reason"),
     )
@@ -149,7 +161,7 @@ def _outside(evidence: Evidence, tolerance: float) -> str:
             "",
             (
                 figure(r["error"]),
-                figure(r["distance"]),
+                percent(share_of(r)) if rows_ran else figure(r["distance"]),
                 f"{r['length']:,}",
                 escaped(r["text"] or "no text kept", 200),
             ),
@@ -173,7 +185,7 @@ def _strictness(evidence: Evidence) -> str:
         (
             "",
             (
-                f"{step['strictness']:g}",
+                f"{step['strictness']:.3g}",
                 percent(step["hit_rate"]),
                 *(figure(step[name]) for name in ("mean", "p95", "worst")),
                 percent(step["outside"]),

@@ -82,8 +82,17 @@ figcaption { font-size: 14.5px; line-height: 1.5; margin-top: 4px; max-width: 38
 .dots.worst { fill: var(--ink); }
 .dots.p95 { fill: var(--soft); }
 .dots.mean { fill: var(--before); }
+.line.level0 { stroke: var(--after); stroke-width: 1.6; }
+.dots.level0 { fill: var(--after); }
+.line.level1 { stroke: var(--ink); stroke-width: 1.6; stroke-dasharray: 4 3; }
+.dots.level1 { fill: var(--ink); }
+.dots.level2 { fill: var(--cost); }
+.dots.level3 { fill: var(--good); }
+.dots.level4 { fill: var(--soft); }
+#ways .dots circle { r: 3.6px; }
 .cross { fill: none; stroke: var(--before); stroke-width: 1.1; }
 .ring { fill: var(--page); stroke: var(--alert); stroke-width: 2; }
+.ring.chosen { fill: none; stroke: var(--ink); stroke-width: 1.6; }
 .bar.saving { fill: var(--after); }
 .bar.overhead { fill: var(--cost); }
 .bar.idle { fill-opacity: 0.3; }

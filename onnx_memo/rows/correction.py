@@ -1,10 +1,10 @@
 """The learned first-order correction: how rows that did not run follow those that did.
 
 A row t that is taken from the store is moved by the sum over the changed rows j of J[j, t] * s_j, where J is
-the entry's attention rollout and s_j = (change of j at the encoder's output) @ B. One matrix B [d, d] serves all
-entries and all bounds: ridge regression over pairs of stored inputs, of what really changed. No run is needed
-for it. Too weak a ridge is worse than no correction, so it is chosen on pairs that were held back, and B is
-zero where none helps (`docs/rows.md`).
+the entry's attention rollout and s_j = (change of j at the encoder's output) @ B. One matrix B [d, d] serves
+all entries and all bounds: ridge regression over pairs of stored inputs, of what really changed. No run is
+needed for it. Too weak a ridge is worse than no correction, so it is chosen on pairs that were held back, and
+B is zero where none helps (`docs/rows.md`).
 """
 
 from __future__ import annotations

@@ -7,24 +7,27 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from onnx_memo import learn, store
-from onnx_memo.coverage import Budget, Footprint
+from onnx_memo import keys, learn, store
+from onnx_memo.coverage import Budget, Footprint, most_tokens
 from onnx_memo.graph.encoder import Encoder, find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.sites import find_sites
 from onnx_memo.inputs import Samples
-from onnx_memo.keys import KEY_WIDTH
 from onnx_memo.plan import LOOKUP_PARTS
 from onnx_memo.progress import Progress
 
 Integers = npt.NDArray[np.int64]
 
 
-def rows_footprint(encoder: Encoder, literal: bool) -> Footprint:
-    """What the guard of `encoder` stores; `literal`: only for literal repeats, without keys and values."""
+def rows_footprint(encoder: Encoder, literal: bool, longest: int) -> Footprint:
+    """What the guard of `encoder` stores; `literal`: only for literal repeats, without keys and values.
+
+    `longest`: tokens of the longest input. For literal repeats one matrix of that size serves all.
+    """
     width = encoder.width
-    network = 4 * (width * learn.REDUCED_WIDTH + SEGMENTS * learn.REDUCED_WIDTH * KEY_WIDTH + KEY_WIDTH)
+    reduced = keys.REDUCED_WIDTH if literal else learn.REDUCED_WIDTH
+    network = 4 * (width * reduced + SEGMENTS * reduced * keys.KEY_WIDTH + keys.KEY_WIDTH)
     payloads = 4 if literal else 4 + 2 * len(encoder.cores)
     tensors = 4 + len(LOOKUP_PARTS) + payloads
     cores = 0 if literal else sum(core.heads * (core.key_width + core.value_width) for core in encoder.cores)
@@ -33,10 +36,15 @@ def rows_footprint(encoder: Encoder, literal: bool) -> Footprint:
         # The index takes up to three times the keys.
         copies = 4 if store.largest_group(lengths) > store.EXACT_SEARCH else 1
         rows = lengths * (2 * width + 4 * width + 2 * cores)
-        total: Integers = rows + 4 * np.square(lengths) + 24 + copies * KEY_WIDTH * 4
+        squares = 0 if literal else 4 * np.square(lengths)
+        total: Integers = rows + squares + 24 + copies * keys.KEY_WIDTH * 4
         return total
 
-    fixed = network + (0 if literal else 4 * width * width) + store.ALIGNMENT * (tensors + 1)
+    fixed = network + store.ALIGNMENT * (tensors + 1)
+    if literal:
+        fixed += 4 * longest**2
+    else:
+        fixed += 4 * width * width + _int8_bytes(encoder)
     return Footprint(fixed, each)
 
 
@@ -48,4 +56,16 @@ def rows_budget(
     site = find_sites(model).sites[0]
     encoder = find_encoder(model)
     assert not isinstance(encoder, str), "the level was chosen for this model"
-    return Budget(path, site, samples, rows_footprint(encoder, literal), max_bytes, progress)
+    longest = int(most_tokens(samples, site.length).max())
+    return Budget(path, site, samples, rows_footprint(encoder, literal, longest), max_bytes, progress)
+
+
+def _int8_bytes(encoder: Encoder) -> int:
+    """What the weights of all products take in int8, with their scales, each tensor aligned."""
+    total = 0
+    for node in encoder.steps:
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is not None and weight.shape is not None and len(weight.shape) == 2:
+            rows, columns = weight.shape.numpy()
+            total += rows * columns + 4 * columns + 2 * store.ALIGNMENT
+    return total

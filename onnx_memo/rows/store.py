@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,13 @@ class RowsSettings:
         correction: f32[d, d] (`onnx_memo.rows.correction`); None: only literal repeats are reused, and
             neither keys nor values of the cores are stored.
         bound: influence that may be left out, a row.
+        weights: of the products of the rows that run, i8[K, M] and scales f32[M]; empty: the original's.
     """
 
     network: KeyNetwork
     correction: npt.NDArray[np.float32] | None
     bound: float
+    weights: Sequence[tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,9 @@ def rows_tensors(
         for layer, (heads, key_width, value_width) in enumerate(captured.heads):
             shapes[f"keys.{layer}"] = (np.float16, (tokens, heads * key_width))
             shapes[f"values.{layer}"] = (np.float16, (tokens, heads * value_width))
+    for number, (weight, scales) in enumerate(settings.weights):
+        tensors.append(store.from_array(f"memo/{NAME}/weight.{number}", weight))
+        tensors.append(store.from_array(f"memo/{NAME}/scales.{number}", scales))
     for kind, (dtype, shape) in shapes.items():
         tensors.append(store.from_file(f"memo/{NAME}/{kind}", dtype, shape, captured.path(kind)))
     return tensors
@@ -146,6 +151,10 @@ def _guard(
         keys=[stored(f"keys.{layer}") for layer in layers],
         values=[stored(f"values.{layer}") for layer in layers],
         correction=stored("correction") if runs else None,
+        weights=[
+            (stored(f"weight.{number}"), stored(f"scales.{number}"))
+            for number in range(len(settings.weights))
+        ],
         epsilon=own("epsilon", EPSILON if runs else LITERAL),
         bound=own("bound", settings.bound),
         limit=own("limit", LIMIT if runs else 0.0),

@@ -1,0 +1,137 @@
+"""Find the bound of the level `rows` on the fit part, and prove it on the held-out part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_memo.goal import Goal
+from onnx_memo.inputs import Samples
+from onnx_memo.parts import Parts
+from onnx_memo.progress import Progress
+from onnx_memo.promise import Calibration, Step, failure_p_value, provable
+from onnx_memo.rows.store import LIMIT
+from onnx_memo.rows.trial import Original, RowsTrial, Tried
+from onnx_memo.verdict import PAYS, Alternative, high_error
+
+# Bounds to try, strict to loose: influence that may be left out, a row.
+BOUNDS = tuple(float(b) for b in np.geomspace(2e-4, 0.4, 23))
+# What is tested on the held-out part, relative to the bound that the fit part allows.
+TESTED = (0.125, 0.25, 0.35, 0.42, 0.5, 0.59, 0.71, 0.84, 1.0, 1.19)
+
+
+class Search:
+    """Tries bounds on the fit part.
+
+    Attributes:
+        tried: what came of each bound.
+    """
+
+    def __init__(
+        self,
+        goal: Goal,
+        parts: Parts,
+        fit: Original,
+        trial: RowsTrial,
+        precision: str,
+        progress: Progress,
+    ) -> None:
+        """`trial` has the loosest of `BOUNDS`; `precision` is that of its products, for people."""
+        self.goal, self.samples, self.original = goal, parts.fit, fit
+        self.trial, self.precision, self.progress = trial, precision, progress
+        self.promise = provable(goal.promise, len(parts.held_out))
+        self.tried: dict[float, Tried] = {}
+
+    def loosest(self) -> float | None:
+        """The loosest bound within the tolerance, by bisection; None if there is none that saves time."""
+        kept, broken = -1, len(BOUNDS)
+        if self._kept(BOUNDS[-1]):
+            kept = len(BOUNDS) - 1
+        elif not self.tried[BOUNDS[-1]].hits.any():
+            return None  # and stricter ones reuse no more
+        while broken - kept > 1:
+            middle = (kept + broken) // 2
+            if self._kept(BOUNDS[middle]):
+                kept = middle
+            else:
+                broken = middle
+        return BOUNDS[kept] if kept >= 0 and self.tried[BOUNDS[kept]].ratio <= PAYS else None
+
+    def seen(self) -> list[Alternative]:
+        """All bounds that were tried, loose to strict."""
+        told = {True: "the fit part keeps the tolerance", False: "the fit part does not keep the tolerance"}
+        return [
+            Alternative(
+                name=self.name(bound),
+                level=f"rows in {self.precision}",
+                ratio=tried.ratio,
+                hit_rate=tried.hit_rate,
+                error=high_error(tried.errors),
+                reason=f"runs {tried.mean_rows:.0%} of the rows; {told[self._within(tried)]}",
+            )
+            for bound, tried in sorted(self.tried.items(), reverse=True)
+        ]
+
+    def name(self, bound: float) -> str:
+        """A bound, for people."""
+        return f"rows in {self.precision}, bound {bound:.2g}"
+
+    def why_not(self) -> str:
+        """Why no bound is good enough, in numbers."""
+        reused = max(tried.hit_rate for tried in self.tried.values())
+        kept = [tried for tried in self.tried.values() if self._within(tried)]
+        best = min(kept, key=lambda tried: tried.ratio, default=None)
+        told = "none of the bounds that were tried keeps the tolerance"
+        if best is not None:
+            told = (
+                f"at the tolerance {self.goal.promise.tolerance:g} ({self.goal.metric}) the best takes "
+                f"{best.ratio:.3f} of the original's time, reuses {best.hit_rate:.0%} of the fit part and "
+                f"runs {best.mean_rows:.0%} of the rows"
+            )
+        return (
+            f"{told}; {reused:.0%} of the requests are so near to an entry of their length that at most "
+            f"{LIMIT:.0%} of their rows would run. Inputs that are nearer to each other, or a larger "
+            "tolerance, would change that"
+        )
+
+    def _kept(self, bound: float) -> bool:
+        advance = self.progress(f"trying the bound {bound:.2g}", len(self.samples))
+        strictness = bound / BOUNDS[-1]
+        self.tried[bound] = self.trial.run(self.samples, self.original, strictness, self.goal, advance)
+        return self._within(self.tried[bound])
+
+    def _within(self, tried: Tried) -> bool:
+        outside = ~(tried.errors <= self.promise.tolerance)
+        return float(outside.mean()) <= self.promise.share
+
+
+def prove(
+    goal: Goal, samples: Samples, original: Original, trial: RowsTrial, progress: Progress
+) -> tuple[Calibration, dict[float, Tried]]:
+    """The loosest of `TESTED` that the held-out part proves, and what was seen at each that was tested.
+
+    Fixed-sequence testing as in `onnx_memo.promise.calibrate`; the settings are run one by one, since a
+    request has another error at each.
+    """
+    promise, count = goal.promise, len(samples)
+    steps: list[Step] = []
+    results: dict[float, Tried] = {}
+    passed: Step | None = None
+    for scale in TESTED:
+        advance = progress(f"proving, {scale:g} of the bound", count)
+        tried = trial.run(samples, original, scale / max(TESTED), goal, advance)
+        failures = int((~(tried.errors <= promise.tolerance)).sum())
+        p_value = failure_p_value(failures, count, promise.share)
+        step = Step(scale, int(tried.hits.sum()), failures, p_value)
+        steps.append(step)
+        results[scale] = tried
+        if p_value > promise.delta:
+            break
+        passed = step
+    if passed is None:
+        never = failure_p_value(0, count, promise.share)
+        return Calibration(None, 0, count, never, 0.0, tuple(steps)), results
+    hit_rate = passed.hits / count
+    calibration = Calibration(
+        passed.threshold, passed.failures, count, passed.p_value, hit_rate, tuple(steps)
+    )
+    return calibration, results

@@ -1,0 +1,364 @@
+"""The encoder is found whole in every architecture, or refused with the reason."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from support import assert_identical, fixture, join, open_model, original, random_samples
+from support_encoder import TABLES, encoder_model
+from support_rows import ENCODERS, TINY, Built, build, changed_at, open_pair
+
+import onnx_memo
+from onnx_memo.graph.encoder import Encoder, find_encoder
+from onnx_memo.graph.load import load_model
+from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.rowwise import Rows
+from onnx_memo.graph.sites import find_sites
+from onnx_memo.rows import store as rows_store
+
+INPUT = {
+    "bert": "/embeddings/LayerNorm/LayerNormalization_output_0",
+    "bert_dynamo": "layer_norm",
+    "distilbert": "/embeddings/LayerNorm/LayerNormalization_output_0",
+    "gpt2": "/Add_output_0",
+    "vit": "/embeddings/Add_output_0",
+}
+LAYERS = {"bert": 3}
+BIASES = {"bert": 1, "bert_dynamo": 1, "distilbert": 1, "gpt2": 2, "vit": 0}
+HALF = 2e-3
+
+architectures = pytest.mark.parametrize("name", ENCODERS)
+
+
+def found(path) -> tuple[ir.Model, Encoder]:
+    model = load_model(path)
+    encoder = find_encoder(model)
+    assert isinstance(encoder, Encoder), encoder
+    return model, encoder
+
+
+def reason(path) -> str:
+    answer = find_encoder(load_model(path))
+    assert isinstance(answer, str)
+    return answer
+
+
+# ---- The fixtures
+
+
+@architectures
+def test_the_encoder_reaches_from_the_embeddings_to_the_last_layer(name):
+    model, encoder = found(fixture(name))
+    assert encoder.input.name == INPUT[name]
+    assert encoder.output.name == "last_hidden_state"
+    assert encoder.output is model.graph.outputs[0]
+    assert (encoder.width, encoder.name) == (32, "encoder")
+    assert 0.9 < encoder.share <= 1
+
+
+@architectures
+def test_every_layer_has_a_core(name):
+    _, encoder = found(fixture(name))
+    assert len(encoder.cores) == LAYERS.get(name, 2)
+    for core in encoder.cores:
+        assert (core.heads, core.key_width, core.value_width) == (4, 8, 8)
+        assert core.scale == pytest.approx(1.0)  # the exporters scale queries and keys before
+
+
+@architectures
+def test_a_core_is_what_the_site_finder_knows_as_attention(name):
+    model, encoder = found(fixture(name))
+    for core, site in zip(encoder.cores, find_sites(model).sites, strict=True):
+        assert core.context is site.context
+        assert core.probabilities is site.softmax.outputs[0]
+        assert encoder.mask is site.mask
+
+
+@architectures
+def test_biases_lie_outside(name):
+    _, encoder = found(fixture(name))
+    biases = {core.bias for core in encoder.cores} - {None}
+    assert len(biases) == BIASES[name]
+    assert set(encoder.boundary) == {encoder.input, *biases}
+    assert encoder.tables == {}
+    assert not any(node in encoder.region for bias in biases for node in [bias.producer()])
+
+
+@architectures
+def test_steps_are_in_order_and_read_only_what_is_there(name):
+    model, encoder = found(fixture(name))
+    place = {node: at for at, node in enumerate(model.graph)}
+    assert [place[node] for node in encoder.steps] == sorted(place[node] for node in encoder.steps)
+    assert encoder.output in encoder.steps[-1].outputs
+    assert set(encoder.steps) <= set(encoder.region)
+    made = {encoder.input} | {core.context for core in encoder.cores}
+    contexts = {core.context for core in encoder.cores}
+    for node in encoder.steps:
+        if not contexts.intersection(node.outputs):
+            assert all(value in made for value in node.inputs if value in encoder.forms)
+        made.update(node.outputs)
+
+
+@architectures
+def test_forms_tell_where_the_rows_are_at_run_time(name):
+    """Of two inputs that differ in one row alone, values in front of the first core differ there alone."""
+    model, encoder = found(fixture(name))
+    first = next(at for at, node in enumerate(encoder.steps) if encoder.cores[0].context in node.outputs)
+    values = [v for node in encoder.steps[:first] for v in node.outputs if encoder.forms[v].axis is not None]
+    assert {encoder.forms[v] for v in values} >= {Rows(1), Rows(2)}
+    width, length = encoder.width, 17 if name == "vit" else 7
+    states = ir.val("states", ir.DataType.FLOAT, [2, length, width])
+    encoder.input.replace_all_uses_with(states)
+    model.graph.outputs.clear()
+    model.graph.inputs.append(states)
+    names = [v.name for v in values]
+    add_outputs(model, values)
+    RemoveUnusedNodesPass()(model)
+    session = open_model(model)
+    a = np.random.default_rng(0).standard_normal((2, length, width), np.float32)
+    b = a.copy()
+    b[1, 4] += 1
+    taken = {value.name for value in session.get_inputs()}
+    beside = join(random_samples(original(fixture(name)), [length] * 2, seed=0))
+    beside = {key: array for key, array in beside.items() if key in taken}
+    results = [session.run(None, beside | {"states": states}) for states in (a, b)]
+    for name_, value, one, other in zip(names, values, *results, strict=True):
+        form = encoder.forms[value]
+        if form.merged:
+            one, other = (x.reshape(2, length, *x.shape[1:]) for x in (one, other))
+        axis = 1 if form.merged else form.axis
+        moved = np.argwhere(one != other)
+        assert len(moved), name_
+        assert set(moved[:, axis]) == {4}, name_
+        assert set(moved[:, 0] // (one.shape[0] // 2)) == {1}, name_
+
+
+@architectures
+def test_the_model_computes_the_same_bits_afterwards(name):
+    """Sizes are read at the input: no shape of an inner value is asked for any more."""
+    model, encoder = found(fixture(name))
+    inner = set(encoder.forms) - {encoder.input}
+    readers = [node for node in model.graph if node.op_type == "Shape" and node.inputs[0] in inner]
+    assert readers == []
+    before = original(fixture(name))
+    after = open_model(model)
+    requests = random_samples(before, [1, 5, 23], seed=3)
+    for request in (*requests, join(requests)):
+        assert_identical(after.run(None, request), before.run(None, request))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("deberta_v2", r"attention\.0: its scores go through '.*' \(Where\)"),
+        ("cross_attention", r"softmax '/Softmax'"),
+        ("no_attention", r"softmax '/4/Softmax': it runs over a tensor of shape \[3, 10\]"),
+    ],
+)
+def test_what_has_no_encoder_says_why(name, why):
+    assert re.search(why, reason(fixture(name)))
+
+
+@pytest.mark.parametrize("name", ["deberta_v2", "cross_attention", "no_attention"])
+def test_a_model_without_one_computes_the_same_afterwards(name):
+    model = load_model(fixture(name))
+    find_encoder(model)
+    have, want = ir.to_proto(model), ir.to_proto(load_model(fixture(name)))
+    assert have.SerializeToString() == want.SerializeToString()
+
+
+# ---- Scores
+
+
+@pytest.mark.parametrize(
+    ("scale", "factor", "biased"),
+    [
+        ("  s1_{n} = Div (s0_{n}, two)\n  s2_{n} = Add (s1_{n}, bias)\n", 0.5, True),
+        ("  s1_{n} = Mul (s0_{n}, two)\n  s2_{n} = Add (bias, s1_{n})\n", 2.0, True),
+        ("  s1_{n} = Div (s0_{n}, two)\n  s2_{n} = Mul (s1_{n}, two)\n", 1.0, False),
+        ("  s2_{n} = Add (s0_{n}, bias)\n", 1.0, True),
+        ("  s2_{n} = Identity (s0_{n})\n", 1.0, False),
+    ],
+)
+def test_scale_and_bias_of_scores(tmp_path, scale, factor, biased):
+    _, encoder = found(encoder_model(tmp_path / "m.onnx", scale=scale))
+    assert [core.scale for core in encoder.cores] == [factor] * 2
+    assert [core.bias.name if core.bias else None for core in encoder.cores] == [
+        "bias" if biased else None
+    ] * 2
+
+
+def test_a_scale_that_follows_from_fixed_sizes(tmp_path):
+    """The square root of a head's width, read from the shape of the keys."""
+    scale = """
+  sz1_{n} = Shape <start = 3, end = 4> (k_{n})
+  sz2_{n} = Cast <to = 1> (sz1_{n})
+  sz3_{n} = Sqrt (sz2_{n})
+  s1_{n} = Div (s0_{n}, sz3_{n})
+  s2_{n} = Add (s1_{n}, bias)
+"""
+    _, encoder = found(encoder_model(tmp_path / "m.onnx", scale=scale))
+    assert [core.scale for core in encoder.cores] == [0.5] * 2
+
+
+@pytest.mark.parametrize(
+    ("scale", "why"),
+    [
+        ("  s1_{n} = Add (s0_{n}, bias)\n  s2_{n} = Add (s1_{n}, bias)\n", "second bias"),
+        ("  s1_{n} = Add (s0_{n}, bias)\n  s2_{n} = Div (s1_{n}, two)\n", "or one that is scaled"),
+        ("  s1_{n} = Div (two, s0_{n})\n  s2_{n} = Add (s1_{n}, bias)\n", "scaled by no fixed number"),
+        (
+            "  t_{n} = ReduceSum <keepdims = 0> (mask)\n  s2_{n} = Div (s0_{n}, t_{n})\n",
+            "scaled by no fixed number",
+        ),
+        (
+            "  sz1_{n} = Shape <start = 2, end = 3> (k_{n})\n  sz2_{n} = Cast <to = 1> (sz1_{n})\n"
+            "  s2_{n} = Div (s0_{n}, sz2_{n})\n",
+            "scaled by no fixed number",
+        ),
+        ("  s2_{n} = Tanh (s0_{n})\n", "its scores go through '/s2_0' (Tanh)"),
+    ],
+)
+def test_scores_that_are_made_in_another_way_are_refused(tmp_path, scale, why):
+    told = reason(encoder_model(tmp_path / "m.onnx", scale=scale))
+    assert "attention.0: " in told
+    assert why in told
+
+
+# ---- What mixes rows between the layers
+
+CONV = """
+  b0 = Transpose <perm = [0, 2, 1]> (h3_0)
+  b1 = Conv <pads = [1, 1]> (b0, kernel)
+  between = Transpose <perm = [0, 2, 1]> (b1)
+"""
+KERNEL = {"kernel": np.ones((8, 8, 3), np.float32) / 10}
+
+
+@pytest.mark.parametrize(
+    ("between", "why"),
+    [
+        (CONV, "'/b1' (Conv) is not known to work row by row"),
+        ("  between = CumSum (h3_0, step)\n", "'/between' (CumSum) is not known to work row by row"),
+        (
+            "  b0 = ReduceMean <axes = [1]> (h3_0)\n  between = Add (h3_0, b0)\n",
+            "'/b0' (ReduceMean) works across rows",
+        ),
+        (
+            "  b0 = Unsqueeze (mask, last)\n  between = Mul (h3_0, b0)\n",
+            "'b0' has numbers of its own for every sequence and position",
+        ),
+        (
+            "  b0 = Slice (h3_0, i0, i1, i1)\n  between = Add (h3_0, b0)\n",
+            "'/b0' (Slice) takes rows apart",
+        ),
+        (
+            "  b0 = Softmax <axis = 1> (h3_0)\n  between = Identity (b0)\n",
+            "'/b0' (Softmax) works along axis 1, across rows",
+        ),
+    ],
+)
+def test_what_mixes_rows_is_refused(tmp_path, between, why):
+    assert why in reason(encoder_model(tmp_path / "m.onnx", between=between, constants=KERNEL))
+
+
+def test_what_mixes_rows_behind_the_last_layer_stays_outside(tmp_path):
+    tail = "  pooled = ReduceMean <axes = [1]> (final)\n  last_hidden_state = Sub (final, pooled)\n"
+    _, encoder = found(encoder_model(tmp_path / "m.onnx", tail=tail))
+    assert encoder.output.name == "h3_1"
+    assert len(encoder.cores) == 2
+
+
+def test_what_works_row_by_row_behind_the_last_layer_belongs_to_it(tmp_path):
+    tail = "  twice = Mul (final, two)\n  last_hidden_state = Add (twice, h3_0)\n"
+    _, encoder = found(encoder_model(tmp_path / "m.onnx", tail=tail))
+    assert encoder.output.name == "last_hidden_state"
+
+
+def test_inner_values_that_are_outputs_are_refused_or_lie_outside(tmp_path):
+    """Where a branch would hide them, the encoder cannot be guarded as a whole."""
+    tail = "  m = ReduceMean <axes = [1]> (h3_0)\n  last_hidden_state = Add (m, final)\n"
+    answer = find_encoder(load_model(encoder_model(tmp_path / "m.onnx", tail=tail)))
+    assert isinstance(answer, str)
+    assert answer
+
+
+# ---- Tables of positions
+
+TABLE_AXES = {"[1, 1, L, d]": 2, "[1, L, 1, d]": 1}
+
+
+@pytest.mark.parametrize("layout", TABLE_AXES)
+def test_tables_have_positions_and_stay_outside(tmp_path, layout):
+    _, encoder = found(encoder_model(tmp_path / "m.onnx", rotary=layout))
+    axes = {value.name: axis for value, axis in encoder.tables.items()}
+    assert axes == dict.fromkeys(("cos", "sin"), TABLE_AXES[layout])
+    assert {value.name for value in encoder.boundary} == {"hidden_0", "bias", "cos", "sin"}
+
+
+@pytest.mark.xfail(strict=True, reason="shape inference does not follow Range of a Shape")
+def test_tables_that_are_computed_from_the_length(tmp_path):
+    found(encoder_model(tmp_path / "m.onnx", rotary="computed"))
+
+
+def rotary_pair(tmp_path, mode: str, layout: str, layers: int, lengths=(9, 9, 14)):
+    assert layout in TABLES
+    model = encoder_model(tmp_path / "m.onnx", rotary=layout, layers=layers)
+    samples = random_samples(original(model), lengths, seed=1)
+    build(model, samples, tmp_path / "bundle")
+    return open_pair(Built(tmp_path / "bundle", model, samples), mode)
+
+
+@pytest.fixture
+def all_rows_may_run(monkeypatch):
+    monkeypatch.setattr(rows_store, "LIMIT", 2.0)
+
+
+@pytest.mark.usefixtures("all_rows_may_run")
+@pytest.mark.parametrize("layout", TABLE_AXES)
+def test_rows_are_rotated_by_their_own_positions(tmp_path, mode, layout):
+    """In one layer a changed row depends on the others' inputs alone, which are stored."""
+    pair = rotary_pair(tmp_path, mode, layout, layers=1)
+    for places in ((0,), (6,), (2, 5, 8)):
+        request = changed_at(pair.stored[2], *places)
+        answer, want = pair.ask(request), pair.want(request)
+        assert answer.rows.tolist() == list(places)
+        difference = np.abs(answer.outputs[0] - want)[0, list(places)].max()
+        assert difference <= HALF * np.abs(want).max()
+
+
+@pytest.mark.usefixtures("all_rows_may_run")
+@pytest.mark.parametrize("layout", TABLE_AXES)
+def test_with_tables_the_original_is_met_where_all_rows_run(tmp_path, mode, layout):
+    pair = rotary_pair(tmp_path, mode, layout, layers=2)
+    for request in (*pair.stored, *random_samples(pair.before, [9, 14], seed=5)):
+        assert pair.ask(request, TINY).hit
+        assert pair.error(request, TINY) <= 1e-4
+    padded = join(random_samples(pair.before, [9], seed=6), padded=12)
+    answer, want = pair.ask(padded, TINY), pair.want(padded)
+    assert answer.hit
+    assert np.abs(answer.outputs[0] - want)[0, :9].max() <= 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.usefixtures("all_rows_may_run")
+@pytest.mark.skipif(onnx_memo.library_path() is None, reason="the native library is not built")
+@pytest.mark.parametrize("layout", TABLE_AXES)
+def test_tables_in_a_batch(tmp_path, layout):
+    """Positions count from each sequence's own first row."""
+    pair = rotary_pair(tmp_path, "native", layout, layers=2)
+    requests = [
+        changed_at(pair.stored[2], 3),
+        changed_at(pair.stored[0], 8),
+        pair.stored[1],
+        *random_samples(pair.before, [11], seed=5),
+    ]
+    answer = pair.ask(join(requests, padded=16))
+    assert answer.hit
+    for at, request in enumerate(requests):
+        alone = pair.ask(request).outputs[0][0]
+        scale = np.abs(alone).max()
+        assert np.abs(answer.outputs[0][at, : len(alone)] - alone).max() <= 1e-5 * scale

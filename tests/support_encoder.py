@@ -1,0 +1,177 @@
+"""Small transformer encoders, written node by node, with the features that the exported fixtures lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import parser
+
+WIDTH, HEADS, HEAD, POSITIONS = 8, 2, 4, 64
+
+HEADER = """<ir_version: 8, opset_import: ["" : 17]>
+encoder (int64[B, L] input_ids, int64[B, L] attention_mask) => (float[B, L, 8] last_hidden_state) {
+  two = Constant <value = float {2.0}> ()
+  minus = Constant <value = float {-10000.0}> ()
+  one = Constant <value = float {1.0}> ()
+  split = Constant <value = int64[4] {0, 0, 2, 4}> ()
+  join = Constant <value = int64[3] {0, 0, 8}> ()
+  i0 = Constant <value = int64[1] {0}> ()
+  i1 = Constant <value = int64[1] {1}> ()
+  i2 = Constant <value = int64[1] {2}> ()
+  i4 = Constant <value = int64[1] {4}> ()
+  last = Constant <value = int64[1] {-1}> ()
+  i12 = Constant <value = int64[2] {1, 2}> ()
+  mask = Cast <to = 1> (attention_mask)
+  unreal = Sub (one, mask)
+  negative = Mul (unreal, minus)
+  bias = Unsqueeze (negative, i12)
+  hidden_0 = Gather (words, input_ids)
+"""
+
+# Cosines and sines of the positions, in each of two layouts; the length is that of the mask.
+ROTARY = """
+  first = Slice (attention_mask, i0, i1, i0)
+  none = Mul (first, zero)
+  ones = Add (none, step)
+  positions = CumSum (ones, step)
+  cos0 = Gather (cosines, positions)
+  sin0 = Gather (sines, positions)
+  cos = Unsqueeze (cos0, {axis})
+  sin = Unsqueeze (sin0, {axis})
+"""
+# The same, computed in the graph from the length of the hidden states.
+COMPUTED = """
+  sizes = Shape (hidden_0)
+  length = Gather <axis = 0> (sizes, zero)
+  range = Range (zero, length, step)
+  positions = Cast <to = 1> (range)
+  column = Unsqueeze (positions, i1)
+  angles = Mul (column, frequencies)
+  table = Unsqueeze (angles, i01)
+  cos = Cos (table)
+  sin = Sin (table)
+"""
+TABLES = {"[1, 1, L, d]": ("i1", 2), "[1, L, 1, d]": ("i2", 1), "computed": ("", 2)}
+
+ROTATE = """
+  {x}a_{n} = Slice ({x}_{n}, i0, i2, last)
+  {x}b_{n} = Slice ({x}_{n}, i2, i4, last)
+  {x}c_{n} = Neg ({x}b_{n})
+  {x}d_{n} = Concat <axis = -1> ({x}c_{n}, {x}a_{n})
+  {x}e_{n} = Mul ({x}_{n}, cos)
+  {x}f_{n} = Mul ({x}d_{n}, sin)
+  {x}g_{n} = Add ({x}e_{n}, {x}f_{n})
+"""
+
+LAYER = """
+  q0_{n} = MatMul ({from_}, wq_{n})
+  k0_{n} = MatMul ({from_}, wk_{n})
+  v0_{n} = MatMul ({from_}, wv_{n})
+  {early}
+  kt_{n} = Transpose <perm = [0, 1, 3, 2]> ({k}_{n})
+  s0_{n} = MatMul ({q}_{n}, kt_{n})
+  {scale}
+  p_{n} = Softmax <axis = -1> (s2_{n})
+  c_{n} = MatMul (p_{n}, v_{n})
+  m0_{n} = Transpose <perm = [0, 2, 1, 3]> (c_{n})
+  m1_{n} = Reshape (m0_{n}, join)
+  m2_{n} = MatMul (m1_{n}, wo_{n})
+  m3_{n} = Add (m2_{n}, {from_})
+  h0_{n} = MatMul (m3_{n}, w1_{n})
+  h1_{n} = Tanh (h0_{n})
+  h2_{n} = MatMul (h1_{n}, w2_{n})
+  h3_{n} = Add (h2_{n}, m3_{n})
+"""
+
+SCALE = """
+  s1_{n} = Div (s0_{n}, two)
+  s2_{n} = Add (s1_{n}, bias)
+"""
+
+
+def _heads(x: str, n: int) -> str:
+    return f"""
+  {x}1_{n} = Reshape ({x}0_{n}, split)
+  {x}_{n} = Transpose <perm = [0, 2, 1, 3]> ({x}1_{n})
+"""
+
+
+def _rotated(x: str, n: int, layout: str) -> str:
+    """Queries or keys, rotated before or after the heads come to the front."""
+    if layout != "[1, L, 1, d]":
+        return _heads(x, n) + ROTATE.format(x=x, n=n)
+    split = f"  {x}1_{n} = Reshape ({x}0_{n}, split)\n"
+    rotate = ROTATE.format(x=f"{x}1", n=n)
+    return f"{split}{rotate}  {x}_{n} = Transpose <perm = [0, 2, 1, 3]> ({x}1g_{n})\n"
+
+
+def encoder_model(
+    path: Path,
+    *,
+    layers: int = 2,
+    rotary: str | None = None,
+    scale: str = SCALE,
+    between: str = "",
+    tail: str = "",
+    constants: dict[str, np.ndarray] | None = None,
+) -> Path:
+    """Write an encoder.
+
+    Args:
+        path: where to.
+        layers: how many.
+        rotary: how the rotary tables come, one of `TABLES`; None: no positions at all.
+        scale: what leads from the scores `s0_{n}` to the softmax's input `s2_{n}`.
+        between: what leads from `h3_0`, behind the first layer, to `between`, before the second.
+        tail: what leads from `final` to `last_hidden_state`.
+        constants: weights that these parts need.
+    """
+    text = HEADER
+    if rotary:
+        text += COMPUTED if rotary == "computed" else ROTARY.replace("{axis}", TABLES[rotary][0])
+    previous = "hidden_0"
+    for n in range(layers):
+        early = "".join(_rotated(x, n, rotary) if rotary else _heads(x, n) for x in "qk") + _heads("v", n)
+        rotated = "q" if rotary in (None, "[1, L, 1, d]") else "qg"
+        text += LAYER.format(
+            n=n,
+            from_=previous,
+            early=early,
+            q=rotated,
+            k=rotated.replace("q", "k"),
+            scale=scale.format(n=n),
+        )
+        previous = f"h3_{n}"
+        if between and n == 0:
+            text += between
+            previous = "between"
+    text += tail.replace("final", previous) or f"  last_hidden_state = Identity ({previous})\n"
+    model = parser.parse_model(text + "}")
+    rng = np.random.default_rng(0)
+    weights: dict[str, np.ndarray] = {"words": rng.standard_normal((64, WIDTH)).astype(np.float32)}
+    for n in range(layers):
+        for name, shape in (("wq", 8), ("wk", 8), ("wv", 8), ("wo", 8), ("w1", 16), ("w2", 8)):
+            rows = 16 if name == "w2" else WIDTH
+            weights[f"{name}_{n}"] = (rng.standard_normal((rows, shape)) / 3).astype(np.float32)
+    weights |= {
+        "zero": np.asarray(0, np.int64),
+        "step": np.asarray(1, np.int64),
+        "i01": np.asarray([0, 1], np.int64),
+        "frequencies": np.asarray([[1.0, 0.1, 1.0, 0.1]], np.float32),
+    }
+    if rotary in ("[1, 1, L, d]", "[1, L, 1, d]"):
+        angles = np.arange(POSITIONS + 1)[:, None] * np.asarray([[1.0, 0.1, 1.0, 0.1]])
+        for name, of in (("cosines", np.cos), ("sines", np.sin)):
+            weights[name] = of(angles).astype(np.float32)
+    weights |= constants or {}
+    for node in model.graph.node:
+        node.name = f"/{node.output[0]}"
+    used = {name for node in model.graph.node for name in node.input}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in weights.items() if name in used
+    )
+    onnx.checker.check_model(model)
+    onnx.save_model(model, path)
+    return path

@@ -1,0 +1,159 @@
+"""Bundles at the level `rows`, built from the pieces: no decision, no timing."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from support import Arrays, fixture, memoized, original, random_samples, write_samples
+
+from onnx_memo import store
+from onnx_memo.graph.guard import STRICTNESS
+from onnx_memo.graph.load import load_model
+from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.rows_guard import HIT, ROWS
+from onnx_memo.graph.rows_operators import MOST_CHANGE
+from onnx_memo.inputs import Samples, model_inputs, read_samples
+from onnx_memo.keys import fit_keys
+from onnx_memo.rows import store as rows_store
+from onnx_memo.rows.capture import RowsCapture, capture_rows
+from onnx_memo.rows.correction import fit_correction, neighbour_pairs
+from onnx_memo.rows.influence import write_influence
+from onnx_memo.rows.store import EPSILON, RowsBlueprint, RowsSettings
+
+ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit")
+STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 23, 31, 47, 60)
+BOUND = 1.0
+TINY = 1e-12  # a strictness at which all rows run that a changed one moves at all
+
+
+def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:
+    """The requests as `optimize` reads them, shortest first."""
+    read = read_samples(write_samples(folder / "data.npz", requests), model_inputs(load_model(model)), None)
+    return read.take(sorted(range(len(read)), key=read.size))
+
+
+def capture_of(model: Path, requests: list[Arrays], folder: Path, literal: bool = False) -> RowsCapture:
+    return capture_rows(model, samples_of(model, requests, folder), folder, lambda: None, literal=literal)
+
+
+def build(
+    model: Path, requests: list[Arrays], folder: Path, *, literal: bool = False, learned: bool = False
+) -> RowsCapture:
+    """Write the guarded model and its memo data; the rollout is the influence, unless it is `learned`."""
+    scratch = folder / "scratch"
+    scratch.mkdir(parents=True)
+    captured = capture_of(model, requests, scratch, literal)
+    network = fit_keys(captured.means)
+    correction = None
+    if not literal:
+        keys = network(captured.means)
+        pairs = neighbour_pairs(keys, captured.lengths)
+        correction = fit_correction(captured, pairs, EPSILON, 0.8, lambda: None)
+        if learned:
+            everyone = np.ones(len(keys), np.bool_)
+            write_influence(captured, keys, everyone, EPSILON, MOST_CHANGE, lambda: None)
+        else:
+            captured.path("influence").write_bytes(captured.path("rollout").read_bytes())
+    blueprint = RowsBlueprint(captured, RowsSettings(network, correction, BOUND))
+    external = store.write_store(folder, blueprint.tensors(scratch, []))
+    guarded = load_model(model)
+    blueprint.insert(guarded, external)
+    ir.save(guarded, folder / "model.onnx")
+    return captured
+
+
+@dataclass(frozen=True)
+class Built:
+    """A bundle at the level `rows`, and what it was made from."""
+
+    bundle: Path
+    model: Path
+    samples: list[Arrays]
+
+
+@functools.cache
+def _session(bundle: Path, mode: str) -> ort.InferenceSession:
+    """A session on a bundle that tells as well which rows ran, and whether they alone did."""
+    model = ir.load(bundle / "model.onnx")
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    add_outputs(model, [values[ROWS]], ir.DataType.INT64)
+    add_outputs(model, [values[HIT]], ir.DataType.BOOL)
+    path = bundle / f"watched.{mode}" / "model.onnx"
+    path.parent.mkdir(exist_ok=True)
+    (path.parent / store.FILE).exists() or (path.parent / store.FILE).hardlink_to(bundle / store.FILE)
+    ir.save(model, path)
+    return memoized(path.parent, mode)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a guarded model gave: its outputs, the rows that ran, and whether they alone did."""
+
+    outputs: list[np.ndarray]
+    rows: np.ndarray
+    hit: bool
+
+
+@dataclass(frozen=True)
+class RowsPair:
+    """The original and the bundle, both open."""
+
+    before: ort.InferenceSession
+    after: ort.InferenceSession
+    stored: list[Arrays]
+
+    def want(self, request: Arrays) -> np.ndarray:
+        return self.before.run(None, request)[0]
+
+    def ask(self, request: Arrays, strictness: float = 1.0) -> Answer:
+        extra = {STRICTNESS: np.asarray(strictness, np.float32)}
+        *outputs, rows, hit = self.after.run(None, request | extra)
+        return Answer(outputs, rows, bool(hit))
+
+    def error(self, request: Arrays, strictness: float = 1.0) -> float:
+        """The largest difference, relative to the largest number."""
+        have, want = self.ask(request, strictness).outputs[0], self.want(request)
+        return float(np.abs(have - want).max() / np.abs(want).max())
+
+
+def open_pair(built: Built, mode: str) -> RowsPair:
+    return RowsPair(original(built.model), _session(built.bundle, mode), built.samples)
+
+
+@functools.cache
+def _made(name: str, root: Path, literal: bool, learned: bool) -> Built:
+    folder = root / f"{name}-{literal}-{learned}"
+    samples = random_samples(original(fixture(name)), STORED_LENGTHS, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_store, "LIMIT", 2.0)  # so that all rows may run
+        build(fixture(name), samples, folder, literal=literal, learned=learned)
+    return Built(folder, fixture(name), samples)
+
+
+def made_rows(name: str, root: Path, *, literal: bool = False, learned: bool = False) -> Built:
+    """A bundle of a fixture, made once for each `root` and never changed."""
+    return _made(name, root, literal, learned)
+
+
+def changed_last(request: Arrays) -> Arrays:
+    """The request with another last token, or another first patch."""
+    near = {name: array.copy() for name, array in request.items()}
+    if "pixel_values" in near:
+        near["pixel_values"][0, :, :4, :4] += 1
+    else:
+        near["input_ids"][0, -1] = (near["input_ids"][0, -1] + 1) % 64
+    return near
+
+
+def changed_at(request: Arrays, *tokens: int) -> Arrays:
+    """The request with other tokens at these places."""
+    near = {name: array.copy() for name, array in request.items()}
+    for token in tokens:
+        near["input_ids"][0, token] = (near["input_ids"][0, token] + 7) % 64
+    return near
