@@ -44,7 +44,7 @@ ROTARY = """
 # The same, computed in the graph from the length of the hidden states.
 COMPUTED = """
   sizes = Shape (hidden_0)
-  length = Gather <axis = 0> (sizes, zero)
+  length = Gather <axis = 0> (sizes, step)
   range = Range (zero, length, step)
   positions = Cast <to = 1> (range)
   column = Unsqueeze (positions, i1)
@@ -53,7 +53,15 @@ COMPUTED = """
   cos = Cos (table)
   sin = Sin (table)
 """
-TABLES = {"[1, 1, L, d]": ("i1", 2), "[1, L, 1, d]": ("i2", 1), "computed": ("", 2)}
+# The same, cut from what is stored for all positions.
+CUT = """
+  sizes = Shape <start = 1, end = 2> (hidden_0)
+  cos0 = Slice (cosines, i0, sizes, i0)
+  sin0 = Slice (sines, i0, sizes, i0)
+  cos = Unsqueeze (cos0, i01)
+  sin = Unsqueeze (sin0, i01)
+"""
+TABLES = {"[1, 1, L, d]": ("i1", 2), "[1, L, 1, d]": ("i2", 1), "computed": ("", 2), "cut": ("", 2)}
 
 ROTATE = """
   {x}a_{n} = Slice ({x}_{n}, i0, i2, last)
@@ -130,7 +138,7 @@ def encoder_model(
     """
     text = HEADER
     if rotary:
-        text += COMPUTED if rotary == "computed" else ROTARY.replace("{axis}", TABLES[rotary][0])
+        text += {"computed": COMPUTED, "cut": CUT}.get(rotary, ROTARY.replace("{axis}", TABLES[rotary][0]))
     previous = "hidden_0"
     for n in range(layers):
         early = "".join(_rotated(x, n, rotary) if rotary else _heads(x, n) for x in "qk") + _heads("v", n)
@@ -161,7 +169,7 @@ def encoder_model(
         "i01": np.asarray([0, 1], np.int64),
         "frequencies": np.asarray([[1.0, 0.1, 1.0, 0.1]], np.float32),
     }
-    if rotary in ("[1, 1, L, d]", "[1, L, 1, d]"):
+    if rotary:
         angles = np.arange(POSITIONS + 1)[:, None] * np.asarray([[1.0, 0.1, 1.0, 0.1]])
         for name, of in (("cosines", np.cos), ("sines", np.sin)):
             weights[name] = of(angles).astype(np.float32)

@@ -11,14 +11,20 @@ import xml.etree.ElementTree as ElementTree
 from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from support_report import make_evidence, make_rows_evidence
 
+from onnx_memo.evidence import evidence_of
+from onnx_memo.goal import Goal
+from onnx_memo.promise import Calibration, Promise
 from onnx_memo.report import write_report
 from onnx_memo.report.charts import WIDTH, scale
 from onnx_memo.report.numbers import figure, most_outside, percent
+from onnx_memo.verdict import Alternative, Verdict
 
 OF_SITES = ("latency", "length", "error", "strictness", "site-hits", "site-saving", "ways")
 OF_ROWS = ("latency", "length", "error", "rows", "ways", "strictness", "site-hits", "site-saving")
@@ -298,6 +304,42 @@ def test_exactness_against_time_draws_what_has_an_error(tmp_path):
     assert "8 ways tried on the fit part." in text
     assert "The one chosen, rows in int8, bound 0.05, takes 0.370 of the original's time there." in text
     assert "The held-out part proves 0.50 of its bound, which is what the bundle uses." in text
+
+
+@pytest.mark.parametrize("stored", [4, 8])
+def test_evidence_of_a_decision_at_the_level_rows(stored, tmp_path):
+    held_out = SimpleNamespace(size=lambda at: 10, text=lambda at: f"request {at}")
+    split = SimpleNamespace(store=range(6), fit=range(2), held_out=range(4))
+    entries, counts = [None] * stored, np.ones((1, stored), np.int64)
+    parts = SimpleNamespace(split=split, stored=entries, counts=counts, repeats=0.0, held_out=held_out)
+    zero = np.zeros(4)
+    verdict = Verdict(
+        blueprint=SimpleNamespace(lengths=np.full(stored, 10)),
+        parts=parts,
+        chosen="rows in int8, bound 0.1",
+        ratio=0.5,
+        alternatives=[Alternative("rows in int8, bound 0.1", "rows in int8", 0.5, 0.75, math.inf, "kept")],
+        calibration=Calibration(0.5, 0, 4, 0.04, 0.75, ()),
+        hits=np.array([True, True, True, False]),
+        distances=zero,
+        errors=zero,
+        token_errors=zero,
+        rows=np.array([0.0, 0.1, 0.3, 1.0]),
+        threshold=None,
+        strictness=[],
+        sites=[{"name": "encoder", "level": "rows", "hit_rate": 0.75, "reason": "so"}],
+    )
+    times = np.array([[8, 1], [8, 2], [8, 3], [8, 9]]) * 1e-3
+    names = {"title": "t", "model": "m", "data": "d"}
+    evidence = evidence_of(verdict, Goal(Promise(0.01, 0.5, 0.9), "cosine"), times, names, 100, [])
+    assert evidence["sites"][0]["saving_us"] == pytest.approx(6000)  # three of four requests reuse 8 ms
+    assert evidence["sites"][0]["overhead_us"] == pytest.approx(6000 - (8000 - 3750))
+    assert [request["rows"] for request in evidence["requests"]] == [0.0, 0.1, 0.3, 1.0]
+    assert evidence["proven_share"] == 0.5 and evidence["alternatives"][0]["chosen"]
+    assert ("--max-bytes; they make up 4 of the 8 requests" in evidence["split"]["how"]) == (stored == 4)
+    assert ("together are the bundle's store" in evidence["split"]["how"]) == (stored == 8)
+    text = visible(written(tmp_path, json.loads(json.dumps(evidence, allow_nan=False))))
+    assert "53 % lower latency with 35 % of the rows run" in text
 
 
 def test_strictness_with_two_settings_tells_of_none_between(tmp_path):

@@ -250,10 +250,8 @@ def test_padding_never_runs_and_is_zero(pair):
         assert np.abs(answer.outputs[0][:, :23] - alone.outputs[0]).max() <= BATCH * scale
 
 
-@architectures
+@masked
 def test_a_request_of_one_token(pair):
-    if "pixel_values" in pair.stored[0]:
-        pytest.skip("pictures have a size of their own")
     assert pair.ask(pair.stored[0]).hit
     assert pair.error(pair.stored[0]) <= REPEAT
     (other,) = unseen(pair, [1])

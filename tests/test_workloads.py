@@ -17,6 +17,7 @@ from models.bring import CACHE
 from onnx_memo.errors import MemoError
 from onnx_memo.inputs import Samples
 from tools import (
+    bench_levels,
     bench_tables,
     bench_workloads,
     compare_keys,
@@ -297,9 +298,21 @@ def test_curves_by_level():
         for level in ("probs", "rows")
         for ratio in (0.2, 0.9)
     ]
-    drawn = bench_tables.levels_picture([*rows, {"workload": "a", "level": "output", "reason": "none"}])
+    drawn = bench_levels.levels_picture([*rows, {"workload": "a", "level": "output", "reason": "none"}])
     assert ElementTree.fromstring(drawn) is not None
     assert drawn.count("<path") == 4 + 2
+
+
+def test_rows_in_floats_and_int8(small):
+    data = write_lines(small.folder / "data.txt", small.work.sample)
+    requests = requests_of(small.model, data, small.tokenizer)
+    stored = Samples(requests, [7] * len(requests), "attention_mask")
+    found = bench_levels.rows_runners(small.model, stored, small.folder)
+    assert list(found) == ["rows", "rows, int8"]
+    original = runner(small.model)
+    for ours in found.values():
+        assert measure.errors_of(original, ours, requests, "relative").max() < 1e-4  # literal repeats
+        assert measure.errors_of(original, ours.at(0), requests[:2]).max() == 0
 
 
 def test_errors_of_a_batch_are_those_of_its_sequences(small):

@@ -41,13 +41,6 @@ from tools.workloads import OKT3, TRASTUZUMAB, WORKLOADS, substituted
 
 TOLERANCE = 0.01
 LENGTHS = {32: (200, 40), 128: (200, 40), 512: (40, 12)}  # tokens: (stored inputs, requests)
-LEVEL_LINES = {"a": 200, "e": 300}  # of the sample; 197 are needed
-LEVEL_REQUESTS = 40
-STRICTNESS = {
-    "probs": (0.5, 0.7, 0.85, 1.0),
-    "output": (0.5, 0.7, 0.85, 1.0),
-    "rows": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
-}
 SUBSTITUTIONS = (1, 2, 4, 8, 16)
 BATCH = 16
 INT8_LINES = 300  # of the sample of (a)
@@ -101,32 +94,6 @@ def repeats(bench: Bench) -> list[Figures]:
     return rows
 
 
-def levels(bench: Bench) -> list[Figures]:
-    """Error against time of each level, with bundles that reuse as much as the level can."""
-    rows: list[Figures] = []
-    for letter, count in LEVEL_LINES.items():
-        work = WORKLOADS[letter]()
-        model, tokenizer = model_of(work.model)
-        data = write_lines(bench.shop.folder / f"levels-{letter}.txt", work.sample[: bench.cut(count)])
-        requests = _requests(bench, f"levels-{letter}", work.model, work.requests[:LEVEL_REQUESTS])
-        original = runner(model)
-        tried: list[Runner] = []
-        told: list[Figures] = []
-        for level, strictness in STRICTNESS.items():
-            options = {"tokenizer": tokenizer, "level": level, "tolerance": 1.0}  # allows any cosine below 0
-            made = bench.shop.bundle(f"levels-{letter}-{level}", model, data, **options)
-            if made.path is None:
-                rows.append({"workload": letter, "level": level, "reason": made.reason[:300]})
-                continue
-            ours = best(made.path)
-            tried += [ours.at(value) for value in strictness]
-            told += [{"workload": letter, "level": level, "strictness": value} for value in strictness]
-        ratios = bench.race([original, *tried], requests)
-        for row, ours, got in zip(told, tried, ratios, strict=True):
-            rows.append(row | {"ratio": got} | summary(errors_of(original, ours, requests), TOLERANCE))
-    return rows
-
-
 def changes(bench: Bench) -> list[Figures]:
     """Ratio and error by the number of substitutions, with the bundle of (b)."""
     work = WORKLOADS["b"]()
@@ -139,7 +106,7 @@ def changes(bench: Bench) -> list[Figures]:
     for count in SUBSTITUTIONS:
         parents = [(TRASTUZUMAB, OKT3)[number % 2] for number in range(bench.cut(40))]
         lines = [substituted(parent, count, rng) for parent in parents]
-        requests = _requests(bench, f"changes-{count}", work.model, lines)
+        requests = text_requests(bench, f"changes-{count}", work.model, lines)
         hits, ran = reused(made.path, requests)
         error = summary(errors_of(original, ours, requests), TOLERANCE)
         ratio_of = bench.race([original, ours], requests)[0]
@@ -157,7 +124,7 @@ def batch(bench: Bench) -> list[Figures]:
             continue
         if letter == "a":
             lines = WORKLOADS[letter]().requests[: 8 * BATCH]
-            singles = _requests(bench, "batch-a", "antiberty", lines, cut=False)
+            singles = text_requests(bench, "batch-a", "antiberty", lines, cut=False)
         else:
             singles = _pieces(8 * BATCH)
         samples = Samples(singles, [feeds["input_ids"].shape[1] for feeds in singles], "attention_mask")
@@ -192,7 +159,7 @@ def on_int8(bench: Bench) -> list[Figures]:
     made = bench.shop.bundle("int8", quantized, data, tokenizer=tokenizer, tolerance=TOLERANCE)
     if made.path is None:
         return [{"reason": made.reason}]
-    requests = _requests(bench, "int8", work.model, work.requests[:80])
+    requests = text_requests(bench, "int8", work.model, work.requests[:80])
     runners = [runner(quantized), best(made.path), runner(model)]
     times = race(runners, requests, bench.rounds, bench.shop.progress)
     hits, ran = reused(made.path, requests)
@@ -209,9 +176,9 @@ def causal(bench: Bench) -> list[Figures]:
 def stores(bench: Bench) -> list[Figures]:
     """What finding an entry costs, by the number of entries: those of (a), and more with scattered keys."""
     _, made = workload_bundle(bench, "a", TOLERANCE)
-    if made.path is None or made.level != "rows":
+    if made.path is None or not made.level.startswith("rows"):
         return [{"reason": made.reason or f"the level is {made.level}"}]
-    requests = _requests(bench, "stores", "antiberty", WORKLOADS["a"]().requests[:60])
+    requests = text_requests(bench, "stores", "antiberty", WORKLOADS["a"]().requests[:60])
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "asked.npz"
@@ -232,7 +199,10 @@ def workload_bundle(bench: Bench, letter: str, tolerance: float) -> tuple[Path, 
     return model, bench.shop.bundle(name, model, data, tokenizer=tokenizer, tolerance=tolerance)
 
 
-def _requests(bench: Bench, name: str, model: str, lines: Sequence[str], cut: bool = True) -> list[Arrays]:
+def text_requests(
+    bench: Bench, name: str, model: str, lines: Sequence[str], cut: bool = True
+) -> list[Arrays]:
+    """Requests from lines of text, cut unless said otherwise."""
     path, tokenizer = model_of(model)
     some = lines[: bench.limit] if cut else lines
     return requests_of(path, write_lines(bench.shop.folder / f"{name}.requests.txt", some), tokenizer)

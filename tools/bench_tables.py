@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tools import bench_rows as rows_of
-from tools.bench_rows import INT8_LINES, LEVEL_LINES, LEVEL_REQUESTS, TOLERANCE, Bench
+from tools.bench_levels import LINES, REQUESTS, STORED, levels
+from tools.bench_rows import INT8_LINES, Bench
 from tools.measure import Figures
-from tools.pages import Column, Curve, curves, table
-from tools.workloads import WORKLOADS
+from tools.pages import Column, table
 
 ERRORS: tuple[Column, ...] = (
     ("error, mean", "mean", ".1e"),
@@ -50,11 +50,11 @@ TABLES = {
         ),
     ),
     "levels": Table(
-        rows_of.levels,
-        "![Error against time, by level](levels.svg)\n\nEach level with a bundle that reuses as much as it "
-        "can (tolerance 1), made strict step by step by `memo_strictness`. `probs` is AttMemo's way. The "
-        f"samples are the first {LEVEL_LINES['a']} and {LEVEL_LINES['e']} lines of (a) and (e); "
-        f"{LEVEL_REQUESTS} unseen requests.",
+        levels,
+        "![Error against time, by level](levels.svg)\n\nEach level with guards that reuse as much as it "
+        "can, made strict step by step by `memo_strictness`; `rows, int8` has its products in int8. `probs` "
+        f"is AttMemo's way. The samples are the first {LINES['a']} and {LINES['e']} lines of (a) and (e), "
+        f"{STORED:.0%} of them stored; {REQUESTS} unseen requests.",
         (
             ("workload", "workload", ""),
             ("level", "level", ""),
@@ -118,18 +118,3 @@ TABLES = {
         ),
     ),
 }
-
-
-def levels_picture(rows: Sequence[Figures]) -> str:
-    """Error against time: a panel for each workload, a curve for each level."""
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    shown: dict[str, dict[str, Curve]] = {}
-    for row in rows:
-        if not row.get("reason"):
-            heading = f"({row['workload']}) {WORKLOADS[row['workload']]().title}"
-            panel = panels.setdefault(heading, {"probs": [], "output": [], "rows": []})
-            panel[row["level"]].append((row["ratio"], row["p95"]))
-    for heading, panel in panels.items():
-        shown[heading] = {level: sorted(points) for level, points in panel.items() if points}
-    across, up = "time relative to the original", "95th percentile of 1 - cosine, pooled"
-    return curves("Error against time, by level", shown, TOLERANCE, across, up)

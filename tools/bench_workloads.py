@@ -25,8 +25,9 @@ from models.fetch import RecipeError
 from onnx_memo.cli import show_progress
 from onnx_memo.inputs import Arrays
 from tools import int8
+from tools.bench_levels import levels_picture
 from tools.bench_rows import TOLERANCE, Bench
-from tools.bench_tables import TABLES, levels_picture
+from tools.bench_tables import TABLES
 from tools.measure import (
     KEPT,
     Bundle,
@@ -244,9 +245,11 @@ def pieces(names: Sequence[str]) -> list[tuple[str, float]]:
     ]
 
 
-def run_piece(name: str, tolerance: float, bench: Bench, results: dict[str, Any]) -> None:
-    """Measure one piece and put its figures into `results`."""
+def run_piece(name: str, tolerance: float, bench: Bench, results: dict[str, Any] | None) -> None:
+    """Measure one piece and put its figures into `results`; None: only make the bundle of a workload."""
     if name in TABLES:
+        if results is None:
+            return
         results["tables"][name] = {"machine": machine(), "rows": TABLES[name].measure(bench)}
         return
     work = make(name)
@@ -254,6 +257,8 @@ def run_piece(name: str, tolerance: float, bench: Bench, results: dict[str, Any]
     letter = name.partition(">")[0]
     data = bench.lines(letter, work.sample)
     made = bench.shop.bundle(f"{letter}-{tolerance:g}", model, data, tokenizer=tokenizer, tolerance=tolerance)
+    if results is None:
+        return
     row = measure(work, model, tokenizer, made, tolerance, bench)
     results["workloads"][row.key] = vars(row)
 
@@ -277,6 +282,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(ORDER), help="default: %(default)s")
     parser.add_argument("--missing", action="store_true", help="pass over what has figures already")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin nothing more after so many")
+    parser.add_argument("--prepare", action="store_true", help="only make bundles, for a quiet hour")
     parser.add_argument("--stale", action="store_true", help="take bundles that older code made")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, help="to try the tool: so many lines; writes below .cache only")
@@ -302,7 +308,8 @@ def main() -> int:
         try:
             with show_progress() as progress:
                 shop = Workshop(folder, arguments.stale, progress=progress)
-                run_piece(name, tolerance, Bench(shop, arguments.rounds, arguments.limit), results)
+                bench = Bench(shop, arguments.rounds, arguments.limit)
+                run_piece(name, tolerance, bench, None if arguments.prepare else results)
         except RecipeError as error:
             print(f"bench_workloads: {error}", file=sys.stderr)
             return 1
@@ -310,8 +317,9 @@ def main() -> int:
             print(f"bench_workloads: {name} {tolerance or ''} failed: {error!r}", file=sys.stderr)
             failed = True
             continue
-        path.write_text(json.dumps(results), encoding="utf-8")
-        write_docs(results, docs, readme)
+        if not arguments.prepare:
+            path.write_text(json.dumps(results), encoding="utf-8")
+            write_docs(results, docs, readme)
         print(f"{name} {tolerance or ''}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     return int(failed)
 

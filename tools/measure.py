@@ -29,7 +29,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.guard import entry_name
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.rows_guard import HIT, ROWS
+from onnx_memo.graph.rows_guard import HIT, NAME, ROWS
 from onnx_memo.inputs import Arrays, model_inputs, read_samples
 from onnx_memo.metrics import METRICS
 from onnx_memo.progress import Progress, silent
@@ -113,7 +113,9 @@ def errors_of(
         want, have = one(feeds), other(feeds)
         for row in range(len(want[0])):
             real = feeds[mask][row] != 0 if mask in feeds else None
-            found.append(max(measure(a[row], b[row], real) for a, b in zip(want, have, strict=True)))
+            found.append(
+                max(measure(a[row], b[row], real) for a, b in zip(want, have[: len(want)], strict=True))
+            )
     return np.asarray(found)
 
 
@@ -213,6 +215,8 @@ class Workshop:
         try:
             made = self.optimizer(model, data, path, force=True, progress=self.progress, **options)
             levels = " and ".join(dict.fromkeys(site.level for site in made.manifest.sites))
+            if f"memo/{NAME}/weight.0" in ir.load(path / "model.onnx").graph.initializers:
+                levels += ", int8"
             predicted = float((made.manifest.predicted or {"ratio": 1.0})["ratio"])
             bundle = Bundle(path, "", time.perf_counter() - start, levels, predicted)
         except MemoError as error:  # nothing pays, or it is refused

@@ -10,9 +10,9 @@ from typing import Any
 
 STYLE = """text{font:13px sans-serif;fill:#1f2937}path{fill:none;stroke-width:2}line{stroke:#6b7280}
 .s0{fill:#d97706}.s1{fill:#2563eb}.s2{fill:#059669}
-.c0{stroke:#d97706}.c1{stroke:#2563eb}.c2{stroke:#059669}
+.c0{stroke:#d97706}.c1{stroke:#2563eb}.c2{stroke:#059669}.c3{stroke:#9333ea}
 @media(prefers-color-scheme:dark){text{fill:#e5e7eb}line{stroke:#9ca3af}.s0{fill:#f59e0b}.s1{fill:#60a5fa}
-.s2{fill:#34d399}.c0{stroke:#f59e0b}.c1{stroke:#60a5fa}.c2{stroke:#34d399}}"""
+.s2{fill:#34d399}.c0{stroke:#f59e0b}.c1{stroke:#60a5fa}.c2{stroke:#34d399}.c3{stroke:#c084fc}}"""
 
 Column = tuple[str, str, str]  # heading, key of the figure, its format
 Curve = Sequence[tuple[float, float]]

@@ -55,8 +55,9 @@ class RowsGuard:
     keys: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dk]; empty: only literal repeats are reused
     values: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dv]
     correction: ir.TensorProtocol | None  # f32[d, d]
-    # Of each of `whole_products`: weights i8[K, M] and scales f32[M]; empty: products are the original's.
-    weights: Sequence[tuple[ir.TensorProtocol, ir.TensorProtocol]]
+    # Of each of `whole_products` weights i8[K, M], their scales f32[M], and what x is multiplied with before,
+    # f32[K]; None or empty: the product is the original's.
+    int8: Sequence[Sequence[ir.TensorProtocol] | None]
     epsilon: ir.TensorProtocol  # f32 scalar: relative change above which a row counts as changed
     bound: ir.TensorProtocol  # f32 scalar: influence that may be left out, a row
     limit: ir.TensorProtocol  # f32 scalar: share of rows up to which running them alone is worth it
@@ -139,10 +140,11 @@ class _RowsInserter(Inserter):
         packed = b.op("Unsqueeze", before, b.i64(0))
         positions = b.op("Mod", self.rows, self.padded) if encoder.tables else None
         copier = _Copier(b, encoder, self.constant, positions)
-        if guard.weights:
+        if guard.int8:
             products = whole_products(encoder, self.constant)
-            for node, (weight, scales) in zip(products, guard.weights, strict=True):
-                copier.int8[node] = self.initializer(weight), self.initializer(scales)
+            for node, tensors in zip(products, guard.int8, strict=True):
+                if tensors is not None:
+                    copier.int8[node] = [self.initializer(tensor) for tensor in tensors]
         copier.made[encoder.input] = packed
         attended = 0
         for node in encoder.steps:
@@ -221,7 +223,7 @@ class _Copier:
 
     Attributes:
         made: the copies of the values that are made of rows.
-        int8: products that are done in int8, with their weights and scales.
+        int8: products that are done in int8, with their weights, scales, and what x is multiplied with.
     """
 
     def __init__(
@@ -230,7 +232,7 @@ class _Copier:
         self.b, self.encoder, self.constant, self.positions = b, encoder, constant, positions
         self.cores = {core.context: core for core in encoder.cores}
         self.made: dict[ir.Value, ir.Value] = {}
-        self.int8: dict[ir.Node, tuple[ir.Value, ir.Value]] = {}
+        self.int8: dict[ir.Node, list[ir.Value]] = {}
         self.other: dict[ir.Value, ir.Value] = {}  # constants and rows of tables
         self.quantized: dict[ir.Value, Sequence[ir.Value]] = {}  # int8 forms of values in `made`
 
@@ -265,12 +267,13 @@ class _Copier:
 
     def _int8_product(self, node: ir.Node) -> ir.Value:
         """The product in the form that ONNX Runtime takes for one: quantize, multiply, scale."""
-        b, (weight, scales) = self.b, self.int8[node]
+        b, (weight, scales, smooth) = self.b, self.int8[node]
         source = node.inputs[0]
         assert source is not None
         if source not in self.quantized:
             names = [f"{b.prefix}/{source.name}/{part}" for part in ("int8", "scale", "zero")]
-            self.quantized[source] = b.ops("DynamicQuantizeLinear", self.made[source], names=names)
+            even = b.op("Mul", self.made[source], smooth)
+            self.quantized[source] = b.ops("DynamicQuantizeLinear", even, names=names)
         rows, scale, zero = self.quantized[source]
         product = b.op("Cast", b.op("MatMulInteger", rows, weight, zero), to=ir.DataType.FLOAT.value)
         return b.op("Mul", product, b.op("Mul", scale, scales))

@@ -154,7 +154,7 @@ class RowRules:
         rank = len(self.shape(_first(node)))
         right = node.inputs[1]
         assert right is not None
-        if form.axis is None or form.axis == rank - 1 or node.attributes.get_int("transA", 0):
+        if form.axis is None or form.axis == rank - 1 or node.attributes.get_int("transA", 0) == 1:
             raise Refused(f"'{node.name}' ({node.op_type}) adds up rows")
         if len(self.shape(right)) > 2:
             raise Refused(f"'{node.name}' ({node.op_type}) has a weight of its own for every sequence or row")

@@ -67,5 +67,5 @@ def _int8_bytes(encoder: Encoder) -> int:
         weight = node.inputs[1] if node.op_type == "MatMul" else None
         if weight is not None and weight.shape is not None and len(weight.shape) == 2:
             rows, columns = weight.shape.numpy()
-            total += rows * columns + 4 * columns + 2 * store.ALIGNMENT
+            total += rows * columns + 4 * (rows + columns) + 3 * store.ALIGNMENT
     return total

@@ -3,7 +3,8 @@
 1. Store and fit part are run through the encoder and captured; key network and correction are fitted to the
    store part.
 2. On the fit part, with the store part as the store, the loosest bound is sought at which the tolerance is
-   kept, once with the products of the rows that run in int8, and once in floats. The faster is taken.
+   kept, for the products of the rows that run in int8, some of them in int8, and in floats. The fastest is
+   taken.
 3. That bound, stricter ones and a slightly looser one are tested on the held-out part, with all entries, from
    strict to loose, until the proof fails (`onnx_memo.promise`).
 """
@@ -18,8 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.goal import Goal
-from onnx_memo.graph.encoder import find_encoder
-from onnx_memo.graph.load import load_model
 from onnx_memo.graph.rows_operators import MOST_CHANGE
 from onnx_memo.keys import KeyNetwork
 from onnx_memo.learn import fit_learned, sketch
@@ -29,12 +28,13 @@ from onnx_memo.rows.capture import RowsCapture, capture_rows
 from onnx_memo.rows.correction import fit_correction, neighbour_pairs
 from onnx_memo.rows.coverage import rows_budget
 from onnx_memo.rows.influence import write_influence
-from onnx_memo.rows.quantize import Floats as Weights
-from onnx_memo.rows.quantize import Int8, quantized_weights
+from onnx_memo.rows.quantize import Int8Product, int8_products
 from onnx_memo.rows.search import BOUNDS, TESTED, Search, prove
 from onnx_memo.rows.store import EPSILON, LIMIT, RowsBlueprint, RowsSettings
 from onnx_memo.rows.trial import RowsTrial, Tried, run_original
 from onnx_memo.verdict import NothingPays, Verdict
+
+EXACT = 0.025  # relative error up to which a product is exact in int8
 
 Floats = npt.NDArray[np.float64]
 
@@ -80,12 +80,14 @@ def decide_rows(
     advance = progress("fitting the correction", len(pairs))
     correction = fit_correction(captured, pairs, EPSILON, LIMIT, advance)
     searches = []
-    for precision, weights in (("int8", _int8_weights(path)), ("float", [])):
-        settings = RowsSettings(network, correction, BOUNDS[-1], weights)
+    for precision, products in _precisions(int8_products(path, parts.stored)):
+        settings = RowsSettings(network, correction, BOUNDS[-1], products)
         trial = RowsTrial(path, captured, settings, parts.in_store)
         search = Search(goal, parts, fit, trial, precision, progress)
         searches.append((search, search.loosest(), settings))
         del search.trial  # a session holds the model's weights
+        if searches[-1][1] == BOUNDS[-1]:
+            break  # slower products could not save more
     alternatives = [way for search, _, _ in searches for way in search.seen()]
     evidence: dict[str, Any] = {"alternatives": [asdict(way) for way in alternatives]}
     found = [
@@ -124,11 +126,13 @@ def decide_rows(
     )
 
 
-def _int8_weights(path: Path) -> list[tuple[Int8, Weights]]:
-    model = load_model(path)
-    encoder = find_encoder(model)
-    assert not isinstance(encoder, str), "it was captured"
-    return quantized_weights(model, path, encoder)
+def _precisions(products: list[Int8Product]) -> list[tuple[str, list[Int8Product | None]]]:
+    """The ways to do the products of the rows that run, from fast to exact."""
+    exact = [product if product.error <= EXACT else None for product in products]
+    ways: list[tuple[str, list[Int8Product | None]]] = [("int8", list(products))]
+    if None in exact:
+        ways.append(("int8 where that is exact", exact))
+    return [*ways, ("float", [])] if products else [("float", [])]
 
 
 def fit_rows_key(captured: RowsCapture, in_store: npt.NDArray[np.bool_]) -> KeyNetwork:

@@ -9,7 +9,6 @@ from onnx_memo.inputs import Samples
 from onnx_memo.parts import Parts
 from onnx_memo.progress import Progress
 from onnx_memo.promise import Calibration, Step, failure_p_value, provable
-from onnx_memo.rows.store import LIMIT
 from onnx_memo.rows.trial import Original, RowsTrial, Tried
 from onnx_memo.verdict import PAYS, Alternative, high_error
 
@@ -88,9 +87,9 @@ class Search:
                 f"runs {best.mean_rows:.0%} of the rows"
             )
         return (
-            f"{told}; {reused:.0%} of the requests are so near to an entry of their length that at most "
-            f"{LIMIT:.0%} of their rows would run. Inputs that are nearer to each other, or a larger "
-            "tolerance, would change that"
+            f"{told}; {reused:.0%} of the requests are so near to an entry of their length that running "
+            "the rows that changed is worth it. Inputs that are nearer to each other, or a larger tolerance, "
+            "would change that"
         )
 
     def _kept(self, bound: float) -> bool:

@@ -18,10 +18,13 @@ from onnx_memo.graph.rows_guard import NAME, RowsGuard, insert_rows_guard
 from onnx_memo.keys import KeyNetwork
 from onnx_memo.plan import LOOKUP_PARTS, lookup_tensors
 from onnx_memo.rows.capture import RowsCapture
+from onnx_memo.rows.quantize import Int8Product
 
 EPSILON = 0.02  # relative change of a row above which it has changed; stored rows are rounded to 5e-4
 LITERAL = 0.002  # the same, where only literal repeats are reused
-LIMIT = 0.8  # share of rows up to which running them alone is worth it
+LIMIT = 0.8  # share of rows up to which running them alone is worth it,
+INT8_LIMIT = 0.95  # and if their products are int8
+INT8_PARTS = ("weight", "scales", "smooth")
 RADIUS = 1e6  # any entry may be looked at: the rows decide
 EXCLUDED = 1e15  # each number of a key that is never found
 
@@ -35,13 +38,20 @@ class RowsSettings:
         correction: f32[d, d] (`onnx_memo.rows.correction`); None: only literal repeats are reused, and
             neither keys nor values of the cores are stored.
         bound: influence that may be left out, a row.
-        weights: of the products of the rows that run, i8[K, M] and scales f32[M]; empty: the original's.
+        int8: the products of the rows that run; None or empty: the original's.
     """
 
     network: KeyNetwork
     correction: npt.NDArray[np.float32] | None
     bound: float
-    weights: Sequence[tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]] = ()
+    int8: Sequence[Int8Product | None] = ()
+
+    @property
+    def limit(self) -> float:
+        """The share of rows up to which running them alone is worth it."""
+        if self.correction is None:
+            return 0.0
+        return INT8_LIMIT if self.int8 else LIMIT
 
 
 @dataclass(frozen=True)
@@ -107,9 +117,10 @@ def rows_tensors(
         for layer, (heads, key_width, value_width) in enumerate(captured.heads):
             shapes[f"keys.{layer}"] = (np.float16, (tokens, heads * key_width))
             shapes[f"values.{layer}"] = (np.float16, (tokens, heads * value_width))
-    for number, (weight, scales) in enumerate(settings.weights):
-        tensors.append(store.from_array(f"memo/{NAME}/weight.{number}", weight))
-        tensors.append(store.from_array(f"memo/{NAME}/scales.{number}", scales))
+    for number, product in enumerate(settings.int8):
+        if product is not None:
+            parts = ((part, getattr(product, part)) for part in INT8_PARTS)
+            tensors += [store.from_array(f"memo/{NAME}/{part}.{number}", array) for part, array in parts]
     for kind, (dtype, shape) in shapes.items():
         tensors.append(store.from_file(f"memo/{NAME}/{kind}", dtype, shape, captured.path(kind)))
     return tensors
@@ -151,11 +162,11 @@ def _guard(
         keys=[stored(f"keys.{layer}") for layer in layers],
         values=[stored(f"values.{layer}") for layer in layers],
         correction=stored("correction") if runs else None,
-        weights=[
-            (stored(f"weight.{number}"), stored(f"scales.{number}"))
-            for number in range(len(settings.weights))
+        int8=[
+            product and [stored(f"{part}.{number}") for part in INT8_PARTS]
+            for number, product in enumerate(settings.int8)
         ],
         epsilon=own("epsilon", EPSILON if runs else LITERAL),
         bound=own("bound", settings.bound),
-        limit=own("limit", LIMIT if runs else 0.0),
+        limit=own("limit", settings.limit),
     )
