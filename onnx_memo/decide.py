@@ -13,17 +13,17 @@ from pathlib import Path
 import onnxruntime as ort
 
 from onnx_memo.capture import run_model
-from onnx_memo.decide_sites import decide_sites
+from onnx_memo.decide_sites import propose_sites
 from onnx_memo.goal import Goal
 from onnx_memo.graph.sites import Site
 from onnx_memo.inputs import Samples
 from onnx_memo.parts import Parts, make_parts
 from onnx_memo.progress import Progress
-from onnx_memo.rows.decide import decide_rows
+from onnx_memo.rows.decide import propose_rows
 from onnx_memo.timing import race
-from onnx_memo.verdict import Alternative, NothingPays, Verdict
+from onnx_memo.verdict import Alternative, NothingPays, Proposal, Verdict
 
-ENOUGH = 0.6  # a ratio that the levels `output` and `probs` never reach
+ENOUGH = 0.5  # a ratio that the levels `output` and `probs` hardly reach
 
 
 @dataclass(frozen=True)
@@ -70,32 +70,36 @@ def decide(
     """
     parts = make_parts(samples, goal.promise)
     original_us = _original_time(path, parts)
-    found: list[tuple[Verdict, list[str]]] = []
+    found: list[tuple[Proposal, list[str]]] = []
     reasons: list[str] = []
     tried: list[Alternative] = []
     if choice.rows:
         own: list[str] = []
+        rows = (parts, goal, original_us, scratch, progress)
         try:
-            verdict = decide_rows(
-                path, parts, goal, original_us, scratch, progress, max_bytes=max_bytes, notes=own
-            )
-            found.append((verdict, own))
+            found.append((propose_rows(path, *rows, max_bytes=max_bytes, notes=own), own))
         except NothingPays as nothing:
             reasons.append(f"rows: {nothing}")
             tried += _tried(nothing)
-    if choice.sites and min((verdict.ratio for verdict, _ in found), default=1.0) > ENOUGH:
+    if choice.sites and min((proposal.ratio for proposal, _ in found), default=1.0) > ENOUGH:
         own, sites = [], (choice.sites, parts, goal, choice.level, original_us, scratch, progress)
         try:
-            found.append((decide_sites(path, *sites, max_bytes=max_bytes, notes=own), own))
+            found.append((propose_sites(path, *sites, max_bytes=max_bytes, notes=own), own))
         except NothingPays as nothing:
             reasons.append(f"output and probs: {nothing}")
             tried += _tried(nothing)
+    tried += [way for proposal, _ in found for way in proposal.alternatives]
+    evidence = {"alternatives": [asdict(way) for way in tried]}
     if not found:
-        raise NothingPays("; ".join(reasons), {"alternatives": [asdict(way) for way in tried]})
-    verdict, own = min(found, key=lambda pair: pair[0].ratio)
+        raise NothingPays("; ".join(reasons), evidence)
+    # The held-out part proves one proposal: a second test of another would halve the confidence.
+    proposal, own = min(found, key=lambda pair: pair[0].ratio)
+    try:
+        verdict = proposal.prove()
+    except NothingPays as nothing:
+        raise NothingPays("; ".join([*reasons, f"{proposal.name}: {nothing}"]), evidence) from nothing
     notes.extend(own)
-    others = [a for other, _ in found if other is not verdict for a in other.alternatives]
-    return replace(verdict, alternatives=[*verdict.alternatives, *others, *tried])
+    return replace(verdict, alternatives=tried)
 
 
 def _tried(nothing: NothingPays) -> list[Alternative]:

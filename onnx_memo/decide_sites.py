@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ from onnx_memo.progress import Progress
 from onnx_memo.promise import calibrate, candidate_thresholds, curve
 from onnx_memo.prove import run_held_out
 from onnx_memo.trial import Trial
-from onnx_memo.verdict import PAYS, Alternative, NothingPays, Verdict, high_error
+from onnx_memo.verdict import PAYS, Alternative, NothingPays, Proposal, Verdict, high_error
 
 ENOUGH = 0.7  # a ratio that a second level could hardly better
 STRICTNESS = np.linspace(0, 1, 21)
 
 
-def decide_sites(
+def propose_sites(
     path: Path,
     sites: Sequence[Site],
     parts: Parts,
@@ -46,8 +46,8 @@ def decide_sites(
     *,
     max_bytes: int | None,
     notes: list[str],
-) -> Verdict:
-    """Find the plan that saves most time and keeps the promise.
+) -> Proposal:
+    """Find the plan that saves most time within the tolerance.
 
     Args:
         path: the original model, in which `sites` were found.
@@ -97,16 +97,38 @@ def decide_sites(
     chosen = min(candidates, key=lambda c: c.ratio)
     if chosen.ratio > PAYS:
         raise NothingPays(_why_not(chosen, goal), evidence)
+    alternatives = [_alternative(candidate) for candidate in candidates]
+
+    def proven() -> Verdict:
+        verdict = _prove(path, sites, parts, goal, chosen, captures, observer, progress)
+        return replace(
+            verdict, alternatives=alternatives, sites=_site_rows(chosen, chooser.costs, verdict.hits)
+        )
+
+    return Proposal("output and probs", chosen.ratio, alternatives, proven)
+
+
+def _prove(
+    path: Path,
+    sites: Sequence[Site],
+    parts: Parts,
+    goal: Goal,
+    chosen: Candidate,
+    captures: dict[str, Capture],
+    observer: Observer,
+    progress: Progress,
+) -> Verdict:
+    """The loosest threshold of the chosen plan that the held-out part proves."""
     trial = Trial(path, chosen.plan, captures)
     by_name = {site.name: site for site in sites}
-    outcome = run_held_out(chosen, captures, by_name, held_out, observer, trial, goal, progress)
+    outcome = run_held_out(chosen, captures, by_name, parts.held_out, observer, trial, goal, progress)
     grid = candidate_thresholds(chosen.distances, chosen.most)
-    share = len(held_out) / sum(map(len, (parts.split.store, parts.split.fit, parts.split.held_out)))
+    share = len(parts.held_out) / sum(map(len, (parts.split.store, parts.split.fit, parts.split.held_out)))
     calibration = calibrate(goal.promise, grid, outcome.distances, outcome.errors, held_share=share)
     threshold = calibration.threshold
     if threshold is None or not calibration.hit_rate:
         reason = f"the held-out part does not prove the promise at any threshold; {_why_not(chosen, goal)}"
-        raise NothingPays(reason, evidence)
+        raise NothingPays(reason, {})
     hits = outcome.distances <= threshold
     scaled = [float(s) * threshold if s > 0 else -1.0 for s in STRICTNESS]
     points = curve(outcome.distances, outcome.errors, scaled, goal.promise.tolerance)
@@ -116,7 +138,7 @@ def decide_sites(
         parts=parts,
         chosen=str(chosen.plan),
         ratio=chosen.ratio,
-        alternatives=[_alternative(candidate) for candidate in candidates],
+        alternatives=[],
         calibration=calibration,
         hits=hits,
         distances=outcome.distances,
@@ -128,7 +150,7 @@ def decide_sites(
             {"strictness": float(s), **{k: v for k, v in point.items() if k != "threshold"}}
             for s, point in zip(STRICTNESS, points, strict=True)
         ],
-        sites=_site_rows(chosen, chooser.costs, hits),
+        sites=[],
     )
 
 

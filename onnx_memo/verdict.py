@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,6 +69,23 @@ class Alternative:
 def high_error(errors: Floats) -> float:
     """The error that 95 % of the requests stay within."""
     return float(np.percentile(errors, 95, method="higher"))
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the fit part speaks for; not proven yet.
+
+    Attributes:
+        name: of the levels.
+        ratio: the time to expect, relative to the original's.
+        alternatives: all that was tried.
+        prove: tests it on the held-out part, which may be done for one proposal only. Raises NothingPays.
+    """
+
+    name: str
+    ratio: float
+    alternatives: list[Alternative]
+    prove: Callable[[], Verdict] = field(repr=False)
 
 
 @dataclass(frozen=True)

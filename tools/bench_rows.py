@@ -99,7 +99,7 @@ def changes(bench: Bench) -> list[Figures]:
     work = WORKLOADS["b"]()
     model, made = workload_bundle(bench, "b", TOLERANCE)
     if made.path is None:
-        return [{"reason": made.reason}]
+        return [{"reason": made.reason[:400]}]
     rng = np.random.default_rng(11)
     original, ours = runner(model), best(made.path)
     rows = []
@@ -120,7 +120,7 @@ def batch(bench: Bench) -> list[Figures]:
     for letter, title in (("a", "variants of (a)"), ("e", "unrelated text, 16 to 128 tokens")):
         model, made = workload_bundle(bench, letter, TOLERANCE)
         if made.path is None:
-            rows.append({"requests": title, "reason": made.reason})
+            rows.append({"requests": title, "reason": made.reason[:400]})
             continue
         if letter == "a":
             lines = WORKLOADS[letter]().requests[: 8 * BATCH]
@@ -158,7 +158,7 @@ def on_int8(bench: Bench) -> list[Figures]:
     data = bench.lines("int8", work.sample[:INT8_LINES])
     made = bench.shop.bundle("int8", quantized, data, tokenizer=tokenizer, tolerance=TOLERANCE)
     if made.path is None:
-        return [{"reason": made.reason}]
+        return [{"reason": made.reason[:400]}]
     requests = text_requests(bench, "int8", work.model, work.requests[:80])
     runners = [runner(quantized), best(made.path), runner(model)]
     times = race(runners, requests, bench.rounds, bench.shop.progress)

@@ -190,7 +190,7 @@ def section(rows: Sequence[Row]) -> str:
     )
     notes = []
     for row in rows:
-        note = f"no bundle: {row.reason}" if row.reason else f"ours is worst on: {row.worst[:200]}"
+        note = f"no bundle: {row.reason[:500]}" if row.reason else f"ours is worst on: {row.worst[:200]}"
         notes.append(f"- ({row.name}) at {row.tolerance:g}: {' '.join(note.split())}")
     return "\n".join([told, table(columns, times), table(of_errors, errors), *notes]) + "\n"
 

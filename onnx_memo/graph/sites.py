@@ -23,6 +23,8 @@ from onnx_memo.graph.cost import PRODUCTS, multiply_adds
 from onnx_memo.graph.shapes import BATCH, LENGTHS, Shape, infer_shapes
 
 LEVELS = ("probs", "output")
+INTEGER_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
+QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 
 # What may stand between two cuts: moves data, or works on every element or row by itself.
 MOVES = frozenset(
@@ -210,7 +212,7 @@ class _Finder:
 
     def _rows_after(self, value: ir.Value) -> ir.Value:
         """From a projection's raw result on to the value [B, L, d'] in floats, before any bias."""
-        while not self._is_rows(value) or value.dtype not in (None, ir.DataType.FLOAT):
+        while not self._is_rows(value) or not _is_float(value):
             readers = _readers(value)
             if len(readers) != 1 or readers[0].op_type not in MOVES | {"Mul"}:
                 raise _Refused(
@@ -241,7 +243,7 @@ class _Finder:
 
     def _rows_before(self, value: ir.Value) -> ir.Value:
         """Back from a projection's operand to the value [B, L, d] in floats that it is made of."""
-        while not self._is_rows(value) or value.dtype not in (None, ir.DataType.FLOAT):
+        while not self._is_rows(value) or not _is_float(value):
             producer = value.producer()
             if producer is None or producer.op_type not in MOVES | ROW_WISE:
                 raise _Refused(
@@ -319,6 +321,19 @@ class _Finder:
         if leading % BATCH:
             raise _Refused(f"the heads of '{probabilities.name}' are not counted by the batch")
         return leading // BATCH
+
+
+def _is_float(value: ir.Value) -> bool:
+    """Whether the numbers are meant as they are: no integers, and none cast that still lack their scale."""
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Cast":
+        source = producer.inputs[0]
+        producer = source.producer() if source is not None else None
+        if producer is None or producer.op_type not in INTEGER_PRODUCTS:
+            producer = None
+    if producer is not None and producer.op_type in INTEGER_PRODUCTS | QUANTIZERS:
+        return False
+    return value.dtype in (None, ir.DataType.FLOAT)
 
 
 def _readers(value: ir.Value) -> list[ir.Node]:

@@ -32,14 +32,14 @@ from onnx_memo.rows.quantize import Int8Product, int8_products
 from onnx_memo.rows.search import BOUNDS, TESTED, Search, prove
 from onnx_memo.rows.store import EPSILON, LIMIT, RowsBlueprint, RowsSettings
 from onnx_memo.rows.trial import RowsTrial, Tried, run_original
-from onnx_memo.verdict import NothingPays, Verdict
+from onnx_memo.verdict import NothingPays, Proposal, Verdict
 
 EXACT = 0.025  # relative error up to which a product is exact in int8
 
 Floats = npt.NDArray[np.float64]
 
 
-def decide_rows(
+def propose_rows(
     path: Path,
     parts: Parts,
     goal: Goal,
@@ -49,8 +49,8 @@ def decide_rows(
     *,
     max_bytes: int | None,
     notes: list[str],
-) -> Verdict:
-    """Find the bound that saves most time and keeps the promise.
+) -> Proposal:
+    """Find the bound that saves most time within the tolerance.
 
     Args:
         path: the original model, which has an encoder.
@@ -84,7 +84,8 @@ def decide_rows(
         settings = RowsSettings(network, correction, BOUNDS[-1], products)
         trial = RowsTrial(path, captured, settings, parts.in_store)
         search = Search(goal, parts, fit, trial, precision, progress)
-        searches.append((search, search.loosest(), settings))
+        kept = max((bound for _, bound, _ in searches if bound), default=None)
+        searches.append((search, search.loosest(kept), settings))
         del search.trial  # a session holds the model's weights
         if searches[-1][1] == BOUNDS[-1]:
             break  # slower products could not save more
@@ -96,24 +97,48 @@ def decide_rows(
     if not found:
         raise NothingPays(searches[0][0].why_not(), evidence)
     ratio, search, bound, settings = min(found, key=lambda one: one[0])
+
+    wanted = replace(settings, bound=bound)
+
+    def proven() -> Verdict:
+        verdict = _prove(path, parts, goal, captured, wanted, original_us, progress)
+        return replace(verdict, chosen=search.name(bound), ratio=ratio, alternatives=alternatives)
+
+    return Proposal("rows", ratio, alternatives, proven)
+
+
+def _prove(
+    path: Path,
+    parts: Parts,
+    goal: Goal,
+    captured: RowsCapture,
+    settings: RowsSettings,
+    original_us: float,
+    progress: Progress,
+) -> Verdict:
+    """The settings' bound, or what of it the held-out part proves."""
     advance = progress("running the held-out part", len(parts.held_out))
     held_out = run_original(path, parts.held_out, advance)
-    trial = RowsTrial(path, captured, replace(settings, bound=bound * max(TESTED)), None)
+    trial = RowsTrial(path, captured, replace(settings, bound=settings.bound * max(TESTED)), None)
     calibration, results = prove(goal, parts.held_out, held_out, trial, progress)
     if calibration.threshold is None or not calibration.hit_rate:
+        first = calibration.steps[0]
         raise NothingPays(
-            f"the held-out part does not prove the promise at any bound up to {bound:.3g}", evidence
+            f"at the strictest bound tried, {first.threshold * settings.bound:.3g}, {first.hits} of "
+            f"{calibration.requests} held-out requests were reused, {first.failures} of them outside the "
+            "tolerance: more inputs in the sample, or a larger tolerance, would change that",
+            {},
         )
     scale = calibration.threshold  # of the bound
     tried, tolerance = results[scale], goal.promise.tolerance
     points = [{"strictness": 0.0, **Tried.none(len(parts.held_out)).point(tolerance)}]
     points += [{"strictness": at / scale, **results[at].point(tolerance)} for at in TESTED if at <= scale]
     return Verdict(
-        blueprint=RowsBlueprint(captured, replace(settings, bound=bound * scale)),
+        blueprint=RowsBlueprint(captured, replace(settings, bound=settings.bound * scale)),
         parts=parts,
-        chosen=search.name(bound),
-        ratio=ratio,
-        alternatives=alternatives,
+        chosen="",
+        ratio=tried.ratio,
+        alternatives=[],
         calibration=calibration,
         hits=tried.hits,
         distances=np.where(tried.hits, tried.rows, np.inf),

@@ -79,7 +79,8 @@ def int8_products(path: Path, samples: Samples) -> list[Int8Product]:
 def quantize(weight: Floats, channel: Floats) -> Int8Product:
     """A product with the weight [K, M], whose input channels are divided by `channel` [K] first."""
     scaled = weight * channel[:, None]
-    scales = np.maximum(np.abs(scaled).max(axis=0, initial=0.0) / MOST, np.finfo(np.float32).tiny)
+    peaks = np.abs(scaled).max(axis=0, initial=0.0)
+    scales = np.maximum(peaks / MOST, np.finfo(np.float32).tiny)
     whole = np.rint(scaled / scales).astype(np.int8)
     return Int8Product(whole, scales.astype(np.float32), (1 / channel).astype(np.float32))
 
@@ -87,13 +88,13 @@ def quantize(weight: Floats, channel: Floats) -> Int8Product:
 def product_error(product: Int8Product, x: Floats, weight: Floats) -> float:
     """The relative L2 error of the product for rows x [n, K], quantized as `DynamicQuantizeLinear` does."""
     even = x * product.smooth
-    low, high = min(float(even.min()), 0.0), max(float(even.max()), 0.0)
+    low, high = float(even.min(initial=0.0)), float(even.max(initial=0.0))
     step = max((high - low) / 255, 1e-30)
     zero = round(-low / step)
     read = (np.clip(np.rint(even / step) + zero, 0, 255) - zero) * np.float32(step)
     want = x @ weight
     have = read @ (product.weight * product.scales)
-    return float(np.linalg.norm(have - want) / max(np.linalg.norm(want), 1e-30))
+    return float(np.linalg.norm(have - want) / max(float(np.linalg.norm(want)), 1e-30))
 
 
 def _flat(rows: npt.NDArray[np.float32]) -> Floats:
@@ -116,6 +117,7 @@ def _weights(path: Path) -> list[Floats]:
     if computed:
         model.graph.outputs[:] = computed
         RemoveUnusedNodesPass()(model)
+        model.graph.inputs.clear()
         session = open_session(model, path.parent, session_options(native=False, threads=1))
         known.update(zip(computed, session.run(None, {}), strict=True))
     return [known[value] for value in wanted if value is not None]

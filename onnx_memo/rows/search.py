@@ -40,9 +40,12 @@ class Search:
         self.promise = provable(goal.promise, len(parts.held_out))
         self.tried: dict[float, Tried] = {}
 
-    def loosest(self) -> float | None:
-        """The loosest bound within the tolerance, by bisection; None if there is none that saves time."""
-        kept, broken = -1, len(BOUNDS)
+    def loosest(self, beyond: float | None) -> float | None:
+        """The loosest bound within the tolerance, by bisection; None if there is none that saves time.
+
+        Only bounds looser than `beyond` are tried, if it is given: one that faster products keep.
+        """
+        kept, broken = BOUNDS.index(beyond) if beyond else -1, len(BOUNDS)
         if self._kept(BOUNDS[-1]):
             kept = len(BOUNDS) - 1
         elif not self.tried[BOUNDS[-1]].hits.any():
@@ -53,7 +56,8 @@ class Search:
                 kept = middle
             else:
                 broken = middle
-        return BOUNDS[kept] if kept >= 0 and self.tried[BOUNDS[kept]].ratio <= PAYS else None
+        best = self.tried.get(BOUNDS[kept]) if kept >= 0 else None
+        return BOUNDS[kept] if best is not None and best.ratio <= PAYS else None
 
     def seen(self) -> list[Alternative]:
         """All bounds that were tried, loose to strict."""

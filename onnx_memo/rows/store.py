@@ -163,7 +163,7 @@ def _guard(
         values=[stored(f"values.{layer}") for layer in layers],
         correction=stored("correction") if runs else None,
         int8=[
-            product and [stored(f"{part}.{number}") for part in INT8_PARTS]
+            None if product is None else [stored(f"{part}.{number}") for part in INT8_PARTS]
             for number, product in enumerate(settings.int8)
         ],
         epsilon=own("epsilon", EPSILON if runs else LITERAL),
