@@ -79,7 +79,7 @@ def propose_rows(
     pairs = entries[neighbour_pairs(keys[entries], captured.lengths[entries])]
     advance = progress("fitting the correction", len(pairs))
     correction = fit_correction(captured, pairs, EPSILON, LIMIT, advance)
-    searches = []
+    searches: list[tuple[Search, float | None, RowsSettings]] = []
     for precision, products in _precisions(int8_products(path, parts.stored)):
         settings = RowsSettings(network, correction, BOUNDS[-1], products)
         trial = RowsTrial(path, captured, settings, parts.in_store)
