@@ -91,9 +91,7 @@ def propose_rows(
             break  # slower products could not save more
     alternatives = [way for search, _, _ in searches for way in search.seen()]
     evidence: dict[str, Any] = {"alternatives": [asdict(way) for way in alternatives]}
-    found = [
-        (search.tried[bound].ratio, search, bound, settings) for search, bound, settings in searches if bound
-    ]
+    found = [(search.ratios[bound], search, bound, settings) for search, bound, settings in searches if bound]
     if not found:
         raise NothingPays(searches[0][0].why_not(), evidence)
     ratio, search, bound, settings = min(found, key=lambda one: one[0])
@@ -101,8 +99,14 @@ def propose_rows(
     wanted = replace(settings, bound=bound)
 
     def proven() -> Verdict:
-        verdict = _prove(path, parts, goal, captured, wanted, original_us, progress)
-        return replace(verdict, chosen=search.name(bound), ratio=ratio, alternatives=alternatives)
+        verdict = _prove(path, parts, goal, captured, wanted, progress)
+        return replace(
+            verdict,
+            chosen=search.name(bound),
+            ratio=ratio,
+            alternatives=alternatives,
+            sites=[_site_row(search.tried[bound], ratio, original_us)],
+        )
 
     return Proposal("rows", ratio, alternatives, proven)
 
@@ -113,7 +117,6 @@ def _prove(
     goal: Goal,
     captured: RowsCapture,
     settings: RowsSettings,
-    original_us: float,
     progress: Progress,
 ) -> Verdict:
     """The settings' bound, or what of it the held-out part proves."""
@@ -137,7 +140,7 @@ def _prove(
         blueprint=RowsBlueprint(captured, replace(settings, bound=settings.bound * scale)),
         parts=parts,
         chosen="",
-        ratio=tried.ratio,
+        ratio=1.0,
         alternatives=[],
         calibration=calibration,
         hits=tried.hits,
@@ -147,7 +150,7 @@ def _prove(
         rows=tried.rows,
         threshold=None,
         strictness=points,
-        sites=[_site_row(tried, original_us)],
+        sites=[],
     )
 
 
@@ -170,7 +173,7 @@ def fit_rows_key(captured: RowsCapture, in_store: npt.NDArray[np.bool_]) -> KeyN
     return fit_learned(captured.means[entries], sketches / np.float32(size), captured.lengths[entries])
 
 
-def _site_row(tried: Tried, original_us: float) -> dict[str, Any]:
+def _site_row(tried: Tried, ratio: float, original_us: float) -> dict[str, Any]:
     """The encoder as the report's only site, by rows: they take most of its time."""
     hit_rate, ran = tried.hit_rate, tried.mean_rows_of_hits
     return {
@@ -178,6 +181,6 @@ def _site_row(tried: Tried, original_us: float) -> dict[str, Any]:
         "level": "rows",
         "hit_rate": hit_rate,
         "saving_us": hit_rate * original_us,
-        "overhead_us": max(tried.ratio - 1 + hit_rate, 0.0) * original_us,
+        "overhead_us": max(ratio - 1 + hit_rate, 0.0) * original_us,
         "reason": f"a request that is reused runs {ran:.1%} of its rows",
     }
