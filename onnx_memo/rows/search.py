@@ -90,8 +90,8 @@ class Search:
             best = self.tried[fastest]
             told = (
                 f"at the tolerance {self.goal.promise.tolerance:g} ({self.goal.metric}) the best takes "
-                f"{self.ratios[fastest]:.3f} of the original's time, reuses {best.hit_rate:.0%} of the fit part "
-                f"and runs {best.mean_rows:.0%} of the rows"
+                f"{self.ratios[fastest]:.3f} of the original's time, reuses {best.hit_rate:.0%} of the fit "
+                f"part and runs {best.mean_rows:.0%} of the rows"
             )
         return (
             f"{told}; {reused:.0%} of the requests are so near to an entry of their length that running "
