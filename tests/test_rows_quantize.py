@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import changed, fixture, open_nodes, original, random_samples
+from support import changed, fixture, join, open_nodes, original, random_samples
 from support_rows import TINY, Built, changed_last, open_pair, samples_of
 
 from onnx_memo import store
@@ -21,6 +21,7 @@ from onnx_memo.graph.sites import find_sites
 from onnx_memo.keys import fit_keys
 from onnx_memo.rows import store as rows_store
 from onnx_memo.rows.capture import capture_rows
+from onnx_memo.rows.decide import MARGIN, key_radius
 from onnx_memo.rows.quantize import MOST, int8_products, product_error, quantize
 from onnx_memo.rows.store import RowsBlueprint, RowsSettings
 
@@ -168,3 +169,34 @@ def test_a_model_that_is_int8_itself(tmp_path, per_channel):
     assert isinstance(encoder, Encoder)
     assert len(encoder.cores) == 3
     assert ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.usefixtures("all_rows_may_run")
+def test_int8_never_answers_for_what_is_not_stored(tmp_path, mode):
+    """In floats a sequence without an entry may run whole among others; in int8 it would not be exact."""
+    built = built_in_int8(tmp_path, 100)
+    pair = open_pair(built, mode)
+    near, unknown = changed_last(pair.stored[2]), random_samples(pair.before, [12], seed=9)[0]
+    together = join([near, unknown])
+    answer = pair.ask(together)
+    assert not answer.hit
+    assert answer.outputs[0].tobytes() == pair.want(together).tobytes()
+
+
+def test_int8_counts_no_padding(tmp_path, mode):
+    """A request most of whose real rows changed is computed, however much padding stands behind them."""
+    pair = open_pair(built_in_int8(tmp_path, 100), mode)
+    unlike = join(random_samples(pair.before, [16], seed=9), padded=60)
+    answer = pair.ask(unlike)
+    assert not answer.hit
+    assert answer.outputs[0].tobytes() == pair.want(unlike).tobytes()
+    alike = join([changed_last(pair.stored[2])], padded=60)
+    assert pair.ask(alike).hit
+
+
+def test_an_entry_farther_than_any_of_the_sample_is_none():
+    keys = np.array([[0.0], [1.0], [3.0], [10.0]], np.float32)
+    lengths = np.array([5, 5, 5, 7])
+    assert key_radius(keys, lengths) == pytest.approx(MARGIN * 2), "of 3 to 1; 10 is alone"
+    assert key_radius(keys[3:], lengths[3:]) == rows_store.RADIUS, "nothing is known"
+    assert key_radius(np.zeros((3, 1), np.float32), lengths[:3]) == rows_store.RADIUS, "copies say nothing"

@@ -30,10 +30,11 @@ from onnx_memo.rows.coverage import rows_budget
 from onnx_memo.rows.influence import write_influence
 from onnx_memo.rows.quantize import Int8Product, int8_products
 from onnx_memo.rows.search import BOUNDS, TESTED, Search, prove
-from onnx_memo.rows.store import EPSILON, LIMIT, RowsBlueprint, RowsSettings
+from onnx_memo.rows.store import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.rows.trial import RowsTrial, Tried, run_original
 from onnx_memo.verdict import NothingPays, Proposal, Verdict
 
+MARGIN = 1.25
 EXACT = 0.025  # relative error up to which a product is exact in int8
 
 Floats = npt.NDArray[np.float64]
@@ -79,9 +80,10 @@ def propose_rows(
     pairs = entries[neighbour_pairs(keys[entries], captured.lengths[entries])]
     advance = progress("fitting the correction", len(pairs))
     correction = fit_correction(captured, pairs, EPSILON, LIMIT, advance)
+    radius = key_radius(keys[entries], captured.lengths[entries])
     searches: list[tuple[Search, float | None, RowsSettings]] = []
     for precision, products in _precisions(int8_products(path, parts.stored)):
-        settings = RowsSettings(network, correction, BOUNDS[-1], products)
+        settings = RowsSettings(network, correction, BOUNDS[-1], products, radius)
         trial = RowsTrial(path, captured, settings, parts.in_store)
         search = Search(goal, parts, fit, trial, precision, progress)
         kept = max((bound for _, bound, _ in searches if bound), default=None)
@@ -152,6 +154,24 @@ def _prove(
         strictness=points,
         sites=[],
     )
+
+
+def key_radius(keys: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> float:
+    """The key distance beyond which a request is unlike the sample: somewhat more than any input of it has.
+
+    Args:
+        keys: of the store part, [n, k].
+        lengths: i64[n]; only inputs of one length are compared.
+    """
+    farthest = 0.0
+    for length in np.unique(lengths):
+        group = keys[lengths == length].astype(np.float64)
+        if len(group) > 1:
+            squares = np.square(group).sum(axis=1)
+            squared = squares[:, None] + squares - 2 * group @ group.T
+            np.fill_diagonal(squared, np.inf)
+            farthest = max(farthest, float(squared.min(axis=1).max()))
+    return MARGIN * float(np.sqrt(farthest)) if farthest > 0 else RADIUS
 
 
 def _precisions(products: list[Int8Product]) -> list[tuple[str, list[Int8Product | None]]]:
