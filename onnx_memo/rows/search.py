@@ -59,7 +59,9 @@ class Search:
             else:
                 broken = middle
         found = BOUNDS[kept] if kept >= 0 else None
-        return found if found is not None and self.ratios.get(found, 1.0) <= PAYS else None
+        if found not in self.ratios:  # none is kept, or none that is looser than `beyond`
+            return None
+        return found if self.ratios[found] <= PAYS else None
 
     def seen(self) -> list[Alternative]:
         """All bounds that were tried, loose to strict."""
