@@ -32,7 +32,7 @@ def decided(tmp_path_factory):
     """A bundle that was decided once, without timing."""
     folder = tmp_path_factory.mktemp("decided")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RowsTrial, "_ratio", lambda self, samples, original, extra: 0.1)
+        patch.setattr(RowsTrial, "ratio", lambda self, samples, original, strictness: 0.1)
         patch.setattr(sys.modules["onnx_memo.optimize"], "PAYS", 1e9)
         return make(folder, level="auto")
 
@@ -106,7 +106,7 @@ def test_the_report_is_written(decided):
 
 
 def test_unrelated_inputs_do_not_pay_and_the_numbers_say_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(RowsTrial, "_ratio", lambda self, samples, original, extra: 1.0)
+    monkeypatch.setattr(RowsTrial, "ratio", lambda self, samples, original, strictness: 1.0)
     samples = random_samples(original(fixture("bert")), [16] * 240, seed=1)
     with pytest.raises(NothingPays) as nothing:
         make(tmp_path, tolerance=1e-9, samples=samples)

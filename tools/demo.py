@@ -87,7 +87,7 @@ def compare(
     requests: dict[str, list[str]],
     **options: Any,
 ) -> None:
-    """Make `bundle` for the lines of `sample`, and run each list of `requests` through it and the original."""
+    """Make `bundle` for the lines of `sample`; run each list of `requests` through it and the original."""
     for name, content in {"sample": sample, **requests}.items():
         (folder / f"{name}.txt").write_text("\n".join(content), encoding="utf-8")
     onnx, tokenizer = model / "model.onnx", model / "tokenizer.json"

@@ -103,7 +103,7 @@ def shared_prefix(path: Path) -> dict[str, float]:
             "shared": SHARED,
             "hits": tried.hit_rate,
             "rows": tried.mean_rows,
-            "ratio": tried.ratio,
+            "ratio": trial.ratio(asked, original, 1.0),
             "relative": float(tried.errors.max()),
             "apart": apart,
         }

@@ -19,17 +19,14 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph import flow
-from onnx_memo.graph.build import Builder
 from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.cost import multiply_adds
 from onnx_memo.graph.rowwise import ELEMENTWISE, Refused, RowRules, Rows
-from onnx_memo.graph.shapes import BATCH, LENGTHS, infer_shapes
+from onnx_memo.graph.shape_reads import read_shapes_at
+from onnx_memo.graph.shapes import LENGTHS, infer_shapes
 from onnx_memo.graph.sites import Site, find_sites
-
-SHAPE_OF_ROWS = "memo/encoder/shape"
 
 
 @dataclass(frozen=True)
@@ -106,13 +103,13 @@ class _Finder:
 
     def run(self) -> Encoder:
         start = self.start
-        below = _downstream(start)
+        below = flow.downstream(start)
         inner = self._inner_nodes(below)
         stopped = self._follow(start, below, inner)
         missing = [site for site in self.sites if site.context.producer() not in self.cores]
         if missing:
             raise Refused(stopped or f"the rows do not reach {missing[0].name}")
-        self._read_shapes_at(start)
+        read_shapes_at(self.model, start, self.forms, self.inferred)
         boundary = self._boundary(start)
         output, region = self._output(start, boundary, inner, stopped)
         steps = self._steps(output, region)
@@ -327,53 +324,6 @@ class _Finder:
                     continue
                 if self.constants.numbers(value) is None:
                     raise Refused(f"'{node.name}' ({node.op_type}) reads '{value.name}', which is not fixed")
-
-    def _read_shapes_at(self, start: ir.Value) -> None:
-        """Let nodes that read the shape of rows inside read it at the input: all but B and L is fixed."""
-        for node in list(self.graph):
-            value = node.inputs[0] if node.op_type == "Shape" else None
-            form = self.forms.get(value) if value is not None else None
-            if value is None or form is None or form.axis is None or value is start:
-                continue
-            replace_shape(self.graph, node, start, form, self.rules.shape(value))
-        RemoveUnusedNodesPass()(self.model)  # what only its shape was read of
-
-
-def replace_shape(
-    graph: ir.Graph, node: ir.Node, start: ir.Value, form: Rows, shape: tuple[int, ...]
-) -> None:
-    """Replace `Shape(value)` by the same numbers, with B and L taken from the shape of `start`."""
-    b = Builder(f"{SHAPE_OF_ROWS}/{node.outputs[0].name}", graph.opset_imports[""])
-    parts: list[ir.Value] = []
-    for axis, dim in enumerate(shape):
-        if axis == form.axis:
-            length = b.dim(start, 1)
-            parts.append(b.op("Mul", b.dim(start, 0), length) if form.merged else length)
-        elif axis == 0:
-            batch = b.dim(start, 0)
-            parts.append(batch if dim == BATCH else b.op("Mul", batch, b.i64(dim // BATCH)))
-        else:
-            parts.append(b.i64(dim))
-    first = node.attributes.get_int("start", 0)
-    end = node.attributes.get_int("end", len(shape))
-    whole = b.op("Concat", *parts[first:end], axis=0) if parts[first:end] else b.const([], "int64")
-    graph.insert_before(node, b.nodes)
-    node.outputs[0].replace_all_uses_with(whole)
-    graph.remove(node, safe=True)
-
-
-def _downstream(start: ir.Value) -> set[ir.Value]:
-    """All values that the data of `start` reaches."""
-    below = {start}
-    todo = [start]
-    while todo:
-        for reader, _ in todo.pop().uses():
-            if reader.op_type in flow.SHAPE_READERS:
-                continue
-            fresh = [value for value in reader.outputs if value not in below]
-            below.update(fresh)
-            todo += fresh
-    return below
 
 
 def _behind(value: ir.Value | None, stop: ir.Value) -> set[ir.Node]:

@@ -104,3 +104,17 @@ def region(
         if readers and not exported and all(reader in members for reader in readers):
             members.add(node)
     return [node for node in nodes if node in members]
+
+
+def downstream(start: ir.Value) -> set[ir.Value]:
+    """All values that the data of `start` reaches."""
+    below = {start}
+    todo = [start]
+    while todo:
+        for reader, _ in todo.pop().uses():
+            if reader.op_type in SHAPE_READERS:
+                continue
+            fresh = [value for value in reader.outputs if value not in below]
+            below.update(fresh)
+            todo += fresh
+    return below

@@ -80,8 +80,12 @@ class _RowsInserter(Inserter):
         self.length, weights = self.request(b, encoder.mask, encoder.input)
         query = self.query(b, guard.lookup, weights, encoder.input)
         radius = self.initializer(guard.lookup.threshold)
-        self.entry, _ = self.look_up(b, guard.lookup, query, self.length, guard.lengths, radius)
+        self.padded = b.dim(encoder.input, 1)
+        self.entry, found = self.look_up(b, guard.lookup, query, self.length, guard.lengths, radius)
         bound = b.op("Mul", self.initializer(guard.bound), self.strictness(b))
+        limit = self.initializer(guard.limit)
+        if guard.int8:
+            bound, limit = self._only_reused(b, found, bound, limit)
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
         self.rows, self.stored_rows, hit = b.ops(
             "MemoRows",
@@ -91,14 +95,27 @@ class _RowsInserter(Inserter):
             *(self.initializer(tensor) for tensor in stored),
             self.initializer(guard.epsilon),
             bound,
-            self.initializer(guard.limit),
+            limit,
             domain=DOMAIN,
             names=(ROWS, f"memo/{NAME}/stored_rows", HIT),
         )
-        self.padded = b.dim(encoder.input, 1)
         states, spread = self._ran(b)
         region = flow.region(self.graph, encoder.output, encoder.boundary, self.constant)
         self.make_conditional(b, region, encoder.output, hit, self._merged(states, spread))
+
+    def _only_reused(
+        self, b: Builder, found: ir.Value, bound: ir.Value, limit: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """Bound and limit with which int8 serves only requests that reuse something.
+
+        `MemoRows` lets sequences without an entry, and padded ones, run whole among others. In floats that is
+        the original's result; in int8 it would not be. So there the original runs, where a sequence has no
+        entry, and where more of the real rows than the limit's share would run.
+        """
+        bound = b.op("Where", found, bound, b.const(-np.inf, np.float32))
+        real = b.reduce("ReduceMean", b.op("Cast", self.length, to=ir.DataType.FLOAT.value), 0, keepdims=True)
+        share = b.op("Div", real, b.op("Cast", self.padded, to=ir.DataType.FLOAT.value))
+        return bound, b.op("Mul", limit, share)
 
     def _ran(self, b: Builder) -> Sequence[ir.Value]:
         """The final states of the rows that run, and what they spread: [R, d] both."""

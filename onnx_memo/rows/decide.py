@@ -30,10 +30,11 @@ from onnx_memo.rows.coverage import rows_budget
 from onnx_memo.rows.influence import write_influence
 from onnx_memo.rows.quantize import Int8Product, int8_products
 from onnx_memo.rows.search import BOUNDS, TESTED, Search, prove
-from onnx_memo.rows.store import EPSILON, LIMIT, RowsBlueprint, RowsSettings
+from onnx_memo.rows.store import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.rows.trial import RowsTrial, Tried, run_original
 from onnx_memo.verdict import NothingPays, Proposal, Verdict
 
+MARGIN = 1.25
 EXACT = 0.025  # relative error up to which a product is exact in int8
 
 Floats = npt.NDArray[np.float64]
@@ -79,9 +80,10 @@ def propose_rows(
     pairs = entries[neighbour_pairs(keys[entries], captured.lengths[entries])]
     advance = progress("fitting the correction", len(pairs))
     correction = fit_correction(captured, pairs, EPSILON, LIMIT, advance)
+    radius = key_radius(keys[entries], captured.lengths[entries])
     searches: list[tuple[Search, float | None, RowsSettings]] = []
     for precision, products in _precisions(int8_products(path, parts.stored)):
-        settings = RowsSettings(network, correction, BOUNDS[-1], products)
+        settings = RowsSettings(network, correction, BOUNDS[-1], products, radius)
         trial = RowsTrial(path, captured, settings, parts.in_store)
         search = Search(goal, parts, fit, trial, precision, progress)
         kept = max((bound for _, bound, _ in searches if bound), default=None)
@@ -91,9 +93,7 @@ def propose_rows(
             break  # slower products could not save more
     alternatives = [way for search, _, _ in searches for way in search.seen()]
     evidence: dict[str, Any] = {"alternatives": [asdict(way) for way in alternatives]}
-    found = [
-        (search.tried[bound].ratio, search, bound, settings) for search, bound, settings in searches if bound
-    ]
+    found = [(search.ratios[bound], search, bound, settings) for search, bound, settings in searches if bound]
     if not found:
         raise NothingPays(searches[0][0].why_not(), evidence)
     ratio, search, bound, settings = min(found, key=lambda one: one[0])
@@ -101,8 +101,14 @@ def propose_rows(
     wanted = replace(settings, bound=bound)
 
     def proven() -> Verdict:
-        verdict = _prove(path, parts, goal, captured, wanted, original_us, progress)
-        return replace(verdict, chosen=search.name(bound), ratio=ratio, alternatives=alternatives)
+        verdict = _prove(path, parts, goal, captured, wanted, progress)
+        return replace(
+            verdict,
+            chosen=search.name(bound),
+            ratio=ratio,
+            alternatives=alternatives,
+            sites=[_site_row(search.tried[bound], ratio, original_us)],
+        )
 
     return Proposal("rows", ratio, alternatives, proven)
 
@@ -113,7 +119,6 @@ def _prove(
     goal: Goal,
     captured: RowsCapture,
     settings: RowsSettings,
-    original_us: float,
     progress: Progress,
 ) -> Verdict:
     """The settings' bound, or what of it the held-out part proves."""
@@ -137,7 +142,7 @@ def _prove(
         blueprint=RowsBlueprint(captured, replace(settings, bound=settings.bound * scale)),
         parts=parts,
         chosen="",
-        ratio=tried.ratio,
+        ratio=1.0,
         alternatives=[],
         calibration=calibration,
         hits=tried.hits,
@@ -147,8 +152,26 @@ def _prove(
         rows=tried.rows,
         threshold=None,
         strictness=points,
-        sites=[_site_row(tried, original_us)],
+        sites=[],
     )
+
+
+def key_radius(keys: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> float:
+    """The key distance beyond which a request is unlike the sample: somewhat more than any input of it has.
+
+    Args:
+        keys: of the store part, [n, k].
+        lengths: i64[n]; only inputs of one length are compared.
+    """
+    farthest = 0.0
+    for length in np.unique(lengths):
+        group = keys[lengths == length].astype(np.float64)
+        if len(group) > 1:
+            squares = np.square(group).sum(axis=1)
+            squared = squares[:, None] + squares - 2 * group @ group.T
+            np.fill_diagonal(squared, np.inf)
+            farthest = max(farthest, float(squared.min(axis=1).max()))
+    return MARGIN * float(np.sqrt(farthest)) if farthest > 0 else RADIUS
 
 
 def _precisions(products: list[Int8Product]) -> list[tuple[str, list[Int8Product | None]]]:
@@ -170,7 +193,7 @@ def fit_rows_key(captured: RowsCapture, in_store: npt.NDArray[np.bool_]) -> KeyN
     return fit_learned(captured.means[entries], sketches / np.float32(size), captured.lengths[entries])
 
 
-def _site_row(tried: Tried, original_us: float) -> dict[str, Any]:
+def _site_row(tried: Tried, ratio: float, original_us: float) -> dict[str, Any]:
     """The encoder as the report's only site, by rows: they take most of its time."""
     hit_rate, ran = tried.hit_rate, tried.mean_rows_of_hits
     return {
@@ -178,6 +201,6 @@ def _site_row(tried: Tried, original_us: float) -> dict[str, Any]:
         "level": "rows",
         "hit_rate": hit_rate,
         "saving_us": hit_rate * original_us,
-        "overhead_us": max(tried.ratio - 1 + hit_rate, 0.0) * original_us,
+        "overhead_us": max(ratio - 1 + hit_rate, 0.0) * original_us,
         "reason": f"a request that is reused runs {ran:.1%} of its rows",
     }

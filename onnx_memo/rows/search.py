@@ -23,6 +23,7 @@ class Search:
 
     Attributes:
         tried: what came of each bound.
+        ratios: the time of each, relative to the original's.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Search:
         self.trial, self.precision, self.progress = trial, precision, progress
         self.promise = provable(goal.promise, len(parts.held_out))
         self.tried: dict[float, Tried] = {}
+        self.ratios: dict[float, float] = {}
 
     def loosest(self, beyond: float | None) -> float | None:
         """The loosest bound within the tolerance, by bisection; None if there is none that saves time.
@@ -56,8 +58,10 @@ class Search:
                 kept = middle
             else:
                 broken = middle
-        best = self.tried.get(BOUNDS[kept]) if kept >= 0 else None
-        return BOUNDS[kept] if best is not None and best.ratio <= PAYS else None
+        found = BOUNDS[kept] if kept >= 0 else None
+        if found not in self.ratios:  # none is kept, or none that is looser than `beyond`
+            return None
+        return found if self.ratios[found] <= PAYS else None
 
     def seen(self) -> list[Alternative]:
         """All bounds that were tried, loose to strict."""
@@ -66,7 +70,7 @@ class Search:
             Alternative(
                 name=self.name(bound),
                 level=f"rows in {self.precision}",
-                ratio=tried.ratio,
+                ratio=self.ratios[bound],
                 hit_rate=tried.hit_rate,
                 error=high_error(tried.errors),
                 reason=f"runs {tried.mean_rows:.0%} of the rows; {told[self._within(tried)]}",
@@ -81,14 +85,15 @@ class Search:
     def why_not(self) -> str:
         """Why no bound is good enough, in numbers."""
         reused = max(tried.hit_rate for tried in self.tried.values())
-        kept = [tried for tried in self.tried.values() if self._within(tried)]
-        best = min(kept, key=lambda tried: tried.ratio, default=None)
+        kept = [bound for bound, tried in self.tried.items() if self._within(tried)]
         told = "none of the bounds that were tried keeps the tolerance"
-        if best is not None:
+        if kept:
+            fastest = min(kept, key=lambda bound: self.ratios[bound])
+            best = self.tried[fastest]
             told = (
                 f"at the tolerance {self.goal.promise.tolerance:g} ({self.goal.metric}) the best takes "
-                f"{best.ratio:.3f} of the original's time, reuses {best.hit_rate:.0%} of the fit part and "
-                f"runs {best.mean_rows:.0%} of the rows"
+                f"{self.ratios[fastest]:.3f} of the original's time, reuses {best.hit_rate:.0%} of the fit "
+                f"part and runs {best.mean_rows:.0%} of the rows"
             )
         return (
             f"{told}; {reused:.0%} of the requests are so near to an entry of their length that running "
@@ -100,6 +105,7 @@ class Search:
         advance = self.progress(f"trying the bound {bound:.2g}", len(self.samples))
         strictness = bound / BOUNDS[-1]
         self.tried[bound] = self.trial.run(self.samples, self.original, strictness, self.goal, advance)
+        self.ratios[bound] = self.trial.ratio(self.samples, self.original, strictness)
         return self._within(self.tried[bound])
 
     def _within(self, tried: Tried) -> bool:

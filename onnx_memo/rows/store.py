@@ -25,7 +25,7 @@ LITERAL = 0.002  # the same, where only literal repeats are reused
 LIMIT = 0.8  # share of rows up to which running them alone is worth it,
 INT8_LIMIT = 0.95  # and if their products are int8
 INT8_PARTS = ("weight", "scales", "smooth")
-RADIUS = 1e6  # any entry may be looked at: the rows decide
+RADIUS = 1e6  # key distance up to which an entry is looked at: any, where nothing was learned of distances
 EXCLUDED = 1e15  # each number of a key that is never found
 
 
@@ -38,6 +38,7 @@ class RowsSettings:
         correction: f32[d, d] (`onnx_memo.rows.correction`); None: only literal repeats are reused, and
             neither keys nor values of the cores are stored.
         bound: influence that may be left out, a row.
+        radius: key distance beyond which an entry is none.
         int8: the products of the rows that run; None or empty: the original's.
     """
 
@@ -45,6 +46,7 @@ class RowsSettings:
     correction: npt.NDArray[np.float32] | None
     bound: float
     int8: Sequence[Int8Product | None] = ()
+    radius: float = RADIUS
 
     @property
     def limit(self) -> float:
@@ -151,7 +153,7 @@ def _guard(
     layers = range(len(captured.heads)) if runs else ()
     parts = {part: stored(part) for part in LOOKUP_PARTS}
     return RowsGuard(
-        lookup=Lookup(**parts, threshold=own("radius", RADIUS)),
+        lookup=Lookup(**parts, threshold=own("radius", settings.radius)),
         lengths=tensors["memo/lengths"],
         offsets=tensors["memo/offsets/rows"],
         squares=tensors["memo/offsets/squares"],

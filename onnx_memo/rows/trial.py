@@ -18,12 +18,12 @@ from onnx_memo.graph.guard import STRICTNESS
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.rows_guard import HIT, ROWS
-from onnx_memo.inputs import Arrays, Samples
+from onnx_memo.inputs import Samples
 from onnx_memo.rows.capture import RowsCapture
 from onnx_memo.rows.store import RowsSettings, insert_rows, rows_tensors
 from onnx_memo.runtime import session_options
 
-TIMED, ROUNDS = 24, 3  # requests that are timed, and how often; the fastest counts
+TIMED, ROUNDS = 16, 3  # requests that are timed, and how often; the fastest counts
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,20 +57,18 @@ class Tried:
         rows: share of their rows that ran, f64[n]; 1 where nothing is reused.
         errors: f64[n], exactly 0 where nothing is reused.
         token_errors: cosine token by token, f64[n].
-        ratio: total time over the original's, by some of the requests.
     """
 
     hits: npt.NDArray[np.bool_]
     rows: Floats
     errors: Floats
     token_errors: Floats
-    ratio: float
 
     @staticmethod
     def none(count: int) -> Tried:
         """Nothing is reused."""
         zero = np.zeros(count)
-        return Tried(np.zeros(count, np.bool_), np.ones(count), zero, zero, 1.0)
+        return Tried(np.zeros(count, np.bool_), np.ones(count), zero, zero)
 
     @property
     def hit_rate(self) -> float:
@@ -132,11 +130,8 @@ class RowsTrial:
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
         for at, feeds in enumerate(samples.arrays):
             *results, ran, hit = self.session.run(None, feeds | extra)
-            have, want, mask = (
-                dict(zip(self.names, results, strict=True)),
-                original.outputs[at],
-                samples.real(at),
-            )
+            have, want = dict(zip(self.names, results, strict=True)), original.outputs[at]
+            mask = samples.real(at)
             length = mask.sum() if mask is not None else max(v.shape[1] for v in results if v.ndim == 3)
             hits.append(bool(hit))
             rows.append(len(ran) / length if hit else 1.0)
@@ -148,11 +143,11 @@ class RowsTrial:
             np.asarray(rows),
             np.asarray(errors),
             np.asarray(tokens),
-            self._ratio(samples, original, extra),
         )
 
-    def _ratio(self, samples: Samples, original: Original, extra: Arrays) -> float:
-        """Time over the original's, turn by turn, over some of the samples."""
+    def ratio(self, samples: Samples, original: Original, strictness: float) -> float:
+        """Total time over the original's, turn by turn, over some of the samples."""
+        extra = {STRICTNESS: np.asarray(strictness, np.float32)}
         seconds = np.zeros(2)
         for feeds in samples.arrays[:: max(1, len(samples) // TIMED)]:
             took = np.full(2, np.inf)
