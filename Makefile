@@ -38,7 +38,11 @@ native-test:
 	cmake --build build/sanitized --parallel
 	ctest --test-dir build/sanitized --output-on-failure
 
-test: lint native-test .cache/onnxruntime-$(OLDEST_ORT)
+# Some tests run a real model.
+models/cache/minilm-demo/model.onnx: | $(SETUP)
+	$(BIN)/python -m models.bring demo
+
+test: lint native-test .cache/onnxruntime-$(OLDEST_ORT) models/cache/minilm-demo/model.onnx
 	$(BIN)/python -m pytest
 
 bench: $(SETUP)
