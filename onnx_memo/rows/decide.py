@@ -34,7 +34,7 @@ from onnx_memo.rows.store import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSett
 from onnx_memo.rows.trial import RowsTrial, Tried, run_original
 from onnx_memo.verdict import NothingPays, Proposal, Verdict
 
-MARGIN = 1.25
+MARGIN = 2.0  # of the key distance that inputs of the sample have to their nearest others
 EXACT = 0.025  # relative error up to which a product is exact in int8
 
 Floats = npt.NDArray[np.float64]
@@ -157,7 +157,7 @@ def _prove(
 
 
 def key_radius(keys: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> float:
-    """The key distance beyond which a request is unlike the sample: somewhat more than any input of it has.
+    """The key distance beyond which a request is unlike the sample: twice what any input of it has.
 
     Args:
         keys: of the store part, [n, k].
