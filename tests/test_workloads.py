@@ -22,6 +22,7 @@ from tools import (
     bench_workloads,
     compare_keys,
     measure,
+    moving_object,
     pages,
     shared_prefix,
     store_sizes,
@@ -381,3 +382,10 @@ def test_a_perfect_key_picks_the_best_entry_and_a_blind_one_does_not(monkeypatch
     assert found.hits >= 0.9
     assert compare_keys.score(blind, site, 8).picked > found.best
     assert compare_keys.score(rescued, site, 8).picked == found.best
+
+
+def test_frames_differ_where_the_object_was_and_is():
+    one, other = moving_object.frames(2, seed=3)
+    patches = np.abs(one - other).max(axis=0).reshape(14, 16, 14, 16).max(axis=(1, 3))
+    assert 4 <= (patches > 10 * moving_object.NOISE).sum() <= 18, "two objects on at most 3 x 3 patches each"
+    assert np.array_equal(moving_object.frames(2, seed=3)[0], one)

@@ -34,6 +34,8 @@ from tools.measure import (
     summary,
     write_lines,
 )
+from tools.moving_object import bring as bring_vision
+from tools.moving_object import frames
 from tools.shared_prefix import bring as bring_causal
 from tools.shared_prefix import shared_prefix
 from tools.store_sizes import sized
@@ -171,6 +173,24 @@ def on_int8(bench: Bench) -> list[Figures]:
 def causal(bench: Bench) -> list[Figures]:
     """Exact prefix reuse."""
     return [shared_prefix(bring_causal(CACHE))]
+
+
+def video(bench: Bench) -> list[Figures]:
+    """A vision model on frames of a still camera."""
+    model = bring_vision(CACHE)
+    files = {}
+    for name, count, seed in (("sample", 280, 1), ("requests", 60, 2)):
+        files[name] = bench.shop.folder / f"video-{name}.npz"
+        np.savez(files[name], pixel_values=frames(count, seed))
+    made = bench.shop.bundle("video", model, files["sample"], tolerance=TOLERANCE)
+    if made.path is None:
+        return [{"reason": made.reason[:400]}]
+    requests = requests_of(model, files["requests"])[: bench.cut(60)]
+    hits, ran = reused(made.path, requests)
+    original, ours = runner(model), best(made.path)
+    figures: Figures = {"level": made.level, "hits": hits, "rows": ran}
+    figures["ratio"] = bench.race([original, ours], requests)[0]
+    return [figures | summary(errors_of(original, ours, requests), TOLERANCE)]
 
 
 def stores(bench: Bench) -> list[Figures]:

@@ -56,7 +56,7 @@ TIMED = 150  # requests whose time is taken, at most; errors are taken of all
 RESULTS = Path(".cache") / "bench_workloads.json"
 # What matters most comes first, in case there is not time for all.
 ORDER = ["a", "b", "e", "repeats", "e>f", "d", "batch", "changes", "causal"]
-ORDER += ["c", "f", "int8", "stores", "levels"]
+ORDER += ["c", "f", "int8", "stores", "video", "levels"]
 
 
 @dataclass(frozen=True)

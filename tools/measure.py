@@ -113,6 +113,8 @@ def errors_of(
         want, have = one(feeds), other(feeds)
         for row in range(len(want[0])):
             real = feeds[mask][row] != 0 if mask in feeds else None
+            if real is None and want[0].ndim == 3:  # without a mask all rows are real
+                real = np.ones(want[0].shape[1], np.bool_)
             found.append(
                 max(measure(a[row], b[row], real) for a, b in zip(want, have[: len(want)], strict=True))
             )
