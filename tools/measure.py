@@ -146,8 +146,8 @@ def reused(bundle: Path, requests: Sequence[Arrays]) -> tuple[float, float]:
             hits.append(bool((entries >= 0).all(axis=1).any()))
             shares.append(1.0)
             continue
-        rows, hit = session.run(None, feeds)[own:]
-        tokens = feeds["attention_mask"].sum() if "attention_mask" in feeds else feeds["input_ids"].size
+        *outputs, rows, hit = session.run(None, feeds)
+        tokens = feeds["attention_mask"].sum() if "attention_mask" in feeds else outputs[0].shape[1]
         hits.append(bool(hit))
         shares.append(len(rows) / tokens if hit else 1.0)
     return float(np.mean(hits)), float(np.mean(shares))
