@@ -6,7 +6,6 @@ rows; what the object leaves and enters changes, and the camera's noise does not
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.bring import CACHE
-from models.export import require_exporter
+from tools.random_models import bring_random
 
 LAYERS, WIDTH, HEADS, IMAGE, PATCH = 6, 384, 12, 224, 16
 OBJECT = 32  # pixels a side
@@ -24,13 +23,10 @@ SPREAD = 0.06  # of the weights: attention is far from uniform
 
 def bring(to: Path = CACHE) -> Path:
     """Make `to`/vit-random/model.onnx if it is not there, and return its path."""
-    path = to / "vit-random" / "model.onnx"
-    if path.is_file():
-        return path
-    require_exporter()
-    from tools.export_fixtures import export_with_optimum, seeded, strip_notes
+    return bring_random("vit-random", to, _vit)
 
-    transformers: Any = importlib.import_module("transformers")
+
+def _vit(transformers: Any) -> Any:
     config = transformers.ViTConfig(
         hidden_size=WIDTH,
         num_hidden_layers=LAYERS,
@@ -40,12 +36,7 @@ def bring(to: Path = CACHE) -> Path:
         patch_size=PATCH,
         initializer_range=SPREAD,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_suffix(".part")
-    export_with_optimum(seeded(lambda: transformers.ViTModel(config, add_pooling_layer=False)), made)
-    strip_notes(made)
-    made.rename(path)
-    return path
+    return transformers.ViTModel(config, add_pooling_layer=False)
 
 
 def frames(count: int, seed: int) -> npt.NDArray[np.float32]:

@@ -5,7 +5,6 @@ No trained GPT-2 is at hand without a hub: the model has its architecture and ra
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from models.bring import CACHE
-from models.export import require_exporter
 from onnx_memo.goal import Goal
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.rows_operators import MOST_CHANGE
@@ -26,6 +24,7 @@ from onnx_memo.rows.capture import capture_rows
 from onnx_memo.rows.influence import write_influence
 from onnx_memo.rows.store import EPSILON, RowsSettings
 from onnx_memo.rows.trial import RowsTrial, run_original
+from tools.random_models import bring_random
 
 LAYERS, WIDTH, HEADS, VOCABULARY, TOKENS = 6, 384, 12, 1000, 128
 STORED, REQUESTS, SHARED = 20, 20, 0.75
@@ -34,13 +33,10 @@ SPREAD = 0.06  # of the weights: attention is far from uniform
 
 def bring(to: Path = CACHE) -> Path:
     """Make `to`/gpt2-random/model.onnx if it is not there, and return its path."""
-    path = to / "gpt2-random" / "model.onnx"
-    if path.is_file():
-        return path
-    require_exporter()
-    from tools.export_fixtures import export_with_optimum, seeded, strip_notes
+    return bring_random("gpt2-random", to, _gpt2)
 
-    transformers: Any = importlib.import_module("transformers")
+
+def _gpt2(transformers: Any) -> Any:
     config = transformers.GPT2Config(
         vocab_size=VOCABULARY,
         n_positions=TOKENS,
@@ -52,12 +48,7 @@ def bring(to: Path = CACHE) -> Path:
         bos_token_id=0,
         eos_token_id=0,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_suffix(".part")
-    export_with_optimum(seeded(lambda: transformers.GPT2Model(config)), made)
-    strip_notes(made)
-    made.rename(path)
-    return path
+    return transformers.GPT2Model(config)
 
 
 def prompts(seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -63,11 +63,6 @@ class Encoder:
     width: int
     share: float  # of the model's multiply-adds, 0 to 1
 
-    @property
-    def name(self) -> str:
-        """As the manifest names it."""
-        return "encoder"
-
 
 def find_encoder(model: ir.Model) -> Encoder | str:
     """The encoder of `model`, or why it has none.

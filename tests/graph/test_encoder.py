@@ -56,7 +56,7 @@ def test_the_encoder_reaches_from_the_embeddings_to_the_last_layer(name):
     assert encoder.input.name == INPUT[name]
     assert encoder.output.name == "last_hidden_state"
     assert encoder.output is model.graph.outputs[0]
-    assert (encoder.width, encoder.name) == (32, "encoder")
+    assert encoder.width == 32
     assert 0.9 < encoder.share <= 1
 
 
