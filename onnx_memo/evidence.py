@@ -93,8 +93,8 @@ def evidence_of(
         "sites": verdict.sites if verdict.rows is None else [verdict.sites[0] | _of_rows(times, hits)],
         "strictness": [{k: _finite(v) for k, v in point.items()} for point in verdict.strictness],
         "predicted": {
-            "ratio": float(times[:, 1].sum() / times[:, 0].sum()),
-            "hit_rate": float(hits.mean()),
+            "ratio": _ratio(times * parts.weights[:, None]),
+            "hit_rate": float((hits * parts.weights).mean()),
             "hit_ratio": _ratio(times[hits]),
             "miss_ratio": _ratio(times[~hits]),
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from onnx_memo.inputs import Samples
 from onnx_memo.promise import Promise
 
 FIT_LIMIT = 150  # requests of the fit part that are run
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,37 @@ class Parts:
     fit: Samples = field(repr=False)
     held_out: Samples = field(repr=False)
 
+    @functools.cached_property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Which held-out requests are stored literally, bool[n]."""
+        stored = {content(arrays) for arrays in self.stored.arrays}
+        return np.asarray([content(arrays) in stored for arrays in self.held_out.arrays], np.bool_)
+
     @property
     def repeats(self) -> float:
-        """The share of the held-out requests that are stored literally."""
-        known = {content(arrays) for arrays in self.stored.arrays}
-        return float(np.mean([content(arrays) in known for arrays in self.held_out.arrays]))
+        """The share of requests that are stored literally, to expect of traffic like the sample.
+
+        Where all of store and fit part is stored, each of its requests counts as well as the held-out ones:
+        left out, it is in what remains if it occurs twice. (So estimate Good, 1953, and Turing what was never
+        seen.) Three times the evidence that the held-out part alone has.
+        """
+        counts = self.counts.sum(axis=0)
+        if counts.sum() < len(self.split.store) + len(self.split.fit):
+            return float(self.known.mean())
+        again = int(counts[counts > 1].sum())
+        return float((again + self.known.sum()) / (counts.sum() + len(self.known)))
+
+    @property
+    def weights(self) -> Floats:
+        """What each held-out request counts, f64[n], of mean 1, so that the share of `known` is `repeats`.
+
+        Post-stratification: time and hits differ little among repeats and among others, so most of what
+        chance does to a mean over the held-out part is how many repeats are in it.
+        """
+        share = float(self.known.mean())
+        if not 0 < share < 1:
+            return np.ones(len(self.known))
+        return np.where(self.known, self.repeats / share, (1 - self.repeats) / (1 - share))
 
     def within(self, budget: Budget, notes: list[str]) -> Parts:
         """The same with just as many stored inputs as the memo data can hold.

@@ -311,7 +311,8 @@ def test_evidence_of_a_decision_at_the_level_rows(stored, tmp_path):
     held_out = SimpleNamespace(size=lambda at: 10, text=lambda at: f"request {at}")
     split = SimpleNamespace(store=range(6), fit=range(2), held_out=range(4))
     entries, counts = [None] * stored, np.ones((1, stored), np.int64)
-    parts = SimpleNamespace(split=split, stored=entries, counts=counts, repeats=0.0, held_out=held_out)
+    told = {"repeats": 0.5, "weights": np.array([1.5, 0.5, 0.5, 1.5])}
+    parts = SimpleNamespace(split=split, stored=entries, counts=counts, held_out=held_out, **told)
     zero = np.zeros(4)
     verdict = Verdict(
         blueprint=SimpleNamespace(lengths=np.full(stored, 10)),
@@ -335,6 +336,9 @@ def test_evidence_of_a_decision_at_the_level_rows(stored, tmp_path):
     assert evidence["sites"][0]["saving_us"] == pytest.approx(6000)  # three of four requests reuse 8 ms
     assert evidence["sites"][0]["overhead_us"] == pytest.approx(6000 - (8000 - 3750))
     assert [request["rows"] for request in evidence["requests"]] == [0.0, 0.1, 0.3, 1.0]
+    weighted = (1.5 * (1 + 9) + 0.5 * (2 + 3)) / 32  # by how much of the traffic repeats
+    assert evidence["predicted"]["ratio"] == pytest.approx(weighted)
+    assert evidence["predicted"]["hit_rate"] == pytest.approx((1.5 + 0.5 + 0.5) / 4)
     assert evidence["proven_share"] == 0.5 and evidence["alternatives"][0]["chosen"]
     assert ("--max-bytes; they make up 4 of the 8 requests" in evidence["split"]["how"]) == (stored == 4)
     assert ("together are the bundle's store" in evidence["split"]["how"]) == (stored == 8)

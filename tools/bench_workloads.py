@@ -23,7 +23,6 @@ from rich.console import Console
 
 from models.fetch import RecipeError
 from onnx_memo.cli import show_progress
-from onnx_memo.inputs import Arrays
 from tools import int8
 from tools.bench_levels import levels_picture
 from tools.bench_rows import TOLERANCE, Bench
@@ -52,7 +51,6 @@ from tools.workloads import WORKLOADS, Workload
 WITHIN, CONFIDENCE = 0.95, 0.95
 TOLERANCES = {"a": (0.01, 0.002), "e": (0.03, 0.01), "e>f": (0.03, 0.01)}  # of the others: 0.01
 UNLIKE = "e>f"  # calibrated on the one, shown the other
-TIMED = 500  # requests whose time is taken, at most; errors are taken of all
 RESULTS = Path(".cache") / "bench_workloads.json"
 # What matters most comes first, in case there is not time for all.
 ORDER = ["a", "b", "e", "repeats", "e>f", "d", "batch", "changes", "causal"]
@@ -109,8 +107,7 @@ def measure(
         for kind in kinds():
             runners[kind] = runner(made.path / "model.onnx", native=kind == "native")
         hit_rate, rows_run = reused(made.path, requests)
-    timed: Sequence[Arrays] = requests[:: max(1, len(requests) // TIMED)][:TIMED]
-    times = race(list(runners.values()), timed, bench.rounds, bench.shop.progress)
+    times = race(list(runners.values()), requests, bench.rounds, bench.shop.progress)
     errors = {"int8": errors_of(runners["fp32"], runners["int8"], requests), "ours": np.zeros(len(requests))}
     if made.path is not None:
         errors["ours"] = errors_of(runners["fp32"], runners[kinds()[0]], requests)
@@ -137,7 +134,7 @@ def section(rows: Sequence[Row]) -> str:
     """The section's text: what was run, the pictures, the tables, the reasons and the worst requests."""
     told = (
         f"{rows[0].machine}. One thread, batch 1. Times are relative to the fp32 original's, in brackets the "
-        f"least and most of a single round, of {TIMED} requests at most. Calibrated for `cosine` within "
+        f"least and most of a single round. Calibrated for `cosine` within "
         f"{WITHIN}, confidence {CONFIDENCE}; on the requests, which nothing saw before, the promise is kept "
         f"where at most {1 - WITHIN:.0%} are outside the tolerance. An error is 1 - cosine of the "
         "mean-pooled output.\n\n"

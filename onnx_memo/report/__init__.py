@@ -20,7 +20,7 @@ def write_report(path: Path, evidence: dict[str, Any]) -> None:
             machine: processor, cores, onnxruntime (its version), library (`native` or `stock`);
             promise: metric (`cosine`, `relative`, `argmax`), tolerance, within and confidence (shares),
                 held_out and outside (requests), p_value (kept if at most 1 - confidence);
-            split: store, fit, held_out (requests), repeats (share of held-out requests that are
+            split: store, fit, held_out (requests), repeats (share of such requests that are
                 stored literally), how (a sentence);
             requests: the held-out ones as calibrated, each with length (tokens), original_ms,
                 bundle_ms, hit, distance (infinite: nothing found), error, token_error or None,

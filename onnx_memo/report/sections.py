@@ -113,8 +113,9 @@ def _prediction(evidence: Evidence) -> str:
     for (key, name), found in zip(names, measured, strict=True):
         form = percent if key == "hit_rate" else figure
         rows.append(("", (name, form(predicted[key]), form(found))))
-    columns: Columns = (("", "name"), ("predicted", "number"), ("measured", "number"))
-    return f"<h3>Predicted and measured</h3>{_table(columns, rows, 'narrow')}"
+    columns: Columns = (("", "name"), ("traffic like it", "number"), ("held-out part", "number"))
+    title = "Predicted for traffic like the sample, and measured on its held-out part"
+    return f"<h3>{title}</h3>{_table(columns, rows, 'narrow')}"
 
 
 def _accuracy(evidence: Evidence) -> str:
@@ -206,7 +207,7 @@ def _split(evidence: Evidence) -> str:
     return (
         f"<section><h2>The split</h2><p>{escaped(split['how'], 600)}</p>"
         f'<div class="parts" aria-hidden="true">{bars}</div><ul class="keys">{named}</ul>'
-        f'<p class="soft">{percent(split["repeats"])} of the held-out requests are stored word for word: '
+        f'<p class="soft">{percent(split["repeats"])} of such requests are stored word for word: '
         "so much of the traffic repeats itself.</p></section>"
     )
 
