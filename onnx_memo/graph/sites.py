@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.cost import PRODUCTS, multiply_adds
+from onnx_memo.graph.masks import Masks
 from onnx_memo.graph.shapes import BATCH, LENGTHS, Shape, infer_shapes
 
 LEVELS = ("probs", "output")
@@ -102,6 +103,7 @@ class _Finder:
         self.graph = model.graph
         self.length = length
         self.shapes = infer_shapes(model, length)
+        self.masks = Masks(model, length)
         self.constant = flow.constant_nodes(self.graph)
 
     def run(self) -> Findings:
@@ -126,7 +128,7 @@ class _Finder:
         hidden, values = self._hidden(values_apart)
         if self._dim(hidden, 1) != self._dim(probabilities, -1):
             raise _Refused(f"its scores are not between the positions of its hidden states '{hidden.name}'")
-        mask = self._mask(output, hidden)
+        mask = self._mask(output, hidden, probabilities)
         region = flow.region(self.graph, output, (hidden,), self.constant)
         if softmax not in region:
             raise _Refused(f"its results are also used outside the block that ends in '{output.name}'")
@@ -149,7 +151,7 @@ class _Finder:
             merged_context=merged,
             region=tuple(region),
             share=multiply_adds(region, self.shapes) / max(total, 1),
-            why_no_probs=self._why_no_probs(product, probabilities, values, merged, hidden, heads),
+            why_no_probs=self._why_no_probs(product, probabilities, values, merged, hidden, heads, mask),
         )
 
     # 1. softmax -> probabilities -> product with the values
@@ -254,9 +256,9 @@ class _Finder:
 
     # 4. the proof
 
-    def _mask(self, output: ir.Value, hidden: ir.Value) -> ir.Value | None:
+    def _mask(self, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> ir.Value | None:
         reached = flow.sources(output, (hidden,))
-        masks = [value for value in reached if self._is_mask(value)]
+        masks = [value for value in reached if self._is_mask(value, output, hidden, probabilities)]
         others = sorted(value.name or "?" for value in reached.difference(masks))
         if others:
             raise _Refused(
@@ -267,9 +269,12 @@ class _Finder:
             raise _Refused("it depends on two masks: " + ", ".join(sorted(f"'{m.name}'" for m in masks)))
         return masks[0] if masks else None
 
-    def _is_mask(self, value: ir.Value) -> bool:
+    def _is_mask(self, value: ir.Value, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> bool:
         shape = self.shapes.get(value.name or "", ())
-        return shape == (BATCH, self.length) and "mask" in (value.name or "").lower()
+        if shape != (BATCH, self._dim(hidden, 1)) or "mask" not in (value.name or "").lower():
+            return False
+        free = value.shape is not None and not isinstance(value.shape[1], int)
+        return free or self.masks.proven(value, hidden, probabilities, output)
 
     # What the level `probs` asks for
 
@@ -281,6 +286,7 @@ class _Finder:
         merged: ir.Value | None,
         hidden: ir.Value,
         heads: int,
+        mask: ir.Value | None,
     ) -> str | None:
         if product.inputs[0] is not probabilities:
             return "the values stand left of the probabilities"
@@ -288,7 +294,7 @@ class _Finder:
             return "values or context never take the form [batch, length, heads x width]"
         if values is hidden or self._dim(values, 2) != self._dim(merged, 2) or self._dim(merged, 2) % heads:
             return "heads share their values (grouped queries)"
-        if flow.sources(merged, (hidden, values)) - ({m} if (m := self._mask(merged, hidden)) else set()):
+        if flow.sources(merged, (hidden, values)) - {mask}:
             return "the context depends on more than hidden states and values"
         return None
 
