@@ -1,10 +1,11 @@
-"""Exports of a fixed length: requests come padded, and are reused by their real tokens."""
+"""Exports of a fixed length, or of fixed sizes alone: requests come padded and are reused by real tokens."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from support import (
     LEVELS,
@@ -15,6 +16,7 @@ from support import (
     fixture,
     join,
     memoized,
+    node_named,
     original,
     random_samples,
     relative_errors,
@@ -25,6 +27,7 @@ from support_rows import TINY, Built, build, open_pair
 import onnx_memo
 from onnx_memo.capture import capture
 from onnx_memo.coverage import input_means
+from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import find_sites
 from onnx_memo.inputs import Samples, model_inputs, read_samples
@@ -47,22 +50,26 @@ def requests_of(name: str, lengths=TOKENS, seed: int = 1) -> list[Arrays]:
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
-    made: dict[tuple[str, str], tuple[Path, Path]] = {}
+    made: dict[tuple[str, int | None, str], tuple[Path, Path]] = {}
 
-    def make(name: str, level: str) -> tuple[Path, Path]:
-        if (name, level) not in made:
+    def make(name: str, batch: int | None, level: str) -> tuple[Path, Path]:
+        key = name, batch, level
+        if key not in made:
             folder = tmp_path_factory.mktemp("fixed")
-            model, data = fixed(name, folder), write_samples(folder / "data.npz", requests_of(name))
-            made[name, level] = model, onnx_memo.optimize(model, data, folder / "bundle", level=level).path
-        return made[name, level]
+            model, data = fixed(name, folder, batch), write_samples(folder / "data.npz", requests_of(name))
+            made[key] = model, onnx_memo.optimize(model, data, folder / "bundle", level=level).path
+        return made[key]
 
     return make
 
 
-@pytest.mark.parametrize("level", [*LEVELS, "rows"])
-@pytest.mark.parametrize("name", ["bert", "bert_dynamo", "gpt2"])
-def test_a_padded_repeat_is_reused_and_nothing_else(bundles, name, level, mode):
-    model, bundle = bundles(name, level)
+architectures = pytest.mark.parametrize("name", ["bert", "bert_dynamo", "gpt2"])
+
+
+@pytest.mark.parametrize(("batch", "level"), [*((None, level) for level in (*LEVELS, "rows")), (1, "rows")])
+@architectures
+def test_a_padded_repeat_is_reused_and_nothing_else(bundles, name, batch, level, mode):
+    model, bundle = bundles(name, batch, level)
     before, after = original(model), memoized(bundle, mode)
     for request in requests_of(name):
         want, have = before.run(None, request)[0], after.run(None, request)[0]
@@ -77,19 +84,47 @@ def test_a_padded_repeat_is_reused_and_nothing_else(bundles, name, level, mode):
         assert_identical(after.run(None, request), before.run(None, request))
 
 
-@pytest.mark.parametrize("name", ["bert", "bert_dynamo"])
-def test_where_all_real_rows_run_the_original_is_met(tmp_path, name, mode, monkeypatch):
+@pytest.mark.parametrize("batch", [None, 1])
+@architectures
+def test_where_all_real_rows_run_the_original_is_met(tmp_path, name, batch, mode, monkeypatch):
     monkeypatch.setattr(rows_store, "LIMIT", 2.0)
-    model = fixed(name, tmp_path)
+    model = fixed(name, tmp_path, batch)
     build(model, requests_of(name), tmp_path / "bundle")
     pair = open_pair(Built(tmp_path / "bundle", model, []), mode)
     for length, near in zip(TOKENS, requests_of(name), strict=True):
-        near["input_ids"][0, length - 1] = (near["input_ids"][0, length - 1] + 1) % 64
+        near["input_ids"][0, 0] = (near["input_ids"][0, 0] + 1) % 64
         answer, want = pair.ask(near, TINY), pair.want(near)
         assert answer.hit
         assert answer.rows.tolist() == list(range(length))
         assert np.abs(answer.outputs[0] - want)[0, :length].max() <= 1e-4 * np.abs(want).max()
         assert_identical(pair.ask(near, 0.0).outputs, pair.before.run(None, near))
+
+
+def test_a_fixed_batch_allows_rows_alone(tmp_path):
+    """At other levels ONNX Runtime fuses across the cuts: a miss is not the original's to the last bit."""
+    model, data = fixed("bert", tmp_path, 1), write_samples(tmp_path / "data.npz", requests_of("bert"))
+    told = onnx_memo.optimize(model, data, tmp_path / "bundle").manifest
+    assert [site.level for site in told.sites] == ["rows"]
+    with pytest.raises(MemoError, match="allows the level 'rows' alone: try --level rows"):
+        onnx_memo.optimize(model, data, tmp_path / "none", level="output")
+    assert {site.levels for site in onnx_memo.inspect(model).sites} == {()}
+
+
+def test_a_fixed_batch_without_an_encoder_is_refused(tmp_path):
+    def change(model: ir.Model) -> None:
+        fix_sizes(model, LENGTH, 1)
+        node = node_named(model, "/encoder/layer.0/attention/self/Add")
+        node.outputs[0].name = "scores"
+        last = ir.node("Tanh", [node.outputs[0]])
+        last.outputs[0].name = "bent"
+        node.outputs[0].replace_all_uses_with(last.outputs[0])
+        last.replace_input_with(0, node.outputs[0])
+        model.graph.insert_after(node, last)
+
+    model = changed("bert", tmp_path / "model.onnx", change)
+    data = write_samples(tmp_path / "data.npz", requests_of("bert"))
+    with pytest.raises(MemoError, match=r"'rows' alone: the level 'rows' is not possible: .*Tanh"):
+        onnx_memo.optimize(model, data, tmp_path / "none")
 
 
 def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:

@@ -25,7 +25,7 @@ from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.cost import multiply_adds
 from onnx_memo.graph.rowwise import ELEMENTWISE, Refused, RowRules, Rows
 from onnx_memo.graph.shape_reads import read_shapes_at
-from onnx_memo.graph.shapes import LENGTHS, infer_shapes
+from onnx_memo.graph.shapes import LENGTHS, batch_of, infer_shapes
 from onnx_memo.graph.sites import Site, find_sites
 
 
@@ -55,6 +55,7 @@ class Encoder:
     steps: tuple[ir.Node, ...]  # what is run for the rows, in order; of a core only the last product
     forms: dict[ir.Value, Rows]  # of every value made of rows
     shapes: dict[str, tuple[int, ...]]  # of their values
+    batch: int  # that of the shapes
     constants: dict[ir.Value, npt.NDArray[Any]]  # small values that follow from fixed sizes, as arrays
     tables: dict[ir.Value, int]  # read beside rows: the axis that holds their positions
     region: tuple[ir.Node, ...]  # what a hit saves
@@ -90,7 +91,7 @@ class _Finder:
         self.inferred = infer_shapes(model, length, follow=True)
         self.constants = Constants(model, self.inferred)
         self.constant = flow.constant_nodes(self.graph)
-        self.rules = RowRules(self.inferred, self.constants.numbers)
+        self.rules = RowRules(self.inferred, self.constants.numbers, batch_of(model))
         self.forms: dict[ir.Value, Rows] = {}
         self.tables: dict[ir.Value, int] = {}
         self.cores: dict[ir.Node, Core] = {}  # by the product with the values
@@ -117,6 +118,7 @@ class _Finder:
             steps=tuple(steps),
             forms=self.forms,
             shapes={str(value.name): self.rules.shape(value) for value in self.forms},
+            batch=self.rules.batch,
             constants=self.constants.found,
             tables=self.tables,
             region=tuple(region),

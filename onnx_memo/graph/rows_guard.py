@@ -259,7 +259,8 @@ class _Copier:
 
     def packed(self, value: ir.Value) -> list[int]:
         """The shape of a value's copy; -1 for the rows."""
-        return packed_shape(self.encoder.forms[value], self.encoder.shapes[str(value.name)])
+        encoder = self.encoder
+        return packed_shape(encoder.forms[value], encoder.shapes[str(value.name)], encoder.batch)
 
     def copy(self, node: ir.Node) -> None:
         """Copy one node; all it reads that is made of rows was copied before."""

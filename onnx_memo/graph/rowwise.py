@@ -72,18 +72,23 @@ class Rows:
 
 
 class RowRules:
-    """What nodes do to rows, in a graph with these shapes (batch of `BATCH`).
+    """What nodes do to rows, in a graph with these shapes.
 
     Args:
         shapes: of all values, by name.
         constant: the constant value of small inputs such as axes, or None where it is not known.
+        batch: that of the shapes.
     """
 
     def __init__(
-        self, shapes: Mapping[str, Shape], constant: Callable[[ir.Value], list[float] | None]
+        self,
+        shapes: Mapping[str, Shape],
+        constant: Callable[[ir.Value], list[float] | None],
+        batch: int = BATCH,
     ) -> None:
         self.shapes = shapes
         self.constant = constant
+        self.batch = batch
 
     def shape(self, value: ir.Value) -> tuple[int, ...]:
         """The shape of a value. Raises Refused if it is not known."""
@@ -171,7 +176,7 @@ class RowRules:
         before, after = self.shape(_first(node)), self.shape(node.outputs[0])
         if form.axis is None:
             raise Refused(f"'{node.name}' (Reshape) makes rows of a single number")
-        return [reshaped(form, before, after, node.name or "?")]
+        return [reshaped(form, before, after, node.name or "?", self.batch)]
 
     def _squeeze(self, node: ir.Node, form: Rows, forms: Mapping[ir.Value, Rows]) -> list[Rows]:
         before, after = self.shape(_first(node)), self.shape(node.outputs[0])
@@ -228,7 +233,9 @@ class RowRules:
         return None
 
 
-def reshaped(form: Rows, before: tuple[int, ...], after: tuple[int, ...], name: str) -> Rows:
+def reshaped(
+    form: Rows, before: tuple[int, ...], after: tuple[int, ...], name: str, batch: int = BATCH
+) -> Rows:
     """Where the rows are after a Reshape. Raises Refused where they are torn apart.
 
     The rows stay whole where an axis of the result begins at the same place and has the same size; the batch
@@ -239,21 +246,21 @@ def reshaped(form: Rows, before: tuple[int, ...], after: tuple[int, ...], name: 
     start = math.prod(before[: form.axis])
     for axis, dim in enumerate(after):
         if math.prod(after[:axis]) == start and dim == size:
-            if not form.merged and after[0] % BATCH:
+            if not form.merged and after[0] % batch:
                 raise Refused(f"'{name}' (Reshape) moves the batch: {list(before)} to {list(after)}")
             return Rows(axis, form.merged)
-    if form.merged and len(after) > 1 and after[0] == BATCH and after[0] * after[1] == size:
+    if form.merged and len(after) > 1 and after[0] == batch and after[0] * after[1] == size:
         return Rows(1)
-    if not form.merged and form.axis == 1 and before[0] == BATCH and after[0] == before[0] * before[1]:
+    if not form.merged and form.axis == 1 and before[0] == batch and after[0] == before[0] * before[1]:
         return Rows(0, merged=True)
     raise Refused(f"'{name}' (Reshape) tears rows apart: {list(before)} to {list(after)}")
 
 
-def packed_shape(form: Rows, shape: tuple[int, ...]) -> list[int]:
+def packed_shape(form: Rows, shape: tuple[int, ...], batch: int = BATCH) -> list[int]:
     """A value's shape when a batch of one sequence holds just the rows that run; -1 for their number."""
     packed = list(shape)
     if not form.merged:
-        packed[0] = shape[0] // BATCH
+        packed[0] = shape[0] // batch
     if form.axis is not None:
         packed[form.axis] = -1
     return packed

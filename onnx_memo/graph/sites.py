@@ -21,7 +21,7 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.cost import PRODUCTS, multiply_adds
 from onnx_memo.graph.masks import Masks
-from onnx_memo.graph.shapes import BATCH, LENGTHS, Shape, infer_shapes
+from onnx_memo.graph.shapes import LENGTHS, Shape, batch_of, infer_shapes
 
 LEVELS = ("probs", "output")
 INTEGER_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
@@ -52,6 +52,7 @@ class Site:
     mask: ir.Value | None  # graph input [B, L], 1 = real token; None: nothing is masked
     heads: int
     length: int | None  # L where the model fixes it
+    lone: bool  # the model fixes B to one
     width: int  # d
     output_width: int  # d'
     context_width: int  # H * dv, where the context takes the merged form; else 0
@@ -64,7 +65,13 @@ class Site:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The levels at which this site can be guarded."""
+        """The levels at which this site can be guarded.
+
+        None where the batch is fixed: ONNX Runtime then fuses across all cuts but those around the encoder,
+        and what misses would not be the original's to the last bit.
+        """
+        if self.lone:
+            return ()
         return LEVELS if self.why_no_probs is None else ("output",)
 
 
@@ -101,8 +108,9 @@ def find_sites(model: ir.Model) -> Findings:
 class _Finder:
     def __init__(self, model: ir.Model, length: int) -> None:
         self.graph = model.graph
-        self.length = length
-        self.shapes = infer_shapes(model, length)
+        self.length, self.batch = length, batch_of(model)
+        # Beside axes of 1, ONNX's inference alone knows little.
+        self.shapes = infer_shapes(model, length, follow=self.batch == 1)
         self.masks = Masks(model, length)
         self.constant = flow.constant_nodes(self.graph)
 
@@ -143,6 +151,7 @@ class _Finder:
             output=output,
             mask=mask,
             heads=heads,
+            lone=self.batch == 1,
             length=length if (length := self._dim(hidden, 1)) != self.length else None,
             width=width,
             output_width=self._dim(output, 2),
@@ -271,7 +280,7 @@ class _Finder:
 
     def _is_mask(self, value: ir.Value, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> bool:
         shape = self.shapes.get(value.name or "", ())
-        if shape != (BATCH, self._dim(hidden, 1)) or "mask" not in (value.name or "").lower():
+        if shape != (self.batch, self._dim(hidden, 1)) or "mask" not in (value.name or "").lower():
             return False
         free = value.shape is not None and not isinstance(value.shape[1], int)
         return free or self.masks.proven(value, hidden, probabilities, output)
@@ -315,7 +324,7 @@ class _Finder:
     def _is_rows(self, value: ir.Value) -> bool:
         """Whether `value` has the form [batch, length, fixed width]."""
         shape = self.shapes.get(value.name or "", ())
-        return len(shape) == 3 and shape[0] == BATCH and shape[1] is not None and shape[2] is not None
+        return len(shape) == 3 and shape[0] == self.batch and shape[1] is not None and shape[2] is not None
 
     def _heads(self, probabilities: ir.Value) -> int:
         shape = self._shape(probabilities)
@@ -324,9 +333,9 @@ class _Finder:
             if dim is None:
                 raise _Refused(f"the number of heads of '{probabilities.name}' cannot be inferred")
             leading *= dim
-        if leading % BATCH:
+        if leading % self.batch:
             raise _Refused(f"the heads of '{probabilities.name}' are not counted by the batch")
-        return leading // BATCH
+        return leading // self.batch
 
 
 def _is_float(value: ir.Value) -> bool:

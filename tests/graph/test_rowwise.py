@@ -343,6 +343,16 @@ def test_shapes_that_are_not_known_are_refused():
 )
 def test_packed_rows_are_a_batch_of_one(form, shape, want):
     assert packed_shape(form, shape) == want
+    if not form.merged:
+        alone = shape[0] // BATCH, *shape[1:]
+        assert packed_shape(form, alone, batch=1) == want
+
+
+def test_in_a_batch_of_one_rows_may_lead():
+    """There is no telling, and no need to tell, whether a batch was joined to them."""
+    assert reshaped(ROWS, (1, L, D), (L, D), "it", batch=1) == Rows(0)
+    assert packed_shape(Rows(0), (L, D), batch=1) == [-1, D]
+    assert reshaped(Rows(0), (L, D), (1, L, D), "it", batch=1) == ROWS
 
 
 # ---- The meaning: on some rows a chain of nodes gives the same as on all
@@ -465,25 +475,29 @@ def test_on_some_rows_a_chain_gives_the_rows_of_all(data):
     np.testing.assert_allclose(some, want, rtol=1e-4, atol=1e-5)
 
 
-@given(st.lists(st.sampled_from([1, 2, 3, 4, 6, 8]), min_size=2, max_size=4), st.data())
+@given(
+    st.sampled_from([1, BATCH]),
+    st.lists(st.sampled_from([1, 2, 3, 4, 6, 8]), min_size=2, max_size=4),
+    st.data(),
+)
 @settings(max_examples=200, deadline=None)
-def test_where_a_reshape_says_the_rows_are_they_are(dims, data):
+def test_where_a_reshape_says_the_rows_are_they_are(batch, dims, data):
     """Every number of one row is found at that row's place, and nowhere else."""
-    before = (BATCH, L, *dims[2:])
+    before = (batch, L, *dims[2:])
     axis = data.draw(st.integers(1, len(before) - 1))
     total = int(np.prod(before))
     first = data.draw(st.sampled_from([n for n in range(1, total + 1) if total % n == 0]))
     second = data.draw(st.sampled_from([n for n in range(1, total // first + 1) if total // first % n == 0]))
     after = (first, second, total // first // second)
     try:
-        form = reshaped(Rows(axis), before, after, "it")
+        form = reshaped(Rows(axis), before, after, "it", batch)
     except Refused:
         return
     marks = np.broadcast_to(
         np.arange(before[axis]).reshape(-1, *[1] * (len(before) - axis - 1)), before
     ).reshape(after)
     if form.merged:
-        marks = marks.reshape(BATCH, L, *after[1:])
+        marks = marks.reshape(batch, L, *after[1:])
     want_axis = 1 if form.merged else form.axis
     for at in range(before[axis]):
         assert (np.take(marks, at, axis=want_axis) == at).all()

@@ -200,16 +200,22 @@ def test_attention_that_returns_its_probabilities_is_refused(tmp_path):
 # ---- Fixed lengths
 
 SAME_AS = {"a length of its own": 14, "heads": 4, "width": 32, "layers": 2}
+# A picture has no mask; and a batch of one alone does not make a static export of DeBERTa's scores.
+NOT_FIXED = {("vit", None), ("vit", 1), ("deberta_v2", 1)}
 
 
 @pytest.mark.parametrize("length", SAME_AS.values(), ids=SAME_AS)
-@pytest.mark.parametrize("name", [name for name in ATTENTION if name != "vit"])
-def test_a_mask_of_fixed_length_is_found(tmp_path, name, length):
-    model = changed(name, tmp_path / "model.onnx", lambda model: fix_sizes(model, length))
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [(name, batch) for name in ATTENTION for batch in (None, 1) if (name, batch) not in NOT_FIXED],
+)
+def test_a_mask_of_fixed_length_is_found(tmp_path, name, batch, length):
+    model = changed(name, tmp_path / "model.onnx", lambda model: fix_sizes(model, length, batch))
     found, free = find_sites(load_model(model)), find(name)[1]
     assert found.refusals == []
     for site, want in zip(found.sites, free.sites, strict=True):
-        assert (site.mask.name, site.length, site.levels) == ("attention_mask", length, want.levels)
+        assert (site.mask.name, site.length, site.lone) == ("attention_mask", length, batch == 1)
+        assert site.levels == (() if site.lone else want.levels)
         for field in ("softmax", "hidden", "output", "values", "merged_context"):
             assert getattr(site, field).name == getattr(want, field).name
 
@@ -268,6 +274,19 @@ def test_a_second_mask_of_keys_is_one(tmp_path):
 
     reason = first_refusal(changed("bert", tmp_path / "model.onnx", change))
     assert "two masks: 'attention_mask', 'second_mask'" in reason
+
+
+@pytest.mark.parametrize("batch", [2, 8])
+def test_a_fixed_batch_of_more_than_one_is_refused(tmp_path, batch):
+    """Samples run one by one."""
+    model = changed("bert", tmp_path / "model.onnx", lambda model: fix_sizes(model, 14, batch))
+    assert find_sites(load_model(model)).sites == []
+
+
+def test_a_picture_alone_is_a_batch_of_one(tmp_path):
+    model = changed("vit", tmp_path / "model.onnx", lambda model: fix_sizes(model, 0, 1))
+    found = find_sites(load_model(model))
+    assert [(site.heads, site.length, site.levels) for site in found.sites] == [(4, 17, ())] * 2
 
 
 def test_inspect_tells_the_same(tmp_path):
