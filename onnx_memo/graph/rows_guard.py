@@ -300,10 +300,10 @@ class _Copier:
         """What a copy reads in place of `value`."""
         if value in self.made:
             return self.made[value]
-        if flow.is_constant(value, self.constant):
+        axis = self.encoder.tables.get(value)  # with a fixed length a table may be a constant
+        if axis is None and flow.is_constant(value, self.constant):
             return value
         if value not in self.other:
-            axis = self.encoder.tables.get(value)
             if axis is not None:
                 assert self.positions is not None, "there are positions where there are tables"
                 self.other[value] = self.b.op("Gather", value, self.positions, axis=axis)

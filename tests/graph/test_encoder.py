@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
-from support import assert_identical, fixture, join, open_model, original, random_samples
+from support import assert_identical, fix_sizes, fixture, join, open_model, original, random_samples
 from support_encoder import TABLES, encoder_model
 from support_rows import ENCODERS, TINY, Built, build, changed_at, open_pair
 
@@ -337,6 +337,25 @@ def test_with_tables_the_original_is_met_where_all_rows_run(tmp_path, mode, layo
     answer, want = pair.ask(padded, TINY), pair.want(padded)
     assert answer.hit
     assert np.abs(answer.outputs[0] - want)[0, :9].max() <= 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.usefixtures("all_rows_may_run")
+def test_with_a_fixed_length_tables_may_be_constants(tmp_path, mode):
+    angles = np.arange(9, dtype=np.float32)[:, None] * np.asarray([[1.0, 0.1, 1.0, 0.1]], np.float32)
+    tables = {"cos": np.cos(angles)[None, None], "sin": np.sin(angles)[None, None]}
+    path = encoder_model(tmp_path / "m.onnx", rotary="constant", layers=1, constants=tables)
+    model = ir.load(path)
+    fix_sizes(model, 9)
+    ir.save(model, path)
+    samples = random_samples(original(path), [9, 9], seed=1)
+    build(path, samples, tmp_path / "bundle")
+    pair = open_pair(Built(tmp_path / "bundle", path, samples), mode)
+    for places in ((4,), (2, 5, 8)):
+        request = changed_at(samples[1], *places)
+        answer, want = pair.ask(request), pair.want(request)
+        assert answer.rows.tolist() == list(places)
+        difference = np.abs(answer.outputs[0] - want)[0, list(places)].max()
+        assert difference <= HALF * np.abs(want).max()
 
 
 @pytest.mark.usefixtures("all_rows_may_run")
