@@ -63,11 +63,8 @@ def bundles(tmp_path_factory):
     return make
 
 
-architectures = pytest.mark.parametrize("name", ["bert", "bert_dynamo", "gpt2"])
-
-
 @pytest.mark.parametrize(("batch", "level"), [*((None, level) for level in (*LEVELS, "rows")), (1, "rows")])
-@architectures
+@pytest.mark.parametrize("name", ["bert", "bert_dynamo", "gpt2"])
 def test_a_padded_repeat_is_reused_and_nothing_else(bundles, name, batch, level, mode):
     model, bundle = bundles(name, batch, level)
     before, after = original(model), memoized(bundle, mode)
@@ -85,7 +82,7 @@ def test_a_padded_repeat_is_reused_and_nothing_else(bundles, name, batch, level,
 
 
 @pytest.mark.parametrize("batch", [None, 1])
-@architectures
+@pytest.mark.parametrize("name", ["bert", "bert_dynamo", "gpt2", "llama"])
 def test_where_all_real_rows_run_the_original_is_met(tmp_path, name, batch, mode, monkeypatch):
     monkeypatch.setattr(rows_store, "LIMIT", 2.0)
     model = fixed(name, tmp_path, batch)

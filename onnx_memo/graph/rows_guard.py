@@ -33,7 +33,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.encoder import Core, Encoder
 from onnx_memo.graph.guard import Inserter, Lookup, add_operators
 from onnx_memo.graph.operators import DOMAIN
-from onnx_memo.graph.rowwise import packed_shape
+from onnx_memo.graph.rowwise import SIZED, packed_shape
 
 NAME = "encoder"
 ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
@@ -264,11 +264,13 @@ class _Copier:
 
     def copy(self, node: ir.Node) -> None:
         """Copy one node; all it reads that is made of rows was copied before."""
-        if node.op_type == "Reshape":
+        if node.op_type in SIZED:
             source = node.inputs[0]
             assert source is not None
-            target = self.b.i64(*self.packed(node.outputs[0]))
-            self.made[node.outputs[0]] = self.b.op("Reshape", self.made[source], target)
+            sizes = self.packed(node.outputs[0])
+            if node.op_type == "Expand":  # 1 leaves the rows as many as they are
+                sizes = [abs(size) for size in sizes]
+            self.made[node.outputs[0]] = self.b.op(node.op_type, self.made[source], self.b.i64(*sizes))
             return
         if node in self.int8:
             self.made[node.outputs[0]] = self._int8_product(node)

@@ -7,7 +7,7 @@ refused with the reason. Rules, by kind of node:
 1. *Elementwise* nodes keep the axis; what they read beside rows must not vary along it, or is a table of
    positions ([1, L, ...] or without a batch), of which the right rows are taken.
 2. Products with a constant right side, normalizations and reductions over the last axis keep it.
-3. `Transpose`, `Reshape`, `Squeeze`, `Unsqueeze` move it.
+3. `Transpose`, `Reshape`, `Squeeze`, `Unsqueeze` move it; `Expand` on other axes keeps it.
 4. `Split`, `Slice`, `Gather`, `Concat` on other axes keep it.
 5. `DynamicQuantizeLinear` keeps it; its scale and zero point are numbers of the whole tensor.
 """
@@ -53,6 +53,7 @@ ELEMENTWISE = frozenset(
     | {"QuantizeLinear", "DequantizeLinear", "Sin", "Cos", "Sign", "Log", "Mod"}
 )
 NORMALIZATIONS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
+SIZED = frozenset({"Reshape", "Expand"})  # read the sizes of their results
 REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare"})
 
 
@@ -178,6 +179,15 @@ class RowRules:
             raise Refused(f"'{node.name}' (Reshape) makes rows of a single number")
         return [reshaped(form, before, after, node.name or "?", self.batch)]
 
+    def _expand(self, node: ir.Node, form: Rows, forms: Mapping[ir.Value, Rows]) -> list[Rows]:
+        """Repeats along axes that are neither the rows' nor the batch's."""
+        before, after = self.shape(_first(node)), self.shape(node.outputs[0])
+        if form.axis is None or len(before) != len(after):
+            raise Refused(f"'{node.name}' (Expand) moves the batch: {list(before)} to {list(after)}")
+        if any(before[axis] != after[axis] for axis in (0, form.axis)):
+            raise Refused(f"'{node.name}' (Expand) repeats rows: {list(before)} to {list(after)}")
+        return [form]
+
     def _squeeze(self, node: ir.Node, form: Rows, forms: Mapping[ir.Value, Rows]) -> list[Rows]:
         before, after = self.shape(_first(node)), self.shape(node.outputs[0])
         axes = self._axes(node)
@@ -281,6 +291,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("Squeeze", "Unsqueeze"), RowRules._squeeze),
     "Transpose": RowRules._transpose,
     "Reshape": RowRules._reshape,
+    "Expand": RowRules._expand,
     "Concat": RowRules._concat,
     "DynamicQuantizeLinear": RowRules._quantize,
 }

@@ -26,9 +26,11 @@ INPUT = {
     "distilbert": "/embeddings/LayerNorm/LayerNormalization_output_0",
     "gpt2": "/Add_output_0",
     "vit": "/embeddings/Add_output_0",
+    "llama": "/llama/layers.0/input_layernorm/Cast_output_0",
 }
 LAYERS = {"bert": 3}
-BIASES = {"bert": 1, "bert_dynamo": 1, "distilbert": 1, "gpt2": 2, "vit": 0}
+BIASES = {"bert": 1, "bert_dynamo": 1, "distilbert": 1, "gpt2": 2, "vit": 0, "llama": 2}
+ROTARY = {"llama": 2}  # tables
 HALF = 2e-3
 
 architectures = pytest.mark.parametrize("name", ENCODERS)
@@ -79,13 +81,12 @@ def test_a_core_is_what_the_site_finder_knows_as_attention(name):
 
 
 @architectures
-def test_biases_lie_outside(name):
+def test_biases_and_tables_lie_outside(name):
     _, encoder = found(fixture(name))
     biases = {core.bias for core in encoder.cores} - {None}
-    assert len(biases) == BIASES[name]
-    assert set(encoder.boundary) == {encoder.input, *biases}
-    assert encoder.tables == {}
-    assert not any(node in encoder.region for bias in biases for node in [bias.producer()])
+    assert (len(biases), len(encoder.tables)) == (BIASES[name], ROTARY.get(name, 0))
+    assert set(encoder.boundary) == {encoder.input, *biases, *encoder.tables}
+    assert not any(value.producer() in encoder.region for value in (*biases, *encoder.tables))
 
 
 @architectures
@@ -236,6 +237,15 @@ CONV = """
   b1 = Conv <pads = [1, 1]> (b0, kernel)
   between = Transpose <perm = [0, 2, 1]> (b1)
 """
+# A row is repeated as often as there are rows.
+REPEATED = """
+  b0 = Shape <start = 1, end = 2> (h3_0)
+  ones = Concat <axis = 0> (i1, b0, i1, i1)
+  b1 = Unsqueeze (h3_0, i1)
+  b2 = Expand (b1, ones)
+  b3 = Transpose <perm = [0, 2, 1, 3]> (b2)
+  between = ReduceMean <axes = [2], keepdims = 0> (b3)
+"""
 KERNEL = {"kernel": np.ones((8, 8, 3), np.float32) / 10}
 
 
@@ -260,6 +270,7 @@ KERNEL = {"kernel": np.ones((8, 8, 3), np.float32) / 10}
             "  b0 = Softmax <axis = 1> (h3_0)\n  between = Identity (b0)\n",
             "'/b0' (Softmax) works along axis 1, across rows",
         ),
+        (REPEATED, "'/b2' (Expand) makes sizes that are not fixed"),
     ],
 )
 def test_what_mixes_rows_is_refused(tmp_path, between, why):

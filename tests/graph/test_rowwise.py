@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import open_nodes
 
-from onnx_memo.graph.rowwise import Refused, RowRules, Rows, packed_shape, reshaped
+from onnx_memo.graph.rowwise import SIZED, Refused, RowRules, Rows, packed_shape, reshaped
 from onnx_memo.graph.shapes import BATCH
 
 L, D = 6, 8
@@ -262,6 +262,32 @@ def test_unsqueeze_must_not_move_the_batch():
     assert "moves the batch" in refused("Unsqueeze", [(STATES, ROWS)], [(1, *STATES)], axes=[0])
 
 
+def expand(before: tuple[int, ...], after: tuple[int, ...], form: Rows) -> Rows:
+    (found,) = outcome("Expand", [(before, form), ((len(after),), None)], [after])
+    return found
+
+
+def test_expand_repeats_what_is_beside_the_rows():
+    assert expand((BATCH, 2, 1, L, 4), (BATCH, 2, 3, L, 4), Rows(3)) == Rows(3)
+    assert expand((BATCH, L, 1), STATES, ROWS) == ROWS
+    assert expand((BATCH * L, 1), (BATCH * L, D), MERGED) == MERGED
+    assert expand(STATES, STATES, ROWS) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "form", "why"),
+    [
+        ((BATCH, 1, D), STATES, ROWS, "repeats rows"),
+        ((1, L, D), STATES, ROWS, "repeats rows"),
+        (STATES, (2, *STATES), ROWS, "moves the batch"),
+        ((1,), STATES, Rows(None), "moves the batch"),
+    ],
+)
+def test_expand_must_not_repeat_rows_or_batch(before, after, form, why):
+    with pytest.raises(Refused, match=why):
+        expand(before, after, form)
+
+
 # ---- Parts
 
 
@@ -313,7 +339,7 @@ def test_quantization_has_numbers_of_the_whole_tensor():
 
 
 @pytest.mark.parametrize(
-    "op", ["Conv", "MaxPool", "CumSum", "Pad", "Tile", "ScatterND", "Einsum", "LSTM", "TopK", "Expand"]
+    "op", ["Conv", "MaxPool", "CumSum", "Pad", "Tile", "ScatterND", "Einsum", "LSTM", "TopK"]
 )
 def test_what_is_not_known_is_refused(op):
     assert f"'it' ({op}) is not known to work row by row" in refused(op, [(STATES, ROWS)], [STATES])
@@ -376,7 +402,7 @@ class Chain:
         if form.axis != len(self.shape) - 1:
             steps += [self.product, self.softmax, self.mean]
         if not form.merged:
-            steps += [self.transpose, self.heads, self.fold]
+            steps += [self.transpose, self.heads, self.fold, self.repeat]
         self.draw(st.sampled_from(steps))()
 
     def add(self, op: str, shape: tuple[int, ...], *others: ir.Value, **attributes: object) -> None:
@@ -432,19 +458,27 @@ class Chain:
         if self.forms[self.last].axis == 1 and len(self.shape) > 2:
             self.reshape((self.shape[0] * self.shape[1], *self.shape[2:]))
 
+    def repeat(self) -> None:
+        """Whatever is 1 becomes 2."""
+        kept = 0, self.forms[self.last].axis
+        after = tuple(2 if n == 1 and at not in kept else n for at, n in enumerate(self.shape))
+        self.add("Expand", after, self.weight(np.asarray(after, np.int64)))
+
     def reshape(self, after: tuple[int, ...]) -> None:
         self.add("Reshape", after, self.weight(np.asarray(after, np.int64)))
 
     def run(self, states: np.ndarray, packed: bool) -> np.ndarray:
-        """The result on `states`; `packed`: Reshapes as they are for a batch of one with fewer rows."""
+        """The result on `states`; `packed`: sizes as they are for a batch of one with fewer rows."""
         twins: dict[ir.Value, ir.Value] = {self.input: ir.val("x", FLOAT, list(states.shape))}
         nodes = []
         for node in self.nodes:
             attributes = dict(node.attributes)
             result = node.outputs[0]
-            if packed and node.op_type == "Constant" and result.uses()[0].node.op_type == "Reshape":
-                made = result.uses()[0].node.outputs[0]
+            reader = result.uses()[0].node if result.uses() else node
+            if packed and node.op_type == "Constant" and reader.op_type in SIZED:
+                (made,) = reader.outputs
                 target = packed_shape(self.forms[made], self.shapes[made.name])
+                target = np.abs(target) if reader.op_type == "Expand" else target
                 attributes = {"value": ir.AttrTensor("value", ir.tensor(np.asarray(target, np.int64)))}
             twin = ir.Node("", node.op_type, [twins[v] for v in node.inputs], list(attributes.values()))
             twin.outputs[0].name = result.name

@@ -104,6 +104,13 @@ def test_the_projections_bias_stays_behind_the_cut():
     assert [reader.op_type for reader, _ in site.output.uses()] == ["Add"]
 
 
+def test_heads_that_share_their_values_have_no_level_probs():
+    sites = find("llama")[1].sites
+    assert [(site.levels, site.why_no_probs) for site in sites] == [
+        (("output",), "heads share their values (grouped queries)")
+    ] * 2
+
+
 def refusal(findings: Findings) -> str:
     (refused,) = findings.refusals
     return refused.reason
