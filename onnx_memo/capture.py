@@ -93,6 +93,14 @@ def run_model(session: ort.InferenceSession, feeds: dict[str, Any], number: int)
     return results
 
 
+def real_length(feeds: dict[str, Any], mask: ir.Value | None, states: npt.NDArray[Any]) -> int:
+    """How many tokens of a request (a batch of one) are real at a site with hidden states [1, L, d].
+
+    Samples hold no padding but where the model fixes the length.
+    """
+    return int(states.shape[1]) if mask is None else int(np.count_nonzero(feeds[str(mask.name)]))
+
+
 def capture(
     path: Path,
     sites: Sequence[Site],
@@ -132,14 +140,16 @@ def capture(
         for number, feeds in enumerate(samples.arrays):
             results = run_model(session, feeds, number)
             hidden = results[places[0]]
-            lengths.append(hidden.shape[1])
+            n = real_length(feeds, sites[0].mask, hidden)
+            lengths.append(n)
             for at, site in enumerate(sites):
                 states, payload = results[places[2 * at]], results[places[2 * at + 1]]
-                if states.shape[1] != lengths[-1]:
+                payload = payload[0, :n] if level == "output" else payload[..., :n, :n]
+                if states.shape[1] != hidden.shape[1]:
                     unfit[site.name] = "its sequences differ in length from those of the first site"
                 elif not np.abs(payload).max(initial=0.0) <= HALF_MAX:
                     unfit[site.name] = "it makes numbers that half precision cannot hold"
-                files.write(site, segment_means(states[0]), payload[0] if level == "output" else payload)
+                files.write(site, segment_means(states[0, :n]), payload)
             advance()
     return Capture(folder, level, np.asarray(lengths, np.int64), unfit)
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo import keys, learn, store
-from onnx_memo.capture import open_session, run_model
+from onnx_memo.capture import open_session, real_length, run_model
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.operators import SEGMENTS
@@ -265,7 +265,8 @@ def input_means(
     lengths = np.empty(len(samples), np.int64)
     for at, feeds in enumerate(samples.arrays):
         states = run_model(session, {name: feeds[name] for name in feeds if name in taken}, at)[0]
-        means[at], lengths[at] = keys.segment_means(states[0]), states.shape[1]
+        lengths[at] = n = real_length(feeds, site.mask, states)
+        means[at] = keys.segment_means(states[0, :n])
         advance()
     return means, lengths
 

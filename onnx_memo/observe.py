@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_memo.capture import open_session, run_model
+from onnx_memo.capture import open_session, real_length, run_model
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import Site, find_sites
@@ -26,6 +26,7 @@ class Observer:
         self.outputs = [str(value.name) for value in model.graph.outputs]
         twins = {site.name: site.hidden for site in find_sites(model).sites}
         self.hidden = {site.name: str(twins[site.name].name) for site in sites}
+        self.mask = sites[0].mask
         add_outputs(model, [twins[site.name] for site in sites])
         self.all = [str(value.name) for value in model.graph.outputs]
         self.session = open_session(model, path.parent, session_options(native=False))
@@ -48,7 +49,8 @@ class Observer:
         return outputs, means, len(next(iter(states.values())))
 
     def _run(self, feeds: Arrays) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[np.float32]]]:
-        """One request: the model's outputs, and the hidden states [L, d] by site."""
+        """One request: the model's outputs, and by site the hidden states of its real tokens."""
         results = dict(zip(self.all, run_model(self.session, feeds, 0), strict=True))
         outputs = {name: results[name] for name in self.outputs}
-        return outputs, {site: results[name][0] for site, name in self.hidden.items()}
+        n = real_length(feeds, self.mask, results[next(iter(self.hidden.values()))])
+        return outputs, {site: results[name][0, :n] for site, name in self.hidden.items()}

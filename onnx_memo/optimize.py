@@ -227,8 +227,12 @@ def _choose(
             notes.append(f"the level 'rows' is not possible: {encoder}")
             if level == "rows":
                 raise MemoError(f"'{path}' does not allow the level 'rows': {encoder}; try --level auto")
-    if level == "rows":
+    lone = not findings.sites[0].levels
+    if level == "rows" or (lone and rows):
         return Choice((), rows, level), notes
+    if lone:
+        why = notes[0] if notes else "try --level rows"
+        raise MemoError(f"'{path}' has a fixed batch of one, which allows the level 'rows' alone: {why}")
     chosen: list[Site] = []
     for number in _numbers(wanted, len(findings.sites)):
         site = findings.sites[number]

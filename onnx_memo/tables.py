@@ -22,7 +22,7 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
         table.add_column(column, justify="right")
     table.add_column("levels")
     for number, site in enumerate(inspection.sites):
-        levels = ", ".join(site.levels)
+        levels = ", ".join(site.levels) or "none: the batch is fixed"
         if site.why_no_probs:
             levels += f" (not probs: {site.why_no_probs})"
         table.add_row(

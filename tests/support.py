@@ -303,6 +303,13 @@ def changed(name: str, path: Path, change: Callable[[ir.Model], None]) -> Path:
     return path
 
 
+def fix_sizes(model: ir.Model, length: int, batch: int | None = None) -> None:
+    """Fix the length of a model's token inputs, and its batch if one is given, as static exports do."""
+    for value in model.graph.inputs:
+        first, *others = value.shape
+        value.shape = ir.Shape([batch or first, *([length] if len(others) == 1 else others)])
+
+
 def node_named(model: ir.Model, name: str) -> ir.Node:
     (node,) = (node for node in model.graph if node.name == name)
     return node

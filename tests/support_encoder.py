@@ -130,14 +130,15 @@ def encoder_model(
     Args:
         path: where to.
         layers: how many.
-        rotary: how the rotary tables come, one of `TABLES`; None: no positions at all.
+        rotary: how the rotary tables come, one of `TABLES`, or `constant`: `cos` and `sin` are among the
+            constants; None: no positions at all.
         scale: what leads from the scores `s0_{n}` to the softmax's input `s2_{n}`.
         between: what leads from `h3_0`, behind the first layer, to `between`, before the second.
         tail: what leads from `final` to `last_hidden_state`.
         constants: weights that these parts need.
     """
     text = HEADER
-    if rotary:
+    if rotary and rotary != "constant":
         text += {"computed": COMPUTED, "cut": CUT}.get(rotary, ROTARY.replace("{axis}", TABLES[rotary][0]))
     previous = "hidden_0"
     for n in range(layers):

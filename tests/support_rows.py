@@ -26,7 +26,7 @@ from onnx_memo.rows.correction import fit_correction, neighbour_pairs
 from onnx_memo.rows.influence import write_influence
 from onnx_memo.rows.store import EPSILON, RowsBlueprint, RowsSettings
 
-ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit")
+ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "llama")
 STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 23, 31, 47, 60)
 BOUND = 1.0
 TINY = 1e-12  # a strictness at which all rows run that a changed one moves at all

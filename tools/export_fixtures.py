@@ -81,9 +81,11 @@ def export_with_optimum(model: Any, to: Path) -> None:
 def export_with_torchscript(
     model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], output: str, to: Path
 ) -> None:
-    """Export a module of ours; axis 0 is dynamic, and so is axis 1 of three-dimensional inputs."""
+    """Export a module of ours; axis 0 is dynamic, and so is axis 1 of hidden states and tokens."""
     axes = {
-        name: {0: "batch", 1: f"{name}_length"} if tensor.ndim == 3 else {0: "batch"}
+        name: {0: "batch", 1: f"{name}_length"}
+        if tensor.ndim == 3 or not tensor.is_floating_point()
+        else {0: "batch"}
         for name, tensor in inputs.items()
     }
     torch.onnx.export(
@@ -187,6 +189,28 @@ def vit(to: Path) -> None:
     export_with_optimum(seeded(lambda: transformers.ViTModel(config, add_pooling_layer=False)), to)
 
 
+class _GroupedEncoder(torch.nn.Module):
+    """Llama as embedding models use it: every token sees all others; positions count from 0."""
+
+    def __init__(self, llama: Any) -> None:
+        super().__init__()
+        self.llama = llama
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        unreal = 1 - attention_mask[:, None, None, :].to(torch.float32)
+        bias = unreal * torch.finfo(torch.float32).min
+        return self.llama(input_ids=input_ids, attention_mask=bias, use_cache=False).last_hidden_state
+
+
+def llama(to: Path) -> None:
+    """Llama: two queries share keys and values, which are repeated for them; rotary positions."""
+    config = transformers.LlamaConfig(**(SIZES | TEXT), num_key_value_heads=HEADS // 2)
+    model = _GroupedEncoder(seeded(lambda: transformers.LlamaModel(config)))
+    example = torch.ones(2, 8, dtype=torch.int64)
+    inputs = {"input_ids": example, "attention_mask": example.clone()}
+    export_with_torchscript(model, inputs, "last_hidden_state", to)
+
+
 class _CrossAttention(torch.nn.Module):
     """A decoder's second half: queries from one input, keys and values from another."""
 
@@ -254,6 +278,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
         gpt2,
         deberta_v2,
         vit,
+        llama,
         cross_attention,
         no_attention,
     )

@@ -23,9 +23,9 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.cost import multiply_adds
-from onnx_memo.graph.rowwise import ELEMENTWISE, Refused, RowRules, Rows
+from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows
 from onnx_memo.graph.shape_reads import read_shapes_at
-from onnx_memo.graph.shapes import LENGTHS, infer_shapes
+from onnx_memo.graph.shapes import LENGTHS, batch_of, infer_shapes
 from onnx_memo.graph.sites import Site, find_sites
 
 
@@ -55,6 +55,7 @@ class Encoder:
     steps: tuple[ir.Node, ...]  # what is run for the rows, in order; of a core only the last product
     forms: dict[ir.Value, Rows]  # of every value made of rows
     shapes: dict[str, tuple[int, ...]]  # of their values
+    batch: int  # that of the shapes
     constants: dict[ir.Value, npt.NDArray[Any]]  # small values that follow from fixed sizes, as arrays
     tables: dict[ir.Value, int]  # read beside rows: the axis that holds their positions
     region: tuple[ir.Node, ...]  # what a hit saves
@@ -90,7 +91,7 @@ class _Finder:
         self.inferred = infer_shapes(model, length, follow=True)
         self.constants = Constants(model, self.inferred)
         self.constant = flow.constant_nodes(self.graph)
-        self.rules = RowRules(self.inferred, self.constants.numbers)
+        self.rules = RowRules(self.inferred, self.constants.numbers, batch_of(model))
         self.forms: dict[ir.Value, Rows] = {}
         self.tables: dict[ir.Value, int] = {}
         self.cores: dict[ir.Node, Core] = {}  # by the product with the values
@@ -117,6 +118,7 @@ class _Finder:
             steps=tuple(steps),
             forms=self.forms,
             shapes={str(value.name): self.rules.shape(value) for value in self.forms},
+            batch=self.rules.batch,
             constants=self.constants.found,
             tables=self.tables,
             region=tuple(region),
@@ -281,7 +283,7 @@ class _Finder:
     def _find_tables(self, output: ir.Value) -> None:
         for node in self._steps(output, list(self.graph)):
             for value in node.inputs:
-                if value is None or value in self.forms or node in self.cores or node.op_type == "Reshape":
+                if value is None or value in self.forms or node in self.cores or node.op_type in SIZED:
                     continue
                 form = self.forms.get(node.outputs[0])
                 if form is not None and self._is_table(value, node, form):
@@ -310,7 +312,10 @@ class _Finder:
     def _check_inputs(self, steps: Iterable[ir.Node]) -> None:
         """What steps read beside rows must be there for any number of rows."""
         for node in steps:
-            if node in self.cores or node.op_type == "Reshape":
+            if node in self.cores:
+                continue
+            if node.op_type in SIZED:
+                self._check_sizes(node)
                 continue
             for value in node.inputs:
                 if value is None or value in self.forms or value in self.tables:
@@ -319,6 +324,17 @@ class _Finder:
                     continue
                 if self.constants.numbers(value) is None:
                     raise Refused(f"'{node.name}' ({node.op_type}) reads '{value.name}', which is not fixed")
+
+    def _check_sizes(self, node: ir.Node) -> None:
+        """The sizes of what is made, but for the number of rows, must not follow the length."""
+        (made,) = node.outputs
+        axis = self.forms[made].axis
+        sizes, others = (
+            [dim for at, dim in enumerate(shapes.get(made.name or "", ())) if at != axis]
+            for shapes in self.constants.shapes
+        )
+        if sizes != others:
+            raise Refused(f"'{node.name}' ({node.op_type}) makes sizes that are not fixed")
 
 
 def _behind(value: ir.Value | None, stop: ir.Value) -> set[ir.Node]:

@@ -33,7 +33,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.encoder import Core, Encoder
 from onnx_memo.graph.guard import Inserter, Lookup, add_operators
 from onnx_memo.graph.operators import DOMAIN
-from onnx_memo.graph.rowwise import packed_shape
+from onnx_memo.graph.rowwise import SIZED, packed_shape
 
 NAME = "encoder"
 ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
@@ -259,15 +259,18 @@ class _Copier:
 
     def packed(self, value: ir.Value) -> list[int]:
         """The shape of a value's copy; -1 for the rows."""
-        return packed_shape(self.encoder.forms[value], self.encoder.shapes[str(value.name)])
+        encoder = self.encoder
+        return packed_shape(encoder.forms[value], encoder.shapes[str(value.name)], encoder.batch)
 
     def copy(self, node: ir.Node) -> None:
         """Copy one node; all it reads that is made of rows was copied before."""
-        if node.op_type == "Reshape":
+        if node.op_type in SIZED:
             source = node.inputs[0]
             assert source is not None
-            target = self.b.i64(*self.packed(node.outputs[0]))
-            self.made[node.outputs[0]] = self.b.op("Reshape", self.made[source], target)
+            sizes = self.packed(node.outputs[0])
+            if node.op_type == "Expand":  # 1 leaves the rows as many as they are
+                sizes = [abs(size) for size in sizes]
+            self.made[node.outputs[0]] = self.b.op(node.op_type, self.made[source], self.b.i64(*sizes))
             return
         if node in self.int8:
             self.made[node.outputs[0]] = self._int8_product(node)
@@ -299,10 +302,10 @@ class _Copier:
         """What a copy reads in place of `value`."""
         if value in self.made:
             return self.made[value]
-        if flow.is_constant(value, self.constant):
+        axis = self.encoder.tables.get(value)  # with a fixed length a table may be a constant
+        if axis is None and flow.is_constant(value, self.constant):
             return value
         if value not in self.other:
-            axis = self.encoder.tables.get(value)
             if axis is not None:
                 assert self.positions is not None, "there are positions where there are tables"
                 self.other[value] = self.b.op("Gather", value, self.positions, axis=axis)

@@ -7,7 +7,7 @@ refused with the reason. Rules, by kind of node:
 1. *Elementwise* nodes keep the axis; what they read beside rows must not vary along it, or is a table of
    positions ([1, L, ...] or without a batch), of which the right rows are taken.
 2. Products with a constant right side, normalizations and reductions over the last axis keep it.
-3. `Transpose`, `Reshape`, `Squeeze`, `Unsqueeze` move it.
+3. `Transpose`, `Reshape`, `Squeeze`, `Unsqueeze` move it; `Expand` on other axes keeps it.
 4. `Split`, `Slice`, `Gather`, `Concat` on other axes keep it.
 5. `DynamicQuantizeLinear` keeps it; its scale and zero point are numbers of the whole tensor.
 """
@@ -53,6 +53,7 @@ ELEMENTWISE = frozenset(
     | {"QuantizeLinear", "DequantizeLinear", "Sin", "Cos", "Sign", "Log", "Mod"}
 )
 NORMALIZATIONS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
+SIZED = frozenset({"Reshape", "Expand"})  # read the sizes of their results
 REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare"})
 
 
@@ -72,18 +73,23 @@ class Rows:
 
 
 class RowRules:
-    """What nodes do to rows, in a graph with these shapes (batch of `BATCH`).
+    """What nodes do to rows, in a graph with these shapes.
 
     Args:
         shapes: of all values, by name.
         constant: the constant value of small inputs such as axes, or None where it is not known.
+        batch: that of the shapes.
     """
 
     def __init__(
-        self, shapes: Mapping[str, Shape], constant: Callable[[ir.Value], list[float] | None]
+        self,
+        shapes: Mapping[str, Shape],
+        constant: Callable[[ir.Value], list[float] | None],
+        batch: int = BATCH,
     ) -> None:
         self.shapes = shapes
         self.constant = constant
+        self.batch = batch
 
     def shape(self, value: ir.Value) -> tuple[int, ...]:
         """The shape of a value. Raises Refused if it is not known."""
@@ -171,7 +177,16 @@ class RowRules:
         before, after = self.shape(_first(node)), self.shape(node.outputs[0])
         if form.axis is None:
             raise Refused(f"'{node.name}' (Reshape) makes rows of a single number")
-        return [reshaped(form, before, after, node.name or "?")]
+        return [reshaped(form, before, after, node.name or "?", self.batch)]
+
+    def _expand(self, node: ir.Node, form: Rows, forms: Mapping[ir.Value, Rows]) -> list[Rows]:
+        """Repeats along axes that are neither the rows' nor the batch's."""
+        before, after = self.shape(_first(node)), self.shape(node.outputs[0])
+        if form.axis is None or len(before) != len(after):
+            raise Refused(f"'{node.name}' (Expand) moves the batch: {list(before)} to {list(after)}")
+        if any(before[axis] != after[axis] for axis in (0, form.axis)):
+            raise Refused(f"'{node.name}' (Expand) repeats rows: {list(before)} to {list(after)}")
+        return [form]
 
     def _squeeze(self, node: ir.Node, form: Rows, forms: Mapping[ir.Value, Rows]) -> list[Rows]:
         before, after = self.shape(_first(node)), self.shape(node.outputs[0])
@@ -228,7 +243,9 @@ class RowRules:
         return None
 
 
-def reshaped(form: Rows, before: tuple[int, ...], after: tuple[int, ...], name: str) -> Rows:
+def reshaped(
+    form: Rows, before: tuple[int, ...], after: tuple[int, ...], name: str, batch: int = BATCH
+) -> Rows:
     """Where the rows are after a Reshape. Raises Refused where they are torn apart.
 
     The rows stay whole where an axis of the result begins at the same place and has the same size; the batch
@@ -239,21 +256,21 @@ def reshaped(form: Rows, before: tuple[int, ...], after: tuple[int, ...], name: 
     start = math.prod(before[: form.axis])
     for axis, dim in enumerate(after):
         if math.prod(after[:axis]) == start and dim == size:
-            if not form.merged and after[0] % BATCH:
+            if not form.merged and after[0] % batch:
                 raise Refused(f"'{name}' (Reshape) moves the batch: {list(before)} to {list(after)}")
             return Rows(axis, form.merged)
-    if form.merged and len(after) > 1 and after[0] == BATCH and after[0] * after[1] == size:
+    if form.merged and len(after) > 1 and after[0] == batch and after[0] * after[1] == size:
         return Rows(1)
-    if not form.merged and form.axis == 1 and before[0] == BATCH and after[0] == before[0] * before[1]:
+    if not form.merged and form.axis == 1 and before[0] == batch and after[0] == before[0] * before[1]:
         return Rows(0, merged=True)
     raise Refused(f"'{name}' (Reshape) tears rows apart: {list(before)} to {list(after)}")
 
 
-def packed_shape(form: Rows, shape: tuple[int, ...]) -> list[int]:
+def packed_shape(form: Rows, shape: tuple[int, ...], batch: int = BATCH) -> list[int]:
     """A value's shape when a batch of one sequence holds just the rows that run; -1 for their number."""
     packed = list(shape)
     if not form.merged:
-        packed[0] = shape[0] // BATCH
+        packed[0] = shape[0] // batch
     if form.axis is not None:
         packed[form.axis] = -1
     return packed
@@ -274,6 +291,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("Squeeze", "Unsqueeze"), RowRules._squeeze),
     "Transpose": RowRules._transpose,
     "Reshape": RowRules._reshape,
+    "Expand": RowRules._expand,
     "Concat": RowRules._concat,
     "DynamicQuantizeLinear": RowRules._quantize,
 }

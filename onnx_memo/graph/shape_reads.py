@@ -14,7 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.rowwise import Rows
-from onnx_memo.graph.shapes import BATCH, Shape
+from onnx_memo.graph.shapes import Shape
 
 
 def read_shapes_at(
@@ -24,17 +24,20 @@ def read_shapes_at(
 
     `model` is changed; what only its shape was read of is removed.
     """
+    one = int(shapes[str(start.name)][0] or 1)  # the batch that the shapes are of
     for node in list(model.graph):
         value = node.inputs[0] if node.op_type == "Shape" else None
         form = forms.get(value) if value is not None else None
         if value is None or form is None or form.axis is None or value is start:
             continue
         shape = tuple(int(dim or 0) for dim in shapes[str(value.name)])
-        _replace(model.graph, node, start, form, shape)
+        _replace(model.graph, node, start, form, shape, one)
     RemoveUnusedNodesPass()(model)
 
 
-def _replace(graph: ir.Graph, node: ir.Node, start: ir.Value, form: Rows, shape: tuple[int, ...]) -> None:
+def _replace(
+    graph: ir.Graph, node: ir.Node, start: ir.Value, form: Rows, shape: tuple[int, ...], one: int
+) -> None:
     b = Builder(f"memo/shape/{node.outputs[0].name}", graph.opset_imports[""])
     parts: list[ir.Value] = []
     for axis, dim in enumerate(shape):
@@ -43,7 +46,7 @@ def _replace(graph: ir.Graph, node: ir.Node, start: ir.Value, form: Rows, shape:
             parts.append(b.op("Mul", b.dim(start, 0), length) if form.merged else length)
         elif axis == 0:
             batch = b.dim(start, 0)
-            parts.append(batch if dim == BATCH else b.op("Mul", batch, b.i64(dim // BATCH)))
+            parts.append(batch if dim == one else b.op("Mul", batch, b.i64(dim // one)))
         else:
             parts.append(b.i64(dim))
     first = node.attributes.get_int("start", 0)

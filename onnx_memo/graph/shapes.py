@@ -31,6 +31,12 @@ FOLDED = frozenset(
 Shape = tuple[int | None, ...]
 
 
+def batch_of(model: ir.Model) -> int:
+    """The batch that shapes are inferred with: 1 where the model fixes it to 1, else `BATCH`."""
+    given = [value.shape for value in model.graph.inputs if not value.is_initializer()]
+    return 1 if given and all(shape is not None and shape[:1] == (1,) for shape in given) else BATCH
+
+
 def infer_shapes(model: ir.Model, length: int, *, follow: bool = False) -> dict[str, Shape]:
     """Shapes by value name with a batch of `BATCH` and sequences of `length`; None: not known.
 

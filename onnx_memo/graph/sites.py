@@ -20,7 +20,8 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.cost import PRODUCTS, multiply_adds
-from onnx_memo.graph.shapes import BATCH, LENGTHS, Shape, infer_shapes
+from onnx_memo.graph.masks import Masks
+from onnx_memo.graph.shapes import LENGTHS, Shape, batch_of, infer_shapes
 
 LEVELS = ("probs", "output")
 INTEGER_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
@@ -51,6 +52,7 @@ class Site:
     mask: ir.Value | None  # graph input [B, L], 1 = real token; None: nothing is masked
     heads: int
     length: int | None  # L where the model fixes it
+    lone: bool  # the model fixes B to one
     width: int  # d
     output_width: int  # d'
     context_width: int  # H * dv, where the context takes the merged form; else 0
@@ -63,7 +65,13 @@ class Site:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The levels at which this site can be guarded."""
+        """The levels at which this site can be guarded.
+
+        None where the batch is fixed: ONNX Runtime then fuses across all cuts but those around the encoder,
+        and what misses would not be the original's to the last bit.
+        """
+        if self.lone:
+            return ()
         return LEVELS if self.why_no_probs is None else ("output",)
 
 
@@ -100,8 +108,10 @@ def find_sites(model: ir.Model) -> Findings:
 class _Finder:
     def __init__(self, model: ir.Model, length: int) -> None:
         self.graph = model.graph
-        self.length = length
-        self.shapes = infer_shapes(model, length)
+        self.length, self.batch = length, batch_of(model)
+        # Beside axes of 1, ONNX's inference alone knows little.
+        self.shapes = infer_shapes(model, length, follow=self.batch == 1)
+        self.masks = Masks(model, length)
         self.constant = flow.constant_nodes(self.graph)
 
     def run(self) -> Findings:
@@ -126,7 +136,7 @@ class _Finder:
         hidden, values = self._hidden(values_apart)
         if self._dim(hidden, 1) != self._dim(probabilities, -1):
             raise _Refused(f"its scores are not between the positions of its hidden states '{hidden.name}'")
-        mask = self._mask(output, hidden)
+        mask = self._mask(output, hidden, probabilities)
         region = flow.region(self.graph, output, (hidden,), self.constant)
         if softmax not in region:
             raise _Refused(f"its results are also used outside the block that ends in '{output.name}'")
@@ -141,6 +151,7 @@ class _Finder:
             output=output,
             mask=mask,
             heads=heads,
+            lone=self.batch == 1,
             length=length if (length := self._dim(hidden, 1)) != self.length else None,
             width=width,
             output_width=self._dim(output, 2),
@@ -149,7 +160,7 @@ class _Finder:
             merged_context=merged,
             region=tuple(region),
             share=multiply_adds(region, self.shapes) / max(total, 1),
-            why_no_probs=self._why_no_probs(product, probabilities, values, merged, hidden, heads),
+            why_no_probs=self._why_no_probs(product, probabilities, values, merged, hidden, heads, mask),
         )
 
     # 1. softmax -> probabilities -> product with the values
@@ -254,9 +265,9 @@ class _Finder:
 
     # 4. the proof
 
-    def _mask(self, output: ir.Value, hidden: ir.Value) -> ir.Value | None:
+    def _mask(self, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> ir.Value | None:
         reached = flow.sources(output, (hidden,))
-        masks = [value for value in reached if self._is_mask(value)]
+        masks = [value for value in reached if self._is_mask(value, output, hidden, probabilities)]
         others = sorted(value.name or "?" for value in reached.difference(masks))
         if others:
             raise _Refused(
@@ -267,9 +278,12 @@ class _Finder:
             raise _Refused("it depends on two masks: " + ", ".join(sorted(f"'{m.name}'" for m in masks)))
         return masks[0] if masks else None
 
-    def _is_mask(self, value: ir.Value) -> bool:
+    def _is_mask(self, value: ir.Value, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> bool:
         shape = self.shapes.get(value.name or "", ())
-        return shape == (BATCH, self.length) and "mask" in (value.name or "").lower()
+        if shape != (self.batch, self._dim(hidden, 1)) or "mask" not in (value.name or "").lower():
+            return False
+        free = value.shape is not None and not isinstance(value.shape[1], int)
+        return free or self.masks.proven(value, hidden, probabilities, output)
 
     # What the level `probs` asks for
 
@@ -281,6 +295,7 @@ class _Finder:
         merged: ir.Value | None,
         hidden: ir.Value,
         heads: int,
+        mask: ir.Value | None,
     ) -> str | None:
         if product.inputs[0] is not probabilities:
             return "the values stand left of the probabilities"
@@ -288,7 +303,7 @@ class _Finder:
             return "values or context never take the form [batch, length, heads x width]"
         if values is hidden or self._dim(values, 2) != self._dim(merged, 2) or self._dim(merged, 2) % heads:
             return "heads share their values (grouped queries)"
-        if flow.sources(merged, (hidden, values)) - ({m} if (m := self._mask(merged, hidden)) else set()):
+        if flow.sources(merged, (hidden, values)) - {mask}:
             return "the context depends on more than hidden states and values"
         return None
 
@@ -309,7 +324,7 @@ class _Finder:
     def _is_rows(self, value: ir.Value) -> bool:
         """Whether `value` has the form [batch, length, fixed width]."""
         shape = self.shapes.get(value.name or "", ())
-        return len(shape) == 3 and shape[0] == BATCH and shape[1] is not None and shape[2] is not None
+        return len(shape) == 3 and shape[0] == self.batch and shape[1] is not None and shape[2] is not None
 
     def _heads(self, probabilities: ir.Value) -> int:
         shape = self._shape(probabilities)
@@ -318,9 +333,9 @@ class _Finder:
             if dim is None:
                 raise _Refused(f"the number of heads of '{probabilities.name}' cannot be inferred")
             leading *= dim
-        if leading % BATCH:
+        if leading % self.batch:
             raise _Refused(f"the heads of '{probabilities.name}' are not counted by the batch")
-        return leading // BATCH
+        return leading // self.batch
 
 
 def _is_float(value: ir.Value) -> bool:

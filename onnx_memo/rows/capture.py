@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_memo.capture import HALF_MAX, open_session, run_model
+from onnx_memo.capture import HALF_MAX, open_session, real_length, run_model
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import load_model
@@ -127,7 +127,7 @@ def capture_rows(
         for number, feeds in enumerate(samples.arrays):
             results = run_model(session, feeds, number)
             before, after, *cores = (results[place[value]] for value in wanted)
-            n = samples.lengths[number] or before.shape[1]
+            n = real_length(feeds, encoder.mask, before)
             lengths.append(n)
             files.write("means", segment_means(before[0, :n]))
             files.write("stored", _half(before[0, :n]))

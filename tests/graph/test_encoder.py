@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
-from support import assert_identical, fixture, join, open_model, original, random_samples
+from support import assert_identical, fix_sizes, fixture, join, open_model, original, random_samples
 from support_encoder import TABLES, encoder_model
 from support_rows import ENCODERS, TINY, Built, build, changed_at, open_pair
 
@@ -26,9 +26,11 @@ INPUT = {
     "distilbert": "/embeddings/LayerNorm/LayerNormalization_output_0",
     "gpt2": "/Add_output_0",
     "vit": "/embeddings/Add_output_0",
+    "llama": "/llama/layers.0/input_layernorm/Cast_output_0",
 }
 LAYERS = {"bert": 3}
-BIASES = {"bert": 1, "bert_dynamo": 1, "distilbert": 1, "gpt2": 2, "vit": 0}
+BIASES = {"bert": 1, "bert_dynamo": 1, "distilbert": 1, "gpt2": 2, "vit": 0, "llama": 2}
+ROTARY = {"llama": 2}  # tables
 HALF = 2e-3
 
 architectures = pytest.mark.parametrize("name", ENCODERS)
@@ -79,13 +81,12 @@ def test_a_core_is_what_the_site_finder_knows_as_attention(name):
 
 
 @architectures
-def test_biases_lie_outside(name):
+def test_biases_and_tables_lie_outside(name):
     _, encoder = found(fixture(name))
     biases = {core.bias for core in encoder.cores} - {None}
-    assert len(biases) == BIASES[name]
-    assert set(encoder.boundary) == {encoder.input, *biases}
-    assert encoder.tables == {}
-    assert not any(node in encoder.region for bias in biases for node in [bias.producer()])
+    assert (len(biases), len(encoder.tables)) == (BIASES[name], ROTARY.get(name, 0))
+    assert set(encoder.boundary) == {encoder.input, *biases, *encoder.tables}
+    assert not any(value.producer() in encoder.region for value in (*biases, *encoder.tables))
 
 
 @architectures
@@ -236,6 +237,15 @@ CONV = """
   b1 = Conv <pads = [1, 1]> (b0, kernel)
   between = Transpose <perm = [0, 2, 1]> (b1)
 """
+# A row is repeated as often as there are rows.
+REPEATED = """
+  b0 = Shape <start = 1, end = 2> (h3_0)
+  ones = Concat <axis = 0> (i1, b0, i1, i1)
+  b1 = Unsqueeze (h3_0, i1)
+  b2 = Expand (b1, ones)
+  b3 = Transpose <perm = [0, 2, 1, 3]> (b2)
+  between = ReduceMean <axes = [2], keepdims = 0> (b3)
+"""
 KERNEL = {"kernel": np.ones((8, 8, 3), np.float32) / 10}
 
 
@@ -260,6 +270,7 @@ KERNEL = {"kernel": np.ones((8, 8, 3), np.float32) / 10}
             "  b0 = Softmax <axis = 1> (h3_0)\n  between = Identity (b0)\n",
             "'/b0' (Softmax) works along axis 1, across rows",
         ),
+        (REPEATED, "'/b2' (Expand) makes sizes that are not fixed"),
     ],
 )
 def test_what_mixes_rows_is_refused(tmp_path, between, why):
@@ -337,6 +348,25 @@ def test_with_tables_the_original_is_met_where_all_rows_run(tmp_path, mode, layo
     answer, want = pair.ask(padded, TINY), pair.want(padded)
     assert answer.hit
     assert np.abs(answer.outputs[0] - want)[0, :9].max() <= 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.usefixtures("all_rows_may_run")
+def test_with_a_fixed_length_tables_may_be_constants(tmp_path, mode):
+    angles = np.arange(9, dtype=np.float32)[:, None] * np.asarray([[1.0, 0.1, 1.0, 0.1]], np.float32)
+    tables = {"cos": np.cos(angles)[None, None], "sin": np.sin(angles)[None, None]}
+    path = encoder_model(tmp_path / "m.onnx", rotary="constant", layers=1, constants=tables)
+    model = ir.load(path)
+    fix_sizes(model, 9)
+    ir.save(model, path)
+    samples = random_samples(original(path), [9, 9], seed=1)
+    build(path, samples, tmp_path / "bundle")
+    pair = open_pair(Built(tmp_path / "bundle", path, samples), mode)
+    for places in ((4,), (2, 5, 8)):
+        request = changed_at(samples[1], *places)
+        answer, want = pair.ask(request), pair.want(request)
+        assert answer.rows.tolist() == list(places)
+        difference = np.abs(answer.outputs[0] - want)[0, list(places)].max()
+        assert difference <= HALF * np.abs(want).max()
 
 
 @pytest.mark.usefixtures("all_rows_may_run")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import open_nodes
 
-from onnx_memo.graph.rowwise import Refused, RowRules, Rows, packed_shape, reshaped
+from onnx_memo.graph.rowwise import SIZED, Refused, RowRules, Rows, packed_shape, reshaped
 from onnx_memo.graph.shapes import BATCH
 
 L, D = 6, 8
@@ -262,6 +262,32 @@ def test_unsqueeze_must_not_move_the_batch():
     assert "moves the batch" in refused("Unsqueeze", [(STATES, ROWS)], [(1, *STATES)], axes=[0])
 
 
+def expand(before: tuple[int, ...], after: tuple[int, ...], form: Rows) -> Rows:
+    (found,) = outcome("Expand", [(before, form), ((len(after),), None)], [after])
+    return found
+
+
+def test_expand_repeats_what_is_beside_the_rows():
+    assert expand((BATCH, 2, 1, L, 4), (BATCH, 2, 3, L, 4), Rows(3)) == Rows(3)
+    assert expand((BATCH, L, 1), STATES, ROWS) == ROWS
+    assert expand((BATCH * L, 1), (BATCH * L, D), MERGED) == MERGED
+    assert expand(STATES, STATES, ROWS) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "form", "why"),
+    [
+        ((BATCH, 1, D), STATES, ROWS, "repeats rows"),
+        ((1, L, D), STATES, ROWS, "repeats rows"),
+        (STATES, (2, *STATES), ROWS, "moves the batch"),
+        ((1,), STATES, Rows(None), "moves the batch"),
+    ],
+)
+def test_expand_must_not_repeat_rows_or_batch(before, after, form, why):
+    with pytest.raises(Refused, match=why):
+        expand(before, after, form)
+
+
 # ---- Parts
 
 
@@ -313,7 +339,7 @@ def test_quantization_has_numbers_of_the_whole_tensor():
 
 
 @pytest.mark.parametrize(
-    "op", ["Conv", "MaxPool", "CumSum", "Pad", "Tile", "ScatterND", "Einsum", "LSTM", "TopK", "Expand"]
+    "op", ["Conv", "MaxPool", "CumSum", "Pad", "Tile", "ScatterND", "Einsum", "LSTM", "TopK"]
 )
 def test_what_is_not_known_is_refused(op):
     assert f"'it' ({op}) is not known to work row by row" in refused(op, [(STATES, ROWS)], [STATES])
@@ -343,6 +369,16 @@ def test_shapes_that_are_not_known_are_refused():
 )
 def test_packed_rows_are_a_batch_of_one(form, shape, want):
     assert packed_shape(form, shape) == want
+    if not form.merged:
+        alone = shape[0] // BATCH, *shape[1:]
+        assert packed_shape(form, alone, batch=1) == want
+
+
+def test_in_a_batch_of_one_rows_may_lead():
+    """There is no telling, and no need to tell, whether a batch was joined to them."""
+    assert reshaped(ROWS, (1, L, D), (L, D), "it", batch=1) == Rows(0)
+    assert packed_shape(Rows(0), (L, D), batch=1) == [-1, D]
+    assert reshaped(Rows(0), (L, D), (1, L, D), "it", batch=1) == ROWS
 
 
 # ---- The meaning: on some rows a chain of nodes gives the same as on all
@@ -366,7 +402,7 @@ class Chain:
         if form.axis != len(self.shape) - 1:
             steps += [self.product, self.softmax, self.mean]
         if not form.merged:
-            steps += [self.transpose, self.heads, self.fold]
+            steps += [self.transpose, self.heads, self.fold, self.repeat]
         self.draw(st.sampled_from(steps))()
 
     def add(self, op: str, shape: tuple[int, ...], *others: ir.Value, **attributes: object) -> None:
@@ -422,19 +458,27 @@ class Chain:
         if self.forms[self.last].axis == 1 and len(self.shape) > 2:
             self.reshape((self.shape[0] * self.shape[1], *self.shape[2:]))
 
+    def repeat(self) -> None:
+        """Whatever is 1 becomes 2."""
+        kept = 0, self.forms[self.last].axis
+        after = tuple(2 if n == 1 and at not in kept else n for at, n in enumerate(self.shape))
+        self.add("Expand", after, self.weight(np.asarray(after, np.int64)))
+
     def reshape(self, after: tuple[int, ...]) -> None:
         self.add("Reshape", after, self.weight(np.asarray(after, np.int64)))
 
     def run(self, states: np.ndarray, packed: bool) -> np.ndarray:
-        """The result on `states`; `packed`: Reshapes as they are for a batch of one with fewer rows."""
+        """The result on `states`; `packed`: sizes as they are for a batch of one with fewer rows."""
         twins: dict[ir.Value, ir.Value] = {self.input: ir.val("x", FLOAT, list(states.shape))}
         nodes = []
         for node in self.nodes:
             attributes = dict(node.attributes)
             result = node.outputs[0]
-            if packed and node.op_type == "Constant" and result.uses()[0].node.op_type == "Reshape":
-                made = result.uses()[0].node.outputs[0]
+            reader = result.uses()[0].node if result.uses() else node
+            if packed and node.op_type == "Constant" and reader.op_type in SIZED:
+                (made,) = reader.outputs
                 target = packed_shape(self.forms[made], self.shapes[made.name])
+                target = np.abs(target) if reader.op_type == "Expand" else target
                 attributes = {"value": ir.AttrTensor("value", ir.tensor(np.asarray(target, np.int64)))}
             twin = ir.Node("", node.op_type, [twins[v] for v in node.inputs], list(attributes.values()))
             twin.outputs[0].name = result.name
@@ -465,25 +509,29 @@ def test_on_some_rows_a_chain_gives_the_rows_of_all(data):
     np.testing.assert_allclose(some, want, rtol=1e-4, atol=1e-5)
 
 
-@given(st.lists(st.sampled_from([1, 2, 3, 4, 6, 8]), min_size=2, max_size=4), st.data())
+@given(
+    st.sampled_from([1, BATCH]),
+    st.lists(st.sampled_from([1, 2, 3, 4, 6, 8]), min_size=2, max_size=4),
+    st.data(),
+)
 @settings(max_examples=200, deadline=None)
-def test_where_a_reshape_says_the_rows_are_they_are(dims, data):
+def test_where_a_reshape_says_the_rows_are_they_are(batch, dims, data):
     """Every number of one row is found at that row's place, and nowhere else."""
-    before = (BATCH, L, *dims[2:])
+    before = (batch, L, *dims[2:])
     axis = data.draw(st.integers(1, len(before) - 1))
     total = int(np.prod(before))
     first = data.draw(st.sampled_from([n for n in range(1, total + 1) if total % n == 0]))
     second = data.draw(st.sampled_from([n for n in range(1, total // first + 1) if total // first % n == 0]))
     after = (first, second, total // first // second)
     try:
-        form = reshaped(Rows(axis), before, after, "it")
+        form = reshaped(Rows(axis), before, after, "it", batch)
     except Refused:
         return
     marks = np.broadcast_to(
         np.arange(before[axis]).reshape(-1, *[1] * (len(before) - axis - 1)), before
     ).reshape(after)
     if form.merged:
-        marks = marks.reshape(BATCH, L, *after[1:])
+        marks = marks.reshape(batch, L, *after[1:])
     want_axis = 1 if form.merged else form.axis
     for at in range(before[axis]):
         assert (np.take(marks, at, axis=want_axis) == at).all()

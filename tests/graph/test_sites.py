@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import onnx_ir as ir
 import pytest
-from support import ATTENTION, LEVELS, changed, fixture, node_named, original, random_samples
+from support import ATTENTION, LEVELS, changed, fix_sizes, fixture, node_named, original, random_samples
 
 import onnx_memo
 from onnx_memo.capture import open_session
@@ -104,6 +104,13 @@ def test_the_projections_bias_stays_behind_the_cut():
     assert [reader.op_type for reader, _ in site.output.uses()] == ["Add"]
 
 
+def test_heads_that_share_their_values_have_no_level_probs():
+    sites = find("llama")[1].sites
+    assert [(site.levels, site.why_no_probs) for site in sites] == [
+        (("output",), "heads share their values (grouped queries)")
+    ] * 2
+
+
 def refusal(findings: Findings) -> str:
     (refused,) = findings.refusals
     return refused.reason
@@ -195,6 +202,98 @@ def test_attention_that_returns_its_probabilities_is_refused(tmp_path):
 
     reason = first_refusal(changed("bert", tmp_path / "model.onnx", return_probabilities))
     assert "also used outside the block" in reason
+
+
+# ---- Fixed lengths
+
+SAME_AS = {"a length of its own": 14, "heads": 4, "width": 32, "layers": 2}
+# A picture has no mask; and a batch of one alone does not make a static export of DeBERTa's scores.
+NOT_FIXED = {("vit", None), ("vit", 1), ("deberta_v2", 1)}
+
+
+@pytest.mark.parametrize("length", SAME_AS.values(), ids=SAME_AS)
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [(name, batch) for name in ATTENTION for batch in (None, 1) if (name, batch) not in NOT_FIXED],
+)
+def test_a_mask_of_fixed_length_is_found(tmp_path, name, batch, length):
+    model = changed(name, tmp_path / "model.onnx", lambda model: fix_sizes(model, length, batch))
+    found, free = find_sites(load_model(model)), find(name)[1]
+    assert found.refusals == []
+    for site, want in zip(found.sites, free.sites, strict=True):
+        assert (site.mask.name, site.length, site.lone) == ("attention_mask", length, batch == 1)
+        assert site.levels == (() if site.lone else want.levels)
+        for field in ("softmax", "hidden", "output", "values", "merged_context"):
+            assert getattr(site, field).name == getattr(want, field).name
+
+
+def multiply(model: ir.Model, node: ir.Node, *steps: tuple[str, list[int]]) -> None:
+    """Multiply the result of `node` with what `steps` make of a new input `second_mask` [batch, length].
+
+    A step is an operator with its second input: axes, a shape or indices.
+    """
+    mask = ir.val("second_mask", ir.DataType.FLOAT, model.graph.inputs[0].shape)
+    model.graph.inputs.append(mask)
+    value, nodes = mask, []
+    for at, (op, ints) in enumerate(steps):
+        numbers = ir.node("Constant", [], {"value_ints": ints})
+        nodes += [numbers, ir.node(op, [value, numbers.outputs[0]], {"axis": 1} if op == "Gather" else {})]
+        numbers.outputs[0].name, nodes[-1].outputs[0].name = f"numbers.{at}", f"step.{at}"
+        value = nodes[-1].outputs[0]
+    product = ir.node("Mul", [node.outputs[0], value])
+    product.outputs[0].name = "masked"
+    node.outputs[0].replace_all_uses_with(product.outputs[0])
+    product.replace_input_with(0, node.outputs[0])
+    model.graph.insert_after(node, [*nodes, product])
+
+
+SCORES, CONTEXT = f"{FIRST}/MatMul", f"{FIRST}/Reshape_3"
+
+
+@pytest.mark.parametrize(
+    ("length", "where", "steps"),
+    [
+        (4, SCORES, [("Unsqueeze", [2, 3])]),  # of heads
+        (3, SCORES, [("Gather", [0]), ("Unsqueeze", [2, 3])]),  # of layers
+        (3, SCORES, [("Gather", [0]), ("Unsqueeze", [2, 3]), ("Expand", [1, 1, 3, 3])]),
+        (32, CONTEXT, [("Unsqueeze", [1])]),  # of the width
+        (14, SCORES, [("Unsqueeze", [1, 3])]),  # of queries alone
+        (14, CONTEXT, [("Unsqueeze", [2])]),  # of positions, but not of the scores
+    ],
+)
+def test_what_is_no_mask_of_keys_is_refused_at_that_length(tmp_path, length, where, steps):
+    """The shape tells nothing: [batch, 4] is both the length and the number of heads."""
+
+    def change(model: ir.Model) -> None:
+        fix_sizes(model, length)
+        multiply(model, node_named(model, where), *steps)
+
+    reason = first_refusal(changed("bert", tmp_path / "model.onnx", change))
+    assert "depends on the input 'second_mask' past its hidden states" in reason
+
+
+def test_a_second_mask_of_keys_is_one(tmp_path):
+    """So what is refused above is refused for what it does."""
+
+    def change(model: ir.Model) -> None:
+        fix_sizes(model, 4)
+        multiply(model, node_named(model, SCORES), ("Unsqueeze", [1, 2]))
+
+    reason = first_refusal(changed("bert", tmp_path / "model.onnx", change))
+    assert "two masks: 'attention_mask', 'second_mask'" in reason
+
+
+@pytest.mark.parametrize("batch", [2, 8])
+def test_a_fixed_batch_of_more_than_one_is_refused(tmp_path, batch):
+    """Samples run one by one."""
+    model = changed("bert", tmp_path / "model.onnx", lambda model: fix_sizes(model, 14, batch))
+    assert find_sites(load_model(model)).sites == []
+
+
+def test_a_picture_alone_is_a_batch_of_one(tmp_path):
+    model = changed("vit", tmp_path / "model.onnx", lambda model: fix_sizes(model, 0, 1))
+    found = find_sites(load_model(model))
+    assert [(site.heads, site.length, site.levels) for site in found.sites] == [(4, 17, ())] * 2
 
 
 def test_inspect_tells_the_same(tmp_path):
