@@ -21,7 +21,7 @@ from onnx_memo.bundle import MODEL
 from onnx_memo.capture import open_session
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.operators import DOMAIN, SEGMENTS
-from onnx_memo.reference_rows import memo_attention, memo_merge, memo_rows
+from onnx_memo.reference_rows import memo_attention, memo_grow, memo_merge, memo_rows
 from onnx_memo.runtime import session_options
 
 Floats = npt.NDArray[np.float32]
@@ -201,9 +201,11 @@ def python_library() -> str:
     onnx_op(op_type="MemoFetch", inputs=[i64, f32, i64, i64, i64], outputs=[f32])(memo_fetch)
     onnx_op(op_type="MemoContext", inputs=[i64, f32, f32, i64, i64], outputs=[f32])(memo_context)
     rows = [f32, i64, i64, f32, f32, i64, i64, f32, f32, f32]
+    grow = [f32, i64, f32, f32, i64, i64, f32, f32, i64, i64, f32, f32, f32]
     attention = [f32, f32, f32, i64, i64, i64, i64, f32, f32, i64, f32, f32]
     merge = [f32, f32, i64, i64, i64, i64, f32, f32, i64, i64]
-    onnx_op(op_type="MemoRows", inputs=rows, outputs=[i64, i64, boolean])(memo_rows)
+    onnx_op(op_type="MemoRows", inputs=rows, outputs=[i64, i64, boolean, f32, f32])(memo_rows)
+    onnx_op(op_type="MemoGrow", inputs=grow, outputs=[f32, i64, i64, f32])(memo_grow)
     onnx_op(op_type="MemoAttention", inputs=attention, outputs=[f32])(memo_attention)
     onnx_op(op_type="MemoMerge", inputs=merge, outputs=[f32])(memo_merge)
     path: str = get_library_path()

@@ -1,4 +1,4 @@
-"""The operators that run single rows in plain NumPy: MemoRows, MemoAttention and MemoMerge.
+"""The operators of single rows in plain NumPy: MemoRows, MemoGrow, MemoAttention and MemoMerge.
 
 As in `onnx_memo.reference`, they are the specification in code (`docs/operators.md` in words).
 `b` is a sequence of the batch, `t` a token of it, `e` its entry, `n` its length. `rows` are those that
@@ -33,8 +33,11 @@ def memo_rows(
     epsilon: Floats,
     bound: Floats,
     limit: Floats,
-) -> tuple[Integers, Integers, npt.NDArray[np.bool_]]:
-    """The rows that run, the store's row of each, and whether running only them is allowed and worth it.
+) -> tuple[Integers, Integers, npt.NDArray[np.bool_], Floats, Floats]:
+    """Which rows run, and what is known of all rows.
+
+    Returns the rows that run, the store's row of each, whether running only them is allowed and worth it,
+    how much each token changed, and what change at the output is predicted of it: [B, L] both.
 
     Shapes: states [B, L, d], entry and length [B], stored [T, d], influence [Q], offsets and squares [N],
     epsilon, bound and limit [] or [1]. Raises ValueError if they do not fit, or an entry is not in the store.
@@ -42,24 +45,28 @@ def memo_rows(
     _fit(states.ndim == 3 and stored.ndim == 2 and states.shape[2] == stored.shape[1], states, stored)
     _fit(influence.ndim == 1 and squares.shape == offsets.shape, influence, offsets, squares)
     _fit(entry.shape == length.shape == states.shape[:1], states, entry, length)
-    smallest, most_left_out = _single("epsilon", epsilon), _single("bound", bound)
+    smallest, most = _single("epsilon", epsilon), _single("bound", bound)
     most_rows = _single("limit", limit) * states.shape[0] * states.shape[1]
+    changes, predicted = np.zeros((2, *states.shape[:2]), np.float32)
     rows, stored_rows = [], []
     for b, (e, n) in enumerate(zip(entry, length, strict=True)):
         _check_sequence(b, e, n, states.shape[1], len(offsets))
         running, origin = np.arange(n), 0 * np.arange(n)
         if e != NO_ENTRY and n >= 0:
             change = _change(states[b, :n], _block(stored, e, offsets, n))
-            reach = _block(influence, e, squares, n * n).reshape(n, n)
-            running = running_rows(change, reach, smallest, most_left_out)
+            changed = ~(change <= smallest)  # NaN: changed
+            changes[b, :n] = np.where(changed, _at_most(change), 0)
+            predicted[b, :n] = _moved(changes[b, :n], _block(influence, e, squares, n * n))
+            running = np.flatnonzero(changed | ~(predicted[b, :n] <= np.float32(most)))
             origin = offsets[e] + running
         rows.append(b * states.shape[1] + running)
         stored_rows.append(origin)
     some = len(entry) > 1 or entry.tolist() not in ([], [NO_ENTRY])
-    allowed = some and most_left_out >= 0 and bool((length >= 0).all())
+    allowed = some and most >= 0 and bool((length >= 0).all())
     if not allowed or not sum(map(len, rows)) <= most_rows:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.asarray(False)
-    return np.concatenate(rows), np.concatenate(stored_rows), np.asarray(True)
+        none, nothing = np.zeros(0, np.int64), np.zeros_like(changes)
+        return none, none, np.asarray(False), nothing, nothing
+    return np.concatenate(rows), np.concatenate(stored_rows), np.asarray(True), changes, predicted
 
 
 def _change(own: Floats, stored: Floats) -> Floats:
@@ -70,27 +77,72 @@ def _change(own: Floats, stored: Floats) -> Floats:
     return change
 
 
-def running_rows(
-    change: Floats, influence: Floats, epsilon: float | np.float32, bound: float | np.float32
-) -> Integers:
-    """The tokens that run: those that changed, and of the others all but the least influenced, rising.
+def _at_most(change: Floats) -> Floats:
+    """What a change counts; most of all one that is NaN."""
+    return np.where(change <= MOST_CHANGE, change, np.float32(MOST_CHANGE))
 
-    Args:
-        change: of each token's state, relative, f32[n]; more than `epsilon`, or NaN, is a change.
-        influence: of token j on row t, f32[n, n].
-        epsilon: see above.
-        bound: what may be left out, the sum of change times influence over rows, divided by n.
-    """
-    changed = ~(change <= epsilon)  # NaN: changed
-    weight = np.where(np.isnan(change), MOST_CHANGE, np.minimum(change, MOST_CHANGE)).astype(np.float32)
+
+def _moved(weight: Floats, influence: Floats) -> Floats:
+    """What the tokens' changes, f32[n], do to each row: f32[n]. What did not change does nothing at all."""
+    some = np.flatnonzero(weight)
     with np.errstate(invalid="ignore", over="ignore"):
-        score = weight[changed] @ influence[changed]
-        score[np.isnan(score)] = np.inf
-        order = np.argsort(score, kind="stable")
-        order = order[~changed[order]]
-        within = np.cumsum(score[order]) <= np.float32(bound) * np.float32(len(change))
-    changed[order[~within]] = True
-    return np.flatnonzero(changed)
+        moved: Floats = weight[some] @ influence.reshape(len(weight), len(weight))[some]
+    return moved
+
+
+def memo_grow(
+    states: Floats,
+    rows: Integers,
+    change: Floats,
+    predicted: Floats,
+    entry: Integers,
+    length: Integers,
+    stored: Payload,
+    influence: Payload,
+    offsets: Integers,
+    squares: Integers,
+    bound: Floats,
+    correction: Floats,
+    rollout: Payload,
+) -> tuple[Floats, Integers, Integers, Floats]:
+    """The rows that run from here on: those that ran, and those of which too large a change is predicted.
+
+    Returns the states of the rows, the rows, the store's row of each, and the predicted change of all
+    tokens, [B, L]. A row that joins starts with the stored state, moved by what changed.
+
+    Shapes: states [R, d], rows [R], change and predicted [B, L], entry and length [B], stored [T, d],
+    influence and rollout [Q], offsets and squares [N], bound [] or [1], correction [d, d].
+    Raises ValueError if they do not fit.
+    """
+    _fit(states.ndim == 2 and rows.shape == states.shape[:1], states, rows)
+    _fit(change.ndim == 2 and predicted.shape == change.shape, change, predicted)
+    _fit(entry.shape == change.shape[:1], change, entry)
+    _fit(stored.ndim == 2 and stored.shape[1] == states.shape[1], states, stored)
+    _fit(correction.shape == (states.shape[1], states.shape[1]), states, correction)
+    _fit(influence.ndim == rollout.ndim == 1, influence, rollout)
+    _fit(squares.shape == offsets.shape, offsets, squares)
+    most, padded = np.float32(_single("bound", bound)), change.shape[1]
+    now = np.zeros_like(predicted)
+    grown, grown_rows, stored_rows = [states[:0]], [rows[:0]], [rows[:0]]
+    for b, e, n, at, tokens in _sequences(rows, entry, length, padded, offsets):
+        own, origin = states[at], 0 * tokens
+        if e != NO_ENTRY:
+            block, reach = _block(stored, e, offsets, n), _block(rollout, e, squares, n * n).reshape(n, n)
+            weight = predicted[b, :n].copy()
+            weight[tokens] = _at_most(_change(own, block[tokens]))
+            now[b, :n] = _moved(weight, _block(influence, e, squares, n * n))
+            runs = ~(now[b, :n] <= most)
+            runs[tokens] = True
+            changed = change[b, tokens] != 0
+            passed_on = (own - block[tokens])[changed] @ correction
+            start = block + reach[tokens[changed]].T @ passed_on
+            start[tokens] = own
+            tokens, own = np.flatnonzero(runs), start[runs]
+            origin = offsets[e] + tokens
+        grown.append(own)
+        grown_rows.append(b * padded + tokens)
+        stored_rows.append(origin)
+    return np.concatenate(grown), np.concatenate(grown_rows), np.concatenate(stored_rows), now
 
 
 def memo_attention(

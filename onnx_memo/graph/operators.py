@@ -12,13 +12,14 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.rows_operators import attention_body, merge_body, rows_body
+from onnx_memo.graph.rows_operators import attention_body, grow_body, merge_body, rows_body
 
 DOMAIN = "onnx_memo"
 VERSION = 1
 SEGMENTS = 8
 
 ROWS = "states entry length stored influence offsets squares epsilon bound limit"
+GROW = "states rows change predicted entry length stored influence offsets squares bound correction rollout"
 ATTENTION = "query key value rows entry length padded_length keys values offsets scale bias"
 MERGE = "states spread rows entry length padded_length final influence offsets squares"
 
@@ -33,6 +34,7 @@ def operator_functions(opset: int) -> list[ir.Function]:
         _function("MemoFetch", "entry payload offsets lengths padded_length", _fetch, opset),
         _function("MemoContext", "entry values payload offsets lengths", _context, opset),
         _function("MemoRows", ROWS, rows_body, opset),
+        _function("MemoGrow", GROW, grow_body, opset),
         _function("MemoAttention", ATTENTION, attention_body, opset),
         _function("MemoMerge", MERGE, merge_body, opset),
     ]

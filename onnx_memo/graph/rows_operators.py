@@ -1,4 +1,4 @@
-"""The standard-ONNX bodies of the operators that run single rows: MemoRows, MemoAttention, MemoMerge.
+"""The standard-ONNX bodies of the operators of single rows: MemoRows, MemoGrow, MemoAttention, MemoMerge.
 
 They serve a batch of one (`docs/operators.md`); what they are given is taken to fit.
 """
@@ -13,6 +13,7 @@ from onnx_memo.graph.build import Builder
 MOST_CHANGE = 8.0
 FLOAT = ir.DataType.FLOAT.value
 DOUBLE = ir.DataType.DOUBLE.value
+INT64 = ir.DataType.INT64.value
 
 
 def rows_body(
@@ -35,14 +36,17 @@ def rows_body(
     wanted = b.op("GreaterOrEqual", bound, b.const(0, np.float32))  # false for NaN
     possible = b.op("And", b.op("And", one, stands), wanted)
     inputs = states, entry, length, stored, influence, offsets, squares, epsilon, bound, limit
-    names = [f"{b.prefix}/{result}" for result in ("rows", "stored_rows", "hit")]
-    then, other = _rows_of_one(b.opset, *inputs), _no_rows(b.opset)
+    results = "rows", "stored_rows", "hit", "change", "predicted"
+    names = [f"{b.prefix}/{result}" for result in results]
+    then, other = _rows_of_one(b.opset, *inputs), _no_rows(b.opset, states)
     return tuple(b.ops("If", possible, names=names, then_branch=then, else_branch=other))
 
 
-def _no_rows(opset: int) -> ir.Graph:
+def _no_rows(opset: int, states: ir.Value) -> ir.Graph:
     b = Builder("MemoRows/none", opset)
-    results = b.i64(), b.i64(), b.const(False, np.bool_)
+    places = b.op("Concat", b.dim(states, 0), b.dim(states, 1), axis=0)
+    nothing = [b.op("ConstantOfShape", places, value=_tensor(0)) for _ in range(2)]
+    results = b.i64(), b.i64(), b.const(False, np.bool_), *nothing
     return ir.Graph([], results, nodes=b.nodes, name="none")
 
 
@@ -61,53 +65,107 @@ def _rows_of_one(
 ) -> ir.Graph:
     b = Builder("MemoRows/one", opset)
     first = b.op("Gather", offsets, entry)  # [1]
-    change = _change(b, states, length, stored, first)  # [1, n]
+    block = b.op("Cast", b.op("Slice", stored, first, b.op("Add", first, length)), to=FLOAT)
+    own = b.op("Slice", states, b.i64(0), length, b.i64(1))  # [1, n, d]
+    change = _relative(b, b.op("Sub", own, block), block)  # [1, n]
     same = b.op("LessOrEqual", change, epsilon)  # false for NaN
-    most = b.const(MOST_CHANGE, np.float32)
-    weight = b.op("Where", b.op("LessOrEqual", change, most), change, most)
-    weight = b.op("Where", same, b.const(0, np.float32), weight)
-    matrix = b.op("Cast", _square(b, influence, squares, entry, length), to=FLOAT)
-    score = b.op("MatMul", weight, matrix)  # [1, n]
-    # ONNX Runtime 1.20.1 does not sort what holds a NaN.
-    counts = b.op("And", same, b.op("LessOrEqual", score, b.const(np.finfo(np.float32).max, np.float32)))
-    score = b.op("Where", counts, score, b.const(np.inf, np.float32))
-    # At equal scores TopK puts the smaller index first, as ONNX has it.
-    names = [f"{b.prefix}/sorted", f"{b.prefix}/order"]
-    rising, order = b.ops("TopK", score, length, names=names, axis=1, largest=0)
-    budget = b.op("Mul", bound, b.op("Cast", length, to=FLOAT))
-    within = b.op("LessOrEqual", b.op("CumSum", rising, b.const(1, np.int64)), budget)
-    left_out = b.op("ScatterElements", same, order, within, axis=1)
-    # Infinity is within an infinite budget: what changed runs all the same.
-    runs = b.op("Not", b.op("And", left_out, same))
-    rows = b.op("Gather", b.op("NonZero", runs), b.const(1, np.int64), axis=0)  # [R]
-    most_rows = b.op("Mul", b.op("Cast", limit, to=DOUBLE), b.op("Cast", b.dim(states, 1), to=DOUBLE))
-    hit = b.op("LessOrEqual", b.op("Cast", b.op("Size", rows), to=DOUBLE), most_rows)
-    results = rows, b.op("Add", rows, first), b.op("Squeeze", hit)
+    none = b.const(0, np.float32)
+    change = b.op("Where", same, none, _at_most(b, change))
+    matrix = b.op("Cast", _Square(b, squares, entry, length).of(influence), to=FLOAT)
+    predicted = b.op("MatMul", change, matrix)  # [1, n]
+    left_out = b.op("And", same, b.op("LessOrEqual", predicted, bound))
+    runs = b.op("Not", left_out)
+    count = b.reduce("ReduceSum", b.op("Cast", runs, to=DOUBLE), 1)  # [1]
+    most = b.op("Mul", b.op("Cast", limit, to=DOUBLE), b.op("Cast", b.dim(states, 1), to=DOUBLE))
+    hit = b.op("LessOrEqual", count, most)  # [1]
+    # On a miss nothing is to run: the rows would be computed, and then the original all the same.
+    rows = b.op("Gather", b.op("NonZero", b.op("And", runs, hit)), b.const(1, np.int64), axis=0)  # [R]
+    behind = b.op("Concat", b.i64(0, 0, 0), b.op("Sub", b.dim(states, 1), length), axis=0)
+    change, predicted = (
+        b.op("Pad", b.op("Where", hit, known, none), behind) for known in (change, predicted)
+    )
+    results = rows, b.op("Add", rows, first), b.op("Squeeze", hit), change, predicted
     return ir.Graph([], results, nodes=b.nodes, name="one")
 
 
-def _change(b: Builder, states: ir.Value, length: ir.Value, stored: ir.Value, first: ir.Value) -> ir.Value:
-    """How far each token's state is from the stored one, relative to it: [1, n]."""
-    block = b.op("Cast", b.op("Slice", stored, first, b.op("Add", first, length)), to=FLOAT)
-    own = b.op("Slice", states, b.i64(0), length, b.i64(1))  # [1, n, d]
-    moved = _norm(b, b.op("Sub", own, block), 2)  # [1, n]
+def _relative(b: Builder, difference: ir.Value, stored: ir.Value) -> ir.Value:
+    """How far each row is from the stored one, relative to that one."""
     # Not zero, but far below what a difference of floats can be: 0/0 is 0 and x/0 counts as infinity.
-    norm = b.op("Max", _norm(b, block, 1), b.const(1e-45, np.float32))
-    return b.op("Div", moved, norm)
+    norm = b.op("Max", _norm(b, stored), b.const(1e-45, np.float32))
+    return b.op("Div", _norm(b, difference), norm)
 
 
-def _norm(b: Builder, value: ir.Value, axis: int) -> ir.Value:
+def _at_most(b: Builder, change: ir.Value) -> ir.Value:
+    """What a change counts; most of all one that is NaN."""
+    most = b.const(MOST_CHANGE, np.float32)
+    return b.op("Where", b.op("LessOrEqual", change, most), change, most)
+
+
+def _norm(b: Builder, value: ir.Value) -> ir.Value:
     """As ReduceL2, which takes ONNX Runtime 2.5 times as long (measured)."""
-    return b.op("Sqrt", b.reduce("ReduceSum", b.op("Mul", value, value), axis))
+    return b.op("Sqrt", b.reduce("ReduceSum", b.op("Mul", value, value), -1))
 
 
-def _square(
-    b: Builder, influence: ir.Value, squares: ir.Value, entry: ir.Value, length: ir.Value
-) -> ir.Value:
-    """The influence of an entry's tokens on its rows: f16[n, n]."""
-    first = b.op("Gather", squares, entry)
-    block = b.op("Slice", influence, first, b.op("Add", first, b.op("Mul", length, length)))
-    return b.op("Reshape", block, b.op("Concat", length, length, axis=0))
+class _Square:
+    """Where the numbers of an entry are in payloads that hold one for each pair of its tokens."""
+
+    def __init__(self, b: Builder, squares: ir.Value, entry: ir.Value, length: ir.Value) -> None:
+        self.b = b
+        self.first = b.op("Gather", squares, entry)
+        self.end = b.op("Add", self.first, b.op("Mul", length, length))
+        self.shape = b.op("Concat", length, length, axis=0)
+
+    def of(self, payload: ir.Value) -> ir.Value:
+        """The entry's matrix: f16[n, n]."""
+        return self.b.op("Reshape", self.b.op("Slice", payload, self.first, self.end), self.shape)
+
+
+def grow_body(
+    b: Builder,
+    states: ir.Value,
+    rows: ir.Value,
+    change: ir.Value,
+    predicted: ir.Value,
+    entry: ir.Value,
+    length: ir.Value,
+    stored: ir.Value,
+    influence: ir.Value,
+    offsets: ir.Value,
+    squares: ir.Value,
+    bound: ir.Value,
+    correction: ir.Value,
+    rollout: ir.Value,
+) -> tuple[ir.Value, ...]:
+    """All rows of the result start from the store in one Gemm; then those that ran before get their own."""
+    square = _Square(b, squares, entry, length)
+    first = b.op("Gather", offsets, entry)  # [1]
+    own = b.op("Cast", b.op("Gather", stored, b.op("Add", rows, first), axis=0), to=FLOAT)  # [R, d]
+    difference = b.op("Sub", states, own)
+    weight = _at_most(b, _relative(b, difference, own))  # [R]
+
+    before = b.op("Slice", b.op("Reshape", predicted, b.i64(-1)), b.i64(0), length)  # [n]
+    weights = b.op("ScatterElements", before, rows, weight, axis=0)
+    score = b.op("MatMul", weights, b.op("Cast", square.of(influence), to=FLOAT))  # [n]
+    left_out = b.op("LessOrEqual", score, bound)  # false for NaN
+    never = b.op("Less", weight, weight)
+    runs = b.op("Not", b.op("ScatterElements", left_out, rows, never, axis=0))  # [n]
+    grown_rows = b.op("Squeeze", b.op("NonZero", runs), b.i64(0))  # [R']
+    stored_rows = b.op("Add", grown_rows, first)
+
+    changed = b.op("NonZero", b.op("Gather", change, rows, axis=1))  # [2, C]
+    changed = b.op("Gather", changed, b.const(1, np.int64), axis=0)  # [C], numbers of rows
+    passed_on = b.op("MatMul", b.op("Gather", difference, changed, axis=0), correction)  # [C, d]
+    reach = b.op("Gather", square.of(rollout), b.op("Gather", rows, changed), axis=0)  # [C, n]
+    reach = b.op("Cast", b.op("Gather", reach, grown_rows, axis=1), to=FLOAT)  # [C, R']
+    start = b.op("Cast", b.op("Gather", stored, stored_rows, axis=0), to=FLOAT)  # [R', d]
+    start = b.op("Gemm", reach, passed_on, start, transA=1)
+
+    place = b.op("CumSum", b.op("Cast", runs, to=INT64), b.const(0, np.int64), exclusive=1)  # [n]
+    places = b.op("Gather", place, b.op("Unsqueeze", rows, b.i64(1)))  # [R, 1]
+    grown = b.op("ScatterND", start, places, states)
+    behind = b.op("Concat", b.i64(0), b.op("Sub", b.dim(predicted, 1), length), axis=0)
+    padded = b.op("Unsqueeze", b.op("Pad", score, behind), b.i64(0))
+    return grown, grown_rows, stored_rows, padded
 
 
 def attention_body(
@@ -192,7 +250,7 @@ def merge_body(
     """The stored states plus what the rows that ran pass on, in one Gemm; then those rows' own."""
     first = b.op("Gather", offsets, entry)  # [1]
     stored = b.op("Slice", final, first, b.op("Add", first, length))  # [n, d]
-    reach = b.op("Gather", _square(b, influence, squares, entry, length), rows, axis=0)
+    reach = b.op("Gather", _Square(b, squares, entry, length).of(influence), rows, axis=0)
     reach = b.op("Cast", reach, to=FLOAT)  # [R, n]
     moved = b.op("Gemm", reach, spread, stored, transA=1)
     merged = b.op("ScatterND", moved, b.op("Unsqueeze", rows, b.i64(1)), states)

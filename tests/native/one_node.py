@@ -20,6 +20,10 @@ INPUTS = {
         *("states", "entry", "length", "stored", "influence", "offsets", "squares"),
         *("epsilon", "bound", "limit"),
     ),
+    "MemoGrow": (
+        *("states", "rows", "change", "predicted", "entry", "length", "stored", "influence"),
+        *("offsets", "squares", "bound", "correction", "rollout"),
+    ),
     "MemoAttention": (
         *("query", "key", "value", "rows", "entry", "length", "padded_length"),
         *("keys", "values", "offsets", "scale", "bias"),
@@ -33,7 +37,14 @@ OUTPUTS = {
     "MemoLookup": {"entry": TensorProto.INT64, "hit": TensorProto.BOOL},
     "MemoFetch": {"output": TensorProto.FLOAT},
     "MemoContext": {"context": TensorProto.FLOAT},
-    "MemoRows": {"rows": TensorProto.INT64, "stored_rows": TensorProto.INT64, "hit": TensorProto.BOOL},
+    "MemoRows": {
+        **{"rows": TensorProto.INT64, "stored_rows": TensorProto.INT64, "hit": TensorProto.BOOL},
+        **{"change": TensorProto.FLOAT, "predicted": TensorProto.FLOAT},
+    },
+    "MemoGrow": {
+        **{"grown": TensorProto.FLOAT, "grown_rows": TensorProto.INT64},
+        **{"stored_rows": TensorProto.INT64, "predicted": TensorProto.FLOAT},
+    },
     "MemoAttention": {"context": TensorProto.FLOAT},
     "MemoMerge": {"output": TensorProto.FLOAT},
 }
