@@ -18,9 +18,10 @@ from onnx_memo.export import as_onnx
 from onnx_memo.graph.guard import entry_name
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.rows_guard import HIT, ROWS
+from onnx_memo.graph.rows_guard import ROWS
 from onnx_memo.inputs import Arrays, Samples, model_inputs, read_samples
 from onnx_memo.progress import Progress, silent
+from onnx_memo.rows.watch import Watch
 from onnx_memo.runtime import library_path, session_options
 from onnx_memo.timing import race
 
@@ -114,16 +115,16 @@ def _reuse(
     values = {value.name: value for node in model.graph for value in node.outputs}
     own = len(model.graph.outputs)
     if [site.level for site in sites] == ["rows"]:
-        length = _length_of_rows(values[ROWS])
-        add_outputs(model, [values[ROWS], length], ir.DataType.INT64)
-        add_outputs(model, [values[HIT]], ir.DataType.BOOL)
+        add_outputs(model, [_length_of_rows(values[ROWS])], ir.DataType.INT64)
+        watch = Watch(model)
         session = open_session(model, path.parent, session_options(native=native))
         hits, ran, sizes = [], [], []
         for feeds in requests:
-            rows, lengths, hit = session.run(None, feeds)[own:]
-            hits.append(bool(hit))
+            watched = watch.read(session.run(None, feeds))
+            lengths = watched.outputs[own]
+            hits.append(watched.hit)
             sizes.append(len(lengths))
-            ran.append(len(rows) / max(int(lengths.sum()), 1) if hit else 1.0)
+            ran.append(watched.ran / max(int(lengths.sum()), 1) if watched.hit else 1.0)
             advance()
         share = float(np.dot(hits, sizes) / max(sum(sizes), 1))
         return {sites[0].name: share}, float(np.mean(ran))

@@ -14,6 +14,7 @@ from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import external_files
 from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.sites import LEVELS, find_sites
+from onnx_memo.graph.stages import MOST_STAGES
 from onnx_memo.inputs import Samples
 from onnx_memo.learn import SKETCH_WIDTH
 from onnx_memo.rows.coverage import rows_footprint
@@ -38,6 +39,7 @@ def bytes_needed(
         assert not isinstance(encoder, str), "the level was chosen for this model"
         total += _twice(rows_footprint(encoder, goal is None, int(lengths.max())).total(lengths), max_bytes)
         total += count * SEGMENTS * encoder.width * 4
+        total += 0 if goal is None else 2 * MOST_STAGES * int(np.square(lengths).sum())  # the stages' reach
     if choice.sites and (goal is not None or not choice.rows):
         sites = choice.sites
         levels = [choice.level] if choice.level in LEVELS else list(LEVELS) if goal else ["output"]

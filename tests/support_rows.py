@@ -15,16 +15,15 @@ from support import Arrays, fixture, memoized, original, random_samples, write_s
 from onnx_memo import store
 from onnx_memo.graph.guard import STRICTNESS
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.rows_guard import HIT, ROWS
 from onnx_memo.graph.rows_operators import MOST_CHANGE
 from onnx_memo.inputs import Samples, model_inputs, read_samples
 from onnx_memo.keys import fit_keys
 from onnx_memo.rows import store as rows_store
 from onnx_memo.rows.capture import RowsCapture, capture_rows
-from onnx_memo.rows.correction import fit_correction, neighbour_pairs
+from onnx_memo.rows.correction import fit_corrections, neighbour_pairs
 from onnx_memo.rows.influence import write_influence
 from onnx_memo.rows.store import EPSILON, RowsBlueprint, RowsSettings
+from onnx_memo.rows.watch import Watch, Watched
 
 ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "llama")
 STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 23, 31, 47, 60)
@@ -42,25 +41,31 @@ def capture_of(model: Path, requests: list[Arrays], folder: Path, literal: bool 
     return capture_rows(model, samples_of(model, requests, folder), folder, lambda: None, literal=literal)
 
 
+def influence_of_attention(captured: RowsCapture) -> None:
+    """Let the influence be what attention reaches: nothing is learned."""
+    for stage in range(len(captured.stages)):
+        captured.path(f"influence.{stage}").write_bytes(captured.path(f"reach.{stage}").read_bytes())
+
+
 def build(
     model: Path, requests: list[Arrays], folder: Path, *, literal: bool = False, learned: bool = False
 ) -> RowsCapture:
-    """Write the guarded model and its memo data; the rollout is the influence, unless it is `learned`."""
+    """Write the guarded model and its memo data; influence is the reach of attention, unless `learned`."""
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
     captured = capture_of(model, requests, scratch, literal)
     network = fit_keys(captured.means)
-    correction = None
+    corrections = None
     if not literal:
         keys = network(captured.means)
         pairs = neighbour_pairs(keys, captured.lengths)
-        correction = fit_correction(captured, pairs, EPSILON, 0.8, lambda: None)
+        corrections = fit_corrections(captured, pairs, EPSILON, 0.8, lambda: None)
         if learned:
             everyone = np.ones(len(keys), np.bool_)
             write_influence(captured, keys, everyone, EPSILON, MOST_CHANGE, lambda: None)
         else:
-            captured.path("influence").write_bytes(captured.path("rollout").read_bytes())
-    blueprint = RowsBlueprint(captured, RowsSettings(network, correction, BOUND))
+            influence_of_attention(captured)
+    blueprint = RowsBlueprint(captured, RowsSettings(network, corrections, BOUND))
     external = store.write_store(folder, blueprint.tensors(scratch, []))
     guarded = load_model(model)
     blueprint.insert(guarded, external)
@@ -78,26 +83,15 @@ class Built:
 
 
 @functools.cache
-def _session(bundle: Path, mode: str) -> ort.InferenceSession:
+def _session(bundle: Path, mode: str) -> tuple[ort.InferenceSession, Watch]:
     """A session on a bundle that tells as well which rows ran, and whether they alone did."""
     model = ir.load(bundle / "model.onnx")
-    values = {value.name: value for node in model.graph for value in node.outputs}
-    add_outputs(model, [values[ROWS]], ir.DataType.INT64)
-    add_outputs(model, [values[HIT]], ir.DataType.BOOL)
+    watch = Watch(model)
     path = bundle / f"watched.{mode}" / "model.onnx"
     path.parent.mkdir(exist_ok=True)
     (path.parent / store.FILE).exists() or (path.parent / store.FILE).hardlink_to(bundle / store.FILE)
     ir.save(model, path)
-    return memoized(path.parent, mode)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a guarded model gave: its outputs, the rows that ran, and whether they alone did."""
-
-    outputs: list[np.ndarray]
-    rows: np.ndarray
-    hit: bool
+    return memoized(path.parent, mode), watch
 
 
 @dataclass(frozen=True)
@@ -106,15 +100,15 @@ class RowsPair:
 
     before: ort.InferenceSession
     after: ort.InferenceSession
+    watch: Watch
     stored: list[Arrays]
 
     def want(self, request: Arrays) -> np.ndarray:
         return self.before.run(None, request)[0]
 
-    def ask(self, request: Arrays, strictness: float = 1.0) -> Answer:
+    def ask(self, request: Arrays, strictness: float = 1.0) -> Watched:
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
-        *outputs, rows, hit = self.after.run(None, request | extra)
-        return Answer(outputs, rows, bool(hit))
+        return self.watch.read(self.after.run(None, request | extra))
 
     def error(self, request: Arrays, strictness: float = 1.0) -> float:
         """The largest difference, relative to the largest number."""
@@ -123,7 +117,7 @@ class RowsPair:
 
 
 def open_pair(built: Built, mode: str) -> RowsPair:
-    return RowsPair(original(built.model), _session(built.bundle, mode), built.samples)
+    return RowsPair(original(built.model), *_session(built.bundle, mode), built.samples)
 
 
 @functools.cache

@@ -30,8 +30,8 @@ from onnx_memo.runtime import session_options
 LENGTHS = (3, 9, 9, 14)
 
 
-def probabilities(layers: int, heads: int, n: int, seed: int = 0) -> list[np.ndarray]:
-    scores = np.random.default_rng(seed).standard_normal((layers, heads, n, n), np.float32)
+def attention(layers: int, n: int, seed: int = 0) -> list[np.ndarray]:
+    scores = np.random.default_rng(seed).standard_normal((layers, n, n), np.float32)
     powers = np.exp(scores)
     return list(powers / powers.sum(axis=-1, keepdims=True))
 
@@ -41,33 +41,34 @@ def probabilities(layers: int, heads: int, n: int, seed: int = 0) -> list[np.nda
 
 def test_what_reaches_a_row_sums_to_one():
     """J[j, t]: over all j, a row t gets everything it is made of."""
-    rollout = attention_rollout(probabilities(5, 4, 12))
-    np.testing.assert_allclose(rollout.sum(axis=0), 1, atol=1e-5)
-    assert (rollout > 0).all()
-    assert rollout.flags.c_contiguous
+    for kept in (0.5, 0.7):
+        rollout = attention_rollout(attention(5, 12), kept)
+        np.testing.assert_allclose(rollout.sum(axis=0), 1, atol=1e-5)
+        assert (rollout > 0).all()
+        assert rollout.flags.c_contiguous
 
 
 def test_attention_to_itself_alone_reaches_nothing_else():
-    np.testing.assert_array_equal(attention_rollout([np.eye(6, dtype=np.float32)[None]] * 4), np.eye(6))
+    np.testing.assert_allclose(attention_rollout([np.eye(6, dtype=np.float32)] * 4), np.eye(6), atol=1e-6)
 
 
-def test_one_layer_is_half_attention_and_half_residual():
-    (layer,) = probabilities(1, 3, 7)
-    want = (layer.mean(axis=0) + np.eye(7)) / 2
-    np.testing.assert_allclose(attention_rollout([layer]), want.T, atol=1e-6)
+def test_one_layer_is_part_attention_and_part_residual():
+    (layer,) = attention(1, 7)
+    np.testing.assert_allclose(attention_rollout([layer]), (layer.T + np.eye(7)) / 2, atol=1e-6)
+    want = 0.25 * layer.T + 0.75 * np.eye(7)
+    np.testing.assert_allclose(attention_rollout([layer], 0.75), want, atol=1e-6)
 
 
 def test_layers_follow_each_other():
     """What token 0 gives to row 1 in the first layer, row 2 gets from row 1 in the second."""
     first, second = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)
     first[1], second[2] = [1, 0, 0], [0, 1, 0]
-    rollout = attention_rollout([first[None], second[None]])
-    assert rollout[0, 2] == pytest.approx(0.25)
-    assert attention_rollout([second[None], first[None]])[0, 2] == 0
+    assert attention_rollout([first, second])[0, 2] == pytest.approx(0.25)
+    assert attention_rollout([second, first])[0, 2] == 0
 
 
 def test_causal_attention_reaches_nothing_before():
-    layers = [np.tril(layer) for layer in probabilities(3, 2, 8)]
+    layers = [np.tril(layer) for layer in attention(3, 8)]
     assert not np.tril(attention_rollout(layers), -1).any()
 
 
@@ -99,12 +100,17 @@ def test_every_sample_is_kept_as_it_ran(tmp_path, name):
         n = int(captured.lengths[at])
         before, after, *cores = inner_values(name, request)
         own = captured.tokens(at)
-        np.testing.assert_array_equal(captured.stored[own], before[0].astype(np.float16))
-        np.testing.assert_array_equal(captured.final[own], after[0])
+        np.testing.assert_array_equal(captured.states(0)[own], before[0].astype(np.float16))
+        np.testing.assert_array_equal(captured.states(len(captured.stages))[own], after[0])
         np.testing.assert_allclose(captured.means[at], segment_means(before[0]).ravel(), rtol=1e-6)
-        rollout = attention_rollout([p.reshape(heads, n, n) for p in cores[2::3]])
-        kept = captured.rollout[captured.numbers(at)].reshape(n, n)
-        np.testing.assert_allclose(kept, rollout, atol=1e-3)
+        averaged = [p.reshape(heads, n, n).mean(axis=0) for p in cores[2::3]]
+        for stage, first in enumerate([*captured.stages, len(averaged)]):
+            if stage:
+                kept = captured.past(stage)[captured.numbers(at)].reshape(n, n)
+                np.testing.assert_allclose(kept, attention_rollout(averaged[:first]), atol=1e-3)
+            if first < len(averaged):  # the fixtures' stages are single layers
+                kept = captured.reach(stage)[captured.numbers(at)].reshape(n, n)
+                np.testing.assert_allclose(kept, attention_rollout([averaged[first]], 0.7), atol=1e-3)
         for layer, (keys, values) in enumerate(zip(cores[0::3], cores[1::3], strict=True)):
             for kind, array in (("keys", keys), ("values", values)):
                 file = np.fromfile(captured.path(f"{kind}.{layer}"), np.float16).reshape(tokens, 32)
@@ -116,16 +122,16 @@ def test_literal_repeats_need_neither_keys_nor_values(tmp_path):
     requests = random_samples(original(fixture("bert")), LENGTHS, seed=2)
     captured = capture_of(fixture("bert"), requests, tmp_path, literal=True)
     kinds = {path.name for path in tmp_path.glob("rows.*")}
-    assert kinds == {"rows.means", "rows.stored", "rows.final"}
-    assert captured.final.shape == (sum(LENGTHS), 32)
+    assert kinds == {"rows.means", "rows.states.0", "rows.final"}
+    assert captured.states(1).shape == (sum(LENGTHS), 32)
 
 
 def test_padding_is_cut_off(tmp_path):
     """Of samples of one file, padded to the longest, only real tokens are stored."""
     requests = random_samples(original(fixture("bert")), LENGTHS, seed=2)
     captured = capture_of(fixture("bert"), requests, tmp_path)
-    assert captured.final.shape == (sum(LENGTHS), 32)
-    assert captured.rollout.shape == (sum(n * n for n in LENGTHS),)
+    assert captured.states(1).shape == (sum(LENGTHS), 32)
+    assert captured.past(1).shape == (sum(n * n for n in LENGTHS),)
 
 
 def test_an_export_of_fixed_length_keeps_its_real_tokens(tmp_path):
@@ -140,7 +146,7 @@ def test_an_export_of_fixed_length_keeps_its_real_tokens(tmp_path):
     have = capture_rows(model, samples, fixed, lambda: None)
     want = capture_of(fixture("bert"), requests, free)
     assert have.lengths.tolist() == list(LENGTHS)
-    np.testing.assert_allclose(have.final, want.final, atol=1e-5)
+    np.testing.assert_allclose(have.states(3), want.states(3), atol=1e-5)
     np.testing.assert_allclose(have.means, want.means, atol=1e-5)
     for kind in ("rollout", "keys.0", "values.2"):
         a, b = (np.fromfile(c.path(kind), np.float16) for c in (have, want))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from onnx_memo.rows import correction
 from onnx_memo.rows.capture import RowsCapture
-from onnx_memo.rows.correction import NEIGHBOURS, fit_correction, neighbour_pairs
+from onnx_memo.rows.correction import NEIGHBOURS, fit_correction, fit_corrections, neighbour_pairs
 from onnx_memo.rows.influence import learned_influence, write_influence
 
 N, WIDTH, COUNT = 12, 6, 60
@@ -20,11 +21,12 @@ EPSILON, LIMIT, MOST = 0.02, 0.8, 8.0
 def written(folder: Path, stored, final, rollout) -> RowsCapture:
     """A capture of `stored` and `final` [count, N, WIDTH] and `rollout` [count, N, N]."""
     count = len(stored)
-    captured = RowsCapture(folder, np.full(count, N), WIDTH, ((1, WIDTH, WIDTH),), 1.0)
+    captured = RowsCapture(folder, np.full(count, N), WIDTH, ((1, WIDTH, WIDTH),), (0,), 1.0)
     for kind, array, dtype in (
-        ("stored", stored, np.float16),
+        ("states.0", stored, np.float16),
         ("final", final, np.float32),
         ("rollout", rollout, np.float16),
+        ("reach.0", rollout, np.float16),
     ):
         np.ascontiguousarray(array).astype(dtype).tofile(captured.path(kind))
     return captured
@@ -59,7 +61,7 @@ def all_pairs() -> np.ndarray:
 
 def fit(captured: RowsCapture, pairs: np.ndarray | None = None, limit: float = LIMIT) -> np.ndarray:
     some = all_pairs() if pairs is None else pairs
-    return fit_correction(captured, some, EPSILON, limit, lambda: None)
+    return fit_correction(captured, 1, some, EPSILON, limit, lambda: None)
 
 
 # ---- The correction
@@ -94,7 +96,7 @@ def test_where_it_helps_no_held_back_input_it_is_zero(tmp_path):
     """They follow the other way round: whatever is fitted makes them worse."""
     b = np.random.default_rng(5).standard_normal((WIDTH, WIDTH)) / 3
     captured = linear(tmp_path, b)
-    final = np.array(captured.final).reshape(COUNT, N, WIDTH)
+    final = np.array(captured.states(1)).reshape(COUNT, N, WIDTH)
     base = np.random.default_rng(0).standard_normal((2, N, WIDTH))[1]
     final[:: correction.HELD_BACK, CHANGEABLE:] *= -1
     final[:: correction.HELD_BACK, CHANGEABLE:] += 2 * base[CHANGEABLE:]
@@ -123,9 +125,9 @@ def test_nothing_that_is_held_back_leaks_into_what_is_judged_by_it(tmp_path, mon
     parts = []
     moments = correction._moments
 
-    def spied(captured, pairs, *rest):
+    def spied(captured, stage, pairs, *rest):
         parts.append({tuple(pair) for pair in pairs.tolist()})
-        return moments(captured, pairs, *rest)
+        return moments(captured, stage, pairs, *rest)
 
     monkeypatch.setattr(correction, "_moments", spied)
     fit(linear(tmp_path, np.eye(WIDTH)))
@@ -139,8 +141,26 @@ def test_nothing_that_is_held_back_leaks_into_what_is_judged_by_it(tmp_path, mon
 
 def test_each_pair_is_reported(tmp_path):
     told = []
-    fit_correction(linear(tmp_path, np.eye(WIDTH)), all_pairs()[:50], EPSILON, LIMIT, lambda: told.append(1))
+    captured = linear(tmp_path, np.eye(WIDTH))
+    (only,) = fit_corrections(captured, all_pairs()[:50], EPSILON, LIMIT, lambda: told.append(1))
+    assert only.shape == (WIDTH, WIDTH)
     assert len(told) == 50
+
+
+def test_each_depth_has_a_correction_of_its_own(tmp_path):
+    """What joins before the second stage follows by one matrix, what never ran by another."""
+    b, other = np.random.default_rng(5).standard_normal((2, WIDTH, WIDTH)) / 3
+    (tmp_path / "later").mkdir()
+    before, behind = linear(tmp_path, b), linear(tmp_path / "later", other)
+    before.path("past.1").write_bytes(before.path("rollout").read_bytes())
+    before.states(1).astype(np.float16).tofile(before.path("states.1"))
+    for kind in ("final", "rollout"):
+        before.path(kind).write_bytes(behind.path(kind).read_bytes())
+    staged = dataclasses.replace(before, stages=(0, 1))
+    first, last = fit_corrections(staged, all_pairs(), EPSILON, LIMIT, lambda: None)
+    np.testing.assert_allclose(first, fit(linear(tmp_path / "later", b)), atol=1e-2)
+    assert np.linalg.norm(first - b) < 0.1 * np.linalg.norm(b)
+    assert np.linalg.norm(last - other) < np.linalg.norm(last - b)
 
 
 # ---- Pairs
@@ -190,36 +210,36 @@ def movers(folder: Path, count: int = 40, changes: int = 1) -> tuple[RowsCapture
     return written(folder, stored, final, np.tile(rollout, (count, 1, 1))), rollout
 
 
+def learned_of(captured: RowsCapture, rollout: np.ndarray, entry: int = 0) -> np.ndarray:
+    """The influence of an entry, learned from all others."""
+    changes, moves = (
+        np.delete(np.linalg.norm(states - states[entry], axis=2), entry, axis=0)
+        for states in (captured.states(stage).reshape(-1, N, WIDTH).astype(np.float32) for stage in (0, 1))
+    )
+    return learned_influence(rollout, changes, moves)
+
+
 @pytest.mark.parametrize("changes", [1, 2])
 def test_the_rows_that_really_move_are_found(tmp_path, changes):
-    captured, rollout = movers(tmp_path, 60, changes)
-    learned = learned_influence(captured, 0, np.arange(1, 60), rollout, EPSILON, MOST)
-    assert (learned.dtype, learned.shape) == (np.float16, (N, N))
+    learned = learned_of(*movers(tmp_path, 60, changes))
+    assert (learned.dtype, learned.shape) == (np.float32, (N, N))
     for j in range(6):
         others = [t for t in range(N) if t not in (j, 6 + j)]
         assert learned[j, 6 + j] > 3 * learned[j, others].max()
 
 
-def test_without_a_pretended_request_it_is_the_rollout(tmp_path):
-    captured, rollout = movers(tmp_path)
-    learned = learned_influence(captured, 0, np.zeros(0, np.int64), rollout, EPSILON, MOST)
-    np.testing.assert_array_equal(learned, rollout.astype(np.float16))
-
-
-def test_pretended_requests_without_a_change_teach_nothing(tmp_path):
+def test_pretended_requests_without_a_change_teach_nothing():
     """All rows are as the entry's: no number is left over or not finite."""
-    captured, rollout = movers(tmp_path, 1)
-    learned = learned_influence(captured, 0, np.asarray([0, 0]), rollout, EPSILON, MOST)
+    learned = learned_influence(np.full((N, N), 1 / N, np.float32), *np.zeros((2, 3, N), np.float32))
     assert np.isfinite(learned).all()
     assert (learned >= 0).all()
 
 
-def test_what_the_rollout_reaches_keeps_some_influence_and_the_rest_none(tmp_path):
+def test_what_attention_reaches_keeps_some_influence_and_the_rest_none(tmp_path):
     """So a bound of nearly 0 runs all that can differ, and of a causal model nothing before the change."""
     captured, _ = movers(tmp_path, 60)
     causal = np.triu(np.full((N, N), 1 / N, np.float32))
-    learned = learned_influence(captured, 0, np.arange(1, 60), causal, EPSILON, MOST)
-    np.testing.assert_array_equal(learned > 0, causal > 0)
+    np.testing.assert_array_equal(learned_of(captured, causal).astype(np.float16) > 0, causal > 0)
 
 
 def test_only_allowed_inputs_are_pretended_requests(tmp_path):
@@ -228,7 +248,7 @@ def test_only_allowed_inputs_are_pretended_requests(tmp_path):
     told = []
     none = np.arange(40) == 0
     write_influence(captured, keys, none, EPSILON, MOST, lambda: told.append(1))
-    first = np.fromfile(captured.path("influence"), np.float16).reshape(40, N, N)
+    first = np.fromfile(captured.path("influence.0"), np.float16).reshape(40, N, N)
     np.testing.assert_array_equal(first[0], rollout.astype(np.float16))  # not by itself
     assert not np.array_equal(first[1], first[0])
     assert len(told) == 40
@@ -238,7 +258,7 @@ def test_the_influence_of_every_entry_is_written(tmp_path):
     captured, _ = movers(tmp_path)
     keys = np.random.default_rng(1).standard_normal((40, 4)).astype(np.float32)
     write_influence(captured, keys, np.ones(40, np.bool_), EPSILON, MOST, lambda: None)
-    written_ = np.fromfile(captured.path("influence"), np.float16)
+    written_ = np.fromfile(captured.path("influence.0"), np.float16)
     assert written_.size == 40 * N * N
     assert np.isfinite(written_).all()
     assert (written_ >= 0).all()

@@ -60,7 +60,7 @@ def test_unseen_requests_keep_the_tolerance_and_run_fewer_rows(pair):
     for request in variants(120, seed=2):
         answer = pair.ask(request)
         errors.append(error(pair.want(request), answer.outputs[0]))
-        rows.append(len(answer.rows) / 16 if answer.hit else 1.0)
+        rows.append(answer.ran / 16 if answer.hit else 1.0)
     assert np.mean(np.asarray(errors) <= TOLERANCE) >= 0.95
     assert np.mean(rows) < 0.8
     assert max(errors) > 0
@@ -84,14 +84,14 @@ def test_strictness_0_gives_the_originals_bits(pair):
             assert_identical(answer.outputs, pair.before.run(None, request))
 
 
-def test_a_stricter_setting_never_runs_fewer_rows(pair):
-    for request in variants(20, seed=3):
-        before: set[int] = set()
-        for strictness in (5.0, 1.0, 0.7, 0.5, 0.3, 0.1, 0.01):
-            answer = pair.ask(request, strictness)
-            rows = set(answer.rows.tolist()) if answer.hit else set(range(16))
-            assert before <= rows
-            before = rows
+def test_a_stricter_setting_runs_more_rows(pair):
+    """Of all requests together: what a row that runs turns out to change may spare others."""
+    before = 0.0
+    for strictness in (5.0, 1.0, 0.7, 0.5, 0.3, 0.1, 0.01):
+        answers = [pair.ask(request, strictness) for request in variants(20, seed=3)]
+        ran = float(np.mean([answer.ran / 16 if answer.hit else 1.0 for answer in answers]))
+        assert ran >= before
+        before = ran
 
 
 def test_a_tighter_tolerance_never_loosens_the_bound(decided, tmp_path, everything_pays):

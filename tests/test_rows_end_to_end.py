@@ -12,9 +12,9 @@ from support import assert_identical, fixture, join, memoized, original, random_
 from support_rows import (
     ENCODERS,
     TINY,
-    Answer,
     Built,
     RowsPair,
+    Watched,
     build,
     capture_of,
     changed_at,
@@ -417,10 +417,10 @@ def test_the_captured_files_are_what_the_bundle_holds(root, tmp_path):
     """Nothing is lost on the way: the memo data holds the final states of every sample."""
     made = made_rows("bert", root)
     captured = capture_of(made.model, made.samples, tmp_path)
-    assert captured.final.tobytes() in (made.bundle / "memo.data").read_bytes()
+    assert captured.states(len(captured.stages)).tobytes() in (made.bundle / "memo.data").read_bytes()
 
 
 def test_an_answer_knows_its_rows(root, mode):
     answer = open_pair(made_rows("bert", root), mode).ask(made_rows("bert", root).samples[3])
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Watched)
     assert answer.rows.dtype == np.int64

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import changed, fixture, join, open_nodes, original, random_samples
-from support_rows import TINY, Built, changed_last, open_pair, samples_of
+from support_rows import TINY, Built, changed_last, influence_of_attention, open_pair, samples_of
 
 from onnx_memo import store
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.encoder import Encoder, find_encoder
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.rows_guard import whole_products
+from onnx_memo.graph.packed import whole_products
 from onnx_memo.graph.sites import find_sites
 from onnx_memo.keys import fit_keys
 from onnx_memo.rows import store as rows_store
@@ -127,10 +127,10 @@ def built_in_int8(tmp_path, every: int) -> Built:
     scratch.mkdir()
     samples = samples_of(path, requests, scratch)
     captured = capture_rows(path, samples, scratch, lambda: None)
-    captured.path("influence").write_bytes(captured.path("rollout").read_bytes())
+    influence_of_attention(captured)
     products = [None if at % every == every - 1 else p for at, p in enumerate(int8_products(path, samples))]
-    correction = np.zeros((captured.width, captured.width), np.float32)
-    blueprint = RowsBlueprint(captured, RowsSettings(fit_keys(captured.means), correction, 1.0, products))
+    corrections = [np.zeros((captured.width, captured.width), np.float32)] * len(captured.stages)
+    blueprint = RowsBlueprint(captured, RowsSettings(fit_keys(captured.means), corrections, 1.0, products))
     external = store.write_store(tmp_path, blueprint.tensors(scratch, []))
     model = load_model(path)
     blueprint.insert(model, external)

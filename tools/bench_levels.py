@@ -12,7 +12,7 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.rows_operators import MOST_CHANGE
 from onnx_memo.inputs import Samples, model_inputs, read_samples
 from onnx_memo.rows.capture import capture_rows
-from onnx_memo.rows.correction import fit_correction, neighbour_pairs
+from onnx_memo.rows.correction import fit_corrections, neighbour_pairs
 from onnx_memo.rows.decide import fit_rows_key
 from onnx_memo.rows.influence import write_influence
 from onnx_memo.rows.quantize import int8_products
@@ -80,10 +80,10 @@ def rows_runners(path: Path, stored: Samples, folder: Path) -> dict[str, Runner]
     keys = network(captured.means)
     write_influence(captured, keys, every, EPSILON, MOST_CHANGE, lambda: None)
     pairs = neighbour_pairs(keys, captured.lengths)
-    correction = fit_correction(captured, pairs, EPSILON, LIMIT, lambda: None)
+    corrections = fit_corrections(captured, pairs, EPSILON, LIMIT, lambda: None)
     found = {}
     for level, products in (("rows", []), ("rows, int8", int8_products(path, stored))):
-        settings = RowsSettings(network, correction, BOUNDS[-1], products)
+        settings = RowsSettings(network, corrections, BOUNDS[-1], products)
         found[level] = Runner(RowsTrial(path, captured, settings, None).session)
     return found
 

@@ -29,10 +29,11 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.guard import entry_name
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.rows_guard import HIT, NAME, ROWS
+from onnx_memo.graph.rows_guard import NAME, ROWS
 from onnx_memo.inputs import Arrays, model_inputs, read_samples
 from onnx_memo.metrics import METRICS
 from onnx_memo.progress import Progress, silent
+from onnx_memo.rows.watch import Watch
 from onnx_memo.runtime import library_path, session_options
 
 MODELS = {"antiberty": antiberty.bring, "minilm": minilm.bring}
@@ -132,24 +133,22 @@ def reused(bundle: Path, requests: Sequence[Arrays]) -> tuple[float, float]:
     model = ir.load(bundle / "model.onnx")
     own = len(model.graph.outputs)
     values = {value.name: value for node in model.graph for value in node.outputs}
-    if ROWS in values:
-        add_outputs(model, [values[ROWS]], ir.DataType.INT64)
-        add_outputs(model, [values[HIT]], ir.DataType.BOOL)
-    else:
+    watch = Watch(model) if ROWS in values else None
+    if watch is None:
         lookups = [site.name for site in read_bundle(bundle).sites if site.lookup]
         add_outputs(model, [values[entry_name(name)] for name in lookups], ir.DataType.INT64)
     session = open_session(model, bundle, session_options(threads=1))
     hits, shares = [], []
     for feeds in requests:
-        if ROWS not in values:
+        if watch is None:
             entries = np.asarray(session.run(None, feeds)[own:])
             hits.append(bool((entries >= 0).all(axis=1).any()))
             shares.append(1.0)
             continue
-        *outputs, rows, hit = session.run(None, feeds)
-        tokens = feeds["attention_mask"].sum() if "attention_mask" in feeds else outputs[0].shape[1]
-        hits.append(bool(hit))
-        shares.append(len(rows) / tokens if hit else 1.0)
+        seen = watch.read(session.run(None, feeds))
+        tokens = feeds["attention_mask"].sum() if "attention_mask" in feeds else seen.outputs[0].shape[1]
+        hits.append(seen.hit)
+        shares.append(seen.ran / tokens if seen.hit else 1.0)
     return float(np.mean(hits)), float(np.mean(shares))
 
 

@@ -77,10 +77,11 @@ def shared_prefix(path: Path) -> dict[str, float]:
         stored, asked = (_samples(path, ids, folder) for ids in prompts())
         captured = capture_rows(path, stored, folder, lambda: None)
         network = fit_keys(captured.means)
-        none = np.zeros(len(stored), np.bool_)  # the rollout itself: it is triangular
+        none = np.zeros(len(stored), np.bool_)  # the reach of attention itself: it is triangular
         keys = network(captured.means)
         write_influence(captured, keys, none, EPSILON, MOST_CHANGE, lambda: None)
-        settings = RowsSettings(network, np.zeros((captured.width, captured.width), np.float32), 0.0)
+        corrections = [np.zeros((captured.width, captured.width), np.float32)] * len(captured.stages)
+        settings = RowsSettings(network, corrections, 0.0)
         trial = RowsTrial(path, captured, settings, None)
         original = run_original(path, asked, lambda: None)
         goal = Goal(Promise(1e-4, 0.95, 0.95), "relative")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +18,12 @@ from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.stages import find_stages
 from onnx_memo.inputs import Samples
 from onnx_memo.keys import segment_means
 from onnx_memo.runtime import session_options
+
+KEPT = 0.7  # share of the residual in what reaches a row within a stage: the best of what was tried
 
 Floats = npt.NDArray[np.float32]
 
@@ -34,6 +39,7 @@ class RowsCapture:
         lengths: real tokens of each sample, i64[N].
         width: d.
         heads: (H, dk, dv) of each core.
+        stages: the first layer of each stage (`onnx_memo.graph.stages`).
         share: of the model's multiply-adds that lie in the encoder, 0 to 1.
     """
 
@@ -41,20 +47,21 @@ class RowsCapture:
     lengths: npt.NDArray[np.int64]
     width: int
     heads: tuple[tuple[int, int, int], ...]
+    stages: tuple[int, ...]
     share: float
 
     def tokens(self, sample: int) -> slice:
-        """Where a sample's tokens lie in `stored` and `final`."""
+        """Where a sample's tokens lie in `states`."""
         end = int(self.lengths[: sample + 1].sum())
         return slice(end - int(self.lengths[sample]), end)
 
     def numbers(self, sample: int) -> slice:
-        """Where a sample's matrix lies in `rollout`."""
+        """Where a sample's matrix lies in `past` and `reach`."""
         end = int(np.square(self.lengths[: sample + 1]).sum())
         return slice(end - int(self.lengths[sample]) ** 2, end)
 
     def path(self, kind: str) -> Path:
-        """The file of one kind: means, stored, final, rollout, keys.0, values.0, keys.1 ..."""
+        """The file of one kind: means, final, rollout, keys.0 (of a core), states.0 (of a stage) ..."""
         return self.folder / f"rows.{kind}"
 
     @property
@@ -64,35 +71,37 @@ class RowsCapture:
             self.path("means"), np.float32, "r", shape=(len(self.lengths), SEGMENTS * self.width)
         )
 
-    @property
-    def stored(self) -> npt.NDArray[np.float16]:
-        """States at the encoder's input, mapped: f16[T, d]."""
-        return np.memmap(self.path("stored"), np.float16, "r", shape=(int(self.lengths.sum()), self.width))
+    def states(self, stage: int) -> npt.NDArray[np.floating]:
+        """States before a stage, mapped: f16[T, d]; behind the last, at the encoder's output, f32[T, d]."""
+        last = stage == len(self.stages)
+        kind, dtype = ("final", np.float32) if last else (f"states.{stage}", np.float16)
+        return np.memmap(self.path(kind), dtype, "r", shape=(int(self.lengths.sum()), self.width))
 
-    @property
-    def final(self) -> Floats:
-        """States at the encoder's output, mapped: f32[T, d]."""
-        return np.memmap(self.path("final"), np.float32, "r", shape=(int(self.lengths.sum()), self.width))
+    def past(self, stage: int) -> npt.NDArray[np.float16]:
+        """Attention rollouts [n, n] of all samples over the layers before a stage, mapped: f16[Q]."""
+        return self._squares("rollout" if stage == len(self.stages) else f"past.{stage}")
 
-    @property
-    def rollout(self) -> npt.NDArray[np.float16]:
-        """Attention rollouts J[n, n] of all samples, mapped: f16[Q]."""
-        return np.memmap(self.path("rollout"), np.float16, "r", shape=(int(np.square(self.lengths).sum()),))
+    def reach(self, stage: int) -> npt.NDArray[np.float16]:
+        """How far tokens reach within a stage's own layers, mapped: f16[Q]."""
+        return self._squares(f"reach.{stage}")
+
+    def _squares(self, kind: str) -> npt.NDArray[np.float16]:
+        return np.memmap(self.path(kind), np.float16, "r", shape=(int(np.square(self.lengths).sum()),))
 
 
-def attention_rollout(probabilities: Sequence[Floats]) -> Floats:
-    """How far token j (row) reaches row t (column) of the last layer: J[n, n].
+def attention_rollout(attention: Sequence[Floats], kept: float = 0.5) -> Floats:
+    """How far token j (row) reaches row t (column) behind some layers: [n, n].
 
-    Attention rollout (Abnar and Zuidema, 2020): the product over layers of half the attention probabilities,
-    averaged over heads, and half the identity (the residual).
+    Attention rollout (Abnar and Zuidema, 2020): the product over layers of attention probabilities and the
+    identity (the residual).
 
     Args:
-        probabilities: of each layer from the first on, [H, n, n].
+        attention: of each layer, in order, averaged over heads: [n, n].
+        kept: the share of the identity.
     """
-    n = probabilities[0].shape[-1]
-    reach = np.eye(n, dtype=np.float32)
-    for layer in probabilities:
-        reach = (layer.mean(axis=0) @ reach + reach) / 2
+    reach = np.eye(len(attention[0]), dtype=np.float32)
+    for layer in attention:
+        reach = (1 - kept) * (layer @ reach) + kept * reach
     return np.ascontiguousarray(reach.T)
 
 
@@ -116,55 +125,58 @@ def capture_rows(
     encoder = find_encoder(model)
     if isinstance(encoder, str):
         raise MemoError(f"'{path}' does not allow the level 'rows': {encoder}")
-    wanted = [encoder.input, encoder.output]
+    stages = find_stages(encoder)[: 1 if literal else None]
+    later = [stage.states for stage in stages[1:]]
+    wanted = [encoder.output, encoder.input, *later]
     for core in () if literal else encoder.cores:
         wanted += [core.key, core.value, core.probabilities]
     add_outputs(model, wanted)
     place = {value: at for at, value in enumerate(model.graph.outputs)}
     session = open_session(model, path.parent, session_options(native=False))
     lengths: list[int] = []
-    with _Files(folder, 0 if literal else len(encoder.cores)) as files:
+    firsts = tuple(stage.layer for stage in stages)
+    with _Files(folder) as files:
         for number, feeds in enumerate(samples.arrays):
             results = run_model(session, feeds, number)
-            before, after, *cores = (results[place[value]] for value in wanted)
+            after, before, *others = (results[place[value]] for value in wanted)
             n = real_length(feeds, encoder.mask, before)
             lengths.append(n)
-            files.write("means", segment_means(before[0, :n]))
-            files.write("stored", _half(before[0, :n]))
             files.write("final", after[0, :n])
-            _write_cores(files, cores, n)
+            files.write("means", segment_means(before[0, :n]))
+            for stage, states in enumerate([before, *others[: len(later)]]):
+                files.write(f"states.{stage}", _half(states.reshape(-1, encoder.width)[:n]))
+            _write_cores(files, others[len(later) :], firsts, n)
             advance()
     heads = tuple((core.heads, core.key_width, core.value_width) for core in encoder.cores)
-    return RowsCapture(folder, np.asarray(lengths, np.int64), encoder.width, heads, encoder.share)
+    return RowsCapture(folder, np.asarray(lengths, np.int64), encoder.width, heads, firsts, encoder.share)
 
 
-def _write_cores(files: _Files, results: Sequence[Floats], n: int) -> None:
+def _write_cores(files: _Files, results: Sequence[Floats], firsts: Sequence[int], n: int) -> None:
     """The keys, values and probabilities of each core, one after the other, of a sample of `n` tokens."""
     if not results:
         return
-    rollout = attention_rollout([_heads(p)[:, :n, :n] for p in results[2::3]])
-    files.write("rollout", _half(rollout))
+    attention = [_heads(p)[:, :n, :n].mean(axis=0) for p in results[2::3]]
+    files.write("rollout", _half(attention_rollout(attention)))
+    for stage, (first, end) in enumerate(pairwise([*firsts, len(attention)])):
+        files.write(f"reach.{stage}", _half(attention_rollout(attention[first:end], KEPT)))
+        if stage:
+            files.write(f"past.{stage}", _half(attention_rollout(attention[:first])))
     for layer, (keys, values) in enumerate(zip(results[0::3], results[1::3], strict=True)):
         files.write(f"keys.{layer}", _half(_heads(keys)[:, :, :n]))
         files.write(f"values.{layer}", _half(_heads(values)[:, :n]))
 
 
-class _Files:
+class _Files(ExitStack):
     """The open files of a capture, appended sample by sample."""
 
-    def __init__(self, folder: Path, layers: int) -> None:
-        kinds = ["means", "stored", "final", *(["rollout"] if layers else [])]
-        kinds += [f"{kind}.{layer}" for layer in range(layers) for kind in ("keys", "values")]
-        self.files = {kind: open(folder / f"rows.{kind}", "wb") for kind in kinds}
-
-    def __enter__(self) -> _Files:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self.files.values():
-            file.close()
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.files: dict[str, BinaryIO] = {}
 
     def write(self, kind: str, array: npt.NDArray[Any]) -> None:
+        if kind not in self.files:
+            self.files[kind] = self.enter_context(open(self.folder / f"rows.{kind}", "wb"))
         array.tofile(self.files[kind])
 
 

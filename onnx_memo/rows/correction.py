@@ -1,10 +1,11 @@
 """The learned first-order correction: how rows that did not run follow those that did.
 
 A row t that is taken from the store is moved by the sum over the changed rows j of J[j, t] * s_j, where J is
-the entry's attention rollout and s_j = (change of j at the encoder's output) @ B. One matrix B [d, d] serves
-all entries and all bounds: ridge regression over pairs of stored inputs, of what really changed. No run is
-needed for it. Too weak a ridge is worse than no correction, so it is chosen on pairs that were held back, and
-B is zero where none helps (`docs/rows.md`).
+the entry's attention rollout and s_j = (change of j) @ B. At the encoder's output that moves the rows that
+never ran, before a stage those that join there; changes and rollout are then those at that depth. One matrix
+B [d, d] a depth serves all entries and all bounds: ridge regression over pairs of stored inputs, of what
+really changed. No run is needed for it. Too weak a ridge is worse than no correction, so it is chosen on
+pairs that were held back, and B is zero where none helps (`docs/rows.md`).
 """
 
 from __future__ import annotations
@@ -72,13 +73,32 @@ def neighbour_pairs(keys: Floats, lengths: npt.NDArray[np.int64], seed: int = 0)
     return np.random.default_rng(seed).permutation(found)[:PAIRS]
 
 
-def fit_correction(
+def fit_corrections(
     captured: RowsCapture, pairs: Pairs, epsilon: float, limit: float, advance: Callable[[], None]
+) -> list[Floats]:
+    """The corrections before each stage but the first, and last at the encoder's output.
+
+    `advance` is called after each pair at each depth; the other arguments are those of `fit_correction`.
+    """
+    return [
+        fit_correction(captured, stage, pairs, epsilon, limit, advance)
+        for stage in range(1, len(captured.stages) + 1)
+    ]
+
+
+def fit_correction(
+    captured: RowsCapture,
+    stage: int,
+    pairs: Pairs,
+    epsilon: float,
+    limit: float,
+    advance: Callable[[], None],
 ) -> Floats:
-    """The correction B, f32[d, d].
+    """The correction B before a stage, f32[d, d].
 
     Args:
         captured: the stored inputs.
+        stage: the number of stages: at the encoder's output.
         pairs: from `neighbour_pairs`.
         epsilon: relative change of a row above which it has changed.
         limit: pairs in which a larger share of the rows changed teach nothing.
@@ -89,7 +109,9 @@ def fit_correction(
     seen = pairs[~back[pairs].any(axis=1)]
     unseen = pairs[back[pairs[:, 0]] & ~back[pairs[:, 1]]]
     rest = pairs[back[pairs[:, 1]]]
-    known, held, others = (_moments(captured, some, epsilon, limit, advance) for some in (seen, unseen, rest))
+    known, held, others = (
+        _moments(captured, stage, some, epsilon, limit, advance) for some in (seen, unseen, rest)
+    )
     best, chosen = held.square, None
     for ridge in RIDGES:
         error = held.error(known.solve(ridge))
@@ -101,14 +123,19 @@ def fit_correction(
 
 
 def _moments(
-    captured: RowsCapture, pairs: Pairs, epsilon: float, limit: float, advance: Callable[[], None]
+    captured: RowsCapture,
+    stage: int,
+    pairs: Pairs,
+    epsilon: float,
+    limit: float,
+    advance: Callable[[], None],
 ) -> _Moments:
     moments = _Moments.zero(captured.width)
     rng = np.random.default_rng(0)
     features: list[Floats] = []
     targets: list[Floats] = []
     for number, (request, entry) in enumerate(pairs, 1):
-        example = _example(captured, int(request), int(entry), epsilon, limit, rng)
+        example = _example(captured, stage, int(request), int(entry), epsilon, limit, rng)
         if example is not None:
             features.append(example[0])
             targets.append(example[1])
@@ -120,19 +147,26 @@ def _moments(
 
 
 def _example(
-    captured: RowsCapture, request: int, entry: int, epsilon: float, limit: float, rng: np.random.Generator
+    captured: RowsCapture,
+    stage: int,
+    request: int,
+    entry: int,
+    epsilon: float,
+    limit: float,
+    rng: np.random.Generator,
 ) -> tuple[Floats, Floats] | None:
     """Features and targets [m, d] of some rows that did not change; None where the pair teaches nothing."""
+    inputs, states = captured.states(0), captured.states(stage)
     n = int(captured.lengths[entry])
     own, other = captured.tokens(request), captured.tokens(entry)
-    before = captured.stored[other].astype(np.float32)
-    moved = np.linalg.norm(captured.stored[own].astype(np.float32) - before, axis=1)
+    before = inputs[other].astype(np.float32)
+    moved = np.linalg.norm(inputs[own] - before, axis=1)
     changed = moved > epsilon * np.linalg.norm(before, axis=1)
     same = np.flatnonzero(~changed)
     if not changed.any() or not len(same) or changed.sum() > limit * n:
         return None
     if len(same) > ROWS:
         same = np.sort(rng.choice(same, ROWS, replace=False))
-    difference = captured.final[own] - captured.final[other]
-    reach = captured.rollout[captured.numbers(entry)].reshape(n, n)[changed][:, same].astype(np.float32)
+    difference = states[own].astype(np.float32) - states[other]
+    reach = captured.past(stage)[captured.numbers(entry)].reshape(n, n)[changed][:, same].astype(np.float32)
     return reach.T @ difference[changed], difference[same]

@@ -13,6 +13,7 @@ from onnx_memo.graph.encoder import Encoder, find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.sites import find_sites
+from onnx_memo.graph.stages import find_stages
 from onnx_memo.inputs import Samples
 from onnx_memo.plan import LOOKUP_PARTS
 from onnx_memo.progress import Progress
@@ -28,15 +29,17 @@ def rows_footprint(encoder: Encoder, literal: bool, longest: int) -> Footprint:
     width = encoder.width
     reduced = keys.REDUCED_WIDTH if literal else learn.REDUCED_WIDTH
     network = 4 * (width * reduced + SEGMENTS * reduced * keys.KEY_WIDTH + keys.KEY_WIDTH)
-    payloads = 4 if literal else 4 + 2 * len(encoder.cores)
+    stages = 1 if literal else len(find_stages(encoder))
+    payloads = 4 if literal else 3 + 4 * stages + 2 * len(encoder.cores)
     tensors = 4 + len(LOOKUP_PARTS) + payloads
     cores = 0 if literal else sum(core.heads * (core.key_width + core.value_width) for core in encoder.cores)
 
     def each(lengths: Integers) -> Integers:
         # The index takes up to three times the keys.
         copies = 4 if store.largest_group(lengths) > store.EXACT_SEARCH else 1
-        rows = lengths * (2 * width + 4 * width + 2 * cores)
-        squares = 0 if literal else 4 * np.square(lengths)
+        rows = lengths * (2 * width * stages + 4 * width + 2 * cores)
+        # Of each stage the influence, and the rollout up to its end.
+        squares = 0 if literal else 4 * stages * np.square(lengths)
         total: Integers = rows + squares + 24 + copies * keys.KEY_WIDTH * 4
         return total
 
@@ -44,7 +47,7 @@ def rows_footprint(encoder: Encoder, literal: bool, longest: int) -> Footprint:
     if literal:
         fixed += 4 * longest**2
     else:
-        fixed += 4 * width * width + _int8_bytes(encoder)
+        fixed += 4 * width * width * stages + _int8_bytes(encoder)
     return Footprint(fixed, each)
 
 

@@ -25,7 +25,7 @@ from onnx_memo.learn import fit_learned, sketch
 from onnx_memo.parts import Parts
 from onnx_memo.progress import Progress
 from onnx_memo.rows.capture import RowsCapture, capture_rows
-from onnx_memo.rows.correction import fit_correction, neighbour_pairs
+from onnx_memo.rows.correction import fit_corrections, neighbour_pairs
 from onnx_memo.rows.coverage import rows_budget
 from onnx_memo.rows.influence import write_influence
 from onnx_memo.rows.quantize import Int8Product, int8_products
@@ -74,16 +74,16 @@ def propose_rows(
     captured = capture_rows(path, parts.stored, scratch, advance)
     network = fit_rows_key(captured, parts.in_store)
     keys = network(captured.means)
-    advance = progress("learning influence", len(keys))
+    advance = progress("learning influence", len(keys) * len(captured.stages))
     write_influence(captured, keys, parts.in_store, EPSILON, MOST_CHANGE, advance)
     entries = np.flatnonzero(parts.in_store)
     pairs = entries[neighbour_pairs(keys[entries], captured.lengths[entries])]
-    advance = progress("fitting the correction", len(pairs))
-    correction = fit_correction(captured, pairs, EPSILON, LIMIT, advance)
+    advance = progress("fitting corrections", len(pairs) * len(captured.stages))
+    corrections = fit_corrections(captured, pairs, EPSILON, LIMIT, advance)
     radius = key_radius(keys[entries], captured.lengths[entries])
     searches: list[tuple[Search, float | None, RowsSettings]] = []
     for precision, products in _precisions(int8_products(path, parts.stored)):
-        settings = RowsSettings(network, correction, BOUNDS[-1], products, radius)
+        settings = RowsSettings(network, corrections, BOUNDS[-1], products, radius)
         trial = RowsTrial(path, captured, settings, parts.in_store)
         search = Search(goal, parts, fit, trial, precision, progress)
         kept = max((bound for _, bound, _ in searches if bound), default=None)
@@ -187,7 +187,7 @@ def fit_rows_key(captured: RowsCapture, in_store: npt.NDArray[np.bool_]) -> KeyN
     """The key network: distances of keys estimate how far the states at the encoder's input are apart."""
     entries = np.flatnonzero(in_store)
     sketches = np.stack(
-        [sketch(captured.stored[captured.tokens(int(at))].astype(np.float32)) for at in entries]
+        [sketch(captured.states(0)[captured.tokens(int(at))].astype(np.float32)) for at in entries]
     )
     size = max(float(np.sqrt(np.square(sketches, dtype=np.float64).sum(axis=1).mean())), 1e-30)
     return fit_learned(captured.means[entries], sketches / np.float32(size), captured.lengths[entries])

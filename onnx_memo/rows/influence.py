@@ -1,17 +1,16 @@
-"""Which rows a changed row moves: what `MemoRows` chooses by.
+"""Which rows a change moves, stage by stage: what `MemoRows` and `MemoGrow` predict by.
 
-The attention rollout of an entry says it from the entry alone, and ranks rows poorly: after some layers it is
-nearly the same for all. The sample knows better. For an entry, its nearest other inputs are taken as
-pretended requests: C [k, n] is how far each of their rows is from the entry's at the encoder's input,
-Y [k, n] at its output (relative, as in `MemoRows`). The influence is the ridge regression of Y on C around
-the scaled rollout I:
+How attention reaches the rows of a stage, from the entry alone, ranks them well but says little of how far
+they move. The sample knows that. For an entry, its nearest other inputs are taken as pretended requests: C
+[k, n] is how far each of their rows is from the entry's before the stage, Y [k, n] behind it (relative, as in
+`MemoRows`). The influence is the ridge regression of Y on C around the scaled reach R:
 
-    s = <Y, C I> / |C I|^2,    J = max(0, s I + C^T (C C^T + Id)^-1 (Y - s C I))
+    s = <Y, C R> / |C R|^2,    J = max(0, s R + C^T (C C^T + r Id)^-1 (Y - s C R))
 
-where I is not 0: what no attention reaches has no influence, whatever the sample says.
+with r relative to the mean of the diagonal of C C^T, and where R is not 0: what no attention reaches is not
+moved, whatever the sample says.
 
-It needs no run. On antibody variants it needs a fifth to nearly half fewer rows than the rollout for the same
-error, on text as many (`docs/rows.md`).
+It needs no run. What it is worth: `docs/rows.md`.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import numpy.typing as npt
 from onnx_memo.rows.capture import RowsCapture
 
 NEIGHBOURS = 60
+RIDGE = 0.3
 LEAST = float(np.finfo(np.float16).smallest_subnormal)
 
 Floats = npt.NDArray[np.float32]
@@ -37,57 +37,70 @@ def write_influence(
     most: float,
     advance: Callable[[], None],
 ) -> None:
-    """Write the influence of every entry, f16[Q], to the captured files (kind `influence`).
+    """Write the influence of every entry at every stage, f16[Q], to the captured files (`influence.0` ...).
 
     Args:
         captured: the stored inputs.
         keys: [N, k]; the nearest by key are compared.
         allowed: which inputs may be pretended requests, bool[N].
-        epsilon: relative change up to which a row has not changed.
+        epsilon: relative change up to which a row has not changed, at the encoder's input.
         most: what a change counts at most.
-        advance: called after each entry.
+        advance: called after each entry of each stage.
     """
-    with open(captured.path("influence"), "wb") as file:
-        for entry in range(len(captured.lengths)):
-            n = int(captured.lengths[entry])
-            rollout = captured.rollout[captured.numbers(entry)].reshape(n, n).astype(np.float32)
-            comparable = np.flatnonzero(allowed & (captured.lengths == n))
-            comparable = comparable[comparable != entry]
-            near = np.argsort(np.square(keys[comparable] - keys[entry]).sum(axis=1), kind="stable")
-            pretended = comparable[near[:NEIGHBOURS]]
-            learned_influence(captured, entry, pretended, rollout, epsilon, most).tofile(file)
-            advance()
+    near = [_pretended(captured.lengths, keys, allowed, entry) for entry in range(len(keys))]
+    for stage in range(len(captured.stages)):
+        before, after = captured.states(stage), captured.states(stage + 1)
+        reach = captured.reach(stage)
+        with open(captured.path(f"influence.{stage}"), "wb") as file:
+            for entry, pretended in enumerate(near):
+                n = int(captured.lengths[entry])
+                own = reach[captured.numbers(entry)].reshape(n, n).astype(np.float32)
+                if len(pretended):
+                    changes = np.minimum(_changes(captured, before, entry, pretended), most)
+                    moves = np.minimum(_changes(captured, after, entry, pretended), most)
+                    if not stage:
+                        changes[changes <= epsilon] = 0
+                    own = learned_influence(own, changes, moves)
+                own.astype(np.float16).tofile(file)
+                advance()
 
 
-def learned_influence(
-    captured: RowsCapture,
-    entry: int,
-    pretended: npt.NDArray[np.int64],
-    rollout: Floats,
-    epsilon: float,
-    most: float,
-) -> npt.NDArray[np.float16]:
-    """The influence J[n, n] of one entry; the rollout itself where there is nothing to learn from."""
-    if not len(pretended):
-        return rollout.astype(np.float16)
-    own = captured.tokens(entry)
-    before, after = captured.stored[own].astype(np.float32), captured.final[own]
-    others = [captured.tokens(int(request)) for request in pretended]
-    changes = np.stack([_relative(captured.stored[at].astype(np.float32), before) for at in others])
-    moves = np.stack([_relative(captured.final[at], after) for at in others])
-    changes = np.where(changes <= epsilon, 0, np.minimum(changes, most))
-    moves = np.minimum(moves, most)
-    told = changes @ rollout
+def learned_influence(reach: Floats, changes: Floats, moves: Floats) -> Floats:
+    """The influence J[n, n] of an entry at a stage.
+
+    Args:
+        reach: of token j (row) on row t (column), [n, n].
+        changes: of pretended requests before the stage, [k, n].
+        moves: the same behind it.
+    """
+    told = changes @ reach
     scale = (moves * told).sum() / max(np.square(told).sum(), 1e-30)
-    gram = changes @ changes.T + np.eye(len(changes), dtype=np.float32)
-    learned = scale * rollout + changes.T @ np.linalg.solve(gram, moves - scale * told)
-    # What the rollout reaches must have some influence, however little, and what it does not reach none: then
+    gram = changes @ changes.T
+    strength = RIDGE * np.trace(gram) / len(gram) + 1e-12
+    ridge = gram + strength * np.eye(len(gram), dtype=np.float32)
+    learned = scale * reach + changes.T @ np.linalg.solve(ridge, moves - scale * told)
+    # What attention reaches must have some influence, however little, and what it does not reach none: then
     # a bound of nearly 0 runs every row that can differ, and of a causal model none before the first change.
-    return np.where(rollout > 0, np.maximum(learned, LEAST), 0).astype(np.float16)
+    return np.where(reach > 0, np.maximum(learned, LEAST), 0).astype(np.float32)
 
 
-def _relative(states: Floats, stored: Floats) -> Floats:
-    """The distance of each row from the stored one, relative to that one's norm: [n]."""
-    size = np.maximum(np.linalg.norm(stored, axis=1), np.finfo(np.float32).tiny)
-    distance: Floats = np.linalg.norm(states - stored, axis=1) / size
-    return distance
+def _pretended(
+    lengths: npt.NDArray[np.int64], keys: Floats, allowed: npt.NDArray[np.bool_], entry: int
+) -> npt.NDArray[np.int64]:
+    """The nearest other inputs of the entry's length."""
+    comparable = np.flatnonzero(allowed & (lengths == lengths[entry]))
+    comparable = comparable[comparable != entry]
+    distances = np.square(keys[comparable] - keys[entry]).sum(axis=1)
+    nearest: npt.NDArray[np.int64] = comparable[np.argsort(distances, kind="stable")[:NEIGHBOURS]]
+    return nearest
+
+
+def _changes(
+    captured: RowsCapture, states: npt.NDArray[np.floating], entry: int, others: npt.NDArray[np.int64]
+) -> Floats:
+    """How far each row of other inputs is from the entry's, relative to that one's norm: [k, n]."""
+    own = states[captured.tokens(entry)].astype(np.float32)
+    size = np.maximum(np.linalg.norm(own, axis=1), np.finfo(np.float32).tiny)
+    distances = np.stack([np.linalg.norm(states[captured.tokens(int(at))] - own, axis=1) for at in others])
+    changes: Floats = distances / size
+    return changes

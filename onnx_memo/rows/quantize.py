@@ -19,8 +19,8 @@ from onnx_memo.capture import open_session, run_model
 from onnx_memo.graph import flow
 from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import load_model
+from onnx_memo.graph.packed import whole_products
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.rows_guard import whole_products
 from onnx_memo.inputs import Samples
 from onnx_memo.runtime import session_options
 

@@ -12,8 +12,8 @@ from onnx_memo.promise import Calibration, Step, failure_p_value, provable
 from onnx_memo.rows.trial import Original, RowsTrial, Tried
 from onnx_memo.verdict import PAYS, Alternative, high_error
 
-# Bounds to try, strict to loose: influence that may be left out, a row.
-BOUNDS = tuple(float(b) for b in np.geomspace(2e-4, 0.4, 23))
+# Bounds to try, strict to loose: predicted relative change up to which a row does not run.
+BOUNDS = tuple(float(b) for b in np.geomspace(5e-4, 2.0, 41))
 # What is tested on the held-out part, relative to the bound that the fit part allows.
 TESTED = (0.125, 0.25, 0.35, 0.42, 0.5, 0.59, 0.71, 0.84, 1.0, 1.19)
 

@@ -14,7 +14,7 @@ from onnx_memo import store
 from onnx_memo.bundle import GuardedSite
 from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.guard import Lookup
-from onnx_memo.graph.rows_guard import NAME, RowsGuard, insert_rows_guard
+from onnx_memo.graph.rows_guard import NAME, RowsGuard, StageData, insert_rows_guard
 from onnx_memo.keys import KeyNetwork
 from onnx_memo.plan import LOOKUP_PARTS, lookup_tensors
 from onnx_memo.rows.capture import RowsCapture
@@ -35,15 +35,16 @@ class RowsSettings:
 
     Attributes:
         network: makes the keys.
-        correction: f32[d, d] (`onnx_memo.rows.correction`); None: only literal repeats are reused, and
-            neither keys nor values of the cores are stored.
-        bound: influence that may be left out, a row.
+        corrections: f32[d, d] before each stage but the first, and at the encoder's output
+            (`onnx_memo.rows.correction`); None: only literal repeats are reused, and neither keys nor values
+            of the cores are stored.
+        bound: predicted relative change up to which a row does not run.
         radius: key distance beyond which an entry is none.
         int8: the products of the rows that run; None or empty: the original's.
     """
 
     network: KeyNetwork
-    correction: npt.NDArray[np.float32] | None
+    corrections: Sequence[npt.NDArray[np.float32]] | None
     bound: float
     int8: Sequence[Int8Product | None] = ()
     radius: float = RADIUS
@@ -51,7 +52,7 @@ class RowsSettings:
     @property
     def limit(self) -> float:
         """The share of rows up to which running them alone is worth it."""
-        if self.correction is None:
+        if self.corrections is None:
             return 0.0
         return INT8_LIMIT if self.int8 else LIMIT
 
@@ -79,7 +80,7 @@ class RowsBlueprint:
     def guarded(self) -> list[GuardedSite]:
         """The guard, as the manifest tells it."""
         heads = self.captured.heads[0][0]
-        bound = self.settings.bound if self.settings.correction is not None else 0.0
+        bound = self.settings.bound if self.settings.corrections is not None else 0.0
         return [
             GuardedSite(NAME, "", "rows", bound, True, heads, self.captured.width, self.captured.share),
         ]
@@ -105,17 +106,20 @@ def rows_tensors(
     tensors += lookup_tensors(NAME, settings.network, keys, lengths, scratch, notes)
     tokens = int(lengths.sum())
     shapes: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
-        "stored": (np.float16, (tokens, width)),
         "final": (np.float32, (tokens, width)),
+        **{f"states.{stage}": (np.float16, (tokens, width)) for stage in range(len(captured.stages))},
     }
-    if settings.correction is None:  # what changed is never reused: one matrix of zeros serves all
+    if settings.corrections is None:  # what changed is never reused: one matrix of zeros serves all
         tensors.append(store.from_array("memo/offsets/squares", np.zeros_like(squares)))
         zeros = np.zeros(int(squares.max()), np.float16)
-        tensors += [store.from_array(f"memo/{NAME}/{kind}", zeros) for kind in ("influence", "rollout")]
+        tensors += [store.from_array(f"memo/{NAME}/{kind}", zeros) for kind in ("influence.0", "rollout")]
     else:
         tensors.append(store.from_array("memo/offsets/squares", store.offsets_of(squares)))
-        shapes["influence"] = shapes["rollout"] = (np.float16, (int(squares.sum()),))
-        tensors.append(store.from_array(f"memo/{NAME}/correction", settings.correction))
+        kinds = ["rollout", *(f"influence.{stage}" for stage in range(len(captured.stages)))]
+        kinds += [f"past.{stage}" for stage in range(1, len(captured.stages))]
+        shapes |= dict.fromkeys(kinds, (np.float16, (int(squares.sum()),)))
+        for stage, correction in enumerate(settings.corrections, 1):
+            tensors.append(store.from_array(f"memo/{NAME}/correction.{stage}", correction))
         for layer, (heads, key_width, value_width) in enumerate(captured.heads):
             shapes[f"keys.{layer}"] = (np.float16, (tokens, heads * key_width))
             shapes[f"values.{layer}"] = (np.float16, (tokens, heads * value_width))
@@ -149,21 +153,31 @@ def _guard(
     def stored(name: str) -> ir.TensorProtocol:
         return tensors[f"memo/{NAME}/{name}"]
 
-    runs = settings.correction is not None
+    runs = settings.corrections is not None
     layers = range(len(captured.heads)) if runs else ()
+    later = range(1, len(captured.stages)) if runs else ()
     parts = {part: stored(part) for part in LOOKUP_PARTS}
     return RowsGuard(
         lookup=Lookup(**parts, threshold=own("radius", settings.radius)),
         lengths=tensors["memo/lengths"],
         offsets=tensors["memo/offsets/rows"],
         squares=tensors["memo/offsets/squares"],
-        stored=stored("stored"),
+        stored=stored("states.0"),
+        influence=stored("influence.0"),
+        stages=[
+            StageData(
+                stored=stored(f"states.{stage}"),
+                influence=stored(f"influence.{stage}"),
+                past=stored(f"past.{stage}"),
+                correction=stored(f"correction.{stage}"),
+            )
+            for stage in later
+        ],
         final=stored("final"),
-        influence=stored("influence"),
         rollout=stored("rollout"),
+        correction=stored(f"correction.{len(captured.stages)}") if runs else None,
         keys=[stored(f"keys.{layer}") for layer in layers],
         values=[stored(f"values.{layer}") for layer in layers],
-        correction=stored("correction") if runs else None,
         int8=[
             None if product is None else [stored(f"{part}.{number}") for part in INT8_PARTS]
             for number, product in enumerate(settings.int8)

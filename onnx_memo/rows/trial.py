@@ -9,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.capture import open_session, place_weights, run_model
 from onnx_memo.goal import Goal, Outputs, token_error
 from onnx_memo.graph.guard import STRICTNESS
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.rows_guard import HIT, ROWS
 from onnx_memo.inputs import Samples
 from onnx_memo.rows.capture import RowsCapture
 from onnx_memo.rows.store import RowsSettings, insert_rows, rows_tensors
+from onnx_memo.rows.watch import Watch
 from onnx_memo.runtime import session_options
 
 TIMED, ROUNDS = 16, 3  # requests that are timed, and how often; the fastest counts
@@ -112,9 +110,7 @@ class RowsTrial:
         place_weights(model, path, captured.folder)
         stored = rows_tensors(captured, settings, captured.folder, [], allowed)
         insert_rows(model, captured, settings, {tensor.name: tensor.in_place() for tensor in stored})
-        values = {value.name: value for node in model.graph for value in node.outputs}
-        add_outputs(model, [values[ROWS]], ir.DataType.INT64)
-        add_outputs(model, [values[HIT]], ir.DataType.BOOL)
+        self.watch = Watch(model)
         self.session = open_session(model, captured.folder, session_options(threads=1))
 
     def run(
@@ -129,12 +125,13 @@ class RowsTrial:
         hits, rows, errors, tokens = [], [], [], []
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
         for at, feeds in enumerate(samples.arrays):
-            *results, ran, hit = self.session.run(None, feeds | extra)
+            watched = self.watch.read(self.session.run(None, feeds | extra))
+            results, hit = watched.outputs, watched.hit
             have, want = dict(zip(self.names, results, strict=True)), original.outputs[at]
             mask = samples.real(at)
             length = mask.sum() if mask is not None else max(v.shape[1] for v in results if v.ndim == 3)
-            hits.append(bool(hit))
-            rows.append(len(ran) / length if hit else 1.0)
+            hits.append(hit)
+            rows.append(watched.ran / length if hit else 1.0)
             errors.append(goal.error(want, have, mask) if hit else 0.0)
             tokens.append(token_error(want, have, mask) if hit else 0.0)
             advance()

@@ -1,0 +1,110 @@
+"""Copies of the nodes that work row by row, to run for some rows only, packed as one sequence [1, R, ...]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from onnx_memo.graph import flow
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.encoder import Core, Encoder
+from onnx_memo.graph.rowwise import SIZED, packed_shape
+
+
+def whole_products(encoder: Encoder, constant: set[ir.Node]) -> list[ir.Node]:
+    """The products of rows with a constant weight [K, M] of floats, which can be done in int8."""
+    found = []
+    for node in encoder.steps:
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        if weight is None or not flow.is_constant(weight, constant):
+            continue
+        if weight.dtype in (None, ir.DataType.FLOAT) and weight.shape is not None and len(weight.shape) == 2:
+            found.append(node)
+    return found
+
+
+class Copier:
+    """Copies nodes that work row by row into the branch where only some rows run.
+
+    Attributes:
+        made: the copies of the values that are made of rows.
+        int8: products that are done in int8, with their weights, scales, and what x is multiplied with.
+    """
+
+    def __init__(
+        self, b: Builder, encoder: Encoder, constant: set[ir.Node], positions: ir.Value | None
+    ) -> None:
+        self.b, self.encoder, self.constant, self.positions = b, encoder, constant, positions
+        self.cores = {core.context: core for core in encoder.cores}
+        self.made: dict[ir.Value, ir.Value] = {}
+        self.int8: dict[ir.Node, list[ir.Value]] = {}
+        self.other: dict[ir.Value, ir.Value] = {}  # constants and rows of tables
+        self.quantized: dict[ir.Value, Sequence[ir.Value]] = {}  # int8 forms of values in `made`
+
+    def begin(self, states: ir.Value, grown: ir.Value, positions: ir.Value | None) -> None:
+        """Go on with other rows: `grown` [R, d] in place of `states`, which all that follows is made of."""
+        self.positions = positions
+        self.made = {states: self.b.op("Reshape", grown, self.b.i64(*self.packed(states)))}
+        self.other, self.quantized = {}, {}
+
+    def core(self, node: ir.Node) -> Core | None:
+        """The core that ends in `node`, if one does."""
+        return self.cores.get(node.outputs[0])
+
+    def packed(self, value: ir.Value) -> list[int]:
+        """The shape of a value's copy; -1 for the rows."""
+        encoder = self.encoder
+        return packed_shape(encoder.forms[value], encoder.shapes[str(value.name)], encoder.batch)
+
+    def copy(self, node: ir.Node) -> None:
+        """Copy one node; all it reads that is made of rows was copied before."""
+        if node.op_type in SIZED:
+            source = node.inputs[0]
+            assert source is not None
+            sizes = self.packed(node.outputs[0])
+            if node.op_type == "Expand":  # 1 leaves the rows as many as they are
+                sizes = [abs(size) for size in sizes]
+            self.made[node.outputs[0]] = self.b.op(node.op_type, self.made[source], self.b.i64(*sizes))
+            return
+        if node in self.int8:
+            self.made[node.outputs[0]] = self._int8_product(node)
+            return
+        inputs = [None if value is None else self.input(value) for value in node.inputs]
+        names = [f"{self.b.prefix}/{value.name}" for value in node.outputs]
+        attributes: Mapping[str, ir.Attr] = node.attributes
+        copied = ir.Node(node.domain, node.op_type, inputs, list(attributes.values()), num_outputs=len(names))
+        for value, original, name in zip(copied.outputs, node.outputs, names, strict=True):
+            value.name = name
+            self.made[original] = value
+        copied.name = f"{self.b.prefix}/{node.name or names[0]}"
+        self.b.nodes.append(copied)
+
+    def _int8_product(self, node: ir.Node) -> ir.Value:
+        """The product in the form that ONNX Runtime takes for one: quantize, multiply, scale."""
+        b, (weight, scales, smooth) = self.b, self.int8[node]
+        source = node.inputs[0]
+        assert source is not None
+        if source not in self.quantized:
+            names = [f"{b.prefix}/{source.name}/{part}" for part in ("int8", "scale", "zero")]
+            even = b.op("Mul", self.made[source], smooth)
+            self.quantized[source] = b.ops("DynamicQuantizeLinear", even, names=names)
+        rows, scale, zero = self.quantized[source]
+        product = b.op("Cast", b.op("MatMulInteger", rows, weight, zero), to=ir.DataType.FLOAT.value)
+        return b.op("Mul", product, b.op("Mul", scale, scales))
+
+    def input(self, value: ir.Value) -> ir.Value:
+        """What a copy reads in place of `value`."""
+        if value in self.made:
+            return self.made[value]
+        axis = self.encoder.tables.get(value)  # with a fixed length a table may be a constant
+        if axis is None and flow.is_constant(value, self.constant):
+            return value
+        if value not in self.other:
+            if axis is not None:
+                assert self.positions is not None, "there are positions where there are tables"
+                self.other[value] = self.b.op("Gather", value, self.positions, axis=axis)
+            else:
+                array = self.encoder.constants[value]
+                self.other[value] = self.b.const(array, array.dtype)
+        return self.other[value]
