@@ -6,6 +6,7 @@
 #include "memo_attention.h"
 #include "memo_context.h"
 #include "memo_fetch.h"
+#include "memo_grow.h"
 #include "memo_lookup.h"
 #include "memo_merge.h"
 #include "memo_rows.h"
@@ -33,6 +34,7 @@ ort::CustomOpDomain* CreateDomain(const ort::Api* api) {
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoFetch>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoContext>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoRows>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoGrow>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoAttention>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoMerge>::Table()));
   } catch (...) {

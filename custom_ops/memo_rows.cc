@@ -2,10 +2,8 @@
 #include "memo_rows.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <limits>
 
+#include "change.h"
 #include "entries.h"
 #include "prefetch.h"
 #include "ragged.h"
@@ -14,38 +12,8 @@
 namespace onnx_memo {
 namespace {
 
-constexpr float kMostChange = 8.0F;  // counts in a score
-constexpr std::int64_t kAhead = 4;   // rows that are fetched before they are compared
-
-// 0/0 is 0 and x/0 infinity.
-float Change(const simd::Compared& compared) {
-  if (compared.difference == 0.0F) return 0.0F;
-  return std::sqrt(compared.difference) / std::sqrt(compared.norm);
-}
-
+constexpr std::int64_t kAhead = 4;  // rows that are fetched before they are compared
 constexpr std::int64_t kHalfBytes = sizeof(std::uint16_t);
-constexpr std::uint32_t kSign = 0x80000000U;
-
-// Rises with the score, then with the token. The bits of floats are in the floats' order once those of negative ones
-// are inverted and those of others are behind them. NaN counts as infinity.
-std::uint64_t Key(float score, std::int64_t token) {
-  if (std::isnan(score)) score = std::numeric_limits<float>::infinity();
-  score += 0.0F;  // -0 becomes 0
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &score, sizeof bits);
-  bits ^= (bits & kSign) != 0 ? ~0U : kSign;
-  return (std::uint64_t{bits} << 32) | static_cast<std::uint64_t>(token);
-}
-
-float ScoreOf(std::uint64_t key) {
-  auto bits = static_cast<std::uint32_t>(key >> 32);
-  bits ^= (bits & kSign) != 0 ? kSign : ~0U;
-  float score = 0;
-  std::memcpy(&score, &bits, sizeof score);
-  return score;
-}
-
-std::size_t TokenOf(std::uint64_t key) { return static_cast<std::uint32_t>(key); }
 
 }  // namespace
 
@@ -72,8 +40,7 @@ RowsJob::RowsJob(View<const float, 3> states, View<const std::int64_t, 1> entry,
   work_ = Product(tokens, states_.dims[2]);
   runs_.resize(Size(tokens));
   changes_.resize(Size(tokens));
-  scores_.resize(Size(tokens));
-  order_.resize(Size(tokens));
+  predicted_.resize(Size(tokens));
 }
 
 void RowsJob::CheckShapes() const {
@@ -119,13 +86,12 @@ bool RowsJob::AddRunning(std::int64_t count) noexcept {
 void RowsJob::Run(std::size_t task) noexcept {
   const Sequence& sequence = sequences_[task];
   if (hopeless_ || !Measure(sequence)) return;
-  Score(sequence);
+  Predict(sequence);
   Choose(sequence);
 }
 
 // Finds the changed rows. Gives up as soon as they are too many.
 bool RowsJob::Measure(const Sequence& sequence) noexcept {
-  const simd::Level& simd = simd::Best();
   const std::int64_t width = states_.dims[2];
   const std::int64_t tokens = length_.data[sequence.batch];
   const float* states = states_.data + sequence.batch * states_.dims[1] * width;
@@ -134,9 +100,9 @@ bool RowsJob::Measure(const Sequence& sequence) noexcept {
     if (t + kAhead < tokens) {
       Prefetch(reinterpret_cast<const unsigned char*>(stored + (t + kAhead) * width), width * kHalfBytes);
     }
-    const float change = Change(simd.compare(states + t * width, stored + t * width, Size(width)));
-    changes_[Size(sequence.first + t)] = change;
+    const float change = Change(states + t * width, stored + t * width, width);
     if (change <= limits_.epsilon) continue;
+    changes_[Size(sequence.first + t)] = AtMost(change);
     runs_[Size(sequence.first + t)] = 1;
     if (!AddRunning(1)) return false;
     Prefetch(reinterpret_cast<const unsigned char*>(Influence(sequence.batch, t)), tokens * kHalfBytes);
@@ -145,46 +111,47 @@ bool RowsJob::Measure(const Sequence& sequence) noexcept {
 }
 
 // What all changes do to each row.
-void RowsJob::Score(const Sequence& sequence) noexcept {
+void RowsJob::Predict(const Sequence& sequence) noexcept {
   const simd::Level& simd = simd::Best();
   const std::int64_t tokens = length_.data[sequence.batch];
   for (std::int64_t j = 0; j < tokens; ++j) {
-    const std::size_t at = Size(sequence.first + j);
-    if (runs_[at] == 0) continue;
-    const float change = changes_[at] < kMostChange ? changes_[at] : kMostChange;  // also in place of NaN
-    simd.add_scaled_halves(change, Influence(sequence.batch, j), scores_.data() + sequence.first, Size(tokens));
+    const float change = changes_[Size(sequence.first + j)];
+    if (change == 0.0F) continue;
+    simd.add_scaled_halves(change, Influence(sequence.batch, j), predicted_.data() + sequence.first, Size(tokens));
   }
 }
 
-// Leaves out the least scores as long as their sum allows it.
+// Lets rows run that did not change, but will.
 void RowsJob::Choose(const Sequence& sequence) noexcept {
-  const std::int64_t tokens = length_.data[sequence.batch];
-  std::uint64_t* const begin = order_.data() + sequence.first;
-  std::uint64_t* end = begin;
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    const std::size_t at = Size(sequence.first + t);
-    if (runs_[at] == 0) *end++ = Key(scores_[at], t);
+  const std::int64_t end = sequence.first + length_.data[sequence.batch];
+  std::int64_t count = 0;
+  for (std::int64_t at = sequence.first; at < end; ++at) {
+    if (runs_[Size(at)] != 0 || predicted_[Size(at)] <= limits_.bound) continue;
+    runs_[Size(at)] = 1;
+    ++count;
   }
-  std::sort(begin, end);
-  const float most = limits_.bound * static_cast<float>(tokens);
-  float sum = 0;
-  const std::uint64_t* next = begin;
-  while (next != end && (sum += ScoreOf(*next)) <= most) ++next;
-  AddRunning(end - next);
-  for (; next != end; ++next) runs_[Size(sequence.first) + TokenOf(*next)] = 1;
+  AddRunning(count);
 }
 
-void RowsJob::Write(std::int64_t* rows, std::int64_t* stored_rows) const {
+void RowsJob::Write(std::int64_t* rows, std::int64_t* stored_rows, View<float, 2> change,
+                    View<float, 2> predicted) const {
+  std::fill_n(change.data, change.count(), 0.0F);
+  std::fill_n(predicted.data, predicted.count(), 0.0F);
   if (!hit()) return;
+  const std::int64_t padded_length = states_.dims[1];
   auto sequence = sequences_.begin();
   for (std::int64_t b = 0; b < entry_.dims[0]; ++b) {
     const std::int64_t e = entry_.data[b];
-    for (std::int64_t t = 0; t < length_.data[b]; ++t) {
+    const std::int64_t tokens = length_.data[b];
+    for (std::int64_t t = 0; t < tokens; ++t) {
       if (e != kMiss && runs_[Size(sequence->first + t)] == 0) continue;
-      *rows++ = b * states_.dims[1] + t;
+      *rows++ = b * padded_length + t;
       *stored_rows++ = e == kMiss ? 0 : store_.offsets.data[e] + t;
     }
-    if (e != kMiss) ++sequence;
+    if (e == kMiss) continue;
+    std::copy_n(changes_.data() + sequence->first, tokens, change.data + b * padded_length);
+    std::copy_n(predicted_.data() + sequence->first, tokens, predicted.data + b * padded_length);
+    ++sequence;
   }
 }
 
@@ -206,8 +173,10 @@ void MemoRows::Compute(const Context& context) const {
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task); });
   const auto rows = context.Output<std::int64_t, 1>(0, {job.count()});
   const auto stored_rows = context.Output<std::int64_t, 1>(1, {job.count()});
-  job.Write(rows.data, stored_rows.data);
   *context.Output<bool, 0>(2, {}).data = job.hit();
+  const auto change = context.Output<float, 2>(3, {states.dims[0], states.dims[1]});
+  const auto predicted = context.Output<float, 2>(4, {states.dims[0], states.dims[1]});
+  job.Write(rows.data, stored_rows.data, change, predicted);
 }
 
 }  // namespace onnx_memo

@@ -20,12 +20,12 @@ struct RowsStore {
 
 struct RowsLimits {
   float epsilon;  // relative change up to which a row counts as unchanged
-  float bound;    // mean score that may be left out; negative or NaN: never a hit
+  float bound;    // predicted relative change up to which a row does not run; negative or NaN: never a hit
   float limit;    // share of the places that may run
 };
 
-// Of a sequence with an entry run the changed rows and those of the highest scores, such that the scores of all others
-// add up to `bound` a token; of a sequence without, all.
+// Of a sequence with an entry run the changed rows and those for which they predict a change of more than `bound`; of a
+// sequence without, all.
 class RowsJob {
  public:
   // `states` is [B, L, d]. Throws InvalidArgument when shapes do not fit or an entry cannot be read.
@@ -42,8 +42,8 @@ class RowsJob {
   bool hit() const { return !hopeless_; }
   std::int64_t count() const { return hit() ? running_.load() : 0; }  // rows that run; none without a hit
 
-  // Writes count() numbers each.
-  void Write(std::int64_t* rows, std::int64_t* stored_rows) const;
+  // Writes count() rows, and the change and the predicted change of all tokens, [B, L] both.
+  void Write(std::int64_t* rows, std::int64_t* stored_rows, View<float, 2> change, View<float, 2> predicted) const;
 
  private:
   struct Sequence {
@@ -55,7 +55,7 @@ class RowsJob {
   void CheckEntry(std::int64_t b) const;
   bool Hopeless() const;
   bool Measure(const Sequence& sequence) noexcept;
-  void Score(const Sequence& sequence) noexcept;
+  void Predict(const Sequence& sequence) noexcept;
   void Choose(const Sequence& sequence) noexcept;
   bool AddRunning(std::int64_t count) noexcept;
 
@@ -77,8 +77,7 @@ class RowsJob {
   // One element a token of the sequences with an entry.
   std::vector<std::uint8_t> runs_;
   std::vector<float> changes_;
-  std::vector<float> scores_;
-  std::vector<std::uint64_t> order_;
+  std::vector<float> predicted_;
 };
 
 class MemoRows {
@@ -89,7 +88,8 @@ class MemoRows {
       ort::ElementType::kFloat16, ort::ElementType::kInt64, ort::ElementType::kInt64, ort::ElementType::kFloat,
       ort::ElementType::kFloat,   ort::ElementType::kFloat};
   static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kInt64, ort::ElementType::kInt64,
-                                                  ort::ElementType::kBool};
+                                                  ort::ElementType::kBool, ort::ElementType::kFloat,
+                                                  ort::ElementType::kFloat};
 
   void Compute(const Context& context) const;
 };

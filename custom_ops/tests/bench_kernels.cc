@@ -7,6 +7,7 @@
 
 #include "annoy_builder.h"
 #include "memo_attention.h"
+#include "memo_grow.h"
 #include "memo_lookup.h"
 #include "memo_merge.h"
 #include "memo_rows.h"
@@ -143,7 +144,7 @@ struct RowsBench {
     for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
   }
 
-  // All states are 1 but those of the rows that run, and so are the stored ones. No others run: any score is allowed.
+  // All states are 1 but those of the rows that run, and so are the stored ones. No others run: the bound is too large.
   void BenchRows(float limit) {
     std::vector<float> states(Size(n * width), 1.0F);
     for (const std::int64_t row : rows) states[Size(row * width)] = 9.0F;
@@ -151,13 +152,38 @@ struct RowsBench {
     std::vector<std::uint16_t> influence = RandomHalves(Size(entries * n * n));
     for (std::uint16_t& half : influence) half &= 0x7FFF;
     std::vector<std::int64_t> chosen(Size(n)), stored_rows(Size(n));
+    std::vector<float> change(Size(n)), predicted(Size(n));
     Time(limit < 1 ? "rows over" : "rows", [&] {
       RowsJob job({states.data(), {1, n, width}}, testing::Vector(entry), testing::Vector(length),
                   {testing::Matrix(halves, stored(), width), testing::Vector(influence), testing::Vector(offsets),
                    testing::Vector(squares)},
                   {1e-3F, 1e9F, limit});
       RunAll(job);
-      job.Write(chosen.data(), stored_rows.data());
+      job.Write(chosen.data(), stored_rows.data(), {change.data(), {1, n}}, {predicted.data(), {1, n}});
+    });
+  }
+
+  // At most three of the rows that run changed. All others join, or none.
+  void BenchGrow(bool all) {
+    const std::vector<float> states = RandomFloats(Size(running * width));
+    const std::vector<float> correction = RandomFloats(Size(width * width));
+    const std::vector<std::uint16_t> halves = RandomHalves(stored_numbers());
+    const std::vector<std::uint16_t> influence(Size(entries * n * n), 0x2000);
+    const std::vector<float> before(Size(n), 0.1F);
+    std::vector<float> change(Size(n)), predicted(Size(n)), grown(Size(n * width));
+    for (std::size_t r = 0; r < std::min<std::size_t>(3, rows.size()); ++r) change[Size(rows[r])] = 1.0F;
+    std::vector<std::int64_t> grown_rows(Size(n)), stored_rows(Size(n));
+    Time(all ? "grow all" : "grow none", [&] {
+      const Ragged ragged(testing::Vector(rows), testing::Vector(entry), testing::Vector(length), n, entries);
+      GrowJob job({testing::Matrix(states, running, width), testing::Matrix(change, 1, n),
+                   testing::Matrix(before, 1, n), testing::Matrix(correction, width, width), all ? -1.0F : 1e9F},
+                  ragged,
+                  {testing::Matrix(halves, stored(), width), testing::Vector(influence), testing::Vector(influence),
+                   testing::Vector(offsets), testing::Vector(squares)},
+                  {predicted.data(), {1, n}});
+      RunAll(job);
+      job.Pack();
+      job.Write(0, {grown.data(), grown_rows.data(), stored_rows.data()});
     });
   }
 
@@ -202,6 +228,8 @@ void BenchRunning(std::int64_t n, std::int64_t width, std::int64_t heads) {
     RowsBench bench(n, width, heads, running);
     bench.BenchRows(1.0F);
     if (running == 60) bench.BenchRows(0.05F);
+    if (running > 0) bench.BenchGrow(false);
+    if (running > 0) bench.BenchGrow(true);
     if (running > 0) bench.BenchAttention();
     bench.BenchMerge();
   }

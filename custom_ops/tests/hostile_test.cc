@@ -1,9 +1,11 @@
 // Whatever the tables and indices say, the operators on rows refuse or stay inside their tensors. The sanitizers watch.
 #include <algorithm>
+#include <functional>
 #include <limits>
 
 #include "check.h"
 #include "memo_attention.h"
+#include "memo_grow.h"
 #include "memo_merge.h"
 #include "memo_rows.h"
 #include "naive.h"
@@ -100,9 +102,47 @@ bool AcceptedByRows(Dice& dice) {
     RunAll(job);
     Integers rows(Size(job.count()));
     Integers stored_rows(Size(job.count()));
-    job.Write(rows.data(), stored_rows.data());
+    Floats known(2 * states.size() / Size(kWidth));
+    const View<float, 2> change{known.data(), {batch.size(), kPadded}};
+    job.Write(rows.data(), stored_rows.data(), change,
+              {known.data() + batch.size() * kPadded, {batch.size(), kPadded}});
     for (const std::int64_t row : stored_rows) CHECK(row >= 0 && row < kStored);
     CHECK(std::is_sorted(rows.begin(), rows.end()));
+  });
+}
+
+bool AcceptedByGrow(Dice& dice) {
+  const Batch batch(dice);
+  const Floats states = RandomFloats(dice.random(), Size(batch.running() * kWidth));
+  Floats known = RandomFloats(dice.random(), Size(batch.size() * kPadded));
+  for (float& number : known) number = std::max(number, 0.0F);  // about half of the tokens changed
+  const Floats correction = RandomFloats(dice.random(), Size(kWidth * kWidth));
+  const Halves stored = dice.AnyHalves(kStored * kWidth);
+  const Halves influence = dice.AnyHalves(kNumbers);
+  const std::array<std::int64_t, 2> places = {batch.size(), kPadded};
+  Floats predicted(known.size());
+  return Accepted([&] {
+    const Ragged ragged(Vector(batch.rows), Vector(batch.entry), Vector(batch.length), kPadded, 3);
+    GrowJob job({Matrix(states, batch.running(), kWidth),
+                 {known.data(), places},
+                 {known.data(), places},
+                 Matrix(correction, kWidth, kWidth),
+                 static_cast<float>(dice.Below(3))},
+                ragged,
+                {Matrix(stored, kStored, kWidth), Vector(influence), Vector(influence), Vector(batch.offsets),
+                 Vector(batch.squares)},
+                {predicted.data(), places});
+    RunAll(job);
+    const std::int64_t count = job.Pack();
+    Floats grown(Size(count * kWidth));
+    Integers rows(Size(count));
+    Integers stored_rows(Size(count));
+    for (std::size_t task = 0; task < job.tasks(); ++task) {
+      job.Write(task, {grown.data(), rows.data(), stored_rows.data()});
+    }
+    for (const std::int64_t row : stored_rows) CHECK(row >= 0 && row < kStored);
+    CHECK(std::adjacent_find(rows.begin(), rows.end(), std::greater_equal<>()) == rows.end());
+    CHECK(std::includes(rows.begin(), rows.end(), batch.rows.begin(), batch.rows.end()));
   });
 }
 
@@ -140,6 +180,7 @@ bool AcceptedByMerge(Dice& dice) {
 }
 
 TEST(hostile_numbers_never_lead_rows_outside) { CheckMany(&AcceptedByRows); }
+TEST(hostile_numbers_never_lead_grow_outside) { CheckMany(&AcceptedByGrow); }
 TEST(hostile_numbers_never_lead_attention_outside) { CheckMany(&AcceptedByAttention); }
 TEST(hostile_numbers_never_lead_merge_outside) { CheckMany(&AcceptedByMerge); }
 

@@ -68,6 +68,23 @@ Inputs RowsInputs() {
           FloatTensor({}, {1.0F})};
 }
 
+// The same entry; the first token runs and is 2 again, and the second joins with a quarter of ten times that change.
+Inputs GrowInputs() {
+  return {FloatTensor({1, 1}, {2.0F}),
+          IntTensor({1}, {0}),
+          FloatTensor({1, 3}, {1.0F, 0.0F, 0.0F}),
+          FloatTensor({1, 3}, {1.0F, 0.5F, 0.0F}),
+          IntTensor({1}, {0}),
+          IntTensor({1}, {2}),
+          HalfTensor({2, 1}, {0x3C00, 0x3C00}),
+          HalfTensor({4}, {0x3C00, 0x3800, 0x0000, 0x3C00}),
+          IntTensor({1}, {0}),
+          IntTensor({1}, {0}),
+          FloatTensor({}, {0.75F}),
+          FloatTensor({1, 1}, {10.0F}),
+          HalfTensor({4}, {0x0000, 0x3400, 0x0000, 0x0000})};
+}
+
 // The second of two tokens runs, one head of width 1. Stored is 0 as key and 2 as value of the first.
 Inputs AttentionInputs() {
   return {FloatTensor({1, 1, 1}, {1.0F}),
@@ -95,7 +112,7 @@ Inputs MergeInputs() {
 
 TEST(the_library_registers_its_operators_for_the_cpu) {
   const FakeOrt host;
-  CHECK(host.operators().size() == 7);
+  CHECK(host.operators().size() == 8);
   for (const ort::CustomOp* op : host.operators()) {
     CHECK(op->version == 17);
     CHECK(op->GetExecutionProviderType(op) == nullptr);
@@ -111,7 +128,9 @@ TEST(the_library_registers_its_operators_for_the_cpu) {
   CHECK(host.Find("MemoFetch")->GetInputTypeCount(host.Find("MemoFetch")) == 5);
   CHECK(host.Find("MemoContext")->GetInputTypeCount(host.Find("MemoContext")) == 5);
   CHECK(host.Find("MemoRows")->GetInputTypeCount(host.Find("MemoRows")) == 10);
-  CHECK(host.Find("MemoRows")->GetOutputTypeCount(host.Find("MemoRows")) == 3);
+  CHECK(host.Find("MemoRows")->GetOutputTypeCount(host.Find("MemoRows")) == 5);
+  CHECK(host.Find("MemoGrow")->GetInputTypeCount(host.Find("MemoGrow")) == 13);
+  CHECK(host.Find("MemoGrow")->GetOutputTypeCount(host.Find("MemoGrow")) == 4);
   CHECK(host.Find("MemoAttention")->GetInputTypeCount(host.Find("MemoAttention")) == 12);
   CHECK(host.Find("MemoMerge")->GetInputTypeCount(host.Find("MemoMerge")) == 10);
 }
@@ -172,11 +191,28 @@ TEST(rows_run_through_the_interface) {
   CHECK(result.outputs[0].dims == Integers({1}) && Numbers<std::int64_t>(result.outputs[0]) == Integers({0}));
   CHECK(result.outputs[1].dims == Integers({1}) && Numbers<std::int64_t>(result.outputs[1]) == Integers({0}));
   CHECK(result.outputs[2].dims.empty() && result.outputs[2].bytes[0] == 1);
+  CHECK(result.outputs[3].dims == Integers({1, 3}) && Numbers<float>(result.outputs[3]) == Floats({1, 0, 0}));
+  CHECK(result.outputs[4].dims == Integers({1, 3}) && Numbers<float>(result.outputs[4]) == Floats({1, 0.5F, 0}));
   Inputs inputs = RowsInputs();
   inputs[9] = FloatTensor({}, {0.1F});
   result = FakeOrt().Run("MemoRows", inputs);
   CHECK(result.outputs[0].dims == Integers({0}) && result.outputs[1].dims == Integers({0}));
   CHECK(result.outputs[2].bytes[0] == 0);
+  CHECK(result.outputs[3].dims == Integers({1, 3}) && Numbers<float>(result.outputs[3]) == Floats(3));
+  CHECK(result.outputs[4].dims == Integers({1, 3}) && Numbers<float>(result.outputs[4]) == Floats(3));
+}
+
+TEST(rows_join_through_the_interface) {
+  FakeResult result = FakeOrt().Run("MemoGrow", GrowInputs());
+  CHECK(result.message.empty());
+  CHECK(result.outputs[0].dims == Integers({2, 1}) && Numbers<float>(result.outputs[0]) == Floats({2, 3.5F}));
+  CHECK(result.outputs[1].dims == Integers({2}) && Numbers<std::int64_t>(result.outputs[1]) == Integers({0, 1}));
+  CHECK(result.outputs[2].dims == Integers({2}) && Numbers<std::int64_t>(result.outputs[2]) == Integers({0, 1}));
+  CHECK(result.outputs[3].dims == Integers({1, 3}) && Numbers<float>(result.outputs[3]) == Floats({1, 1, 0}));
+  Inputs inputs = GrowInputs();
+  inputs[10] = FloatTensor({1}, {1.0F});
+  result = FakeOrt().Run("MemoGrow", inputs);
+  CHECK(Numbers<float>(result.outputs[0]) == Floats({2}));
 }
 
 TEST(attention_runs_through_the_interface) {
@@ -198,6 +234,10 @@ TEST(tensors_without_elements_are_not_read) {
   const FakeResult rows = host.Run("MemoRows", {FloatTensor({0, 3, 2}, {}), none, none, HalfTensor({0, 2}, {}),
                                                 HalfTensor({0}, {}), none, none, one, one, one});
   CHECK(rows.message.empty() && rows.outputs[2].bytes[0] == 0);
+  CHECK(host.Run("MemoGrow", {FloatTensor({0, 2}, {}), none, FloatTensor({0, 3}, {}), FloatTensor({0, 3}, {}), none,
+                              none, HalfTensor({0, 2}, {}), HalfTensor({0}, {}), none, none, one,
+                              FloatTensor({2, 2}, Floats(4)), HalfTensor({0}, {})})
+            .message.empty());
   CHECK(host.Run("MemoAttention", {FloatTensor({2, 0, 4}, {}), FloatTensor({2, 4, 0}, {}), FloatTensor({2, 0, 4}, {}),
                                    none, none, none, IntTensor({1}, {3}), HalfTensor({0, 8}, {}),
                                    HalfTensor({0, 8}, {}), none, one, FloatTensor({0, 2, 3, 3}, {})})
@@ -242,6 +282,10 @@ TEST(refusals_name_operator_input_and_what_was_found) {
   CHECK_SAYS(Refusal("MemoRows", RowsInputs(), 1, IntTensor({1}, {1})), "entry 1 does not exist");
   CHECK_SAYS(Refusal("MemoRows", RowsInputs(), 4, HalfTensor({3}, {0, 0, 0})), "owns 4 of 'influence'");
   CHECK_SAYS(Refusal("MemoRows", RowsInputs(), 8, FloatTensor({2}, {0, 0})), "'bound' has shape [2]");
+  CHECK_SAYS(Refusal("MemoGrow", GrowInputs(), 1, IntTensor({1}, {2})), "token 2 of sequence 0");
+  CHECK_SAYS(Refusal("MemoGrow", GrowInputs(), 2, FloatTensor({1, 1}, {0})), "padded to 1");
+  CHECK_SAYS(Refusal("MemoGrow", GrowInputs(), 10, FloatTensor({2}, {0, 0})), "'bound' has shape [2]");
+  CHECK_SAYS(Refusal("MemoGrow", GrowInputs(), 12, HalfTensor({3}, {0, 0, 0})), "owns 4 of 'rollout'");
   CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 3, IntTensor({1}, {2})), "token 2 of sequence 0");
   CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 6, IntTensor({1}, {1})), "padded to 1");
   CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 10, FloatTensor({0}, {})), "'scale' has shape [0]");
@@ -296,6 +340,15 @@ TEST(large_requests_of_rows_use_the_threads_of_the_session) {
                                  HalfTensor({64, 256}, Halves(64 * 256, 0x3C00)), influence, zero, zero,
                                  FloatTensor({}, {0.01F}), FloatTensor({}, {0.0F}), FloatTensor({}, {1.0F})});
   CHECK(Numbers<std::int64_t>(chosen.outputs[0]) == rows);
+  CHECK(ParallelCalls() == before + 1);
+
+  before = ParallelCalls();
+  const FakeValue known = FloatTensor({16, 64}, Floats(16 * 64, 1.0F));
+  const FakeResult grown =
+      FakeOrt().Run("MemoGrow", {ones, IntTensor({16}, rows), known, known, IntTensor({16}, entry),
+                                 IntTensor({16}, length), stored, influence, zero, zero, FloatTensor({}, {-1.0F}),
+                                 FloatTensor({128, 128}, Floats(128 * 128, 1.0F)), influence});
+  CHECK(Numbers<float>(grown.outputs[0]) == Floats(16 * 64 * 128, 1.0F));
   CHECK(ParallelCalls() == before + 1);
 
   before = ParallelCalls();
