@@ -32,7 +32,7 @@ from onnx_memo.rows.quantize import Int8Product, int8_products
 from onnx_memo.rows.search import BOUNDS, TESTED, Search, prove
 from onnx_memo.rows.store import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.rows.trial import RowsTrial, Tried, run_original
-from onnx_memo.verdict import NothingPays, Proposal, Verdict
+from onnx_memo.verdict import PAYS, NothingPays, Proposal, Verdict
 
 MARGIN = 2.0  # of the key distance that inputs of the sample have to their nearest others
 EXACT = 0.025  # relative error up to which a product is exact in int8
@@ -86,17 +86,19 @@ def propose_rows(
         settings = RowsSettings(network, corrections, BOUNDS[-1], products, radius)
         trial = RowsTrial(path, captured, settings, parts.in_store)
         search = Search(goal, parts, fit, trial, precision, progress)
-        kept = max((bound for _, bound, _ in searches if bound), default=None)
-        searches.append((search, search.loosest(kept), settings))
+        found = [(bound, search.ratios[bound]) for search, bound, _ in searches if bound]
+        kept = max((bound for bound, _ in found), default=None)
+        best = min((ratio for _, ratio in found), default=PAYS)
+        searches.append((search, search.loosest(kept, best), settings))
         del search.trial  # a session holds the model's weights
         if searches[-1][1] == BOUNDS[-1]:
             break  # slower products could not save more
     alternatives = [way for search, _, _ in searches for way in search.seen()]
     evidence: dict[str, Any] = {"alternatives": [asdict(way) for way in alternatives]}
-    found = [(search.ratios[bound], search, bound, settings) for search, bound, settings in searches if bound]
-    if not found:
+    ways = [(search.ratios[bound], search, bound, settings) for search, bound, settings in searches if bound]
+    if not ways:
         raise NothingPays(searches[0][0].why_not(), evidence)
-    ratio, search, bound, settings = min(found, key=lambda one: one[0])
+    ratio, search, bound, settings = min(ways, key=lambda one: one[0])
 
     wanted = replace(settings, bound=bound)
 

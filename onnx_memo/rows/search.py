@@ -42,10 +42,11 @@ class Search:
         self.tried: dict[float, Tried] = {}
         self.ratios: dict[float, float] = {}
 
-    def loosest(self, beyond: float | None) -> float | None:
+    def loosest(self, beyond: float | None, ratio: float) -> float | None:
         """The loosest bound within the tolerance, by bisection; None if there is none that saves time.
 
-        Only bounds looser than `beyond` are tried, if it is given: one that faster products keep.
+        Only bounds looser than `beyond` are tried, if it is given: one that faster products keep, in `ratio`
+        of the original's time.
         """
         kept, broken = BOUNDS.index(beyond) if beyond else -1, len(BOUNDS)
         if self._kept(BOUNDS[-1]):
@@ -56,6 +57,8 @@ class Search:
             middle = (kept + broken) // 2
             if self._kept(BOUNDS[middle]):
                 kept = middle
+            elif self.ratios[BOUNDS[middle]] > ratio:
+                break  # and stricter ones are slower still
             else:
                 broken = middle
         found = BOUNDS[kept] if kept >= 0 else None
