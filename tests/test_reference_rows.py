@@ -1,4 +1,4 @@
-"""MemoRows, MemoAttention and MemoMerge: what they refuse, and that they run as Python operators."""
+"""The operators of single rows: what they refuse, and that they run as Python operators."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 from support import MODES, OPERATOR_INPUTS, operator_model, run_operator
 
 from onnx_memo.reference import python_library, rename_for_python
-from onnx_memo.reference_rows import memo_attention, memo_merge, memo_rows
+from onnx_memo.reference_rows import memo_attention, memo_grow, memo_merge, memo_rows
 
 REFERENCES: dict[str, Callable[..., Any]] = {
     "MemoRows": memo_rows,
+    "MemoGrow": memo_grow,
     "MemoAttention": memo_attention,
     "MemoMerge": memo_merge,
 }
@@ -43,6 +44,11 @@ def inputs_of(op: str) -> dict[str, np.ndarray]:
     have = {
         "MemoRows": {
             **{"states": f32(2, 5, 6), "stored": f16(7, 6), "epsilon": one, "bound": one, "limit": one},
+            **store,
+        },
+        "MemoGrow": {
+            **{"states": f32(4, 6), "change": np.abs(f32(2, 5)), "predicted": np.abs(f32(2, 5))},
+            **{"stored": f16(7, 6), "bound": one, "correction": f32(6, 6), "rollout": np.abs(f16(25))},
             **store,
         },
         "MemoAttention": {
@@ -85,6 +91,16 @@ REFUSALS = [
     ("MemoRows", "epsilon", f32(2)),
     ("MemoRows", "bound", f32(2)),
     ("MemoRows", "limit", f32(0)),
+    *[("MemoGrow", *case) for case in EVERYWHERE + SQUARES + ROWS if case[0] != "padded_length"],
+    ("MemoGrow", "states", f32(3, 6)),
+    ("MemoGrow", "states", f32(4, 5)),
+    ("MemoGrow", "change", f32(2, 4)),
+    ("MemoGrow", "change", f32(1, 5)),
+    ("MemoGrow", "predicted", f32(2, 4)),
+    ("MemoGrow", "bound", f32(2)),
+    ("MemoGrow", "correction", f32(6, 5)),
+    ("MemoGrow", "correction", f32(5, 6)),
+    ("MemoGrow", "rollout", f16(24)),
     *[("MemoAttention", *case) for case in EVERYWHERE + ROWS],
     ("MemoAttention", "query", f32(2, 4, 4)),
     ("MemoAttention", "key", f32(2, 4, 3)),

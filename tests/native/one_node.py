@@ -43,7 +43,7 @@ OUTPUTS = {
     },
     "MemoGrow": {
         **{"grown": TensorProto.FLOAT, "grown_rows": TensorProto.INT64},
-        **{"stored_rows": TensorProto.INT64, "predicted": TensorProto.FLOAT},
+        **{"stored_rows": TensorProto.INT64, "predicted_now": TensorProto.FLOAT},
     },
     "MemoAttention": {"context": TensorProto.FLOAT},
     "MemoMerge": {"output": TensorProto.FLOAT},

@@ -67,30 +67,21 @@ CASES = {
 # ---- MemoRows
 
 
-def naive_running(change: np.ndarray, reach: np.ndarray, epsilon: float, bound: float) -> np.ndarray:
-    """Whether each token runs."""
-    running = ~(change <= epsilon)
-    score = np.zeros(len(change), np.float32)
-    for j in np.flatnonzero(running):
-        score += reach[j] * np.float32(8 if np.isnan(change[j]) else min(change[j], 8))
-    left_out = np.float32(0)
-    for t in sorted(np.flatnonzero(~running), key=lambda t: (score[t], t)):
-        left_out += score[t]
-        running[t] = not left_out <= np.float32(bound) * len(change)
-    return running
-
-
 def naive_rows(case: Case, states: np.ndarray, stored: np.ndarray, epsilon: float, bound: float):
+    """The rows, the store's, the change of each token and what it predicts."""
     running = case.real.copy()
     origin = np.zeros(case.real.shape, np.int64)
+    changes, predicted = np.zeros((2, *case.real.shape), np.float32)
     for b, e in enumerate(case.entry):
         if e >= 0:
             n = case.length[b]
             old = case.block(stored, e)
             change = np.linalg.norm(states[b, :n] - old, axis=1) / np.linalg.norm(old, axis=1)
-            running[b, :n] = naive_running(change, case.reach(e), epsilon, bound)
+            changes[b, :n] = np.where(change <= epsilon, 0, np.minimum(change, 8))
+            predicted[b, :n] = changes[b, :n] @ case.reach(e)
+            running[b, :n] = ~(change <= epsilon) | ~(predicted[b, :n] <= np.float32(bound))
             origin[b, :n] = case.offsets[e] + np.arange(n)
-    return np.flatnonzero(running), origin[running]
+    return np.flatnonzero(running), origin[running], changes, predicted
 
 
 @settings(max_examples=80, deadline=None)
@@ -103,7 +94,7 @@ def test_rows_equal_the_definition(threads, width, bound, **case):
         if e >= 0:
             states[b, : case.length[b]] *= 0.3 * case.runs[b, : case.length[b], None]
             states[b, : case.length[b]] += case.block(stored, e)
-    rows, stored_rows = naive_rows(case, states, stored, 1e-3, bound)
+    rows, stored_rows, *known = naive_rows(case, states, stored, 1e-3, bound)
     inputs = (states, case.entry, case.length, stored, case.influence, case.offsets, case.squares)
     served = len(case.entry) > 1 or case.entry.tolist() not in ([], [-1])
     for limit in 1.0, 0.4:
@@ -112,6 +103,7 @@ def test_rows_equal_the_definition(threads, width, bound, **case):
         assert got[2] == hit
         assert got[0].tolist() == (rows.tolist() if hit else [])
         assert got[1].tolist() == (stored_rows.tolist() if hit else [])
+        np.testing.assert_allclose(got[3:], np.array(known) * hit, rtol=1e-4, atol=1e-5)
 
 
 def rows_inputs() -> dict[str, np.ndarray]:
@@ -135,7 +127,8 @@ def rows_inputs() -> dict[str, np.ndarray]:
     ("changes", "rows"),
     [
         ({}, [1, 2]),
-        ({"bound": np.float32(0.34)}, [1]),
+        ({"bound": np.float32(1)}, [1]),
+        ({"bound": np.float32(0.99)}, [1, 2]),
         ({"bound": np.float32(0)}, [1, 2]),
         ({"bound": np.float32([-0.1])}, None),
         ({"bound": NAN}, None),
@@ -152,7 +145,7 @@ def rows_inputs() -> dict[str, np.ndarray]:
     ],
 )
 def test_rows_at_their_edges(changes, rows):
-    got, stored_rows, hit = run_all("MemoRows", *(rows_inputs() | changes).values())
+    got, stored_rows, hit, *_ = run_all("MemoRows", *(rows_inputs() | changes).values())
     assert hit == (rows is not None)
     assert got.tolist() == (rows or [])
     assert stored_rows.tolist() == [2 + t for t in rows or []]
@@ -180,6 +173,59 @@ def test_rows_at_their_edges(changes, rows):
 def test_rows_refuse_and_say_what_they_found(name, array, message):
     with pytest.raises(INVALID, match="MemoRows: .*" + message):
         run("MemoRows", *(rows_inputs() | {name: array}).values())
+
+
+# ---- MemoGrow
+
+
+def grow_inputs(case: Case, width: int, bound: float) -> tuple[np.ndarray, ...]:
+    """About half of the rows that run changed."""
+    change, predicted = np.abs(case.floats(2, *case.real.shape))
+    change[case.rng.random(case.real.shape) < 0.5] = 0
+    return (
+        *(case.floats(len(case.rows), width), case.rows, change, predicted),
+        *(case.entry, case.length, case.halves(case.total, width), case.influence),
+        *(case.offsets, case.squares, np.float32(bound)),
+        *(case.floats(width, width), np.abs(case.halves(len(case.influence)))),
+    )
+
+
+def naive_grown(case: Case, states, rows, change, predicted, entry, length, stored, *rest):
+    """What is predicted, and the states of all places if all rows joined."""
+    *_, correction, rollout = rest
+    all_states = np.zeros((*case.real.shape, states.shape[1]), np.float32)
+    now = np.zeros_like(predicted)
+    for b, e in enumerate(entry):
+        ran = case.runs[b, : length[b]]
+        own = states[np.isin(rows, b * case.padded + np.flatnonzero(ran))]
+        if e < 0:
+            all_states[b, : length[b]] = own
+            continue
+        old, weight = case.block(stored, e), predicted[b, : length[b]].copy()
+        difference = np.zeros_like(old)
+        difference[ran] = own - old[ran]
+        weight[ran] = np.minimum((np.linalg.norm(difference, axis=1) / np.linalg.norm(old, axis=1))[ran], 8)
+        now[b, : length[b]] = weight @ case.reach(e)
+        reach = rollout[case.squares[e] :][: length[b] ** 2].reshape(length[b], length[b]).astype(np.float32)
+        passed_on = np.where(change[b, : length[b], None] != 0, difference, 0) @ correction
+        all_states[b, : length[b]] = np.where(ran[:, None], old + difference, old + reach.T @ passed_on)
+    return now, all_states
+
+
+@settings(max_examples=80, deadline=None)
+@given(**CASES, width=st.integers(1, 70), bound=st.sampled_from([-1.0, 0.1, 0.5, 2.0, np.inf]))
+def test_grown_rows_equal_the_definition(threads, width, bound, **case):
+    case = Case(**case)
+    inputs = grow_inputs(case, width, bound)
+    states, rows, stored_rows, predicted = run_all("MemoGrow", *inputs, threads=threads)
+    now, all_states = naive_grown(case, *inputs)
+    np.testing.assert_allclose(predicted, now, rtol=1e-4, atol=1e-4)
+    runs = case.runs | (case.real & ~(predicted <= np.float32(bound)))
+    origin = np.where(case.entry < 0, 0, case.offsets[case.entry])[:, None] + np.arange(case.padded)
+    assert rows.tolist() == np.flatnonzero(runs).tolist()
+    assert stored_rows.tolist() == np.where(case.entry[:, None] < 0, 0, origin)[runs].tolist()
+    np.testing.assert_allclose(states, all_states[runs], rtol=1e-3, atol=1e-3)
+    assert states[np.isin(rows, case.rows)].tobytes() == inputs[0].tobytes()
 
 
 # ---- MemoAttention
@@ -405,7 +451,7 @@ def test_merge_refuses_and_says_what_it_found(name, array, message):
 # ---- All
 
 
-@pytest.mark.parametrize("op", ["MemoRows", "MemoAttention", "MemoMerge"])
+@pytest.mark.parametrize("op", ["MemoRows", "MemoGrow", "MemoAttention", "MemoMerge"])
 def test_one_session_serves_many_threads(op):
     case = Case(3, [60, 50], 4, 2, 0.3)
     if op == "MemoRows":
@@ -413,6 +459,8 @@ def test_one_session_serves_many_threads(op):
         states = case.floats(len(case.entry), case.padded, 96)
         inputs = (states, case.entry, case.length, stored, case.influence, case.offsets, case.squares)
         inputs += tuple(np.float32([0.01, 0.1, 1]))
+    elif op == "MemoGrow":
+        inputs = grow_inputs(case, 96, 1.0)
     else:
         place = (case.rows, case.entry, case.length, integers(case.padded))
         fresh, stored, bias = attention_inputs(case, 4, 32, 32, [False, False, False, True])
