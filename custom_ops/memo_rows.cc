@@ -72,7 +72,8 @@ void RowsJob::CheckEntry(std::int64_t b) const {
 bool RowsJob::Hopeless() const {
   const std::int64_t batch = entry_.dims[0];
   if (!(limits_.bound >= 0) || batch == 0 || (batch == 1 && entry_.data[0] == kMiss)) return true;
-  return std::any_of(length_.data, length_.data + batch, [](std::int64_t tokens) { return tokens < 0; });
+  // What the original makes of a sequence that is all padding, only the original knows.
+  return std::any_of(length_.data, length_.data + batch, [](std::int64_t tokens) { return tokens < 1; });
 }
 
 // Whether that many may run in addition.

@@ -62,7 +62,7 @@ def memo_rows(
         rows.append(b * states.shape[1] + running)
         stored_rows.append(origin)
     some = len(entry) > 1 or entry.tolist() not in ([], [NO_ENTRY])
-    allowed = some and most >= 0 and bool((length >= 0).all())
+    allowed = some and most >= 0 and bool((length > 0).all())
     if not allowed or not sum(map(len, rows)) <= most_rows:
         none, nothing = np.zeros(0, np.int64), np.zeros_like(changes)
         return none, none, np.asarray(False), nothing, nothing

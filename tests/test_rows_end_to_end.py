@@ -121,25 +121,11 @@ def test_irregular_masks_miss(pair):
     hole, empty = ({k: v.copy() for k, v in stored.items()} for _ in range(2))
     hole["attention_mask"][0, 3] = 0
     empty["attention_mask"][0] = 0
-    batch = join([pair.stored[4], hole])
-    for request in (hole, empty, join([stored], padded=20, side="left"), batch):
+    batches = [join([pair.stored[4], odd]) for odd in (hole, empty)]
+    for request in (hole, empty, join([stored], padded=20, side="left"), *batches):
         answer = pair.ask(request)
         assert not answer.hit
         assert_identical(answer.outputs, pair.before.run(None, request))
-
-
-@masked
-@native_only
-def test_a_row_without_tokens_is_all_padding(root, name):
-    """Beside others it is zero, as padding is; alone it misses (above)."""
-    pair = open_pair(made_rows(name, root), "native")
-    batch = join([pair.stored[4], pair.stored[6]])
-    batch["attention_mask"][0] = 0
-    answer = pair.ask(batch)
-    assert answer.hit
-    assert not answer.outputs[0][0].any()
-    alone = pair.ask(pair.stored[6]).outputs[0][0]
-    np.testing.assert_allclose(answer.outputs[0][1], alone, atol=BATCH, rtol=0)
 
 
 @architectures
@@ -231,6 +217,25 @@ def test_a_lower_strictness_never_runs_fewer_rows(pair):
     assert all(looser <= stricter for looser, stricter in itertools.pairwise(rows))
     if name_of(pair) != "gpt2":
         assert len(rows[-1]) > len(rows[0])
+
+
+@masked
+def test_rows_join_at_later_layers(pair, name):
+    near = changed_at(pair.stored[-2], 1)
+    answers = [pair.ask(near, s) for s in (1.0, 0.3, 0.1, 0.03, 0.01, TINY)]
+    assert any(answer.hit and answer.ran < len(answer.rows) for answer in answers)
+    assert pair.error(near, TINY) <= (HALF if name == "gpt2" else ALL_ROWS)
+
+
+@masked
+@native_only
+def test_kernels_and_bodies_let_the_same_rows_join(root, name):
+    stock, native = (open_pair(made_rows(name, root), mode) for mode in ("stock", "native"))
+    near = changed_at(stock.stored[-2], 1)
+    for strictness in (1.0, 0.3, 0.1, 0.03, 0.01, TINY):
+        want, have = (pair.ask(near, strictness) for pair in (stock, native))
+        assert have.rows.tolist() == want.rows.tolist()
+        np.testing.assert_allclose(have.outputs[0], want.outputs[0], atol=1e-4)
 
 
 def name_of(pair: RowsPair) -> str:

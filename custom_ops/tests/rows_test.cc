@@ -99,7 +99,7 @@ Answer Naive(const Request& request) {
   const Answer none = {{}, {}, false, zeros, zeros};
   Answer answer{{}, {}, request.limits.bound >= 0 && batch > 0 && (batch > 1 || request.entry[0] >= 0), zeros, zeros};
   for (std::int64_t b = 0; b < batch; ++b) {
-    if (request.length[Size(b)] < 0) return none;
+    if (request.length[Size(b)] < 1) return none;
     const std::vector<bool> runs =
         NaiveRuns(request, b, answer.change.data() + b * padded, answer.predicted.data() + b * padded);
     for (std::int64_t t = 0; t < static_cast<std::int64_t>(runs.size()); ++t) {

@@ -189,22 +189,29 @@ def test_what_has_no_entry_or_no_length_misses(mode, entry, length):
     assert rows.size == stored_rows.size == 0
 
 
-def test_the_standard_body_misses_what_is_not_one_sequence_with_tokens():
+def test_the_standard_body_misses_what_is_not_one_sequence():
     store = np.zeros((4, 2), np.float16), np.zeros(8, np.float16), i64(0, 2), i64(0, 4)
-    for entry, length in (i64(0, 1), i64(2, 2)), (i64(0), i64(0)):
-        states = np.zeros((len(entry), 3, 2), np.float32)
-        inputs = states, entry, length, *store, f32(1), f32(1), f32(1)
-        assert memo_rows(*inputs)[2]
-        assert not run_operator("MemoRows", "stock", *inputs)[2]
+    inputs = np.zeros((2, 3, 2), np.float32), i64(0, 1), i64(2, 2), *store, f32(1), f32(1), f32(1)
+    assert memo_rows(*inputs)[2]
+    assert not run_operator("MemoRows", "stock", *inputs)[2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sequence_that_is_all_padding_misses(mode):
+    store = np.zeros((4, 2), np.float16), np.zeros(8, np.float16), i64(0, 2), i64(0, 4)
+    for entry, length in (i64(0), i64(0)), (i64(0, MISS), i64(2, 0)):
+        inputs = np.zeros((len(entry), 3, 2), np.float32), entry, length, *store, f32(1), f32(1), f32(1)
+        assert not memo_rows(*inputs)[2]
+        assert not run_operator("MemoRows", mode, *inputs)[2]
 
 
 @pytest.mark.parametrize("mode", [NATIVE])
 def test_sequences_without_an_entry_run_in_whole_beside_others(mode):
     states = np.zeros((3, 4, 1), np.float32)
     store = np.zeros((2, 1), np.float16), np.zeros(4, np.float16), i64(0), i64(0)
-    inputs = states, i64(MISS, 0, MISS), i64(3, 2, 0), *store, f32(0), f32(0), f32(0.25)
+    inputs = states, i64(MISS, 0, MISS), i64(3, 2, 1), *store, f32(0), f32(0), f32(0.4)
     rows, stored_rows, hit, *_ = run_operator("MemoRows", mode, *inputs)
-    assert (rows.tolist(), stored_rows.tolist(), bool(hit)) == ([0, 1, 2], [0, 0, 0], True)
+    assert (rows.tolist(), stored_rows.tolist(), bool(hit)) == ([0, 1, 2, 8], [0, 0, 0, 0], True)
     assert_rows_as_specified(mode, 17, *inputs)
 
 
