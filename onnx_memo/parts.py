@@ -15,6 +15,7 @@ from onnx_memo.inputs import Samples
 from onnx_memo.promise import Promise
 
 FIT_LIMIT = 150  # requests of the fit part that are run
+CLASSES = 4  # of lengths, of about as many requests each
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,29 +47,30 @@ class Parts:
 
     @property
     def repeats(self) -> float:
-        """The share of requests that are stored literally, to expect of traffic like the sample.
+        """The share of requests that are stored literally, to expect of traffic like the sample."""
+        return float((self.known * self.weights).mean())
 
-        Where all of store and fit part is stored, each of its requests counts as well as the held-out ones:
-        left out, it is in what remains if it occurs twice. (So estimate Good, 1953, and Turing what was never
-        seen.) Three times the evidence that the held-out part alone has.
-        """
-        counts = self.counts.sum(axis=0)
-        if counts.sum() < len(self.split.store) + len(self.split.fit):
-            return float(self.known.mean())
-        again = int(counts[counts > 1].sum())
-        return float((again + self.known.sum()) / (counts.sum() + len(self.known)))
-
-    @property
+    @functools.cached_property
     def weights(self) -> Floats:
-        """What each held-out request counts, f64[n], of mean 1, so that the share of `known` is `repeats`.
+        """What each held-out request counts, f64[n], of mean 1, for figures of traffic like the sample.
 
-        Post-stratification: time and hits differ little among repeats and among others, so most of what
-        chance does to a mean over the held-out part is how many repeats are in it.
+        Time depends on a request's length, and on whether it is stored literally. How often both occur, the
+        whole sample tells better than the held-out part: a request of store and fit part, left out, is in
+        what remains if it occurs twice (so estimate Good, 1953, and Turing what was never seen). Held-out
+        requests are weighted so that each length class has its share, of repeats and of others
+        (post-stratification). Where not all of store and fit part is stored, they count the same.
         """
-        share = float(self.known.mean())
-        if not 0 < share < 1:
-            return np.ones(len(self.known))
-        return np.where(self.known, self.repeats / share, (1 - self.repeats) / (1 - share))
+        counts, size = self.counts.sum(axis=0), len(self.held_out)
+        if counts.sum() < len(self.split.store) + len(self.split.fit):
+            return np.ones(size)
+        repeated = np.concatenate([np.repeat(counts > 1, counts), self.known])
+        lengths = [self.stored.size(at) for at in range(len(counts))]
+        lengths = [*np.repeat(lengths, counts), *(self.held_out.size(at) for at in range(size))]
+        classes = np.searchsorted(np.quantile(lengths, np.arange(1, CLASSES) / CLASSES), lengths)
+        cells = CLASSES * repeated + classes
+        shares, own = (np.bincount(some, minlength=2 * CLASSES) for some in (cells, cells[-size:]))
+        weights: Floats = shares[cells[-size:]] / own[cells[-size:]]
+        return np.asarray(weights / weights.mean())
 
     def within(self, budget: Budget, notes: list[str]) -> Parts:
         """The same with just as many stored inputs as the memo data can hold.

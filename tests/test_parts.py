@@ -11,23 +11,24 @@ from onnx_memo.promise import Promise
 PROMISE = Promise(0.01, within=0.9, confidence=0.9)
 
 
-def samples(tokens):
-    """Each input is a single token."""
-    arrays = [{"ids": np.array([[token]], np.int64)} for token in tokens]
-    return Samples(arrays, [1] * len(arrays), None)
+def samples(tokens, lengths=None):
+    """Each input is one token, as often as its length says: once, if nothing is said."""
+    lengths = [1] * len(tokens) if lengths is None else [int(length) for length in lengths]
+    arrays = [{"ids": np.full((1, n), token, np.int64)} for token, n in zip(tokens, lengths, strict=True)]
+    return Samples(arrays, lengths, None)
 
 
 def test_without_repeats_all_held_out_requests_count_the_same():
     parts = make_parts(samples(range(200)), PROMISE)
     assert parts.repeats == 0
     assert not parts.known.any()
-    assert (parts.weights == 1).all()
+    assert parts.weights == pytest.approx(1)
 
 
 def test_where_all_is_one_input_all_repeats():
     parts = make_parts(samples([7] * 200), PROMISE)
-    assert parts.repeats == 1
-    assert (parts.weights == 1).all()
+    assert parts.repeats == pytest.approx(1)
+    assert parts.weights == pytest.approx(1)
 
 
 def test_the_whole_sample_tells_how_much_of_the_traffic_repeats():
@@ -40,7 +41,16 @@ def test_the_whole_sample_tells_how_much_of_the_traffic_repeats():
     assert (parts.known == held_out).all()
     assert parts.repeats == pytest.approx(np.mean([*left_out, *held_out]))
     assert parts.weights.mean() == pytest.approx(1)
-    assert (parts.weights * parts.known).mean() == pytest.approx(parts.repeats)
+
+
+def test_it_tells_as_well_how_long_requests_are():
+    """Repeats are short and others long, or the other way round: shares of tokens are the sample's."""
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(1, 40, 400)
+    parts = make_parts(samples(np.zeros(400, np.int64), lengths), PROMISE)
+    own = np.asarray([parts.held_out.size(at) for at in range(len(parts.held_out))])
+    weighted, plain = (parts.weights * own).mean(), own.mean()
+    assert abs(weighted - lengths.mean()) < 0.5 * abs(plain - lengths.mean())
 
 
 def test_the_whole_sample_tells_it_better_than_the_held_out_part():

@@ -77,6 +77,16 @@ def best(bundle: Path) -> Runner:
     return runner(bundle / "model.onnx", native=library_path() is not None)
 
 
+def unbounded(bundle: Path) -> Runner | None:
+    """The bundle as it would run if nothing but the changed rows had to; None below the level `rows`."""
+    model = ir.load(bundle / "model.onnx")
+    bound = model.graph.initializers.get(f"memo/{NAME}/bound")
+    if bound is None:
+        return None
+    bound.const_value = ir.tensor(np.float32(np.inf), name=bound.name)
+    return Runner(open_session(model, bundle, session_options(threads=1)))
+
+
 def race(
     runners: Sequence[Runner], requests: Sequence[Arrays], rounds: int, progress: Progress = silent
 ) -> FloatArray:

@@ -74,7 +74,7 @@ def propose_rows(
     captured = capture_rows(path, parts.stored, scratch, advance)
     network = fit_rows_key(captured, parts.in_store)
     keys = network(captured.means)
-    advance = progress("learning influence", len(keys) * len(captured.stages))
+    advance = progress("learning influence", len(keys))
     write_influence(captured, keys, parts.in_store, EPSILON, MOST_CHANGE, advance)
     entries = np.flatnonzero(parts.in_store)
     pairs = entries[neighbour_pairs(keys[entries], captured.lengths[entries])]

@@ -16,6 +16,7 @@ It needs no run. What it is worth: `docs/rows.md`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import numpy.typing as npt
@@ -45,24 +46,24 @@ def write_influence(
         allowed: which inputs may be pretended requests, bool[N].
         epsilon: relative change up to which a row has not changed, at the encoder's input.
         most: what a change counts at most.
-        advance: called after each entry of each stage.
+        advance: called after each entry.
     """
-    near = [_pretended(captured.lengths, keys, allowed, entry) for entry in range(len(keys))]
-    for stage in range(len(captured.stages)):
-        before, after = captured.states(stage), captured.states(stage + 1)
-        reach = captured.reach(stage)
-        with open(captured.path(f"influence.{stage}"), "wb") as file:
-            for entry, pretended in enumerate(near):
-                n = int(captured.lengths[entry])
-                own = reach[captured.numbers(entry)].reshape(n, n).astype(np.float32)
+    stages = range(len(captured.stages))
+    reaches = [captured.reach(stage) for stage in stages]
+    depths = [captured.states(stage) for stage in range(len(captured.stages) + 1)]
+    with ExitStack() as files:
+        written = [files.enter_context(open(captured.path(f"influence.{stage}"), "wb")) for stage in stages]
+        for entry in range(len(keys)):
+            n = int(captured.lengths[entry])
+            pretended = _pretended(captured.lengths, keys, allowed, entry)
+            changes = [_changes(captured, states, entry, pretended, most) for states in depths]
+            changes[0][changes[0] <= epsilon] = 0
+            for stage, file in enumerate(written):
+                own = reaches[stage][captured.numbers(entry)].reshape(n, n).astype(np.float32)
                 if len(pretended):
-                    changes = np.minimum(_changes(captured, before, entry, pretended), most)
-                    moves = np.minimum(_changes(captured, after, entry, pretended), most)
-                    if not stage:
-                        changes[changes <= epsilon] = 0
-                    own = learned_influence(own, changes, moves)
+                    own = learned_influence(own, changes[stage], changes[stage + 1])
                 own.astype(np.float16).tofile(file)
-                advance()
+            advance()
 
 
 def learned_influence(reach: Floats, changes: Floats, moves: Floats) -> Floats:
@@ -96,11 +97,17 @@ def _pretended(
 
 
 def _changes(
-    captured: RowsCapture, states: npt.NDArray[np.floating], entry: int, others: npt.NDArray[np.int64]
+    captured: RowsCapture,
+    states: npt.NDArray[np.floating],
+    entry: int,
+    others: npt.NDArray[np.int64],
+    most: float,
 ) -> Floats:
     """How far each row of other inputs is from the entry's, relative to that one's norm: [k, n]."""
     own = states[captured.tokens(entry)].astype(np.float32)
     size = np.maximum(np.linalg.norm(own, axis=1), np.finfo(np.float32).tiny)
-    distances = np.stack([np.linalg.norm(states[captured.tokens(int(at))] - own, axis=1) for at in others])
-    changes: Floats = distances / size
-    return changes
+    changes = np.zeros((len(others), len(own)), np.float32)
+    for at, other in enumerate(others):
+        moved = states[captured.tokens(int(other))] - own
+        changes[at] = np.sqrt(np.einsum("td,td->t", moved, moved)) / size
+    return np.minimum(changes, most)
