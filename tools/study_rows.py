@@ -68,6 +68,7 @@ BOUNDS = {
     "learned": ([INF, 0.12, 0.07, 0.045, 0.03, 0.02, 0.013], [INF, 0.3, 0.2, 0.14, 0.09, 0.06, 0.04]),
     "adaptive": ATTENDED,
     "staged": STAGED,
+    "staged, every layer": STAGED,
     "staged, limited starts": STAGED,
     "staged, plain starts": STAGED,
     "staged, not learned": ATTENDED,
@@ -117,7 +118,7 @@ def selectors(neighbours: Neighbours, pairs: Pairs) -> dict[str, Selector]:
     """All that are compared; what they learn of an entry is learned once."""
     layers = len(next(iter(neighbours)).states)
     begins = stages(layers)
-    starts = {begin: Fit(pairs, begin, from_changed_until(begin)).correction() for begin in begins[1:]}
+    starts = {at: Fit(pairs, at, from_changed_until(at)).correction() for at in range(1, layers)}
     whole = {begin: Fit(pairs, begin).correction() for begin in begins[1:]}
 
     @functools.cache
@@ -129,6 +130,10 @@ def selectors(neighbours: Neighbours, pairs: Pairs) -> dict[str, Selector]:
         return learned_passes(entry, neighbours[entry], begins)
 
     @functools.cache
+    def every(entry: Entry) -> dict[int, Tensor]:
+        return learned_passes(entry, neighbours[entry], range(layers))
+
+    @functools.cache
     def plain(entry: Entry) -> dict[int, Tensor]:
         return rollouts(entry, begins)
 
@@ -137,6 +142,7 @@ def selectors(neighbours: Neighbours, pairs: Pairs) -> dict[str, Selector]:
         "learned": fixed(by_influence(influence)),
         "adaptive": growing(functools.cache(lambda entry: rollouts(entry, range(layers)))),
         "staged": growing(learned, starts),
+        "staged, every layer": growing(every, starts),
         "staged, limited starts": growing(learned, whole, limited=True),
         "staged, plain starts": growing(learned),
         "staged, not learned": growing(plain, starts),

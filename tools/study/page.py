@@ -18,6 +18,7 @@ COLORS = {  # by selector, on light pages and on dark ones
     "learned": ("#d97706", "#f59e0b"),
     "adaptive": ("#9333ea", "#c084fc"),
     DEFAULT: ("#dc2626", "#f87171"),
+    "staged, every layer": ("#65a30d", "#a3e635"),
     "staged, limited starts": ("#059669", "#34d399"),
     "staged, plain starts": ("#db2777", "#f472b6"),
     "staged, not learned": ("#0891b2", "#22d3ee"),
@@ -96,7 +97,7 @@ def picture(results: dict[str, Any]) -> str:
     for number, title in enumerate(COLORS):
         drawn.append(f'<path class="c{number}" d="M{left} 22h18"/>')
         drawn.append(f'<text x="{left + 23}" y="26">{title}</text>')
-        left += 45 + 7 * len(title)
+        left += 36 + 6 * len(title)
     told = "across: share of row-layers run; up: 95th percentile of 1 - cosine; "
     told += f"with the correction, dotted: {DEFAULT} without"
     drawn.append(f'<text x="55" y="326">{told}</text>')
@@ -111,7 +112,7 @@ def picture(results: dict[str, Any]) -> str:
 
 
 def _panel(name: str, curves: dict[str, dict[str, Curve]], left: int, wide: int) -> list[str]:
-    high, low, top = 230, 4e-4, 0.05
+    high, low, top = 230, 2e-4, 0.05
 
     def y(value: float) -> float:
         return 290 - high * math.log(min(max(value, low), top) / low) / math.log(top / low)
