@@ -86,6 +86,7 @@ class _RowsInserter(Inserter):
     def __init__(self, model: ir.Model, encoder: Encoder, guard: RowsGuard) -> None:
         super().__init__(model)
         self.encoder, self.guard = encoder, guard
+        self.biases: dict[ir.Value | None, ir.Value] = {}  # as the branch that runs reads them
 
     def run(self) -> None:
         encoder, guard = self.encoder, self.guard
@@ -242,9 +243,9 @@ class _RowsInserter(Inserter):
             )
         ]
         if core.bias is None:
-            bias = b.const(np.zeros((1, 1, 1, 1)), np.float32)
-        else:
-            bias = b.op("Expand", core.bias, b.i64(1, 1, 1, 1))  # of four axes, whatever it had
+            self.biases.setdefault(None, b.const(np.zeros((1, 1, 1, 1)), np.float32))
+        elif core.bias not in self.biases:  # of four axes, whatever it had
+            self.biases[core.bias] = b.op("Expand", core.bias, b.i64(1, 1, 1, 1))
         context = b.op(
             "MemoAttention",
             *parts,
@@ -256,7 +257,7 @@ class _RowsInserter(Inserter):
             self.initializer(self.guard.values[number]),
             self.initializer(self.guard.offsets),
             b.const(core.scale, np.float32),
-            bias,
+            self.biases[core.bias],
             domain=DOMAIN,
         )
         return b.op("Reshape", context, b.i64(*copier.packed(core.context)))

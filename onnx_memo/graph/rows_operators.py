@@ -71,7 +71,7 @@ def _rows_of_one(
     same = b.op("LessOrEqual", change, epsilon)  # false for NaN
     none = b.const(0, np.float32)
     change = b.op("Where", same, none, _at_most(b, change))
-    matrix = b.op("Cast", _Square(b, squares, entry, length).of(influence), to=FLOAT)
+    matrix = b.op("Cast", _Square(b, squares, entry, length).of(b, influence), to=FLOAT)
     predicted = b.op("MatMul", change, matrix)  # [1, n]
     left_out = b.op("And", same, b.op("LessOrEqual", predicted, bound))
     runs = b.op("Not", left_out)
@@ -110,14 +110,13 @@ class _Square:
     """Where the numbers of an entry are in payloads that hold one for each pair of its tokens."""
 
     def __init__(self, b: Builder, squares: ir.Value, entry: ir.Value, length: ir.Value) -> None:
-        self.b = b
         self.first = b.op("Gather", squares, entry)
         self.end = b.op("Add", self.first, b.op("Mul", length, length))
         self.shape = b.op("Concat", length, length, axis=0)
 
-    def of(self, payload: ir.Value) -> ir.Value:
+    def of(self, b: Builder, payload: ir.Value) -> ir.Value:
         """The entry's matrix: f16[n, n]."""
-        return self.b.op("Reshape", self.b.op("Slice", payload, self.first, self.end), self.shape)
+        return b.op("Reshape", b.op("Slice", payload, self.first, self.end), self.shape)
 
 
 def grow_body(
@@ -136,7 +135,7 @@ def grow_body(
     correction: ir.Value,
     rollout: ir.Value,
 ) -> tuple[ir.Value, ...]:
-    """All rows of the result start from the store in one Gemm; then those that ran before get their own."""
+    """An If: mostly no row joins, and then nothing is read of the correction."""
     square = _Square(b, squares, entry, length)
     first = b.op("Gather", offsets, entry)  # [1]
     own = b.op("Cast", b.op("Gather", stored, b.op("Add", rows, first), axis=0), to=FLOAT)  # [R, d]
@@ -145,27 +144,55 @@ def grow_body(
 
     before = b.op("Slice", b.op("Reshape", predicted, b.i64(-1)), b.i64(0), length)  # [n]
     weights = b.op("ScatterElements", before, rows, weight, axis=0)
-    score = b.op("MatMul", weights, b.op("Cast", square.of(influence), to=FLOAT))  # [n]
+    score = b.op("MatMul", weights, b.op("Cast", square.of(b, influence), to=FLOAT))  # [n]
     left_out = b.op("LessOrEqual", score, bound)  # false for NaN
     never = b.op("Less", weight, weight)
     runs = b.op("Not", b.op("ScatterElements", left_out, rows, never, axis=0))  # [n]
     grown_rows = b.op("Squeeze", b.op("NonZero", runs), b.i64(0))  # [R']
     stored_rows = b.op("Add", grown_rows, first)
+    behind = b.op("Concat", b.i64(0), b.op("Sub", b.dim(predicted, 1), length), axis=0)
+    padded = b.op("Unsqueeze", b.op("Pad", score, behind), b.i64(0))
 
+    some = b.op("Greater", b.op("Size", grown_rows), b.op("Size", rows))
+    then = Builder("MemoGrow/join", b.opset)
+    reach = square.of(then, rollout)
+    joined = _joined(
+        then, states, rows, change, difference, runs, grown_rows, stored_rows, stored, correction, reach
+    )
+    other = Builder("MemoGrow/none", b.opset)
+    grown = b.op(
+        "If",
+        some,
+        then_branch=ir.Graph([], [joined], nodes=then.nodes, name="join"),
+        else_branch=ir.Graph([], [other.op("Identity", states)], nodes=other.nodes, name="none"),
+    )
+    return grown, grown_rows, stored_rows, padded
+
+
+def _joined(
+    b: Builder,
+    states: ir.Value,
+    rows: ir.Value,
+    change: ir.Value,
+    difference: ir.Value,
+    runs: ir.Value,
+    grown_rows: ir.Value,
+    stored_rows: ir.Value,
+    stored: ir.Value,
+    correction: ir.Value,
+    reach: ir.Value,
+) -> ir.Value:
+    """All rows of the result start from the store in one Gemm; then those that ran before get their own."""
     changed = b.op("NonZero", b.op("Gather", change, rows, axis=1))  # [2, C]
     changed = b.op("Gather", changed, b.const(1, np.int64), axis=0)  # [C], numbers of rows
     passed_on = b.op("MatMul", b.op("Gather", difference, changed, axis=0), correction)  # [C, d]
-    reach = b.op("Gather", square.of(rollout), b.op("Gather", rows, changed), axis=0)  # [C, n]
+    reach = b.op("Gather", reach, b.op("Gather", rows, changed), axis=0)  # [C, n]
     reach = b.op("Cast", b.op("Gather", reach, grown_rows, axis=1), to=FLOAT)  # [C, R']
     start = b.op("Cast", b.op("Gather", stored, stored_rows, axis=0), to=FLOAT)  # [R', d]
     start = b.op("Gemm", reach, passed_on, start, transA=1)
-
     place = b.op("CumSum", b.op("Cast", runs, to=INT64), b.const(0, np.int64), exclusive=1)  # [n]
     places = b.op("Gather", place, b.op("Unsqueeze", rows, b.i64(1)))  # [R, 1]
-    grown = b.op("ScatterND", start, places, states)
-    behind = b.op("Concat", b.i64(0), b.op("Sub", b.dim(predicted, 1), length), axis=0)
-    padded = b.op("Unsqueeze", b.op("Pad", score, behind), b.i64(0))
-    return grown, grown_rows, stored_rows, padded
+    return b.op("ScatterND", start, places, states)
 
 
 def attention_body(
@@ -250,7 +277,7 @@ def merge_body(
     """The stored states plus what the rows that ran pass on, in one Gemm; then those rows' own."""
     first = b.op("Gather", offsets, entry)  # [1]
     stored = b.op("Slice", final, first, b.op("Add", first, length))  # [n, d]
-    reach = b.op("Gather", _Square(b, squares, entry, length).of(influence), rows, axis=0)
+    reach = b.op("Gather", _Square(b, squares, entry, length).of(b, influence), rows, axis=0)
     reach = b.op("Cast", reach, to=FLOAT)  # [R, n]
     moved = b.op("Gemm", reach, spread, stored, transA=1)
     merged = b.op("ScatterND", moved, b.op("Unsqueeze", rows, b.i64(1)), states)
