@@ -292,9 +292,13 @@ TEST(an_irregular_mask_and_a_lone_sequence_without_entry_never_hit) {
 
 TEST(batches_of_nothing) {
   CHECK((Request{{}, {}, 3, 2, {}, {}, {}, {}, {}, {0, 1, 1}}).Run() == kNoHit);
-  CHECK((Request{{0}, {0}, 0, 2, {}, {}, {}, {0}, {0}, {0, 1, 1}}.Run() == Answer{{}, {}, true}));
+  CHECK((Request{{0}, {0}, 0, 2, {}, {}, {}, {0}, {0}, {0, 1, 1}}).Run() == kNoHit);
   CHECK((Request{{0}, {2}, 3, 0, {}, {}, Halves(4, kOne), {0}, {0}, {0, 1, 1}}.Run() == Answer{{}, {}, true}));
-  CHECK((Request{{0}, {0}, 2, 1, {1, 1}, {}, {}, {0}, {0}, {0, kInfinity, 1}}.Run() == Answer{{}, {}, true}));
+}
+
+TEST(a_sequence_that_is_all_padding_never_hits) {
+  CHECK((Request{{0}, {0}, 2, 1, {1, 1}, {}, {}, {0}, {0}, {0, kInfinity, 1}}).Run() == kNoHit);
+  CHECK((Request{{-1, -1}, {1, 0}, 1, 1, {1, 1}, {}, {}, {}, {}, {0, 1, 1}}).Run() == kNoHit);
 }
 
 TEST(rows_refuse_entries_and_lengths) {
