@@ -94,7 +94,7 @@ def evidence_of(
         "strictness": [{k: _finite(v) for k, v in point.items()} for point in verdict.strictness],
         "predicted": {
             "ratio": _ratio(times * parts.weights[:, None]),
-            "hit_rate": float((hits * parts.weights).mean()),
+            "hit_rate": float((hits * parts.weights).sum() / parts.weights.sum()),
             "hit_ratio": _ratio(times[hits]),
             "miss_ratio": _ratio(times[~hits]),
         },
