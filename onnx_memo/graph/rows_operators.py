@@ -234,7 +234,7 @@ def _bias_of_rows(
 ) -> tuple[ir.Value, ir.Value]:
     """What is added to the scores of the stored columns [h, r, n] and of the rows' own [h, r, R].
 
-    h is 1 or H, r and all other dimensions are 1 or full. Stored columns that `rows` replace get -inf.
+    h is 1 or H, and r is R. Stored columns that `rows` replace get -inf.
 
     There is no constant here: ONNX Runtime computes what all layers share only once, but inside a
     branch it takes the constants of two functions for different ones.
@@ -242,9 +242,9 @@ def _bias_of_rows(
     one = b.op("Shape", entry)  # the batch
     zero = b.op("Sub", one, one)
     bias = b.op("Gather", bias, b.op("ReduceMin", zero, keepdims=0), axis=0)  # [h, L or 1, L or 1]
-    bias = b.op("Gather", bias, _index(b, rows, b.dim(bias, 1), zero, one), axis=1)
+    bias = b.op("Gather", bias, _index(b, rows, b.dim(bias, 1), one), axis=1)
     columns = b.dim(bias, 2)
-    own = b.op("Gather", bias, _index(b, rows, columns, zero, one), axis=2)
+    own = b.op("Gather", bias, _index(b, rows, columns, one), axis=2)
     nothing = b.op("ConstantOfShape", length, value=_tensor(0))  # [n]
     shut = b.op("ConstantOfShape", b.op("Shape", rows), value=_tensor(-np.inf))  # [R]
     mask = b.op("ScatterElements", nothing, rows, shut, axis=0)
@@ -252,9 +252,9 @@ def _bias_of_rows(
     return b.op("Add", stored, mask), own
 
 
-def _index(b: Builder, rows: ir.Value, size: ir.Value, zero: ir.Value, one: ir.Value) -> ir.Value:
-    """`rows`, or the only index of a dimension of size 1."""
-    return b.op("Min", b.op("Slice", rows, zero, size), b.op("Sub", size, one))
+def _index(b: Builder, rows: ir.Value, size: ir.Value, one: ir.Value) -> ir.Value:
+    """`rows`, or for each the only index of a dimension of size 1."""
+    return b.op("Min", rows, b.op("Sub", size, one))
 
 
 def _tensor(value: float) -> ir.TensorProtocol:
