@@ -14,7 +14,6 @@ from support_rows import (
     TINY,
     Built,
     RowsPair,
-    Watched,
     build,
     capture_of,
     changed_at,
@@ -423,9 +422,3 @@ def test_the_captured_files_are_what_the_bundle_holds(root, tmp_path):
     made = made_rows("bert", root)
     captured = capture_of(made.model, made.samples, tmp_path)
     assert captured.states(len(captured.stages)).tobytes() in (made.bundle / "memo.data").read_bytes()
-
-
-def test_an_answer_knows_its_rows(root, mode):
-    answer = open_pair(made_rows("bert", root), mode).ask(made_rows("bert", root).samples[3])
-    assert isinstance(answer, Watched)
-    assert answer.rows.dtype == np.int64
