@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models.fetch import RecipeError
-from onnx_memo.export import export_directory
+from onnx_memo.data.export import export_directory
 
 
 def require_exporter() -> None:

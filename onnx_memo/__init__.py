@@ -2,10 +2,10 @@
 
 __version__ = "0.1.0"
 
-from onnx_memo.bench import bench
+from onnx_memo.compare import bench
 from onnx_memo.errors import MemoError
 from onnx_memo.inspection import Inspection, inspect
-from onnx_memo.optimize import Result, optimize
+from onnx_memo.pipeline import Result, optimize
 from onnx_memo.runtime import library_path, session_options
 
 __all__ = [

@@ -16,13 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import onnx_memo
 from onnx_memo import tables
-from onnx_memo.bench import bench as run_bench
-from onnx_memo.bundle import is_bundle, read_bundle
-from onnx_memo.coverage import parse_bytes
+from onnx_memo.compare import bench as run_bench
 from onnx_memo.errors import MemoError
 from onnx_memo.inspection import inspect as run_inspect
-from onnx_memo.optimize import optimize as run_optimize
-from onnx_memo.verdict import NothingPays
+from onnx_memo.levels.base import NothingPays
+from onnx_memo.pipeline import optimize as run_optimize
+from onnx_memo.store.budget import parse_bytes
+from onnx_memo.store.bundle import is_bundle, read_bundle
 
 app = typer.Typer(
     name="onnx-memo",

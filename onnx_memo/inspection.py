@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onnx_memo.export import as_onnx
+from onnx_memo.data.export import as_onnx
 from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import find_sites

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from onnx_memo.bundle import GuardedSite, Manifest
 from onnx_memo.inspection import Inspection
+from onnx_memo.store.bundle import GuardedSite, Manifest
 
 
 def inspection_tables(inspection: Inspection) -> list[RenderableType]:

@@ -13,9 +13,9 @@ from support import MODES, Arrays, fixture, original, random_samples, write_samp
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import onnx_memo
-from onnx_memo.choose import Chooser
 from onnx_memo.cli import main
-from onnx_memo.rows.trial import RowsTrial
+from onnx_memo.levels.rows.trial import RowsTrial
+from onnx_memo.levels.sites.choose import Chooser
 
 STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 31, 47, 60)
 

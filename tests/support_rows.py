@@ -12,18 +12,18 @@ import onnxruntime as ort
 import pytest
 from support import Arrays, fixture, memoized, original, random_samples, write_samples
 
-from onnx_memo import store
-from onnx_memo.graph.guard import STRICTNESS
+from onnx_memo.data.samples import Samples, model_inputs, read_samples
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.rows_operators import MOST_CHANGE
-from onnx_memo.inputs import Samples, model_inputs, read_samples
-from onnx_memo.keys import fit_keys
-from onnx_memo.rows import store as rows_store
-from onnx_memo.rows.capture import RowsCapture, capture_rows
-from onnx_memo.rows.correction import fit_corrections, neighbour_pairs
-from onnx_memo.rows.influence import write_influence
-from onnx_memo.rows.store import EPSILON, RowsBlueprint, RowsSettings
-from onnx_memo.rows.watch import Watch, Watched
+from onnx_memo.keys.fixed import fit_keys
+from onnx_memo.levels.rows import layout as rows_store
+from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
+from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
+from onnx_memo.levels.rows.influence import write_influence
+from onnx_memo.levels.rows.layout import EPSILON, RowsBlueprint, RowsSettings
+from onnx_memo.levels.rows.watch import Watch, Watched
+from onnx_memo.levels.sites.guard import STRICTNESS
+from onnx_memo.operators.rows_bodies import MOST_CHANGE
+from onnx_memo.store import data as store
 
 ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "llama")
 STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 23, 31, 47, 60)

@@ -18,7 +18,8 @@ import pytest
 from support import changed, contents, fixture, nothing_left_in, original, random_samples, write_samples
 
 import onnx_memo
-from onnx_memo import bundle, store
+from onnx_memo.store import bundle
+from onnx_memo.store import data as store
 
 BERT = fixture("bert")
 

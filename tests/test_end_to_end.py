@@ -30,7 +30,7 @@ from support import (
 )
 
 import onnx_memo
-from onnx_memo import store
+from onnx_memo.store import data as store
 
 TOLERANCE = 0.003  # relative L2 error of a hit
 SIDES = ("right", "left")

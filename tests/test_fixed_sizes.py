@@ -25,14 +25,14 @@ from support import (
 from support_rows import TINY, Built, build, open_pair
 
 import onnx_memo
-from onnx_memo.capture import capture
-from onnx_memo.coverage import input_means
+from onnx_memo.data.samples import Samples, model_inputs, read_samples
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import find_sites
-from onnx_memo.inputs import Samples, model_inputs, read_samples
-from onnx_memo.observe import Observer
-from onnx_memo.rows import store as rows_store
+from onnx_memo.levels.rows import layout as rows_store
+from onnx_memo.levels.sites.capture import capture
+from onnx_memo.levels.sites.observe import Observer
+from onnx_memo.store.budget import input_means
 
 LENGTH = 14
 TOKENS = (3, 5, 9, 9, LENGTH)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnx_memo.bundle import MODEL
+from onnx_memo.store.bundle import MODEL
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

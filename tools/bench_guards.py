@@ -23,12 +23,12 @@ from rich.console import Console
 
 from models import chatterbot, demo, news
 from models.bring import CACHE
-from onnx_memo.bench import bench
 from onnx_memo.cli import show_progress
-from onnx_memo.inputs import load_tokenizer
-from onnx_memo.optimize import optimize
+from onnx_memo.compare import bench
+from onnx_memo.data.samples import load_tokenizer
+from onnx_memo.pipeline import optimize
 from onnx_memo.runtime import library_path, session_options
-from onnx_memo.store import build_index, from_array, write_store
+from onnx_memo.store.data import build_index, from_array, write_store
 
 LENGTHS = {128: (200, 40), 512: (40, 12)}  # tokens: (stored inputs, requests)
 ROUNDS = 3

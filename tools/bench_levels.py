@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_memo.data.samples import Samples, model_inputs, read_samples
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.rows_operators import MOST_CHANGE
-from onnx_memo.inputs import Samples, model_inputs, read_samples
-from onnx_memo.rows.capture import capture_rows
-from onnx_memo.rows.correction import fit_corrections, neighbour_pairs
-from onnx_memo.rows.decide import fit_rows_key
-from onnx_memo.rows.influence import write_influence
-from onnx_memo.rows.quantize import int8_products
-from onnx_memo.rows.search import BOUNDS
-from onnx_memo.rows.store import EPSILON, LIMIT, RowsSettings
-from onnx_memo.rows.trial import RowsTrial
+from onnx_memo.levels.rows.capture import capture_rows
+from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
+from onnx_memo.levels.rows.influence import write_influence
+from onnx_memo.levels.rows.layout import EPSILON, LIMIT, RowsSettings
+from onnx_memo.levels.rows.propose import fit_rows_key
+from onnx_memo.levels.rows.quantize import int8_products
+from onnx_memo.levels.rows.search import BOUNDS
+from onnx_memo.levels.rows.trial import RowsTrial
+from onnx_memo.operators.rows_bodies import MOST_CHANGE
 from tools.bench_rows import TOLERANCE, Bench, text_requests
 from tools.measure import Figures, Runner, best, errors_of, model_of, runner, summary, write_lines
 from tools.pages import Curve, curves

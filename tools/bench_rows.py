@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from models.bring import CACHE
-from onnx_memo.inputs import Arrays, Samples
+from onnx_memo.data.samples import Arrays, Samples
 from tools import int8
 from tools.bench_guards import profile, token_stream, write_requests
 from tools.measure import (

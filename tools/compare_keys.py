@@ -24,16 +24,16 @@ from rich.console import Console
 from models import antiberty
 from models.bring import CACHE
 from models.fetch import RecipeError, place, sha256, workspace
-from onnx_memo.capture import open_session
 from onnx_memo.cli import show_progress
+from onnx_memo.data.samples import Samples, model_inputs, read_samples
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.operators import SEGMENTS
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import find_sites
-from onnx_memo.inputs import Samples, model_inputs, read_samples
-from onnx_memo.keys import KeyNetwork, emit_key, fit_keys, segment_means
-from onnx_memo.learn import fit_learned, sketch
+from onnx_memo.keys.fixed import KeyNetwork, emit_key, fit_keys, segment_means
+from onnx_memo.keys.learned import fit_learned, sketch
+from onnx_memo.levels.sites.capture import open_session
+from onnx_memo.operators.bodies import SEGMENTS
 from onnx_memo.progress import Progress
 from onnx_memo.runtime import session_options
 from tools.measure import machine

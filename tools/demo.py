@@ -23,10 +23,10 @@ from rich.table import Table
 from models import chatterbot, demo
 from models.bring import CACHE
 from models.fetch import RecipeError
-from onnx_memo.bench import Report, bench
 from onnx_memo.cli import show_progress
+from onnx_memo.compare import Report, bench
 from onnx_memo.errors import MemoError
-from onnx_memo.optimize import optimize
+from onnx_memo.pipeline import optimize
 from onnx_memo.runtime import library_path
 from onnx_memo.tables import bundle_tables
 from tools.workloads import templated

@@ -23,18 +23,18 @@ import onnxruntime as ort
 import onnx_memo
 from models import antiberty, minilm
 from models.bring import CACHE
-from onnx_memo.bundle import read_bundle
-from onnx_memo.capture import open_session
+from onnx_memo.data.samples import Arrays, model_inputs, read_samples
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.guard import entry_name
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.rows_guard import NAME, ROWS
-from onnx_memo.inputs import Arrays, model_inputs, read_samples
-from onnx_memo.metrics import METRICS
+from onnx_memo.levels.rows.guard import NAME, ROWS
+from onnx_memo.levels.rows.watch import Watch
+from onnx_memo.levels.sites.capture import open_session
+from onnx_memo.levels.sites.guard import entry_name
 from onnx_memo.progress import Progress, silent
-from onnx_memo.rows.watch import Watch
+from onnx_memo.proof.metrics import METRICS
 from onnx_memo.runtime import library_path, session_options
+from onnx_memo.store.bundle import read_bundle
 
 MODELS = {"antiberty": antiberty.bring, "minilm": minilm.bring}
 KEPT = Path(".cache") / "bench"  # bundles, some GB

@@ -14,16 +14,16 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from models.bring import CACHE
-from onnx_memo.goal import Goal
+from onnx_memo.data.samples import Samples, model_inputs, read_samples
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.rows_operators import MOST_CHANGE
-from onnx_memo.inputs import Samples, model_inputs, read_samples
-from onnx_memo.keys import fit_keys
-from onnx_memo.promise import Promise
-from onnx_memo.rows.capture import capture_rows
-from onnx_memo.rows.influence import write_influence
-from onnx_memo.rows.store import EPSILON, RowsSettings
-from onnx_memo.rows.trial import RowsTrial, run_original
+from onnx_memo.keys.fixed import fit_keys
+from onnx_memo.levels.rows.capture import capture_rows
+from onnx_memo.levels.rows.influence import write_influence
+from onnx_memo.levels.rows.layout import EPSILON, RowsSettings
+from onnx_memo.levels.rows.trial import RowsTrial, run_original
+from onnx_memo.operators.rows_bodies import MOST_CHANGE
+from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.promise import Promise
 from tools.random_models import bring_random
 
 LAYERS, WIDTH, HEADS, VOCABULARY, TOKENS = 6, 384, 12, 1000, 128

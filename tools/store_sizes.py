@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.store import EXACT_SEARCH, build_index, from_array, write_store
+from onnx_memo.store.data import EXACT_SEARCH, build_index, from_array, write_store
 
 FOLDER = "sized"  # beside the model, since that is where its data is looked for
 

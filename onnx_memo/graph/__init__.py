@@ -1,1 +1,4 @@
-"""The model's graph: load it, find its attention, add probes, guard regions. One pass a file."""
+"""Find and change what is in a graph: sites, the encoder, and what their rows do.
+
+A search never changes what it searches. Knows ONNX, nothing of samples, stores or operators of ours.
+"""

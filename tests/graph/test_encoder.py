@@ -18,7 +18,7 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.rowwise import Rows
 from onnx_memo.graph.sites import find_sites
-from onnx_memo.rows import store as rows_store
+from onnx_memo.levels.rows import layout as rows_store
 
 INPUT = {
     "bert": "/embeddings/LayerNorm/LayerNormalization_output_0",

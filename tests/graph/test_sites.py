@@ -9,11 +9,11 @@ import pytest
 from support import ATTENTION, LEVELS, changed, fix_sizes, fixture, node_named, original, random_samples
 
 import onnx_memo
-from onnx_memo.capture import open_session
 from onnx_memo.graph import flow
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import Findings, Site, find_sites
+from onnx_memo.levels.sites.capture import open_session
 
 LAYERS = {"bert": 3}
 FIXED_LENGTH = {"vit": 17}

@@ -1,0 +1,217 @@
+"""Original and bundle side by side: latency, hits, and how far the outputs are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from onnx_memo.data.export import as_onnx
+from onnx_memo.data.samples import Arrays, Samples, model_inputs, read_samples
+from onnx_memo.errors import MemoError
+from onnx_memo.graph.load import load_model
+from onnx_memo.graph.probe import add_outputs
+from onnx_memo.levels.rows.guard import ROWS
+from onnx_memo.levels.rows.watch import Watch
+from onnx_memo.levels.sites.capture import open_session, run_model
+from onnx_memo.levels.sites.guard import entry_name
+from onnx_memo.progress import Progress, silent
+from onnx_memo.runtime import library_path, session_options
+from onnx_memo.sessions import race
+from onnx_memo.store import bundle as bundles
+
+Report = dict[str, Any]
+FloatArray = npt.NDArray[np.float64]
+
+
+def bench(
+    model: Path | str,
+    bundle: Path | str,
+    data: Path | str,
+    *,
+    tokenizer: Path | str | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    rounds: int = 5,
+    native: bool = True,
+    progress: Progress = silent,
+) -> Report:
+    """Run every request in `data` through both models, turn by turn, and compare.
+
+    A request's time is its median over `rounds`. All requests count, hits and misses.
+
+    Returns:
+        baseline_ms, memo_ms: median over the requests, in milliseconds;
+        ratio: the bundle's total time over the original's;
+        hit_rate: share of (row, site) pairs that were reused;
+        sites: name -> hit rate of that site;
+        rows_run: at the level `rows` the mean share of their real rows that requests ran, 1 for what is not
+            reused; None at other levels;
+        outputs: name -> relative L2 error and cosine, each mean, p95 (the 95th percentile towards
+            the worse side) and worst, over the rows, padding left out;
+        requests, batch, threads, library (`native` or `stock`);
+        predicted: what `optimize` expected of traffic like its sample, or None if it was not asked to.
+
+    Raises:
+        MemoError: the bundle is damaged, or the data does not fit.
+    """
+    model, bundle = Path(model), Path(bundle)
+    manifest = bundles.read_bundle(bundle)
+    if batch < 1 or rounds < 1 or threads < 1:
+        raise MemoError("--batch, --rounds and --threads take numbers of at least 1")
+    if tokenizer is None and (bundle / "tokenizer.json").is_file():
+        tokenizer = bundle / "tokenizer.json"
+    ours = bundle / bundles.MODEL
+    with as_onnx(model) as source:
+        inputs = model_inputs(load_model(source.onnx))
+        before = _session(source.onnx, session_options(native=False, threads=threads))
+    after = _session(ours, session_options(native=native, threads=threads))
+    names = [[value.name for value in session.get_outputs()] for session in (before, after)]
+    if names[0] != names[1]:
+        raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
+    samples = read_samples(Path(data), inputs, Path(tokenizer) if tokenizer else None)
+    requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
+    errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
+    hits, rows_run = _reuse(ours, manifest.sites, native, requests, progress("counting hits", len(requests)))
+    times = race((before, after), requests, rounds, progress("measuring", rounds * len(requests)))
+    return {
+        "baseline_ms": float(np.median(times[:, 0]) * 1e3),
+        "memo_ms": float(np.median(times[:, 1]) * 1e3),
+        "ratio": float(times[:, 1].sum() / times[:, 0].sum()),
+        "hit_rate": float(np.mean(list(hits.values()))),
+        "sites": hits,
+        "rows_run": rows_run,
+        "outputs": errors,
+        "requests": len(requests),
+        "batch": batch,
+        "threads": threads,
+        "library": "native" if native and library_path() is not None else "stock",
+        "predicted": manifest.predicted,
+    }
+
+
+def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        reason = " ".join(str(error).split())[-200:]
+        raise MemoError(f"ONNX Runtime {ort.__version__} cannot load '{path}': {reason}") from error
+
+
+def _reuse(
+    path: Path,
+    sites: list[bundles.GuardedSite],
+    native: bool,
+    requests: list[Arrays],
+    advance: Callable[[], None],
+) -> tuple[dict[str, float], float | None]:
+    """The share of rows that each site reused, and, at the level `rows`, the share of rows that ran."""
+    model = ir.load(path)
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    own = len(model.graph.outputs)
+    if [site.level for site in sites] == ["rows"]:
+        add_outputs(model, [_length_of_rows(values[ROWS])], ir.DataType.INT64)
+        watch = Watch(model)
+        session = open_session(model, path.parent, session_options(native=native))
+        hits, ran, sizes = [], [], []
+        for feeds in requests:
+            watched = watch.read(session.run(None, feeds))
+            lengths = watched.outputs[own]
+            hits.append(watched.hit)
+            sizes.append(len(lengths))
+            ran.append(watched.ran / max(int(lengths.sum()), 1) if watched.hit else 1.0)
+            advance()
+        share = float(np.dot(hits, sizes) / max(sum(sizes), 1))
+        return {sites[0].name: share}, float(np.mean(ran))
+    lookups = [site.name for site in sites if site.lookup]
+    add_outputs(model, [values[entry_name(name)] for name in lookups], ir.DataType.INT64)
+    session = open_session(model, path.parent, session_options(native=native))
+    reused = np.zeros(len(lookups))
+    count = 0
+    for feeds in requests:
+        entries = np.asarray(session.run(None, feeds)[own:])  # [lookups, batch]
+        # A batch is reused when all its rows hit.
+        reused += entries.shape[1] * (entries >= 0).all(axis=1)
+        count += entries.shape[1]
+        advance()
+    # A site without a lookup reuses the entry of the one before it.
+    which = np.cumsum([site.lookup for site in sites]) - 1
+    return {site.name: float(reused[at] / max(count, 1)) for site, at in zip(sites, which, strict=True)}, None
+
+
+def _length_of_rows(rows: ir.Value) -> ir.Value:
+    """The real tokens of each sequence, i64[B], as `MemoRows` reads them."""
+    operator = rows.producer()
+    assert operator is not None and operator.inputs[2] is not None
+    return operator.inputs[2]
+
+
+def _compare(
+    before: ort.InferenceSession,
+    after: ort.InferenceSession,
+    requests: list[Arrays],
+    samples: Samples,
+    advance: Callable[[], None],
+) -> dict[str, dict[str, dict[str, float]]]:
+    names = [output.name for output in before.get_outputs()]
+    relative: dict[str, list[float]] = {}
+    cosine: dict[str, list[float]] = {}
+    for number, feeds in enumerate(requests):
+        expected = run_model(before, feeds, number)
+        given = run_model(after, feeds, number)
+        mask = feeds[samples.mask] != 0 if samples.mask else None
+        for name, want, have in zip(names, expected, given, strict=True):
+            if want.dtype != np.float32:
+                continue
+            for row in range(len(want)):
+                real = _real(want[row], mask[row] if mask is not None else None)
+                a = want[row][real].astype(np.float64).ravel()
+                b = have[row][real].astype(np.float64).ravel()
+                relative.setdefault(name, []).append(relative_error(a, b))
+                if want.ndim == 3:  # as the tolerance has it: tokens are averaged first
+                    a, b = (rows[row][real].mean(axis=0, dtype=np.float64) for rows in (want, have))
+                cosine.setdefault(name, []).append(cosine_of(a, b))
+        advance()
+    return {
+        name: {
+            "relative": _summary(np.asarray(relative[name]), 95),
+            "cosine": _summary(np.asarray(cosine[name]), 5),
+        }
+        for name in relative
+    }
+
+
+def _real(row: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None) -> Any:
+    """Which part of one row of an output is compared: real tokens only, where it has tokens."""
+    if mask is not None and row.ndim >= 1 and row.shape[0] == len(mask):
+        return mask
+    return slice(None)
+
+
+def relative_error(want: FloatArray, have: FloatArray) -> float:
+    """|have - want| / |want|, in the L2 norm."""
+    return _norm(have - want) / max(_norm(want), 1e-30)
+
+
+def cosine_of(want: FloatArray, have: FloatArray) -> float:
+    """The cosine of the angle between two vectors; 1 if both are zero."""
+    size = _norm(want) * _norm(have)
+    return float(want @ have) / size if size else float(np.array_equal(want, have))
+
+
+def _norm(vector: FloatArray) -> float:
+    return float(np.sqrt(vector @ vector))
+
+
+def _summary(figures: FloatArray, percentile: int) -> dict[str, float]:
+    worst = figures.max() if percentile > 50 else figures.min()
+    return {
+        "mean": float(figures.mean()),
+        "p95": float(np.percentile(figures, percentile)),
+        "worst": float(worst),
+    }

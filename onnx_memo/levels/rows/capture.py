@@ -1,0 +1,191 @@
+"""Run representative inputs through the encoder and stream to disk what the level `rows` stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_memo.data.samples import Samples
+from onnx_memo.errors import MemoError
+from onnx_memo.graph.encoder import find_encoder
+from onnx_memo.graph.load import load_model
+from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.stages import find_stages
+from onnx_memo.keys.fixed import segment_means
+from onnx_memo.levels.sites.capture import HALF_MAX, open_session, real_length, run_model
+from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.runtime import session_options
+
+KEPT = 0.7  # share of the residual in what reaches a row within a stage: the best of what was tried
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RowsCapture:
+    """What whole encoder runs gave, one file a kind, samples one after the other, unpadded.
+
+    Letters: N samples, T sum of their tokens, Q sum of the squares; d width, H heads of a core.
+
+    Attributes:
+        folder: holds the files.
+        lengths: real tokens of each sample, i64[N].
+        width: d.
+        heads: (H, dk, dv) of each core.
+        stages: the first layer of each stage (`onnx_memo.graph.stages`).
+        share: of the model's multiply-adds that lie in the encoder, 0 to 1.
+    """
+
+    folder: Path
+    lengths: npt.NDArray[np.int64]
+    width: int
+    heads: tuple[tuple[int, int, int], ...]
+    stages: tuple[int, ...]
+    share: float
+
+    def tokens(self, sample: int) -> slice:
+        """Where a sample's tokens lie in `states`."""
+        end = int(self.lengths[: sample + 1].sum())
+        return slice(end - int(self.lengths[sample]), end)
+
+    def numbers(self, sample: int) -> slice:
+        """Where a sample's matrix lies in `past` and `reach`."""
+        end = int(np.square(self.lengths[: sample + 1]).sum())
+        return slice(end - int(self.lengths[sample]) ** 2, end)
+
+    def path(self, kind: str) -> Path:
+        """The file of one kind: means, final, rollout, keys.0 (of a core), states.0 (of a stage) ..."""
+        return self.folder / f"rows.{kind}"
+
+    @property
+    def means(self) -> Floats:
+        """Segment means of the states at the input, mapped: f32[N, SEGMENTS * d]."""
+        return np.memmap(
+            self.path("means"), np.float32, "r", shape=(len(self.lengths), SEGMENTS * self.width)
+        )
+
+    def states(self, stage: int) -> npt.NDArray[np.floating]:
+        """States before a stage, mapped: f16[T, d]; behind the last, at the encoder's output, f32[T, d]."""
+        last = stage == len(self.stages)
+        kind, dtype = ("final", np.float32) if last else (f"states.{stage}", np.float16)
+        return np.memmap(self.path(kind), dtype, "r", shape=(int(self.lengths.sum()), self.width))
+
+    def past(self, stage: int) -> npt.NDArray[np.float16]:
+        """Attention rollouts [n, n] of all samples over the layers before a stage, mapped: f16[Q]."""
+        return self._squares("rollout" if stage == len(self.stages) else f"past.{stage}")
+
+    def reach(self, stage: int) -> npt.NDArray[np.float16]:
+        """How far tokens reach within a stage's own layers, mapped: f16[Q]."""
+        return self._squares(f"reach.{stage}")
+
+    def _squares(self, kind: str) -> npt.NDArray[np.float16]:
+        return np.memmap(self.path(kind), np.float16, "r", shape=(int(np.square(self.lengths).sum()),))
+
+
+def attention_rollout(attention: Sequence[Floats], kept: float = 0.5) -> Floats:
+    """How far token j (row) reaches row t (column) behind some layers: [n, n].
+
+    Attention rollout (Abnar and Zuidema, 2020): the product over layers of attention probabilities and the
+    identity (the residual).
+
+    Args:
+        attention: of each layer, in order, averaged over heads: [n, n].
+        kept: the share of the identity.
+    """
+    reach = np.eye(len(attention[0]), dtype=np.float32)
+    for layer in attention:
+        reach = (1 - kept) * (layer @ reach) + kept * reach
+    return np.ascontiguousarray(reach.T)
+
+
+def capture_rows(
+    path: Path, samples: Samples, folder: Path, advance: Callable[[], None], *, literal: bool = False
+) -> RowsCapture:
+    """Run `samples` through the encoder of the model at `path`.
+
+    Args:
+        path: the model.
+        samples: sorted by length by the caller; that order is kept.
+        folder: where the files go.
+        advance: called after each sample.
+        literal: for literal repeats only: neither keys, values nor rollouts are kept.
+
+    Raises:
+        MemoError: the model has no encoder, cannot run a sample, or makes numbers that half precision
+            cannot hold.
+    """
+    model = load_model(path)
+    encoder = find_encoder(model)
+    if isinstance(encoder, str):
+        raise MemoError(f"'{path}' does not allow the level 'rows': {encoder}")
+    stages = find_stages(encoder)[: 1 if literal else None]
+    later = [stage.states for stage in stages[1:]]
+    wanted = [encoder.output, encoder.input, *later]
+    for core in () if literal else encoder.cores:
+        wanted += [core.key, core.value, core.probabilities]
+    add_outputs(model, wanted)
+    place = {value: at for at, value in enumerate(model.graph.outputs)}
+    session = open_session(model, path.parent, session_options(native=False))
+    lengths: list[int] = []
+    firsts = tuple(stage.layer for stage in stages)
+    with _Files(folder) as files:
+        for number, feeds in enumerate(samples.arrays):
+            results = run_model(session, feeds, number)
+            after, before, *others = (results[place[value]] for value in wanted)
+            n = real_length(feeds, encoder.mask, before)
+            lengths.append(n)
+            files.write("final", after[0, :n])
+            files.write("means", segment_means(before[0, :n]))
+            for stage, states in enumerate([before, *others[: len(later)]]):
+                files.write(f"states.{stage}", _half(states.reshape(-1, encoder.width)[:n]))
+            _write_cores(files, others[len(later) :], firsts, n)
+            advance()
+    heads = tuple((core.heads, core.key_width, core.value_width) for core in encoder.cores)
+    return RowsCapture(folder, np.asarray(lengths, np.int64), encoder.width, heads, firsts, encoder.share)
+
+
+def _write_cores(files: _Files, results: Sequence[Floats], firsts: Sequence[int], n: int) -> None:
+    """The keys, values and probabilities of each core, one after the other, of a sample of `n` tokens."""
+    if not results:
+        return
+    attention = [_heads(p)[:, :n, :n].mean(axis=0) for p in results[2::3]]
+    files.write("rollout", _half(attention_rollout(attention)))
+    for stage, (first, end) in enumerate(pairwise([*firsts, len(attention)])):
+        files.write(f"reach.{stage}", _half(attention_rollout(attention[first:end], KEPT)))
+        if stage:
+            files.write(f"past.{stage}", _half(attention_rollout(attention[:first])))
+    for layer, (keys, values) in enumerate(zip(results[0::3], results[1::3], strict=True)):
+        files.write(f"keys.{layer}", _half(_heads(keys)[:, :, :n]))
+        files.write(f"values.{layer}", _half(_heads(values)[:, :n]))
+
+
+class _Files(ExitStack):
+    """The open files of a capture, appended sample by sample."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.files: dict[str, BinaryIO] = {}
+
+    def write(self, kind: str, array: npt.NDArray[Any]) -> None:
+        if kind not in self.files:
+            self.files[kind] = self.enter_context(open(self.folder / f"rows.{kind}", "wb"))
+        array.tofile(self.files[kind])
+
+
+def _heads(array: npt.NDArray[Any]) -> Floats:
+    """One sample's heads, [H, ., .], whether or not they are folded into the batch."""
+    return array.reshape(-1, *array.shape[-2:])
+
+
+def _half(array: Floats) -> npt.NDArray[np.float16]:
+    if not np.abs(array).max(initial=0.0) <= HALF_MAX:
+        raise MemoError("the encoder makes numbers that half precision cannot hold: 'rows' cannot store them")
+    return np.ascontiguousarray(array).astype(np.float16)

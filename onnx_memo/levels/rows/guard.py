@@ -1,0 +1,285 @@
+"""Guard the encoder at the level `rows`: run only the rows that changed, and those they influence.
+
+Requires: the encoder of this very model, found on its present graph. Ensures: the model's inputs and outputs
+keep their names and order; where `hit` is false exactly the original nodes run.
+
+    entry = MemoLookup(key of the input)
+    rows, stored_rows, hit, change, predicted = MemoRows(input, entry, ...)
+    states, spread, rows = If(any row) { the encoder on these rows alone } else { nothing }
+    output = If(hit) { MemoMerge(states, spread, rows, ...) } else { the original encoder }
+
+The two `If` follow each other: in a branch within a branch ONNX Runtime does not rearrange weights for its
+products, which then take up to three times as long. Where `hit` is false there are no rows.
+
+The encoder on some rows is a copy of its nodes (`Encoder.steps`) that reads a batch of one sequence, which is
+the rows of all sequences packed, [1, R, d]. Cores become `MemoAttention`. Before some layers (`find_stages`)
+`MemoGrow` adds the rows that by then are predicted to change. `spread` is the learned first-order correction:
+what a changed row passes on to those that did not run, a product of its change at the encoder's output with
+one matrix (`correction`). Where the tolerance allows, the copies' products are int8: with few
+rows they take as long as reading their weights does.
+
+`memo_strictness` scales the bound: 1 (the default) as calibrated, 0 runs the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_memo.graph import flow
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.encoder import Core, Encoder
+from onnx_memo.graph.packed import Copier, whole_products
+from onnx_memo.graph.stages import Stage, find_stages
+from onnx_memo.levels.sites.guard import Inserter, Lookup, add_operators
+from onnx_memo.operators.bodies import DOMAIN
+
+NAME = "encoder"
+ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
+HIT = f"memo/{NAME}/reused"  # and whether only they run, bool
+
+
+@dataclass(frozen=True)
+class StageData:
+    """What `MemoGrow` reads before a stage."""
+
+    stored: ir.TensorProtocol  # f16[T, d], states there
+    influence: ir.TensorProtocol  # f16[Q], what joining rows are chosen by
+    past: ir.TensorProtocol  # f16[Q], what the correction of their states is spread by
+    correction: ir.TensorProtocol  # f32[d, d]
+
+
+@dataclass(frozen=True)
+class RowsGuard:
+    """What the guard of an encoder reads, as tensors named after their place in the memo data."""
+
+    lookup: Lookup  # its threshold is not scaled by the strictness
+    lengths: ir.TensorProtocol  # i64[N]
+    offsets: ir.TensorProtocol  # i64[N], rows of payloads that have one for each token
+    squares: ir.TensorProtocol  # i64[N], numbers of `influence` and `rollout`
+    stored: ir.TensorProtocol  # f16[T, d], states at the encoder's input
+    influence: ir.TensorProtocol  # f16[Q], what rows are chosen by
+    stages: Sequence[StageData]  # behind the first
+    final: ir.TensorProtocol  # f32[T, d], states at the encoder's output
+    rollout: ir.TensorProtocol  # f16[Q], what the correction is spread by
+    correction: ir.TensorProtocol | None  # f32[d, d]
+    keys: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dk]; empty: only literal repeats are reused
+    values: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dv]
+    # Of each of `whole_products` weights i8[K, M], their scales f32[M], and what x is multiplied with before,
+    # f32[K]; None or empty: the product is the original's.
+    int8: Sequence[Sequence[ir.TensorProtocol] | None]
+    epsilon: ir.TensorProtocol  # f32 scalar: relative change above which a row counts as changed
+    bound: ir.TensorProtocol  # f32 scalar: predicted relative change up to which a row does not run
+    limit: ir.TensorProtocol  # f32 scalar: share of rows up to which running them alone is worth it
+
+
+def insert_rows_guard(model: ir.Model, encoder: Encoder, guard: RowsGuard) -> None:
+    """Guard `encoder`; `model` is changed."""
+    _RowsInserter(model, encoder, guard).run()
+    add_operators(model)
+
+
+class _RowsInserter(Inserter):
+    def __init__(self, model: ir.Model, encoder: Encoder, guard: RowsGuard) -> None:
+        super().__init__(model)
+        self.encoder, self.guard = encoder, guard
+        self.biases: dict[ir.Value | None, ir.Value] = {}  # as the branch that runs reads them
+
+    def run(self) -> None:
+        encoder, guard = self.encoder, self.guard
+        b = Builder(f"memo/{NAME}", self.opset)
+        self.length, weights = self.request(b, encoder.mask, encoder.input)
+        query = self.query(b, guard.lookup, weights, encoder.input)
+        radius = self.initializer(guard.lookup.threshold)
+        self.padded = b.dim(encoder.input, 1)
+        self.entry, found = self.look_up(b, guard.lookup, query, self.length, guard.lengths, radius)
+        self.bound = b.op("Mul", self.initializer(guard.bound), self.strictness(b))
+        bound, limit = self.bound, self.initializer(guard.limit)
+        if guard.int8:
+            bound, limit = self._only_reused(b, found, bound, limit)
+        stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
+        self.rows, self.stored_rows, hit, self.change, self.predicted = b.ops(
+            "MemoRows",
+            encoder.input,
+            self.entry,
+            self.length,
+            *(self.initializer(tensor) for tensor in stored),
+            self.initializer(guard.epsilon),
+            bound,
+            limit,
+            domain=DOMAIN,
+            names=(ROWS, f"memo/{NAME}/stored_rows", HIT, f"memo/{NAME}/change", f"memo/{NAME}/predicted"),
+        )
+        states, spread, rows = self._ran(b)
+        region = flow.region(self.graph, encoder.output, encoder.boundary, self.constant)
+        self.make_conditional(b, region, encoder.output, hit, self._merged(states, spread, rows))
+
+    def _only_reused(
+        self, b: Builder, found: ir.Value, bound: ir.Value, limit: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """Bound and limit with which int8 serves only requests that reuse something.
+
+        `MemoRows` lets sequences without an entry, and padded ones, run whole among others. In floats that is
+        the original's result; in int8 it would not be. So there the original runs, where a sequence has no
+        entry, and where more of the real rows than the limit's share would run.
+        """
+        bound = b.op("Where", found, bound, b.const(-np.inf, np.float32))
+        real = b.reduce("ReduceMean", b.op("Cast", self.length, to=ir.DataType.FLOAT.value), 0, keepdims=True)
+        share = b.op("Div", real, b.op("Cast", self.padded, to=ir.DataType.FLOAT.value))
+        return bound, b.op("Mul", limit, share)
+
+    def _ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """The final states of the rows that run, what they spread, [R, d], and which they are."""
+        if not self.guard.keys:  # only literal repeats are reused: nothing ever runs
+            nothing = b.const(np.zeros((0, self.encoder.width)), np.float32)
+            return nothing, nothing, self.rows
+        some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
+        stages = find_stages(self.encoder)[1:]
+        names = [f"{b.prefix}/states", f"{b.prefix}/spread", *(f"{ROWS}.{stage.layer}" for stage in stages)]
+        then, other = self._run(stages), self._nothing(len(stages))
+        states, spread, *rows = b.ops("If", some, names=names, then_branch=then, else_branch=other)
+        return states, spread, rows[-1] if rows else self.rows
+
+    def _merged(self, states: ir.Value, spread: ir.Value, rows: ir.Value) -> ir.Graph:
+        """The branch of a hit: the rows that ran, merged with what is stored."""
+        guard = self.guard
+        b = Builder(f"memo/{NAME}/reuse", self.opset)
+        stored = (guard.final, guard.rollout, guard.offsets, guard.squares)
+        merged = b.op(
+            "MemoMerge",
+            states,
+            spread,
+            rows,
+            self.entry,
+            self.length,
+            self.padded,
+            *(self.initializer(tensor) for tensor in stored),
+            domain=DOMAIN,
+        )
+        return _graph(b, [merged], [None, None, self.encoder.width])
+
+    def _nothing(self, stages: int) -> ir.Graph:
+        b = Builder(f"memo/{NAME}/nothing", self.opset)
+        empty = np.zeros((0, self.encoder.width), np.float32)
+        floats = [b.const(empty, np.float32) for _ in range(2)]
+        return _graph(b, floats, [None, self.encoder.width], [b.i64() for _ in range(stages)])
+
+    def _run(self, stages: Sequence[Stage]) -> ir.Graph:
+        """The encoder on the rows that run: final states, what they spread, the rows of `stages`."""
+        guard, encoder = self.guard, self.encoder
+        b = Builder(f"memo/{NAME}/run", self.opset)
+        flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
+        running = _Running(self.rows, self.stored_rows, self.predicted)
+        copier = Copier(b, encoder, self.constant, self._positions(b, running.rows))
+        if guard.int8:
+            products = whole_products(encoder, self.constant)
+            for node, tensors in zip(products, guard.int8, strict=True):
+                if tensors is not None:
+                    copier.int8[node] = [self.initializer(tensor) for tensor in tensors]
+        copier.made[encoder.input] = b.op("Unsqueeze", b.op("Gather", flat, running.rows, axis=0), b.i64(0))
+        begins = dict(zip((stage.states for stage in stages), guard.stages, strict=True))
+        attended = 0
+        rows = []
+        for node in encoder.steps:
+            core = copier.core(node)
+            if core is None:
+                copier.copy(node)
+            else:
+                copier.made[core.context] = self._attend(b, core, copier, running, attended)
+                attended += 1
+            if node.outputs[0] in begins:
+                running = self._grow(b, node.outputs[0], copier, running, begins[node.outputs[0]])
+                rows.append(running.rows)
+        states = b.op("Reshape", copier.made[encoder.output], b.i64(-1, encoder.width))
+        moved = b.op("Sub", states, b.op("Gather", self.initializer(guard.final), running.stored, axis=0))
+        change = b.op("Gather", b.op("Reshape", self.change, b.i64(-1)), running.rows, axis=0)
+        changed = b.op("Cast", b.op("Greater", change, b.const(0, np.float32)), to=ir.DataType.FLOAT.value)
+        passed_on = b.op("Mul", moved, b.op("Unsqueeze", changed, b.i64(1)))
+        assert guard.correction is not None, "rows that run move others"
+        spread = b.op("MatMul", passed_on, self.initializer(guard.correction))
+        return _graph(b, [states, spread], [None, encoder.width], rows)
+
+    def _positions(self, b: Builder, rows: ir.Value) -> ir.Value | None:
+        """Where in their sequences rows stand, if anything asks for that."""
+        return b.op("Mod", rows, self.padded) if self.encoder.tables else None
+
+    def _grow(
+        self, b: Builder, states: ir.Value, copier: Copier, running: _Running, data: StageData
+    ) -> _Running:
+        """Let rows join that are predicted to change, and copy what follows for all of them."""
+        names = [f"{b.prefix}/{states.name}/{part}" for part in ("grown", "rows", "stored_rows", "predicted")]
+        grown, rows, stored_rows, predicted = b.ops(
+            "MemoGrow",
+            b.op("Reshape", copier.made[states], b.i64(-1, self.encoder.width)),
+            running.rows,
+            self.change,
+            running.predicted,
+            self.entry,
+            self.length,
+            self.initializer(data.stored),
+            self.initializer(data.influence),
+            self.initializer(self.guard.offsets),
+            self.initializer(self.guard.squares),
+            self.bound,
+            self.initializer(data.correction),
+            self.initializer(data.past),
+            domain=DOMAIN,
+            names=names,
+        )
+        copier.begin(states, grown, self._positions(b, rows))
+        return _Running(rows, stored_rows, predicted)
+
+    def _attend(self, b: Builder, core: Core, copier: Copier, running: _Running, number: int) -> ir.Value:
+        """A core for the rows that run: its context, in the form that follows it."""
+        parts = [
+            b.op("Reshape", copier.made[value], b.i64(core.heads, *size))
+            for value, size in (
+                (core.query, (-1, core.key_width)),
+                (core.key, (core.key_width, -1)),
+                (core.value, (-1, core.value_width)),
+            )
+        ]
+        if core.bias is None:
+            self.biases.setdefault(None, b.const(np.zeros((1, 1, 1, 1)), np.float32))
+        elif core.bias not in self.biases:  # of four axes, whatever it had
+            self.biases[core.bias] = b.op("Expand", core.bias, b.i64(1, 1, 1, 1))
+        context = b.op(
+            "MemoAttention",
+            *parts,
+            running.rows,
+            self.entry,
+            self.length,
+            self.padded,
+            self.initializer(self.guard.keys[number]),
+            self.initializer(self.guard.values[number]),
+            self.initializer(self.guard.offsets),
+            b.const(core.scale, np.float32),
+            self.biases[core.bias],
+            domain=DOMAIN,
+        )
+        return b.op("Reshape", context, b.i64(*copier.packed(core.context)))
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The rows that run at some depth."""
+
+    rows: ir.Value  # i64[R]
+    stored: ir.Value  # the store's rows of them, i64[R]
+    predicted: ir.Value  # relative change of every token, f32[B, L]
+
+
+def _graph(
+    b: Builder, floats: Sequence[ir.Value], shape: Sequence[int | None], rows: Sequence[ir.Value] = ()
+) -> ir.Graph:
+    """A branch that gives `floats` of one shape and `rows`."""
+    for value in floats:
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+        value.shape = ir.Shape(shape)
+    for value in rows:
+        value.type = ir.TensorType(ir.DataType.INT64)
+        value.shape = ir.Shape([None])
+    return ir.Graph([], [*floats, *rows], nodes=b.nodes, name=b.prefix)

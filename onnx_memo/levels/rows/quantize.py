@@ -1,0 +1,123 @@
+"""Weights in int8, for the products of the rows that run.
+
+Activations are quantized as a whole at run time, so a few large channels would leave the others few of the
+256 steps. Therefore each channel is divided by a number first, and the weights are multiplied with it: the
+root of the channel's peak over that of its weights (SmoothQuant: Xiao et al., 2022, arXiv 2211.10438).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from onnx_memo.data.samples import Samples
+from onnx_memo.graph import flow
+from onnx_memo.graph.encoder import find_encoder
+from onnx_memo.graph.load import load_model
+from onnx_memo.graph.packed import whole_products
+from onnx_memo.graph.probe import add_outputs
+from onnx_memo.levels.sites.capture import open_session, run_model
+from onnx_memo.runtime import session_options
+
+# Not 127: processors without VNNI add two products of a byte and a weight in 16 bits, which must not overflow
+# (2 * 255 * 64 < 2^15). So a bundle computes the same wherever it goes.
+MOST = 64
+LOOKED_AT = 32  # samples whose activations are looked at,
+JUDGED = 8  # and by how many of them a product is judged
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Int8Product:
+    """A product x @ W in int8: (x * smooth) @ (weight * scales), where weight is int8.
+
+    Attributes:
+        weight: i8[K, M].
+        scales: f32[M], of the columns.
+        smooth: f32[K], of the channels of x; the same for all products of one x.
+        error: relative L2 error of the product, the mean over some samples.
+    """
+
+    weight: npt.NDArray[np.int8]
+    scales: Floats
+    smooth: Floats
+    error: float = 0.0
+
+
+def int8_products(path: Path, samples: Samples) -> list[Int8Product]:
+    """The `whole_products` of the model at `path`, in int8, for activations like those of `samples`."""
+    model, products = _products(path)
+    sources = list(dict.fromkeys(node.inputs[0] for node in products))
+    add_outputs(model, [source for source in sources if source is not None])
+    place = {value: at for at, value in enumerate(model.graph.outputs)}
+    session = open_session(model, path.parent, session_options(native=False, threads=1))
+    runs = []
+    for number in range(0, len(samples), max(1, len(samples) // LOOKED_AT)):
+        results = run_model(session, samples.arrays[number], number)
+        runs.append({source: _flat(results[place[source]]) for source in sources if source is not None})
+    weights = _weights(path)
+    made: dict[int, Int8Product] = {}
+    for source in runs[0]:
+        numbers = [at for at, node in enumerate(products) if node.inputs[0] is source]
+        rows = [run[source] for run in runs]
+        peaks = np.max([np.abs(x).max(axis=0) for x in rows], axis=0)
+        widest = np.max([np.abs(weights[at]).max(axis=1) for at in numbers], axis=0)
+        channel = np.sqrt(np.maximum(peaks, 1e-5) / np.maximum(widest, 1e-5)).astype(np.float32)
+        for at in numbers:
+            product = quantize(weights[at], channel)
+            errors = [product_error(product, x, weights[at]) for x in rows[:: max(1, len(rows) // JUDGED)]]
+            made[at] = replace(product, error=float(np.mean(errors)))
+    return [made[at] for at in range(len(products))]
+
+
+def quantize(weight: Floats, channel: Floats) -> Int8Product:
+    """A product with the weight [K, M], whose input channels are divided by `channel` [K] first."""
+    scaled = weight * channel[:, None]
+    peaks = np.abs(scaled).max(axis=0, initial=0.0)
+    scales = np.maximum(peaks / MOST, np.finfo(np.float32).tiny)
+    whole = np.rint(scaled / scales).astype(np.int8)
+    return Int8Product(whole, scales.astype(np.float32), (1 / channel).astype(np.float32))
+
+
+def product_error(product: Int8Product, x: Floats, weight: Floats) -> float:
+    """The relative L2 error of the product for rows x [n, K], quantized as `DynamicQuantizeLinear` does."""
+    even = x * product.smooth
+    low, high = float(even.min(initial=0.0)), float(even.max(initial=0.0))
+    step = max((high - low) / 255, 1e-30)
+    zero = round(-low / step)
+    read = (np.clip(np.rint(even / step) + zero, 0, 255) - zero) * np.float32(step)
+    want = x @ weight
+    have = read @ (product.weight * product.scales)
+    return float(np.linalg.norm(have - want) / max(float(np.linalg.norm(want)), 1e-30))
+
+
+def _flat(rows: npt.NDArray[np.float32]) -> Floats:
+    return rows.reshape(-1, rows.shape[-1])
+
+
+def _products(path: Path) -> tuple[ir.Model, list[ir.Node]]:
+    model = load_model(path)
+    encoder = find_encoder(model)
+    assert not isinstance(encoder, str), "it was captured"
+    return model, whole_products(encoder, flow.constant_nodes(model.graph))
+
+
+def _weights(path: Path) -> list[Floats]:
+    """The weights of all products; those that are stored in another form are computed."""
+    model, products = _products(path)
+    wanted = [node.inputs[1] for node in products]
+    known = {value: value.const_value.numpy() for value in wanted if value and value.const_value is not None}
+    computed = list(dict.fromkeys(value for value in wanted if value and value not in known))
+    if computed:
+        model.graph.outputs[:] = computed
+        RemoveUnusedNodesPass()(model)
+        model.graph.inputs.clear()
+        session = open_session(model, path.parent, session_options(native=False, threads=1))
+        known.update(zip(computed, session.run(None, {}), strict=True))
+    return [known[value] for value in wanted if value is not None]

@@ -1,0 +1,149 @@
+"""Find the bound of the level `rows` on the fit part, and prove it on the held-out part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_memo.data.parts import Parts
+from onnx_memo.data.samples import Samples
+from onnx_memo.levels.base import PAYS, Alternative, high_error
+from onnx_memo.levels.rows.trial import Original, RowsTrial, Tried
+from onnx_memo.progress import Progress
+from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.promise import Calibration, Step, failure_p_value, provable
+
+# Bounds to try, strict to loose: predicted relative change up to which a row does not run.
+BOUNDS = tuple(float(b) for b in np.geomspace(5e-4, 2.0, 41))
+# What is tested on the held-out part, relative to the bound that the fit part allows.
+TESTED = (0.125, 0.25, 0.35, 0.42, 0.5, 0.59, 0.71, 0.84, 1.0, 1.19)
+
+
+class Search:
+    """Tries bounds on the fit part.
+
+    Attributes:
+        tried: what came of each bound.
+        ratios: the time of each, relative to the original's.
+    """
+
+    def __init__(
+        self,
+        goal: Goal,
+        parts: Parts,
+        fit: Original,
+        trial: RowsTrial,
+        precision: str,
+        progress: Progress,
+    ) -> None:
+        """`trial` has the loosest of `BOUNDS`; `precision` is that of its products, for people."""
+        self.goal, self.samples, self.original = goal, parts.fit, fit
+        self.trial, self.precision, self.progress = trial, precision, progress
+        self.promise = provable(goal.promise, len(parts.held_out))
+        self.tried: dict[float, Tried] = {}
+        self.ratios: dict[float, float] = {}
+
+    def loosest(self, beyond: float | None, ratio: float) -> float | None:
+        """The loosest bound within the tolerance, by bisection; None if there is none that saves time.
+
+        Only bounds looser than `beyond` are tried, if it is given: one that faster products keep, in `ratio`
+        of the original's time.
+        """
+        kept, broken = BOUNDS.index(beyond) if beyond else -1, len(BOUNDS)
+        if self._kept(BOUNDS[-1]):
+            kept = len(BOUNDS) - 1
+        elif not self.tried[BOUNDS[-1]].hits.any():
+            return None  # and stricter ones reuse no more
+        while broken - kept > 1:
+            middle = (kept + broken) // 2
+            if self._kept(BOUNDS[middle]):
+                kept = middle
+            elif self.ratios[BOUNDS[middle]] > ratio:
+                break  # and stricter ones are slower still
+            else:
+                broken = middle
+        found = BOUNDS[kept] if kept >= 0 else None
+        if found not in self.ratios:  # none is kept, or none that is looser than `beyond`
+            return None
+        return found if self.ratios[found] <= PAYS else None
+
+    def seen(self) -> list[Alternative]:
+        """All bounds that were tried, loose to strict."""
+        told = {True: "the fit part keeps the tolerance", False: "the fit part does not keep the tolerance"}
+        return [
+            Alternative(
+                name=self.name(bound),
+                level=f"rows in {self.precision}",
+                ratio=self.ratios[bound],
+                hit_rate=tried.hit_rate,
+                error=high_error(tried.errors),
+                reason=f"runs {tried.mean_rows:.0%} of the rows; {told[self._within(tried)]}",
+            )
+            for bound, tried in sorted(self.tried.items(), reverse=True)
+        ]
+
+    def name(self, bound: float) -> str:
+        """A bound, for people."""
+        return f"rows in {self.precision}, bound {bound:.2g}"
+
+    def why_not(self) -> str:
+        """Why no bound is good enough, in numbers."""
+        reused = max(tried.hit_rate for tried in self.tried.values())
+        kept = [bound for bound, tried in self.tried.items() if self._within(tried)]
+        told = "none of the bounds that were tried keeps the tolerance"
+        if kept:
+            fastest = min(kept, key=lambda bound: self.ratios[bound])
+            best = self.tried[fastest]
+            told = (
+                f"at the tolerance {self.goal.promise.tolerance:g} ({self.goal.metric}) the best takes "
+                f"{self.ratios[fastest]:.3f} of the original's time, reuses {best.hit_rate:.0%} of the fit "
+                f"part and runs {best.mean_rows:.0%} of the rows"
+            )
+        return (
+            f"{told}; {reused:.0%} of the requests are so near to an entry of their length that running "
+            "the rows that changed is worth it. Inputs that are nearer to each other, or a larger tolerance, "
+            "would change that"
+        )
+
+    def _kept(self, bound: float) -> bool:
+        advance = self.progress(f"trying the bound {bound:.2g}", len(self.samples))
+        strictness = bound / BOUNDS[-1]
+        self.tried[bound] = self.trial.run(self.samples, self.original, strictness, self.goal, advance)
+        self.ratios[bound] = self.trial.ratio(self.samples, self.original, strictness)
+        return self._within(self.tried[bound])
+
+    def _within(self, tried: Tried) -> bool:
+        outside = ~(tried.errors <= self.promise.tolerance)
+        return float(outside.mean()) <= self.promise.share
+
+
+def prove(
+    goal: Goal, samples: Samples, original: Original, trial: RowsTrial, progress: Progress
+) -> tuple[Calibration, dict[float, Tried]]:
+    """The loosest of `TESTED` that the held-out part proves, and what was seen at each that was tested.
+
+    Fixed-sequence testing as in `onnx_memo.proof.promise.calibrate`; the settings are run one by one, since a
+    request has another error at each.
+    """
+    promise, count = goal.promise, len(samples)
+    steps: list[Step] = []
+    results: dict[float, Tried] = {}
+    passed: Step | None = None
+    for scale in TESTED:
+        advance = progress(f"proving, {scale:g} of the bound", count)
+        tried = trial.run(samples, original, scale / max(TESTED), goal, advance)
+        failures = int((~(tried.errors <= promise.tolerance)).sum())
+        p_value = failure_p_value(failures, count, promise.share)
+        step = Step(scale, int(tried.hits.sum()), failures, p_value)
+        steps.append(step)
+        results[scale] = tried
+        if p_value > promise.delta:
+            break
+        passed = step
+    if passed is None:
+        never = failure_p_value(0, count, promise.share)
+        return Calibration(None, 0, count, never, 0.0, tuple(steps)), results
+    hit_rate = passed.hits / count
+    calibration = Calibration(
+        passed.threshold, passed.failures, count, passed.p_value, hit_rate, tuple(steps)
+    )
+    return calibration, results

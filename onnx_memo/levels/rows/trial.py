@@ -1,0 +1,158 @@
+"""Try the guard of an encoder before it is built: on captured files, at any strictness."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from onnx_memo.data.samples import Samples
+from onnx_memo.graph.load import load_model
+from onnx_memo.levels.rows.capture import RowsCapture
+from onnx_memo.levels.rows.layout import RowsSettings, insert_rows, rows_tensors
+from onnx_memo.levels.rows.watch import Watch
+from onnx_memo.levels.sites.capture import open_session, place_weights, run_model
+from onnx_memo.levels.sites.guard import STRICTNESS
+from onnx_memo.proof.goal import Goal, Outputs, token_error
+from onnx_memo.runtime import session_options
+
+TIMED, ROUNDS = 16, 3  # requests that are timed, and how often; the fastest counts
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Original:
+    """The original model, one thread, and what it gave for some requests."""
+
+    session: ort.InferenceSession
+    outputs: list[Outputs]
+
+
+def run_original(path: Path, samples: Samples, advance: Callable[[], None]) -> Original:
+    """Run every sample through the model at `path`."""
+    model = load_model(path)
+    names = [str(value.name) for value in model.graph.outputs]
+    session = open_session(model, path.parent, session_options(native=False, threads=1))
+    outputs = []
+    for number, feeds in enumerate(samples.arrays):
+        outputs.append(dict(zip(names, run_model(session, feeds, number), strict=True)))
+        advance()
+    return Original(session, outputs)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of some requests.
+
+    Attributes:
+        hits: which were reused, bool[n].
+        rows: share of their rows that ran, f64[n]; 1 where nothing is reused.
+        errors: f64[n], exactly 0 where nothing is reused.
+        token_errors: cosine token by token, f64[n].
+    """
+
+    hits: npt.NDArray[np.bool_]
+    rows: Floats
+    errors: Floats
+    token_errors: Floats
+
+    @staticmethod
+    def none(count: int) -> Tried:
+        """Nothing is reused."""
+        zero = np.zeros(count)
+        return Tried(np.zeros(count, np.bool_), np.ones(count), zero, zero)
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of requests that are reused."""
+        return float(self.hits.mean())
+
+    @property
+    def mean_rows(self) -> float:
+        """Mean share of rows that ran, over all requests."""
+        return float(self.rows.mean())
+
+    @property
+    def mean_rows_of_hits(self) -> float:
+        """Mean share of rows that ran, over those that are reused."""
+        return float(self.rows[self.hits].mean()) if self.hits.any() else 1.0
+
+    def point(self, tolerance: float) -> dict[str, float]:
+        """The figures of one strictness, as `onnx_memo.proof.promise.curve` gives them."""
+        return {
+            "hit_rate": self.hit_rate,
+            "mean": float(self.errors.mean()),
+            "p95": float(np.percentile(self.errors, 95, method="higher")),
+            "worst": float(self.errors.max()),
+            "outside": float((~(self.errors <= tolerance)).mean()),
+        }
+
+
+class RowsTrial:
+    """The guarded model on the captured files."""
+
+    def __init__(
+        self,
+        path: Path,
+        captured: RowsCapture,
+        settings: RowsSettings,
+        allowed: npt.NDArray[np.bool_] | None,
+    ) -> None:
+        """`allowed`: which entries may be found, bool[N]; None: all."""
+        model = load_model(path)
+        self.names = [str(value.name) for value in model.graph.outputs]
+        place_weights(model, path, captured.folder)
+        stored = rows_tensors(captured, settings, captured.folder, [], allowed)
+        insert_rows(model, captured, settings, {tensor.name: tensor.in_place() for tensor in stored})
+        self.watch = Watch(model)
+        self.session = open_session(model, captured.folder, session_options(threads=1))
+
+    def run(
+        self,
+        samples: Samples,
+        original: Original,
+        strictness: float,
+        goal: Goal,
+        advance: Callable[[], None],
+    ) -> Tried:
+        """Run every sample at a strictness, and compare with what the original gave."""
+        hits, rows, errors, tokens = [], [], [], []
+        extra = {STRICTNESS: np.asarray(strictness, np.float32)}
+        for at, feeds in enumerate(samples.arrays):
+            watched = self.watch.read(self.session.run(None, feeds | extra))
+            results, hit = watched.outputs, watched.hit
+            have, want = dict(zip(self.names, results, strict=True)), original.outputs[at]
+            mask = samples.real(at)
+            length = mask.sum() if mask is not None else max(v.shape[1] for v in results if v.ndim == 3)
+            hits.append(hit)
+            rows.append(watched.ran / length if hit else 1.0)
+            errors.append(goal.error(want, have, mask) if hit else 0.0)
+            tokens.append(token_error(want, have, mask) if hit else 0.0)
+            advance()
+        return Tried(
+            np.asarray(hits, np.bool_),
+            np.asarray(rows),
+            np.asarray(errors),
+            np.asarray(tokens),
+        )
+
+    def ratio(self, samples: Samples, original: Original, strictness: float) -> float:
+        """Total time over the original's, turn by turn, over some of the samples."""
+        extra = {STRICTNESS: np.asarray(strictness, np.float32)}
+        seconds = np.zeros(2)
+        for feeds in samples.arrays[:: max(1, len(samples) // TIMED)]:
+            took = np.full(2, np.inf)
+            for _ in range(ROUNDS):
+                for which, session in enumerate((original.session, self.session)):
+                    given = feeds | extra if which else feeds
+                    start = time.perf_counter()
+                    session.run(None, given)
+                    took[which] = min(took[which], time.perf_counter() - start)
+            seconds += took
+        return float(seconds[1] / seconds[0])

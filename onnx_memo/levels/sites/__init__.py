@@ -1,0 +1,4 @@
+"""The levels `output` and `probs`: reuse of single attention blocks.
+
+Only `onnx_memo.levels` imports from here.
+"""

@@ -1,0 +1,180 @@
+"""Run representative inputs through the probed model and stream what attention gave to disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from onnx_memo.data.samples import Samples
+from onnx_memo.errors import MemoError
+from onnx_memo.graph.load import external_files, load_model
+from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.sites import Site, find_sites
+from onnx_memo.keys.fixed import segment_means
+from onnx_memo.keys.learned import SKETCH_WIDTH, sketch
+from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.runtime import session_options
+
+HALF_MAX = float(np.finfo(np.float16).max)
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What the probes gave, one file a site and kind, samples one after the other, unpadded.
+
+    Attributes:
+        folder: holds the files.
+        level: of the payloads.
+        lengths: tokens of each sample at the sites, i64[N].
+        unfit: reasons by site name for sites whose payload cannot be stored.
+    """
+
+    folder: Path
+    level: str
+    lengths: npt.NDArray[np.int64]
+    unfit: dict[str, str]
+
+    def means(self, site: Site) -> npt.NDArray[np.float32]:
+        """The segment means of the hidden states, mapped: f32[N, SEGMENTS * d]."""
+        shape = (len(self.lengths), SEGMENTS * site.width)
+        return np.memmap(self.folder / f"{site.name}.means", np.float32, "r", shape=shape)
+
+    def sketches(self, site: Site) -> npt.NDArray[np.float32]:
+        """Sketches of the payloads (`onnx_memo.keys.learned`), mapped: f32[N, SKETCH_WIDTH]."""
+        shape = (len(self.lengths), SKETCH_WIDTH)
+        return np.memmap(self.folder / f"{site.name}.{self.level}.sketches", np.float32, "r", shape=shape)
+
+    def payload(self, site: Site) -> Path:
+        """The file with the payload in the store's own form, f16 (`docs/bundle.md`)."""
+        return self.folder / f"{site.name}.{self.level}"
+
+
+def place_weights(model: ir.Model, path: Path, folder: Path) -> None:
+    """Copy what the model at `path` keeps outside its file to `folder`: one folder serves a whole session."""
+    for name in external_files(model):
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path.parent / name, folder / name)
+
+
+def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    """A session on a model that exists in memory only; its external data lies in `folder`."""
+    options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
+    # Threads that spin while they wait slow each other down where the cores have other work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    content = ir.to_proto(model).SerializeToString()
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def run_model(session: ort.InferenceSession, feeds: dict[str, Any], number: int) -> list[npt.NDArray[Any]]:
+    """Run one request.
+
+    Raises:
+        MemoError: the model refuses it, for one because it is longer than the model allows.
+    """
+    try:
+        results: list[npt.NDArray[Any]] = session.run(None, feeds)
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+        reason = " ".join(str(error).split())[-200:]
+        raise MemoError(
+            f"the model cannot run input {number + 1} ({shapes}): is it longer than the model allows? "
+            f"ONNX Runtime says: {reason}"
+        ) from error
+    return results
+
+
+def real_length(feeds: dict[str, Any], mask: ir.Value | None, states: npt.NDArray[Any]) -> int:
+    """How many tokens of a request (a batch of one) are real at a site with hidden states [1, L, d].
+
+    Samples hold no padding but where the model fixes the length.
+    """
+    return int(states.shape[1]) if mask is None else int(np.count_nonzero(feeds[str(mask.name)]))
+
+
+def capture(
+    path: Path,
+    sites: Sequence[Site],
+    level: str,
+    samples: Samples,
+    folder: Path,
+    advance: Callable[[], None],
+) -> Capture:
+    """Run `samples` through the model at `path` and write means and payloads to `folder`.
+
+    Args:
+        path: the model in which `sites` were found.
+        sites: where to probe.
+        level: which payload to keep, `probs` or `output`.
+        samples: sorted by length by the caller; that order is kept.
+        folder: an empty folder.
+        advance: called after each sample.
+
+    Raises:
+        MemoError: the model cannot run a sample, or samples have no common length at the sites.
+    """
+    # The model is read again, since probes change it.
+    probed = load_model(path)
+    twins = {site.name: site for site in find_sites(probed).sites}
+    wanted: list[ir.Value] = []
+    for site in sites:
+        twin = twins[site.name]
+        wanted += [twin.hidden, _payload_value(twin, level)]
+    add_outputs(probed, wanted)
+    position = {value: at for at, value in enumerate(probed.graph.outputs)}
+    places = [position[value] for value in wanted]
+    session = open_session(probed, path.parent, session_options(native=False))
+    del probed
+    lengths: list[int] = []
+    unfit: dict[str, str] = {}
+    with _Files(folder, sites, level) as files:
+        for number, feeds in enumerate(samples.arrays):
+            results = run_model(session, feeds, number)
+            hidden = results[places[0]]
+            n = real_length(feeds, sites[0].mask, hidden)
+            lengths.append(n)
+            for at, site in enumerate(sites):
+                states, payload = results[places[2 * at]], results[places[2 * at + 1]]
+                payload = payload[0, :n] if level == "output" else payload[..., :n, :n]
+                if states.shape[1] != hidden.shape[1]:
+                    unfit[site.name] = "its sequences differ in length from those of the first site"
+                elif not np.abs(payload).max(initial=0.0) <= HALF_MAX:
+                    unfit[site.name] = "it makes numbers that half precision cannot hold"
+                files.write(site, segment_means(states[0, :n]), payload)
+            advance()
+    return Capture(folder, level, np.asarray(lengths, np.int64), unfit)
+
+
+def _payload_value(site: Site, level: str) -> ir.Value:
+    return site.output if level == "output" else site.probabilities
+
+
+class _Files:
+    """Three open files a site, appended sample by sample."""
+
+    def __init__(self, folder: Path, sites: Sequence[Site], level: str) -> None:
+        self.means = {site.name: open(folder / f"{site.name}.means", "wb") for site in sites}
+        self.sketches = {site.name: open(folder / f"{site.name}.{level}.sketches", "wb") for site in sites}
+        self.payload = {site.name: open(folder / f"{site.name}.{level}", "wb") for site in sites}
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (*self.means.values(), *self.sketches.values(), *self.payload.values()):
+            file.close()
+
+    def write(self, site: Site, means: npt.NDArray[np.float32], payload: npt.NDArray[np.float32]) -> None:
+        means.tofile(self.means[site.name])
+        sketch(payload).tofile(self.sketches[site.name])
+        with np.errstate(over="ignore"):
+            payload.astype(np.float16).tofile(self.payload[site.name])

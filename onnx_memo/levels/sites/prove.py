@@ -1,0 +1,73 @@
+"""The held-out part: what comes of reuse there, seen once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_memo.data.samples import Samples
+from onnx_memo.graph.sites import Site
+from onnx_memo.levels.sites.capture import Capture
+from onnx_memo.levels.sites.choose import Candidate, nearest_entries
+from onnx_memo.levels.sites.observe import Observer
+from onnx_memo.levels.sites.trial import Trial
+from onnx_memo.progress import Progress
+from onnx_memo.proof.goal import Goal, token_error
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of requests that reuse their nearest entry, if there is one of their length.
+
+    Attributes:
+        entries: i64[n], -1 where none is comparable.
+        distances: f64[n], infinite there.
+        errors: f64[n], 0 there.
+        token_errors: f64[n], cosine token by token, for the report.
+    """
+
+    entries: npt.NDArray[np.int64]
+    distances: Floats
+    errors: Floats
+    token_errors: Floats
+
+
+def run_held_out(
+    candidate: Candidate,
+    captures: Mapping[str, Capture],
+    sites: Mapping[str, Site],
+    samples: Samples,
+    observer: Observer,
+    trial: Trial,
+    goal: Goal,
+    progress: Progress,
+) -> Outcome:
+    """Every held-out request reuses its nearest entry of the whole store; what comes of it."""
+    first = candidate.plan.lookups[0]
+    captured = captures[candidate.plan.levels[first]]
+    keys = candidate.network(captured.means(sites[first]))
+    everything = np.ones(len(keys), np.bool_)
+    entries, distances, errors, token_errors = [], [], [], []
+    advance = progress("running the held-out part", len(samples))
+    enabled = np.ones(len(candidate.plan.levels), np.bool_)
+    for number, feeds in enumerate(samples.arrays):
+        want, means, length = observer.run(feeds, first)
+        entry, distance = nearest_entries(
+            candidate.network(means[None]), np.asarray([length]), keys, captured.lengths, everything
+        )
+        error = token = 0.0
+        if entry[0] >= 0:
+            have = trial.run(feeds, int(entry[0]), enabled)
+            error = goal.error(want, have, samples.real(number))
+            token = token_error(want, have, samples.real(number))
+        entries.append(entry[0])
+        distances.append(distance[0])
+        errors.append(error)
+        token_errors.append(token)
+        advance()
+    return Outcome(np.asarray(entries), np.asarray(distances), np.asarray(errors), np.asarray(token_errors))

@@ -1,0 +1,89 @@
+"""What the user asks for, and how the sample is split to prove it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_memo.errors import MemoError
+from onnx_memo.proof.metrics import Mask, cosine_by_token, request_error
+from onnx_memo.proof.promise import Promise, requests_needed
+
+STORE, FIT, HELD_OUT = 0.5, 0.2, 0.3  # of the sample
+
+Outputs = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the user asked for: a promise about a metric, over some outputs (all, if none are named)."""
+
+    promise: Promise
+    metric: str
+    outputs: tuple[str, ...] = ()
+
+    def error(self, want: Outputs, have: Outputs, mask: Mask | None) -> float:
+        """The error of one request, a batch of one: worst over the outputs.
+
+        `mask`: bool[L], true for its real tokens; None: all rows of outputs [1, L, ...] are real.
+        """
+        names = self.outputs or tuple(want)
+        missing = [name for name in names if name not in want]
+        if missing:
+            raise MemoError(f"the model has no output '{missing[0]}': it has {', '.join(want)}")
+        return max(
+            request_error(self.metric, {n: want[n][0]}, {n: have[n][0]}, real_rows(want[n], mask))
+            for n in self._compared(names, want)
+        )
+
+    def _compared(self, names: tuple[str, ...], want: Outputs) -> list[str]:
+        """The outputs that hold floats, or all where none does: `request_error` then says so."""
+        floats = [name for name in names if np.issubdtype(want[name].dtype, np.floating) and want[name].size]
+        return floats or list(names)
+
+
+def token_error(want: Outputs, have: Outputs, mask: Mask | None) -> float:
+    """The largest cosine error of a single token, over the outputs that have tokens."""
+    errors = [
+        cosine_by_token(want[n][0], have[n][0], real_rows(want[n], mask))
+        for n in want
+        if want[n].ndim == 3 and np.issubdtype(want[n].dtype, np.floating)
+    ]
+    return max(errors, default=0.0)
+
+
+def real_rows(output: npt.NDArray[Any], mask: Mask | None) -> Mask | None:
+    """The mask for an output of a batch of one; where the model has none, all rows of [1, L, d] are real."""
+    if mask is None and output.ndim == 3:
+        return np.ones(output.shape[1], np.bool_)
+    return mask
+
+
+@dataclass(frozen=True)
+class Split:
+    """Numbers of the samples in each part. Sorted by length, as they are captured, are `store` and `fit`."""
+
+    store: npt.NDArray[np.int64]
+    fit: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.int64]
+
+
+def split_samples(count: int, promise: Promise, seed: int = 0) -> Split:
+    """Split `count` samples at random.
+
+    Raises:
+        MemoError: the held-out part would be too small to prove the promise.
+    """
+    held = int(np.ceil(HELD_OUT * count))
+    needed = requests_needed(promise)
+    if held < needed:
+        raise MemoError(
+            f"{count} inputs are too few for this promise: {needed} must be held out ({HELD_OUT:.0%}); "
+            f"give at least {int(np.ceil(needed / HELD_OUT))}, or ask for less with --within or --confidence"
+        )
+    order = np.random.default_rng(seed).permutation(count)
+    stored = int(STORE / (STORE + FIT) * (count - held))
+    return Split(order[held:][:stored], order[held:][stored:], order[:held])

@@ -1,1 +1,0 @@
-"""The level `rows`: store whole encoder runs, and run only the rows that changed."""

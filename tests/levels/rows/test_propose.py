@@ -1,0 +1,223 @@
+"""The level `rows` is chosen and set by the promise, like every other; timing is left out."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from support import assert_identical, fixture, original, random_samples, variants, write_samples
+from support_rows import Built, open_pair
+
+import onnx_memo
+from onnx_memo.levels.base import NothingPays
+from onnx_memo.levels.rows.trial import RowsTrial
+from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.metrics import cosine
+from onnx_memo.proof.promise import Promise
+
+TOLERANCE = 0.05
+
+
+def make(folder, level="rows", tolerance=TOLERANCE, samples=None, **options):
+    data = write_samples(folder / "data.npz", samples or variants(240, seed=1))
+    return onnx_memo.optimize(
+        fixture("bert"), data, folder / "bundle", tolerance=tolerance, level=level, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory):
+    """A bundle that was decided once, without timing."""
+    folder = tmp_path_factory.mktemp("decided")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RowsTrial, "ratio", lambda self, samples, original, strictness: 0.1)
+        patch.setattr(sys.modules["onnx_memo.pipeline"], "PAYS", 1e9)
+        return make(folder, level="auto")
+
+
+@pytest.fixture
+def pair(decided, mode):
+    return open_pair(Built(decided.path, fixture("bert"), variants(240, seed=1)), mode)
+
+
+def error(want, have) -> float:
+    """Of the pooled output, as the metric has it."""
+    return cosine(want[0], have[0], np.ones(want.shape[1], np.bool_))
+
+
+def test_rows_are_chosen_where_they_save_most(decided):
+    (site,) = decided.manifest.sites
+    assert (site.name, site.level, site.lookup) == ("encoder", "rows", True)
+    assert site.threshold > 0
+    assert decided.manifest.predicted["hit_rate"] > 0.5
+    assert 140 < decided.manifest.entries <= 168  # the distinct inputs of store and fit part
+
+
+def test_unseen_requests_keep_the_tolerance_and_run_fewer_rows(pair):
+    errors, rows = [], []
+    for request in variants(120, seed=2):
+        answer = pair.ask(request)
+        errors.append(error(pair.want(request), answer.outputs[0]))
+        rows.append(answer.ran / 16 if answer.hit else 1.0)
+    assert np.mean(np.asarray(errors) <= TOLERANCE) >= 0.95
+    assert np.mean(rows) < 0.8
+    assert max(errors) > 0
+
+
+def test_stored_requests_are_repeats(pair):
+    """Those of the store and the fit part; the held-out ones are not stored."""
+    exact = 0
+    for request in pair.stored[:40]:
+        answer = pair.ask(request)
+        if answer.hit and not len(answer.rows):
+            exact += pair.error(request) <= 1e-6
+    assert exact >= 20
+
+
+def test_strictness_0_gives_the_originals_bits(pair):
+    for request in variants(20, seed=3):
+        for strictness in (0.0, -1.0, np.nan):
+            answer = pair.ask(request, strictness)
+            assert not answer.hit
+            assert_identical(answer.outputs, pair.before.run(None, request))
+
+
+def test_a_stricter_setting_runs_more_rows(pair):
+    """Of all requests together: what a row that runs turns out to change may spare others."""
+    before = 0.0
+    for strictness in (5.0, 1.0, 0.7, 0.5, 0.3, 0.1, 0.01):
+        answers = [pair.ask(request, strictness) for request in variants(20, seed=3)]
+        ran = float(np.mean([answer.ran / 16 if answer.hit else 1.0 for answer in answers]))
+        assert ran >= before
+        before = ran
+
+
+def test_a_tighter_tolerance_never_loosens_the_bound(decided, tmp_path, everything_pays):
+    strict = make(tmp_path, tolerance=TOLERANCE / 4)
+    assert strict.manifest.sites[0].threshold <= decided.manifest.sites[0].threshold
+
+
+def test_the_report_is_written(decided):
+    text = (decided.path / "report.html").read_text()
+    assert "<svg" in text
+    assert "rows" in text
+
+
+def test_unrelated_inputs_do_not_pay_and_the_numbers_say_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(RowsTrial, "ratio", lambda self, samples, original, strictness: 1.0)
+    samples = random_samples(original(fixture("bert")), [16] * 240, seed=1)
+    with pytest.raises(NothingPays) as nothing:
+        make(tmp_path, tolerance=1e-9, samples=samples)
+    told = str(nothing.value)
+    assert told.startswith("rows: ")
+    assert "at the tolerance 1e-09 (cosine) the best takes 1.000 of the original's time" in told
+    assert "reuses 0% of the fit part and runs 100% of the rows" in told
+    assert "of the requests are so near to an entry of their length" in told
+    assert "larger tolerance, would change that" in told
+    ways = nothing.value.evidence["alternatives"]
+    assert all(way["level"].startswith("rows") for way in ways)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_nothing_pays_as_json(tmp_path, cli):
+    """Every level that was tried is named."""
+    data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
+    common = ["optimize", fixture("bert"), "--data", data, "-o", tmp_path / "b"]
+    outcome = cli(*common, "--tolerance", "1e-9", "--json")
+    assert outcome.code == 3
+    assert outcome.err.count("\n") == 1
+    told = json.loads(outcome.out)
+    assert told["pays"] is False
+    assert "rows: " in told["reason"]
+    assert "output and probs: " in told["reason"]
+    levels = " ".join(way["level"] for way in told["alternatives"])
+    assert "rows" in levels
+    assert "output" in levels
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sites", "0", "--level", "rows"], "--sites does not go with --level rows"),
+        (["--threshold", "0.1", "--level", "rows"], "--threshold does not go with --level rows"),
+    ],
+)
+def test_options_that_do_not_go_with_rows(tmp_path, cli, options, said):
+    data = write_samples(tmp_path / "data.npz", variants(5, seed=1))
+    outcome = cli("optimize", fixture("bert"), "--data", data, "-o", tmp_path / "b", *options)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert said in outcome.err
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize("tolerance", [[], ["--tolerance", "0.1"]])
+def test_a_model_that_allows_no_rows_says_why(tmp_path, cli, tolerance):
+    samples = random_samples(original(fixture("deberta_v2")), [8, 9], seed=1)
+    data = write_samples(tmp_path / "data.npz", samples)
+    common = ["optimize", fixture("deberta_v2"), "--data", data, "-o", tmp_path / "b"]
+    outcome = cli(*common, "--level", "rows", *tolerance)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "does not allow the level 'rows': attention.0: its scores go through" in outcome.err
+    assert "try --level auto" in outcome.err
+    assert not (tmp_path / "b").exists()
+
+
+# ---- The error of a request
+
+GOAL = Goal(Promise(0.1), "cosine")
+
+
+def outputs(*tokens: list[float]) -> dict[str, np.ndarray]:
+    return {"states": np.asarray([tokens], np.float32)}
+
+
+def test_cosine_pools_outputs_of_tokens():
+    """Errors that cancel in the mean are none; token by token they would be large."""
+    want = outputs([1, 1], [1, 1])
+    have = outputs([2, 0], [0, 2])
+    assert GOAL.error(want, have, np.ones(2, np.bool_)) == pytest.approx(0, abs=1e-12)
+
+
+def test_cosine_pools_real_tokens_alone():
+    want, have = outputs([1, 0], [0, 1]), outputs([1, 0], [5, 0])
+    assert GOAL.error(want, have, np.asarray([True, False])) == 0
+    assert GOAL.error(want, have, np.asarray([True, True])) == pytest.approx(1 - np.sqrt(0.5))
+
+
+def test_without_a_mask_all_rows_are_real():
+    """A model of pictures: pooled as well, not one long vector."""
+    want, have = outputs([1, 1], [1, 1]), outputs([2, 0], [0, 2])
+    assert GOAL.error(want, have, None) == pytest.approx(0, abs=1e-12)
+
+
+def test_outputs_without_tokens_are_not_pooled():
+    want = {"pooled": np.asarray([[1.0, 0.0]], np.float32)}
+    have = {"pooled": np.asarray([[0.0, 1.0]], np.float32)}
+    for mask in (None, np.ones(2, np.bool_)):
+        assert GOAL.error(want, have, mask) == pytest.approx(1)
+
+
+def test_the_worst_output_counts_and_only_those_named():
+    want = outputs([1, 1], [1, 1]) | {"pooled": np.asarray([[1.0, 0.0]], np.float32)}
+    have = outputs([2, 0], [0, 2]) | {"pooled": np.asarray([[0.0, 1.0]], np.float32)}
+    mask = np.ones(2, np.bool_)
+    assert GOAL.error(want, have, mask) == pytest.approx(1)
+    assert Goal(Promise(0.1), "cosine", ("states",)).error(want, have, mask) == pytest.approx(0, abs=1e-12)
+
+
+def test_relative_counts_every_real_token():
+    """It is not pooled."""
+    goal = Goal(Promise(0.1), "relative")
+    want, have = outputs([1, 1], [1, 1]), outputs([2, 0], [0, 2])
+    assert goal.error(want, have, np.ones(2, np.bool_)) == pytest.approx(1)
+    assert goal.error(want, have, np.asarray([True, False])) == pytest.approx(1)
+    assert goal.error(want, outputs([1, 1], [9, 9]), np.asarray([True, False])) == 0
+
+
+def test_integer_outputs_beside_floats_are_passed_over():
+    want = outputs([1, 1]) | {"labels": np.asarray([[3]])}
+    assert GOAL.error(want, outputs([1, 1]) | {"labels": np.asarray([[4]])}, None) == 0

@@ -1,0 +1,113 @@
+"""Bundles made for a tolerance: decided on one part of the sample, proven on another."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from support import fixture, original, variants, write_samples
+
+import onnx_memo
+from onnx_memo.errors import MemoError
+from onnx_memo.levels.base import NothingPays
+from onnx_memo.proof.goal import split_samples
+from onnx_memo.proof.promise import Promise, failure_p_value, provable
+
+
+def make(tmp_path, **options):
+    data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
+    return onnx_memo.optimize(fixture("bert"), data, tmp_path / "bundle", **options)
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize("level", ["output", "rows", "auto"])
+@pytest.mark.parametrize(("metric", "tolerance"), [("cosine", 0.2), ("relative", 0.5)])
+def test_unseen_requests_keep_the_tolerance(tmp_path, metric, tolerance, level):
+    result = make(tmp_path, tolerance=tolerance, metric=metric, level=level)
+    assert result.manifest.predicted["hit_rate"] > 0
+    assert "<svg" in (result.path / "report.html").read_text()
+    unseen = write_samples(tmp_path / "unseen.npz", variants(120, seed=2))
+    report = onnx_memo.bench(fixture("bert"), result.path, unseen, rounds=1)
+    assert report["predicted"] == result.manifest.predicted
+    assert report["hit_rate"] > 0
+    if metric == "relative":
+        assert report["outputs"]["last_hidden_state"]["relative"]["p95"] <= tolerance
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_one_lookup_serves_all_guards(tmp_path):
+    result = make(tmp_path, tolerance=0.3, level="output")
+    assert [site.lookup for site in result.manifest.sites] == [True] + [False] * (
+        len(result.manifest.sites) - 1
+    )
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_strictness_tightens_and_never_loosens(tmp_path, mode):
+    result = make(tmp_path, tolerance=0.3, level="output")
+    options = onnx_memo.session_options(native=mode == "native", threads=1)
+    session = ort.InferenceSession(str(result.path / "model.onnx"), options)
+    before = original(fixture("bert"))
+    requests = variants(40, seed=3)
+    reused = []
+    for strictness in (None, 1.0, 5.0, np.inf, 0.6, 0.3, 0.0, -1.0, np.nan):
+        extra = {} if strictness is None else {"memo_strictness": np.asarray(strictness, np.float32)}
+        outputs = [session.run(None, feeds | extra)[0] for feeds in requests]
+        wanted = [before.run(None, feeds)[0] for feeds in requests]
+        reused.append({at for at in range(40) if not np.array_equal(outputs[at], wanted[at])})
+    as_calibrated, one, five, infinite, some, few, none, negative, nan = reused
+    assert as_calibrated == one == five == infinite
+    assert as_calibrated >= some >= few >= none
+    assert none == negative == nan == set()
+    assert as_calibrated
+
+
+def test_where_nothing_pays_nothing_is_written(tmp_path, cli):
+    """No entry is near enough for such a tolerance."""
+    data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
+    outcome = cli(
+        "optimize", fixture("bert"), "--data", data, "-o", tmp_path / "b", "--tolerance", "1e-9", "--json"
+    )
+    assert outcome.code == 3
+    assert outcome.err.count("\n") == 1
+    assert "no bundle was written" in outcome.err
+    assert json.loads(outcome.out)["pays"] is False
+    assert list(tmp_path.iterdir()) == [data]
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_errors_beyond_the_tolerance_are_no_hits(tmp_path):
+    with pytest.raises(NothingPays, match="larger tolerance, would change that"):
+        make(tmp_path, tolerance=1e-9, level="output")
+
+
+def test_too_few_inputs_say_how_many_are_needed(tmp_path):
+    data = write_samples(tmp_path / "data.npz", variants(100, seed=1))
+    with pytest.raises(MemoError, match=r"59 must be held out.*give at least 197"):
+        onnx_memo.optimize(fixture("bert"), data, tmp_path / "bundle", tolerance=0.1)
+
+
+def test_tolerance_and_threshold_exclude_each_other(tmp_path):
+    with pytest.raises(MemoError, match="not both"):
+        make(tmp_path, tolerance=0.1, threshold=0.1)
+
+
+def test_an_output_that_is_not_there(tmp_path):
+    with pytest.raises(MemoError, match="no output 'nonsense'"):
+        make(tmp_path, tolerance=0.1, outputs=["nonsense"])
+
+
+def test_the_parts_are_disjoint_and_complete():
+    split = split_samples(300, Promise(0.1))
+    parts = np.concatenate([split.store, split.fit, split.held_out])
+    assert sorted(parts) == list(range(300))
+    assert (len(split.store), len(split.fit), len(split.held_out)) == (150, 60, 90)
+
+
+def test_what_the_fit_part_keeps_is_what_a_proof_allows():
+    promise = Promise(0.01)
+    allowed = round(provable(promise, 180).share * 180)
+    assert failure_p_value(allowed, 180, promise.share) <= promise.delta
+    assert failure_p_value(allowed + 1, 180, promise.share) > promise.delta

@@ -1,0 +1,378 @@
+"""MemoRows, MemoAttention and MemoMerge: standard bodies and kernels against the reference.
+
+MemoGrow is in `test_grow_operator.py`.
+
+The standard bodies serve one sequence that has an entry; where a test needs more, it is the kernels'.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from support import MODES, OPSETS, run_operator
+from support_operators import (
+    INF,
+    LENGTHS,
+    LOWEST,
+    MISS,
+    NAN,
+    NATIVE,
+    SEEDS,
+    f32,
+    i64,
+    random_batch,
+    random_rows,
+)
+
+from onnx_memo.operators.reference_rows import memo_attention, memo_merge, memo_rows
+from onnx_memo.store.data import offsets_of
+
+# ---- MemoRows
+
+
+def dyadic_rows(rng: np.random.Generator, mode: str, lengths: np.ndarray, padding: int) -> list[np.ndarray]:
+    """The first 7 inputs. All norms, changes and sums are exact in f32, so that ties are ties."""
+    entry, length = random_batch(rng, mode, lengths)
+    padded, width, total = int(lengths.max()) + padding, 5, int(lengths.sum())
+    norm = rng.choice([0, 0.5, 1, 1, 1, 2], total).astype(np.float16)
+    stored = norm[:, None] * np.eye(width, dtype=np.float16)[rng.integers(0, width, total)]
+    influence = (rng.integers(0, 17, (lengths**2).sum()) / 16).astype(np.float16)
+    states = rng.standard_normal((len(entry), padded, width), np.float32)
+    offsets = offsets_of(lengths)
+    moves = f32([0, 0, 0, 0, 1 / 16, 0.5, 1, 100, INF, NAN])
+    for b, e in enumerate(entry):
+        if e != MISS:
+            n = length[b]
+            states[b, :n] = stored[offsets[e] : offsets[e] + n]
+            states[b, np.arange(n), rng.integers(0, width, n)] += rng.choice(moves, n)
+    return [states, entry, length, stored, influence, offsets, offsets_of(lengths**2)]
+
+
+def assert_rows_as_specified(mode: str, opset: int, *inputs: np.ndarray) -> None:
+    have, want = run_operator("MemoRows", mode, *inputs, opset=opset), memo_rows(*inputs)
+    for a, b in zip(have[:3], want[:3], strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+    for a, b in zip(have[3:], want[3:], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6, strict=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(
+    lengths=LENGTHS,
+    padding=st.integers(0, 3),
+    epsilon=st.sampled_from([-1.0, 0.0, 1 / 16, 1 / 16, 0.5, INF, NAN]),
+    bound=st.sampled_from([-1.0, 0.0, 1 / 16, 0.25, 0.5, 1.0, 4.0, 20.0, INF, NAN]),
+    limit=st.sampled_from([0.25, 0.5, 1.0, 1.0, 2.0, NAN]),
+    opset=st.sampled_from(OPSETS),
+    seed=SEEDS,
+)
+@settings(deadline=None, max_examples=150)
+def test_rows_equal_the_reference(mode, lengths, padding, epsilon, bound, limit, opset, seed):
+    inputs = dyadic_rows(np.random.default_rng(seed), mode, lengths, padding)
+    assert_rows_as_specified(mode, opset, *inputs, f32(epsilon), f32(bound), f32(limit))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(length=st.integers(1, 130), bound=st.floats(0, 3), share=st.floats(0, 1), seed=SEEDS)
+@settings(deadline=None, max_examples=40)
+def test_rows_of_states_as_they_are(mode, length, bound, share, seed):
+    rng = np.random.default_rng(seed)
+    stored = rng.standard_normal((length, 48)).astype(np.float16)
+    influence = (rng.random(length**2) ** 6).astype(np.float16)
+    moved = rng.random(length) < share
+    states = stored + 0.3 * moved[:, None] * rng.standard_normal((length, 48))
+    inputs = [f32(states)[None], i64(0), i64(length), stored, influence, i64(0), i64(0), f32(0.05)]
+    less, more = (memo_rows(*inputs, f32(bound * slack), f32(1))[0] for slack in (0.999, 1.001))
+    assume(np.array_equal(less, more))  # no tie
+    assert_rows_as_specified(mode, 17, *inputs, f32(bound), f32(1))
+
+
+def rows_of(mode: str, change: Any, influence: Any, bound: float, limit: float = 1, padded: int = 0) -> Any:
+    """The rows that run of one sequence whose tokens changed by that much; None on a miss."""
+    change = f32(change)
+    states = np.zeros((1, max(padded, len(change)), 1), np.float32)
+    states[0, : len(change), 0] = 1 + change
+    rows, stored_rows, hit, *_ = run_operator(
+        "MemoRows",
+        mode,
+        states,
+        i64(0),
+        i64(len(change)),
+        np.ones((len(change), 1), np.float16),
+        np.array(influence, np.float16).ravel(),
+        i64(0),
+        i64(0),
+        f32(0.25),
+        f32(bound),
+        f32(limit),
+    )
+    if not hit:
+        return None
+    assert rows.tolist() == stored_rows.tolist()
+    return rows.tolist()
+
+
+ONE_LEADS = [[0, 0, 0, 0], [0, 0, 1, 2], [0, 0, 0, 0], [9, 9, 9, 9]]  # only token 1 passes something on
+
+
+def test_rows_that_changed_run_and_those_that_they_move(mode):
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0) == [1, 2, 3]
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0.499) == [1, 2, 3]
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0.5) == [1, 3]
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0.999) == [1, 3]
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=1) == [1]
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=INF) == [1]
+
+
+def test_a_change_of_epsilon_is_none(mode):
+    assert rows_of(mode, [0, 0.25, 0, 0.25], ONE_LEADS, bound=0) == []
+    assert rows_of(mode, [0, 0, 0, 0], ONE_LEADS, bound=0) == []
+
+
+def test_all_rows_run_if_all_changed(mode):
+    assert rows_of(mode, [1, 1, 1, 1], ONE_LEADS, bound=INF) == [0, 1, 2, 3]
+
+
+def test_no_bound_or_a_negative_one_never_hits(mode):
+    assert rows_of(mode, [0, 0, 0, 0], ONE_LEADS, bound=-1e-9) is None
+    assert rows_of(mode, [0, 0, 0, 0], ONE_LEADS, bound=NAN) is None
+
+
+def test_a_request_that_would_run_too_many_rows_misses(mode):
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=0.75) == [1, 2, 3]
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=0.7) is None
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=0.5, padded=6) == [1, 2, 3]
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=NAN) is None
+
+
+def test_a_change_counts_at_most_eightfold(mode):
+    equal = [[0, 1, 1, 1], [0] * 4, [0] * 4, [0] * 4]
+    for change in (8, 100, INF, NAN):
+        assert rows_of(mode, [change, 0, 0, 0], equal, bound=8) == [0]
+        assert rows_of(mode, [change, 0, 0, 0], equal, bound=7.99) == [0, 1, 2, 3]
+
+
+def test_changes_add_up(mode):
+    each = np.full((4, 4), 0.25)
+    assert rows_of(mode, [1, 0, 2, 0], each, bound=0.75) == [0, 2]
+    assert rows_of(mode, [1, 0, 2, 0], each, bound=0.74) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("unknown", [NAN, INF])
+def test_a_row_of_unknown_influence_runs(mode, unknown):
+    reach = np.zeros((20, 20))
+    reach[0] = np.arange(20, 0, -1)
+    reach[0, [1, 7, 13]] = unknown
+    assert rows_of(mode, np.eye(20)[0], reach, bound=1e9) == [0, 1, 7, 13]
+
+
+def test_a_sequence_of_one_token(mode):
+    assert rows_of(mode, [0], [[1]], bound=0) == []
+    assert rows_of(mode, [1], [[1]], bound=INF) == [0]
+
+
+@pytest.mark.parametrize(("entry", "length"), [([MISS], [3]), ([0], [-1]), ([MISS], [-1]), ([], [])])
+def test_what_has_no_entry_or_no_length_misses(mode, entry, length):
+    """Also where the entry that is looked at instead is shorter than the request."""
+    states = np.zeros((len(entry), 3, 2), np.float32)
+    store = np.zeros((1, 2), np.float16), np.zeros(1, np.float16), i64(0), i64(0)
+    rows, stored_rows, hit, change, predicted = run_operator(
+        "MemoRows", mode, states, i64(*entry), i64(*length), *store, f32(1), f32(1), f32(1)
+    )
+    np.testing.assert_array_equal(change, np.zeros((len(entry), 3), np.float32), strict=True)
+    np.testing.assert_array_equal(predicted, change, strict=True)
+    assert not hit
+    assert rows.size == stored_rows.size == 0
+
+
+def test_the_standard_body_misses_what_is_not_one_sequence():
+    store = np.zeros((4, 2), np.float16), np.zeros(8, np.float16), i64(0, 2), i64(0, 4)
+    inputs = np.zeros((2, 3, 2), np.float32), i64(0, 1), i64(2, 2), *store, f32(1), f32(1), f32(1)
+    assert memo_rows(*inputs)[2]
+    assert not run_operator("MemoRows", "stock", *inputs)[2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sequence_that_is_all_padding_misses(mode):
+    store = np.zeros((4, 2), np.float16), np.zeros(8, np.float16), i64(0, 2), i64(0, 4)
+    for entry, length in (i64(0), i64(0)), (i64(0, MISS), i64(2, 0)):
+        inputs = np.zeros((len(entry), 3, 2), np.float32), entry, length, *store, f32(1), f32(1), f32(1)
+        assert not memo_rows(*inputs)[2]
+        assert not run_operator("MemoRows", mode, *inputs)[2]
+
+
+@pytest.mark.parametrize("mode", [NATIVE])
+def test_sequences_without_an_entry_run_in_whole_beside_others(mode):
+    states = np.zeros((3, 4, 1), np.float32)
+    store = np.zeros((2, 1), np.float16), np.zeros(4, np.float16), i64(0), i64(0)
+    inputs = states, i64(MISS, 0, MISS), i64(3, 2, 1), *store, f32(0), f32(0), f32(0.4)
+    rows, stored_rows, hit, *_ = run_operator("MemoRows", mode, *inputs)
+    assert (rows.tolist(), stored_rows.tolist(), bool(hit)) == ([0, 1, 2, 8], [0, 0, 0, 0], True)
+    assert_rows_as_specified(mode, 17, *inputs)
+
+
+# ---- MemoAttention
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(
+    lengths=LENGTHS,
+    heads=st.integers(1, 3),
+    widths=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    padding=st.integers(0, 3),
+    share=st.sampled_from([0.0, 0.2, 0.6, 1.0]),
+    spread=st.tuples(*[st.booleans()] * 4),
+    shut=st.sampled_from([0.0, -INF, LOWEST]),
+    opset=st.sampled_from(OPSETS),
+    seed=SEEDS,
+)
+@settings(deadline=None, max_examples=150)
+def test_attention_equals_the_reference(
+    mode, lengths, heads, widths, padding, share, spread, shut, opset, seed
+):
+    rng = np.random.default_rng(seed)
+    entry, length = random_batch(rng, mode, lengths)
+    padded, (width, value_width) = int(lengths.max()) + padding, widths
+    rows = random_rows(rng, entry, length, padded, share)
+    full = len(entry), heads, padded, padded
+    bias = rng.standard_normal(
+        [1 if one else size for one, size in zip(spread, full, strict=True)], np.float32
+    )
+    bias[..., 1:][rng.random(bias[..., 1:].shape) < 0.4] += np.float32(shut)
+    inputs = (
+        rng.standard_normal((heads, len(rows), width), np.float32),
+        rng.standard_normal((heads, width, len(rows)), np.float32),
+        rng.standard_normal((heads, len(rows), value_width), np.float32),
+        rows,
+        entry,
+        length,
+        i64(padded),
+        rng.standard_normal((lengths.sum(), heads * width)).astype(np.float16),
+        rng.standard_normal((lengths.sum(), heads * value_width)).astype(np.float16),
+        offsets_of(lengths),
+        f32(width**-0.5),
+        bias,
+    )
+    answer = run_operator("MemoAttention", mode, *inputs, opset=opset)
+    np.testing.assert_allclose(answer, memo_attention(*inputs), rtol=1e-5, atol=1e-5, strict=True)
+
+
+def attention_of(mode: str, rows: list[int], values: list[float], bias: Any = 0.0) -> list[float]:
+    """One head of width 1 and 4 tokens whose scores are all 0; stored values are 1, 2, 4 and 8."""
+    count, fresh = len(rows), f32(values).reshape(1, -1, 1)
+    context = run_operator(
+        "MemoAttention",
+        mode,
+        np.zeros((1, count, 1), np.float32),
+        np.ones((1, 1, count), np.float32),
+        fresh,
+        i64(*rows),
+        i64(0),
+        i64(4),
+        i64(5),
+        np.ones((4, 1), np.float16),
+        np.array([[1], [2], [4], [8]], np.float16),
+        i64(0),
+        f32(1),
+        f32(bias).reshape(1, 1, 1, -1),
+    )
+    assert context.shape == (1, count, 1)
+    return context.ravel().tolist()
+
+
+def test_attention_by_hand(mode):
+    assert attention_of(mode, [], []) == []
+    assert attention_of(mode, [1], [10]) == pytest.approx([23 / 4])
+    assert attention_of(mode, [0, 3], [10, 20]) == pytest.approx([9, 9])
+    assert attention_of(mode, [0, 1, 2, 3], [3, 5, 7, 9]) == pytest.approx([6] * 4)
+
+
+@pytest.mark.parametrize("shut", [-INF, LOWEST])
+def test_columns_that_the_bias_shuts_out_do_not_count(mode, shut):
+    assert attention_of(mode, [1], [10], [0, 0, shut, shut, 0]) == pytest.approx([11 / 2])
+    assert attention_of(mode, [1], [10], [shut, shut, shut, 0, 0]) == pytest.approx([8])
+    assert attention_of(mode, [1, 2], [10, 99], [0, 0, shut, shut, 0]) == pytest.approx([11 / 2] * 2)
+
+
+@pytest.mark.parametrize("mode", [NATIVE])
+@pytest.mark.parametrize("unknown", [NAN, INF])
+def test_stored_keys_and_values_that_rows_replace_do_not_count(mode, unknown):
+    stored = np.array([[1], [unknown]], np.float16)
+    fresh = np.ones((1, 1, 1), np.float32)
+    inputs = fresh, fresh, fresh, i64(1), i64(0), i64(2), i64(2), stored, stored, i64(0), f32(1)
+    assert run_operator("MemoAttention", mode, *inputs, np.zeros((1, 1, 1, 1), np.float32)) == pytest.approx(
+        1
+    )
+
+
+def test_the_bias_of_padding_does_not_count(mode):
+    assert attention_of(mode, [1], [10], [0, 0, 0, 0, NAN]) == pytest.approx([23 / 4])
+
+
+# ---- MemoMerge
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(
+    lengths=LENGTHS,
+    width=st.integers(1, 40),
+    padding=st.integers(0, 3),
+    share=st.sampled_from([0.0, 0.2, 0.6, 1.0]),
+    opset=st.sampled_from(OPSETS),
+    seed=SEEDS,
+)
+@settings(deadline=None, max_examples=80)
+def test_merge_equals_the_reference(mode, lengths, width, padding, share, opset, seed):
+    rng = np.random.default_rng(seed)
+    entry, length = random_batch(rng, mode, lengths)
+    padded = int(lengths.max()) + padding
+    rows = random_rows(rng, entry, length, padded, share)
+    inputs = (
+        rng.standard_normal((len(rows), width), np.float32),
+        rng.standard_normal((len(rows), width), np.float32),
+        rows,
+        entry,
+        length,
+        i64(padded),
+        rng.standard_normal((lengths.sum(), width), np.float32),
+        rng.random((lengths**2).sum()).astype(np.float16),
+        offsets_of(lengths),
+        offsets_of(lengths**2),
+    )
+    answer = run_operator("MemoMerge", mode, *inputs, opset=opset)
+    np.testing.assert_allclose(answer, memo_merge(*inputs), rtol=1e-5, atol=1e-5, strict=True)
+
+
+def merge_of(mode: str, rows: list[int], states: list[float], spread: list[float]) -> np.ndarray:
+    """3 tokens padded to 4; final states 10, 20 and 30; token 1 reaches its neighbours by 0.5 and 2."""
+    reach = [[0, 0, 0], [0.5, 9, 2], [0, 0, 0]]
+    return run_operator(
+        "MemoMerge",
+        mode,
+        f32(states).reshape(-1, 1),
+        f32(spread).reshape(-1, 1),
+        i64(*rows),
+        i64(1),
+        i64(3),
+        i64(4),
+        f32([[-1], [10], [20], [30]]),
+        np.array([7, *np.ravel(reach)], np.float16),
+        i64(0, 1),
+        i64(0, 1),
+    )
+
+
+def test_merge_by_hand(mode):
+    assert merge_of(mode, [1], [5], [2]).ravel().tolist() == [11, 5, 34, 0]
+    assert merge_of(mode, [0, 2], [1, 3], [2, 2]).ravel().tolist() == [1, 20, 3, 0]
+    assert merge_of(mode, [0, 1, 2], [1, 2, 3], [9, 9, 9]).ravel().tolist() == [1, 2, 3, 0]
+
+
+def test_merge_of_no_rows_is_what_is_stored(mode):
+    """Also after a request that left other numbers in the memory that is used again."""
+    merge_of(mode, [1], [5], [1e30])
+    assert merge_of(mode, [], [], []).ravel().tolist() == [10, 20, 30, 0]
