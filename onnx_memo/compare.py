@@ -18,11 +18,10 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.rows.guard import ROWS
 from onnx_memo.levels.rows.watch import Watch
-from onnx_memo.levels.sites.capture import open_session, run_model
 from onnx_memo.levels.sites.guard import entry_name
 from onnx_memo.progress import Progress, silent
 from onnx_memo.runtime import library_path, session_options
-from onnx_memo.sessions import race
+from onnx_memo.sessions import open_session, race, run_model
 from onnx_memo.store import bundle as bundles
 
 Report = dict[str, Any]

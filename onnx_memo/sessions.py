@@ -1,15 +1,66 @@
-"""Fair timings: turn by turn, medians, every request counted."""
+"""Sessions of ONNX Runtime: open one on a model in memory, run a request, time several against each other."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.data.samples import Arrays
+from onnx_memo.errors import MemoError
+from onnx_memo.graph.load import external_files
+
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
+def place_weights(model: ir.Model, path: Path, folder: Path) -> None:
+    """Copy what the model at `path` keeps outside its file to `folder`: one folder serves a whole session."""
+    for name in external_files(model):
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path.parent / name, folder / name)
+
+
+def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    """A session on a model that exists in memory only; its external data lies in `folder`."""
+    options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
+    # Threads that spin while they wait slow each other down where the cores have other work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    content = ir.to_proto(model).SerializeToString()
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def run_model(session: ort.InferenceSession, feeds: dict[str, Any], number: int) -> list[npt.NDArray[Any]]:
+    """Run one request.
+
+    Raises:
+        MemoError: the model refuses it, for one because it is longer than the model allows.
+    """
+    try:
+        results: list[npt.NDArray[Any]] = session.run(None, feeds)
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+        reason = " ".join(str(error).split())[-200:]
+        raise MemoError(
+            f"the model cannot run input {number + 1} ({shapes}): is it longer than the model allows? "
+            f"ONNX Runtime says: {reason}"
+        ) from error
+    return results
+
+
+def real_length(feeds: dict[str, Any], mask: ir.Value | None, states: npt.NDArray[Any]) -> int:
+    """How many tokens of a request (a batch of one) are real at a site with hidden states [1, L, d].
+
+    Samples hold no padding but where the model fixes the length.
+    """
+    return int(states.shape[1]) if mask is None else int(np.count_nonzero(feeds[str(mask.name)]))
 
 
 def race(

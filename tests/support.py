@@ -19,7 +19,8 @@ import pytest
 
 import onnx_memo
 from onnx_memo.graph.load import MAX_OPSET
-from onnx_memo.operators.bodies import DOMAIN, VERSION, operator_functions
+from onnx_memo.operators.bodies import operator_functions
+from onnx_memo.operators.spec import DOMAIN, VERSION
 
 Arrays = dict[str, np.ndarray]
 

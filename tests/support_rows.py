@@ -22,7 +22,7 @@ from onnx_memo.levels.rows.influence import write_influence
 from onnx_memo.levels.rows.layout import EPSILON, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.watch import Watch, Watched
 from onnx_memo.levels.sites.guard import STRICTNESS
-from onnx_memo.operators.rows_bodies import MOST_CHANGE
+from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.store import data as store
 
 ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "llama")

@@ -18,7 +18,7 @@ from onnx_memo.levels.rows.propose import fit_rows_key
 from onnx_memo.levels.rows.quantize import int8_products
 from onnx_memo.levels.rows.search import BOUNDS
 from onnx_memo.levels.rows.trial import RowsTrial
-from onnx_memo.operators.rows_bodies import MOST_CHANGE
+from onnx_memo.operators.spec import MOST_CHANGE
 from tools.bench_rows import TOLERANCE, Bench, text_requests
 from tools.measure import Figures, Runner, best, errors_of, model_of, runner, summary, write_lines
 from tools.pages import Curve, curves

@@ -32,10 +32,10 @@ from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import find_sites
 from onnx_memo.keys.fixed import KeyNetwork, emit_key, fit_keys, segment_means
 from onnx_memo.keys.learned import fit_learned, sketch
-from onnx_memo.levels.sites.capture import open_session
-from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.progress import Progress
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session
 from tools.measure import machine
 from tools.pages import write_section
 from tools.workloads import WORKLOADS, Workload

@@ -29,11 +29,11 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.rows.guard import NAME, ROWS
 from onnx_memo.levels.rows.watch import Watch
-from onnx_memo.levels.sites.capture import open_session
 from onnx_memo.levels.sites.guard import entry_name
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.metrics import METRICS
 from onnx_memo.runtime import library_path, session_options
+from onnx_memo.sessions import open_session
 from onnx_memo.store.bundle import read_bundle
 
 MODELS = {"antiberty": antiberty.bring, "minilm": minilm.bring}

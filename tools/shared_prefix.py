@@ -21,7 +21,7 @@ from onnx_memo.levels.rows.capture import capture_rows
 from onnx_memo.levels.rows.influence import write_influence
 from onnx_memo.levels.rows.layout import EPSILON, RowsSettings
 from onnx_memo.levels.rows.trial import RowsTrial, run_original
-from onnx_memo.operators.rows_bodies import MOST_CHANGE
+from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.promise import Promise
 from tools.random_models import bring_random

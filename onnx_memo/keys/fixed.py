@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.operators.bodies import DOMAIN, SEGMENTS
+from onnx_memo.operators.spec import DOMAIN, SEGMENTS
 
 REDUCED_WIDTH = 32  # of each segment's mean
 KEY_WIDTH = 64

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.keys.fixed import KEY_WIDTH, SAMPLE, KeyNetwork, fit_keys
-from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.operators.spec import SEGMENTS
 
 # With 64, the factored network picked worse entries than the unfactored one; with 96 about as good ones.
 REDUCED_WIDTH = 96

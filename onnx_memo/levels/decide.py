@@ -17,11 +17,10 @@ from onnx_memo.data.samples import Samples
 from onnx_memo.graph.sites import Site
 from onnx_memo.levels.base import Alternative, NothingPays, Proposal, Verdict
 from onnx_memo.levels.rows.propose import propose_rows
-from onnx_memo.levels.sites.capture import run_model
 from onnx_memo.levels.sites.propose import propose_sites
 from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal
-from onnx_memo.sessions import race
+from onnx_memo.sessions import race, run_model
 
 ENOUGH = 0.5  # a ratio that the levels `output` and `probs` hardly reach
 

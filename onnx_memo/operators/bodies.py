@@ -13,10 +13,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.operators.rows_bodies import attention_body, grow_body, merge_body, rows_body
-
-DOMAIN = "onnx_memo"
-VERSION = 1
-SEGMENTS = 8
+from onnx_memo.operators.spec import DOMAIN, SEGMENTS
 
 ROWS = "states entry length stored influence offsets squares epsilon bound limit"
 GROW = "states rows change predicted entry length stored influence offsets squares bound correction rollout"

@@ -18,10 +18,10 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.errors import MemoError
-from onnx_memo.levels.sites.capture import open_session
-from onnx_memo.operators.bodies import DOMAIN, SEGMENTS
 from onnx_memo.operators.reference_rows import memo_attention, memo_grow, memo_merge, memo_rows
+from onnx_memo.operators.spec import DOMAIN, SEGMENTS
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session
 from onnx_memo.store.bundle import MODEL
 
 Floats = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_memo.operators.rows_bodies import MOST_CHANGE
+from onnx_memo.operators.spec import MOST_CHANGE
 
 Floats = npt.NDArray[np.float32]
 Payload = npt.NDArray[np.float16] | npt.NDArray[np.float32]

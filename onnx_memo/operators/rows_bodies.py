@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
+from onnx_memo.operators.spec import MOST_CHANGE
 
-MOST_CHANGE = 8.0
 FLOAT = ir.DataType.FLOAT.value
 DOUBLE = ir.DataType.DOUBLE.value
 INT64 = ir.DataType.INT64.value

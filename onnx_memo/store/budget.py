@@ -26,11 +26,11 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import Site, find_sites
 from onnx_memo.keys import fixed as keys
 from onnx_memo.keys import learned as learn
-from onnx_memo.levels.sites.capture import open_session, real_length, run_model
 from onnx_memo.levels.sites.layout import LOOKUP_PARTS, payload_rows
-from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.progress import Progress, silent
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session, real_length, run_model
 from onnx_memo.store import data as store
 
 FEATURES = 128  # random projections of the means: distances are kept to about 6 %

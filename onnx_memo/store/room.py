@@ -15,7 +15,7 @@ from onnx_memo.graph.stages import MOST_STAGES
 from onnx_memo.keys.learned import SKETCH_WIDTH
 from onnx_memo.levels.decide import Choice
 from onnx_memo.levels.rows.footprint import rows_footprint
-from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.proof.goal import Goal
 from onnx_memo.store.budget import footprint, most_tokens
 

@@ -13,7 +13,7 @@ from onnx_memo.graph import flow
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import Findings, Site, find_sites
-from onnx_memo.levels.sites.capture import open_session
+from onnx_memo.sessions import open_session
 
 LAYERS = {"bert": 3}
 FIXED_LENGTH = {"vit": 17}

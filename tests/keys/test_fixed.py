@@ -15,7 +15,8 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.load import MAX_OPSET
 from onnx_memo.keys.fixed import KEY_WIDTH, KeyNetwork, emit_key, fit_keys, segment_means
 from onnx_memo.levels.literal import NEAR_EXACT
-from onnx_memo.operators.bodies import DOMAIN, SEGMENTS, operator_functions
+from onnx_memo.operators.bodies import operator_functions
+from onnx_memo.operators.spec import DOMAIN, SEGMENTS
 
 WIDTH = 48
 

@@ -7,7 +7,7 @@ import pytest
 
 from onnx_memo.keys.fixed import KEY_WIDTH, fit_keys
 from onnx_memo.keys.learned import SKETCH_WIDTH, fit_learned, picked_error, sketch
-from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.operators.spec import SEGMENTS
 
 WIDTH = 24
 

@@ -19,9 +19,10 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys.fixed import segment_means
-from onnx_memo.levels.sites.capture import HALF_MAX, open_session, real_length, run_model
-from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.levels.sites.capture import HALF_MAX
+from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session, real_length, run_model
 
 KEPT = 0.7  # share of the residual in what reaches a row within a stage: the best of what was tried
 

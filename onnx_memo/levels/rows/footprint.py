@@ -15,7 +15,7 @@ from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys import fixed as keys
 from onnx_memo.keys import learned as learn
 from onnx_memo.levels.sites.layout import LOOKUP_PARTS
-from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.progress import Progress
 from onnx_memo.store import data as store
 from onnx_memo.store.budget import Budget, Footprint, most_tokens

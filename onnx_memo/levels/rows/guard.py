@@ -35,7 +35,7 @@ from onnx_memo.graph.encoder import Core, Encoder
 from onnx_memo.graph.packed import Copier, whole_products
 from onnx_memo.graph.stages import Stage, find_stages
 from onnx_memo.levels.sites.guard import Inserter, Lookup, add_operators
-from onnx_memo.operators.bodies import DOMAIN
+from onnx_memo.operators.spec import DOMAIN
 
 NAME = "encoder"
 ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]

@@ -30,7 +30,7 @@ from onnx_memo.levels.rows.layout import EPSILON, LIMIT, RADIUS, RowsBlueprint, 
 from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
 from onnx_memo.levels.rows.trial import RowsTrial, Tried, run_original
-from onnx_memo.operators.rows_bodies import MOST_CHANGE
+from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal
 

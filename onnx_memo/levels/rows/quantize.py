@@ -21,8 +21,8 @@ from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.packed import whole_products
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.levels.sites.capture import open_session, run_model
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session, run_model
 
 # Not 127: processors without VNNI add two products of a byte and a weight in 16 bits, which must not overflow
 # (2 * 255 * 64 < 2^15). So a bundle computes the same wherever it goes.

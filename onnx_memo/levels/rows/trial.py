@@ -16,10 +16,10 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.levels.rows.capture import RowsCapture
 from onnx_memo.levels.rows.layout import RowsSettings, insert_rows, rows_tensors
 from onnx_memo.levels.rows.watch import Watch
-from onnx_memo.levels.sites.capture import open_session, place_weights, run_model
 from onnx_memo.levels.sites.guard import STRICTNESS
 from onnx_memo.proof.goal import Goal, Outputs, token_error
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session, place_weights, run_model
 
 TIMED, ROUNDS = 16, 3  # requests that are timed, and how often; the fastest counts
 

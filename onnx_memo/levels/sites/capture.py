@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime as ort
 
 from onnx_memo.data.samples import Samples
-from onnx_memo.errors import MemoError
-from onnx_memo.graph.load import external_files, load_model
+from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import Site, find_sites
 from onnx_memo.keys.fixed import segment_means
 from onnx_memo.keys.learned import SKETCH_WIDTH, sketch
-from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session, real_length, run_model
 
 HALF_MAX = float(np.finfo(np.float16).max)
-EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True)
@@ -56,49 +52,6 @@ class Capture:
     def payload(self, site: Site) -> Path:
         """The file with the payload in the store's own form, f16 (`docs/bundle.md`)."""
         return self.folder / f"{site.name}.{self.level}"
-
-
-def place_weights(model: ir.Model, path: Path, folder: Path) -> None:
-    """Copy what the model at `path` keeps outside its file to `folder`: one folder serves a whole session."""
-    for name in external_files(model):
-        if not (folder / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path.parent / name, folder / name)
-
-
-def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    """A session on a model that exists in memory only; its external data lies in `folder`."""
-    options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
-    # Threads that spin while they wait slow each other down where the cores have other work.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    content = ir.to_proto(model).SerializeToString()
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def run_model(session: ort.InferenceSession, feeds: dict[str, Any], number: int) -> list[npt.NDArray[Any]]:
-    """Run one request.
-
-    Raises:
-        MemoError: the model refuses it, for one because it is longer than the model allows.
-    """
-    try:
-        results: list[npt.NDArray[Any]] = session.run(None, feeds)
-    except Exception as error:  # ONNX Runtime's errors share no public base class
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
-        reason = " ".join(str(error).split())[-200:]
-        raise MemoError(
-            f"the model cannot run input {number + 1} ({shapes}): is it longer than the model allows? "
-            f"ONNX Runtime says: {reason}"
-        ) from error
-    return results
-
-
-def real_length(feeds: dict[str, Any], mask: ir.Value | None, states: npt.NDArray[Any]) -> int:
-    """How many tokens of a request (a batch of one) are real at a site with hidden states [1, L, d].
-
-    Samples hold no padding but where the model fixes the length.
-    """
-    return int(states.shape[1]) if mask is None else int(np.count_nonzero(feeds[str(mask.name)]))
 
 
 def capture(

@@ -25,7 +25,8 @@ from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.sites import Site
 from onnx_memo.keys import fixed as keys
-from onnx_memo.operators.bodies import DOMAIN, VERSION, operator_functions
+from onnx_memo.operators.bodies import operator_functions
+from onnx_memo.operators.spec import DOMAIN, VERSION
 
 FUNCTIONS_SINCE_IR = 8
 

@@ -14,8 +14,8 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import Site, find_sites
 from onnx_memo.keys.fixed import segment_means
-from onnx_memo.levels.sites.capture import open_session, real_length, run_model
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session, real_length, run_model
 
 
 class Observer:

@@ -20,11 +20,12 @@ from onnx_memo.data.samples import Arrays
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import Site, find_sites
-from onnx_memo.levels.sites.capture import Capture, open_session, place_weights
+from onnx_memo.levels.sites.capture import Capture
 from onnx_memo.levels.sites.guard import Guard, Inserter, add_operators
 from onnx_memo.levels.sites.layout import Plan, payload_rows, payload_shape
 from onnx_memo.proof.goal import Outputs
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session, place_weights
 from onnx_memo.store import data as store
 
 ENTRY = "memo_trial_entry"

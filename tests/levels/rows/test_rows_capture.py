@@ -19,11 +19,11 @@ from onnx_memo.keys.fixed import segment_means
 from onnx_memo.levels.decide import Choice
 from onnx_memo.levels.rows.capture import attention_rollout, capture_rows
 from onnx_memo.levels.rows.footprint import rows_footprint
-from onnx_memo.levels.sites.capture import open_session
-from onnx_memo.operators.bodies import SEGMENTS
+from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.promise import Promise
 from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session
 from onnx_memo.store import data as store
 from onnx_memo.store.room import bytes_needed
 

@@ -25,7 +25,8 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import Site, find_sites
 from onnx_memo.keys.fixed import segment_means
-from onnx_memo.levels.sites.capture import Capture, capture, open_session
+from onnx_memo.levels.sites.capture import Capture, capture
+from onnx_memo.sessions import open_session
 
 LENGTHS = (1, 4, 4, 11)
 

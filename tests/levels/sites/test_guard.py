@@ -24,7 +24,7 @@ from support import (
 import onnx_memo
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import find_sites
-from onnx_memo.operators.bodies import DOMAIN
+from onnx_memo.operators.spec import DOMAIN
 
 LENGTHS = (3, 9, 9, 14)
 
