@@ -3,10 +3,10 @@
 #include <limits>
 #include <thread>
 
-#include "annoy_builder.h"
-#include "check.h"
-#include "fake_ort.h"
-#include "naive.h"
+#include "tests/annoy_builder.h"
+#include "tests/check.h"
+#include "tests/fake_ort.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

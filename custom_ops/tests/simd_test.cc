@@ -6,8 +6,8 @@
 #include <cstring>
 #include <limits>
 
-#include "check.h"
-#include "naive.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

@@ -1,11 +1,11 @@
 // MemoLookup: finds the stored entry nearest to each row of a request.
-#include "memo_lookup.h"
+#include "kernels/memo_lookup.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "prefetch.h"
+#include "simd/prefetch.h"
 #include "simd/simd.h"
 
 namespace onnx_memo {

@@ -1,5 +1,5 @@
 // Reads shapes and pointers out of ONNX Runtime's tensors.
-#include "context.h"
+#include "ort/context.h"
 
 #include <string>
 #include <vector>

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "annoy_index.h"
-#include "context.h"
-#include "entries.h"
-#include "view.h"
+#include "index/annoy_index.h"
+#include "kernels/entries.h"
+#include "ort/context.h"
+#include "ort/view.h"
 
 namespace onnx_memo {
 

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "context.h"
-#include "view.h"
+#include "ort/context.h"
+#include "ort/view.h"
 
 namespace onnx_memo {
 

@@ -1,5 +1,5 @@
 // Read-only search in the bytes of an Annoy index.
-#include "annoy_index.h"
+#include "index/annoy_index.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,8 +7,8 @@
 #include <limits>
 #include <utility>
 
-#include "error.h"
-#include "prefetch.h"
+#include "ort/error.h"
+#include "simd/prefetch.h"
 #include "simd/simd.h"
 
 namespace onnx_memo {

@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "context.h"
-#include "ragged.h"
-#include "view.h"
+#include "kernels/ragged.h"
+#include "ort/context.h"
+#include "ort/view.h"
 
 namespace onnx_memo {
 

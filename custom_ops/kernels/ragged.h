@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "view.h"
+#include "ort/view.h"
 
 namespace onnx_memo {
 

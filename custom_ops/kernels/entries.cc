@@ -1,5 +1,5 @@
 // Checks an entry before its payload is read.
-#include "entries.h"
+#include "kernels/entries.h"
 
 namespace onnx_memo {
 

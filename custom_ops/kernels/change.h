@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "error.h"
+#include "ort/error.h"
 #include "simd/simd.h"
 
 namespace onnx_memo {

@@ -1,11 +1,11 @@
 // MemoAttention: attention of the rows that run over stored keys and values, in which theirs are fresh.
-#include "memo_attention.h"
+#include "kernels/memo_attention.h"
 
 #include <algorithm>
 #include <array>
 
-#include "entries.h"
-#include "prefetch.h"
+#include "kernels/entries.h"
+#include "simd/prefetch.h"
 #include "simd/simd.h"
 
 namespace onnx_memo {

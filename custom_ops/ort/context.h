@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <exception>
 
-#include "ort_abi.h"
-#include "view.h"
+#include "ort/ort_abi.h"
+#include "ort/view.h"
 
 namespace onnx_memo {
 

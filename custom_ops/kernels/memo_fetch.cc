@@ -1,5 +1,5 @@
 // MemoFetch: copies the stored rows of each entry into a padded batch.
-#include "memo_fetch.h"
+#include "kernels/memo_fetch.h"
 
 #include <algorithm>
 

@@ -1,9 +1,9 @@
 // Hands out the packed rows to their sequences, after checking all of them.
-#include "ragged.h"
+#include "kernels/ragged.h"
 
 #include <algorithm>
 
-#include "entries.h"
+#include "kernels/entries.h"
 
 namespace onnx_memo {
 

@@ -1,9 +1,9 @@
 // MemoMerge: puts the final states of the rows that ran between those of the store.
-#include "memo_merge.h"
+#include "kernels/memo_merge.h"
 
 #include <algorithm>
 
-#include "entries.h"
+#include "kernels/entries.h"
 #include "simd/simd.h"
 
 namespace onnx_memo {

@@ -1,5 +1,5 @@
 // MemoContext: multiplies stored attention probabilities with the request's own values.
-#include "memo_context.h"
+#include "kernels/memo_context.h"
 
 #include <algorithm>
 #include <limits>

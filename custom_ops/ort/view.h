@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "error.h"
+#include "ort/error.h"
 
 namespace onnx_memo {
 

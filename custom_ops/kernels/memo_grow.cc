@@ -1,10 +1,10 @@
 // MemoGrow: lets more rows run from some depth of the encoder on.
-#include "memo_grow.h"
+#include "kernels/memo_grow.h"
 
 #include <algorithm>
 
-#include "change.h"
-#include "entries.h"
+#include "kernels/change.h"
+#include "kernels/entries.h"
 #include "simd/simd.h"
 
 namespace onnx_memo {

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "context.h"
-#include "ragged.h"
-#include "view.h"
+#include "kernels/ragged.h"
+#include "ort/context.h"
+#include "ort/view.h"
 
 namespace onnx_memo {
 

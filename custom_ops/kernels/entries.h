@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "view.h"
+#include "ort/view.h"
 
 namespace onnx_memo {
 

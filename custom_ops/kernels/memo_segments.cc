@@ -1,5 +1,5 @@
 // MemoSegments: the real length of each row of a mask, and the weights that average its segments.
-#include "memo_segments.h"
+#include "kernels/memo_segments.h"
 
 #include <algorithm>
 

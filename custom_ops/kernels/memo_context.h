@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "context.h"
-#include "entries.h"
-#include "view.h"
+#include "kernels/entries.h"
+#include "ort/context.h"
+#include "ort/view.h"
 
 namespace onnx_memo {
 

@@ -9,9 +9,9 @@
 #include <new>
 #include <string>
 
-#include "context.h"
-#include "error.h"
-#include "ort_abi.h"
+#include "ort/context.h"
+#include "ort/error.h"
+#include "ort/ort_abi.h"
 
 namespace onnx_memo {
 

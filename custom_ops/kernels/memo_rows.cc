@@ -1,12 +1,12 @@
 // MemoRows: chooses the rows of a request that have to run when all others come from the store.
-#include "memo_rows.h"
+#include "kernels/memo_rows.h"
 
 #include <algorithm>
 
-#include "change.h"
-#include "entries.h"
-#include "prefetch.h"
-#include "ragged.h"
+#include "kernels/change.h"
+#include "kernels/entries.h"
+#include "kernels/ragged.h"
+#include "simd/prefetch.h"
 #include "simd/simd.h"
 
 namespace onnx_memo {

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "context.h"
-#include "view.h"
+#include "ort/context.h"
+#include "ort/view.h"
 
 namespace onnx_memo {
 
