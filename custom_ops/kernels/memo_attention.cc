@@ -11,7 +11,8 @@
 namespace onnx_memo {
 namespace {
 
-constexpr std::int64_t kRows = 60;  // rows whose scores are held at a time; a multiple of the tile heights in simd/
+constexpr std::int64_t kScoredRows =
+    60;  // rows whose scores are held at a time; a multiple of the tile heights in simd/
 
 // At least `count` floats of this thread's, kept from call to call: a request may need too many for the stack.
 float* Scratch(std::int64_t count) {
@@ -124,7 +125,7 @@ void AttentionJob::Run(std::size_t task) const {
   const bool stored = sequence.entry != kMiss;
   const std::int64_t key_floats = stored ? width * n : 0;
   const std::int64_t value_floats = stored ? n * value_width : 0;
-  const std::int64_t block = std::min(kRows, sequence.count);
+  const std::int64_t block = std::min(kScoredRows, sequence.count);
   float* const scratch = Scratch(key_floats + value_floats + (block + 1) * n);
   if (stored) {  // on their way while the keys are read
     Prefetch(reinterpret_cast<const unsigned char*>(StoredValues(sequence, head)),
@@ -158,22 +159,22 @@ void AttentionJob::Run(std::size_t task) const {
 
 void MemoAttention::Compute(const Context& context) const {
   FreshHeads fresh;
-  fresh.query = context.Input<float, 3>(0, "query");
-  fresh.key = context.Input<float, 3>(1, "key");
-  fresh.value = context.Input<float, 3>(2, "value");
-  const auto rows = context.Input<std::int64_t, 1>(3, "rows");
-  const auto entry = context.Input<std::int64_t, 1>(4, "entry");
-  const auto length = context.Input<std::int64_t, 1>(5, "length");
-  const auto padded_length = context.Single<std::int64_t>(6, "padded_length");
+  fresh.query = context.Input<float, 3>(Input::kQuery);
+  fresh.key = context.Input<float, 3>(Input::kKey);
+  fresh.value = context.Input<float, 3>(Input::kValue);
+  const auto rows = context.Input<std::int64_t, 1>(Input::kRows);
+  const auto entry = context.Input<std::int64_t, 1>(Input::kEntry);
+  const auto length = context.Input<std::int64_t, 1>(Input::kLength);
+  const auto padded_length = context.Single<std::int64_t>(Input::kPaddedLength);
   StoredHeads stored;
-  stored.keys = context.Input<std::uint16_t, 2>(7, "keys");
-  stored.values = context.Input<std::uint16_t, 2>(8, "values");
-  stored.offsets = context.Input<std::int64_t, 1>(9, "offsets");
-  const auto scale = context.Single<float>(10, "scale");
-  const auto bias = context.Input<float, 4>(11, "bias");
+  stored.keys = context.Input<std::uint16_t, 2>(Input::kKeys);
+  stored.values = context.Input<std::uint16_t, 2>(Input::kValues);
+  stored.offsets = context.Input<std::int64_t, 1>(Input::kOffsets);
+  const auto scale = context.Single<float>(Input::kScale);
+  const auto bias = context.Input<float, 4>(Input::kBias);
 
   const Ragged ragged(rows, entry, length, padded_length, stored.offsets.dims[0]);
-  const auto output = context.Output<float, 3>(0, fresh.value.dims);
+  const auto output = context.Output<float, 3>(Output::kContext, fresh.value.dims);
   const AttentionJob job(fresh, ragged, stored, scale, bias, output);
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task); });
 }

@@ -71,13 +71,13 @@ void ContextJob::Run(std::size_t task) const noexcept {
 }
 
 void MemoContext::Compute(const Context& context) const {
-  const auto entry = context.Input<std::int64_t, 1>(0, "entry");
-  const auto values = context.Input<float, 3>(1, "values");
-  const auto payload = context.Input<std::uint16_t, 2>(2, "payload");
-  const auto offsets = context.Input<std::int64_t, 1>(3, "offsets");
-  const auto lengths = context.Input<std::int64_t, 1>(4, "lengths");
+  const auto entry = context.Input<std::int64_t, 1>(Input::kEntry);
+  const auto values = context.Input<float, 3>(Input::kValues);
+  const auto payload = context.Input<std::uint16_t, 2>(Input::kPayload);
+  const auto offsets = context.Input<std::int64_t, 1>(Input::kOffsets);
+  const auto lengths = context.Input<std::int64_t, 1>(Input::kLengths);
 
-  const auto output = context.Output<float, 3>(0, values.dims);
+  const auto output = context.Output<float, 3>(Output::kContext, values.dims);
   const ContextJob job(entry, values, payload, {offsets, lengths, payload.dims[0]}, output);
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task); });
 }

@@ -11,7 +11,7 @@
 namespace onnx_memo {
 
 // context[b, i, h, :] = sum over j < n of P[h, i, j] * values[b, j, h, :] for i < n, where n = lengths[e], e = entry[b]
-// and P[H, n, n] are the numbers in the entry's payload rows; zero behind row n and where e is a miss.
+// and P[H, n, n] are the numbers in the entry's payload rows; zero from row n on and where e is a miss.
 class ContextJob {
  public:
   // `values` and `output` are [B, L, H * dv], `payload` is [S, H].
@@ -42,10 +42,16 @@ class ContextJob {
 class MemoContext {
  public:
   static constexpr const char* kName = "MemoContext";
-  static constexpr ort::ElementType kInputs[] = {ort::ElementType::kInt64, ort::ElementType::kFloat,
-                                                 ort::ElementType::kFloat16, ort::ElementType::kInt64,
-                                                 ort::ElementType::kInt64};
-  static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kFloat};
+  enum Input : std::size_t { kEntry, kValues, kPayload, kOffsets, kLengths };
+  static constexpr TensorSpec kInputs[] = {
+      {"entry", ort::ElementType::kInt64},     {"values", ort::ElementType::kFloat},
+      {"payload", ort::ElementType::kFloat16}, {"offsets", ort::ElementType::kInt64},
+      {"lengths", ort::ElementType::kInt64},
+  };
+  enum Output : std::size_t { kContext };
+  static constexpr TensorSpec kOutputs[] = {
+      {"context", ort::ElementType::kFloat},
+  };
 
   void Compute(const Context& context) const;
 };

@@ -43,14 +43,14 @@ void FetchJob::Run(std::size_t task) const noexcept {
 }
 
 void MemoFetch::Compute(const Context& context) const {
-  const auto entry = context.Input<std::int64_t, 1>(0, "entry");
-  const auto payload = context.Input<std::uint16_t, 2>(1, "payload");
-  const auto offsets = context.Input<std::int64_t, 1>(2, "offsets");
-  const auto lengths = context.Input<std::int64_t, 1>(3, "lengths");
-  const auto padded_length = context.Single<std::int64_t>(4, "padded_length");
+  const auto entry = context.Input<std::int64_t, 1>(Input::kEntry);
+  const auto payload = context.Input<std::uint16_t, 2>(Input::kPayload);
+  const auto offsets = context.Input<std::int64_t, 1>(Input::kOffsets);
+  const auto lengths = context.Input<std::int64_t, 1>(Input::kLengths);
+  const auto padded_length = context.Single<std::int64_t>(Input::kPaddedLength);
   if (padded_length < 0) Refuse("'padded_length' is ", padded_length, "; give the length of the padded request");
 
-  const auto output = context.Output<float, 3>(0, {entry.dims[0], padded_length, payload.dims[1]});
+  const auto output = context.Output<float, 3>(Output::kOutput, {entry.dims[0], padded_length, payload.dims[1]});
   const FetchJob job(entry, payload, {offsets, lengths, payload.dims[0]}, output);
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task); });
 }

@@ -10,7 +10,7 @@
 
 namespace onnx_memo {
 
-// output[b, t] = payload[offsets[e] + t] for t < lengths[e], with e = entry[b]; zero behind it and where e is a miss.
+// output[b, t] = payload[offsets[e] + t] for t < lengths[e], with e = entry[b]; zero after that and where e is a miss.
 class FetchJob {
  public:
   // `output` is [B, L, d]. Throws InvalidArgument unless every entry can be read and fits into L.
@@ -35,10 +35,16 @@ class FetchJob {
 class MemoFetch {
  public:
   static constexpr const char* kName = "MemoFetch";
-  static constexpr ort::ElementType kInputs[] = {ort::ElementType::kInt64, ort::ElementType::kFloat16,
-                                                 ort::ElementType::kInt64, ort::ElementType::kInt64,
-                                                 ort::ElementType::kInt64};
-  static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kFloat};
+  enum Input : std::size_t { kEntry, kPayload, kOffsets, kLengths, kPaddedLength };
+  static constexpr TensorSpec kInputs[] = {
+      {"entry", ort::ElementType::kInt64},         {"payload", ort::ElementType::kFloat16},
+      {"offsets", ort::ElementType::kInt64},       {"lengths", ort::ElementType::kInt64},
+      {"padded_length", ort::ElementType::kInt64},
+  };
+  enum Output : std::size_t { kOutput };
+  static constexpr TensorSpec kOutputs[] = {
+      {"output", ort::ElementType::kFloat},
+  };
 
   void Compute(const Context& context) const;
 };

@@ -196,29 +196,29 @@ std::vector<float> GrowJob::PassedOn(const Sequence& sequence, const std::vector
 
 void MemoGrow::Compute(const Context& context) const {
   GrowInputs inputs;
-  inputs.states = context.Input<float, 2>(0, "states");
-  const auto rows = context.Input<std::int64_t, 1>(1, "rows");
-  inputs.change = context.Input<float, 2>(2, "change");
-  inputs.predicted = context.Input<float, 2>(3, "predicted");
-  const auto entry = context.Input<std::int64_t, 1>(4, "entry");
-  const auto length = context.Input<std::int64_t, 1>(5, "length");
+  inputs.states = context.Input<float, 2>(Input::kStates);
+  const auto rows = context.Input<std::int64_t, 1>(Input::kRows);
+  inputs.change = context.Input<float, 2>(Input::kChange);
+  inputs.predicted = context.Input<float, 2>(Input::kPredicted);
+  const auto entry = context.Input<std::int64_t, 1>(Input::kEntry);
+  const auto length = context.Input<std::int64_t, 1>(Input::kLength);
   GrowStore store;
-  store.stored = context.Input<std::uint16_t, 2>(6, "stored");
-  store.influence = context.Input<std::uint16_t, 1>(7, "influence");
-  store.offsets = context.Input<std::int64_t, 1>(8, "offsets");
-  store.squares = context.Input<std::int64_t, 1>(9, "squares");
-  inputs.bound = context.Single<float>(10, "bound");
-  inputs.correction = context.Input<float, 2>(11, "correction");
-  store.rollout = context.Input<std::uint16_t, 1>(12, "rollout");
+  store.stored = context.Input<std::uint16_t, 2>(Input::kStored);
+  store.influence = context.Input<std::uint16_t, 1>(Input::kInfluence);
+  store.offsets = context.Input<std::int64_t, 1>(Input::kOffsets);
+  store.squares = context.Input<std::int64_t, 1>(Input::kSquares);
+  inputs.bound = context.Single<float>(Input::kBound);
+  inputs.correction = context.Input<float, 2>(Input::kCorrection);
+  store.rollout = context.Input<std::uint16_t, 1>(Input::kRollout);
 
   const Ragged ragged(rows, entry, length, inputs.change.dims[1], store.offsets.dims[0]);
-  const auto predicted = context.Output<float, 2>(3, inputs.change.dims);
+  const auto predicted = context.Output<float, 2>(Output::kPredictedNow, inputs.change.dims);
   GrowJob job(inputs, ragged, store, predicted);
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task); });
   const std::int64_t count = job.Pack();
-  const GrownRows grown{context.Output<float, 2>(0, {count, inputs.states.dims[1]}).data,
-                        context.Output<std::int64_t, 1>(1, {count}).data,
-                        context.Output<std::int64_t, 1>(2, {count}).data};
+  const GrownRows grown{context.Output<float, 2>(Output::kGrown, {count, inputs.states.dims[1]}).data,
+                        context.Output<std::int64_t, 1>(Output::kGrownRows, {count}).data,
+                        context.Output<std::int64_t, 1>(Output::kStoredRows, {count}).data};
   context.ForEach(job.tasks(), job.write_work(), [&](std::size_t task) { job.Write(task, grown); });
 }
 

@@ -84,13 +84,37 @@ class GrowJob {
 class MemoGrow {
  public:
   static constexpr const char* kName = "MemoGrow";
-  static constexpr ort::ElementType kInputs[] = {
-      ort::ElementType::kFloat,  ort::ElementType::kInt64, ort::ElementType::kFloat,   ort::ElementType::kFloat,
-      ort::ElementType::kInt64,  ort::ElementType::kInt64, ort::ElementType::kFloat16, ort::ElementType::kFloat16,
-      ort::ElementType::kInt64,  ort::ElementType::kInt64, ort::ElementType::kFloat,   ort::ElementType::kFloat,
-      ort::ElementType::kFloat16};
-  static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kFloat, ort::ElementType::kInt64,
-                                                  ort::ElementType::kInt64, ort::ElementType::kFloat};
+  enum Input : std::size_t {
+    kStates,
+    kRows,
+    kChange,
+    kPredicted,
+    kEntry,
+    kLength,
+    kStored,
+    kInfluence,
+    kOffsets,
+    kSquares,
+    kBound,
+    kCorrection,
+    kRollout
+  };
+  static constexpr TensorSpec kInputs[] = {
+      {"states", ort::ElementType::kFloat},    {"rows", ort::ElementType::kInt64},
+      {"change", ort::ElementType::kFloat},    {"predicted", ort::ElementType::kFloat},
+      {"entry", ort::ElementType::kInt64},     {"length", ort::ElementType::kInt64},
+      {"stored", ort::ElementType::kFloat16},  {"influence", ort::ElementType::kFloat16},
+      {"offsets", ort::ElementType::kInt64},   {"squares", ort::ElementType::kInt64},
+      {"bound", ort::ElementType::kFloat},     {"correction", ort::ElementType::kFloat},
+      {"rollout", ort::ElementType::kFloat16},
+  };
+  enum Output : std::size_t { kGrown, kGrownRows, kStoredRows, kPredictedNow };
+  static constexpr TensorSpec kOutputs[] = {
+      {"grown", ort::ElementType::kFloat},
+      {"grown_rows", ort::ElementType::kInt64},
+      {"stored_rows", ort::ElementType::kInt64},
+      {"predicted_now", ort::ElementType::kFloat},
+  };
 
   void Compute(const Context& context) const;
 };

@@ -137,13 +137,13 @@ void MemoLookup::ValidateOnce(const LookupStore& store) {
 }
 
 void MemoLookup::Compute(const Context& context) {
-  const auto query = context.Input<float, 2>(0, "query");
-  const auto length = context.Input<std::int64_t, 1>(1, "length");
+  const auto query = context.Input<float, 2>(Input::kQuery);
+  const auto length = context.Input<std::int64_t, 1>(Input::kLength);
   LookupStore store;
-  store.keys = context.Input<float, 2>(2, "keys");
-  store.lengths = context.Input<std::int64_t, 1>(3, "lengths");
-  const auto threshold = context.Single<float>(4, "threshold");
-  store.index = context.Input<std::uint8_t, 1>(5, "index");
+  store.keys = context.Input<float, 2>(Input::kKeys);
+  store.lengths = context.Input<std::int64_t, 1>(Input::kLengths);
+  const auto threshold = context.Single<float>(Input::kThreshold);
+  store.index = context.Input<std::uint8_t, 1>(Input::kIndex);
 
   store.CheckShapes();
   if (query.dims[1] != store.keys.dims[0]) {
@@ -155,7 +155,7 @@ void MemoLookup::Compute(const Context& context) {
   }
   ValidateOnce(store);
 
-  const auto entry = context.Output<std::int64_t, 1>(0, {query.dims[0]});
+  const auto entry = context.Output<std::int64_t, 1>(Output::kEntry, {query.dims[0]});
   const std::int64_t width = query.dims[1];
   const std::int64_t compared = std::min(store.keys.dims[1], kExactLimit);
   context.ForEach(Size(query.dims[0]), Product(Product(query.dims[0], compared), width), [&](std::size_t row) {
@@ -164,7 +164,7 @@ void MemoLookup::Compute(const Context& context) {
   });
 
   std::int64_t* const end = entry.data + query.dims[0];
-  *context.Output<bool, 0>(1, {}).data = query.dims[0] > 0 && std::find(entry.data, end, kMiss) == end;
+  *context.Output<bool, 0>(Output::kHit, {}).data = query.dims[0] > 0 && std::find(entry.data, end, kMiss) == end;
 }
 
 }  // namespace onnx_memo

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -42,10 +43,17 @@ struct LookupStore {
 class MemoLookup {
  public:
   static constexpr const char* kName = "MemoLookup";
-  static constexpr ort::ElementType kInputs[] = {ort::ElementType::kFloat, ort::ElementType::kInt64,
-                                                 ort::ElementType::kFloat, ort::ElementType::kInt64,
-                                                 ort::ElementType::kFloat, ort::ElementType::kUint8};
-  static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kInt64, ort::ElementType::kBool};
+  enum Input : std::size_t { kQuery, kLength, kKeys, kLengths, kThreshold, kIndex };
+  static constexpr TensorSpec kInputs[] = {
+      {"query", ort::ElementType::kFloat},     {"length", ort::ElementType::kInt64},
+      {"keys", ort::ElementType::kFloat},      {"lengths", ort::ElementType::kInt64},
+      {"threshold", ort::ElementType::kFloat}, {"index", ort::ElementType::kUint8},
+  };
+  enum Output : std::size_t { kEntry, kHit };
+  static constexpr TensorSpec kOutputs[] = {
+      {"entry", ort::ElementType::kInt64},
+      {"hit", ort::ElementType::kBool},
+  };
 
   void Compute(const Context& context);
 

@@ -9,8 +9,8 @@
 namespace onnx_memo {
 namespace {
 
-constexpr std::int64_t kTokens = 60;  // rows that a task writes; a multiple of the tile heights in simd/
-constexpr std::int64_t kSpread = 64;  // rows whose influence is spread at a time
+constexpr std::int64_t kTokens = 60;      // rows that a task writes; a multiple of the tile heights in simd/
+constexpr std::int64_t kSpreadRows = 64;  // rows whose influence is spread at a time
 
 }  // namespace
 
@@ -57,15 +57,15 @@ void MergeJob::AddSpread(const Sequence& sequence, std::int64_t begin, std::int6
   const std::int64_t width = output_.dims[2];
   const std::uint16_t* influence = store_.influence.data + store_.squares.data[sequence.entry];
   float row[kTokens];
-  float factors[kTokens][kSpread];
-  for (std::int64_t first = 0; first < sequence.count; first += kSpread) {
-    const std::int64_t count = std::min(kSpread, sequence.count - first);
+  float factors[kTokens][kSpreadRows];
+  for (std::int64_t first = 0; first < sequence.count; first += kSpreadRows) {
+    const std::int64_t count = std::min(kSpreadRows, sequence.count - first);
     for (std::int64_t r = 0; r < count; ++r) {
       const std::int64_t token = ragged_.Token(sequence.first + first + r);
       simd.halves_to_floats(influence + token * sequence.tokens + begin, row, Size(end - begin));
       for (std::int64_t t = 0; t < end - begin; ++t) factors[t][r] = row[t];
     }
-    simd.add_product(factors[0], Size(end - begin), Size(count), Size(kSpread),
+    simd.add_product(factors[0], Size(end - begin), Size(count), Size(kSpreadRows),
                      spread_.data + (sequence.first + first) * width, Size(width), Size(width), output, Size(width));
   }
 }
@@ -94,20 +94,20 @@ void MergeJob::Run(std::size_t task) const noexcept {
 }
 
 void MemoMerge::Compute(const Context& context) const {
-  const auto states = context.Input<float, 2>(0, "states");
-  const auto spread = context.Input<float, 2>(1, "spread");
-  const auto rows = context.Input<std::int64_t, 1>(2, "rows");
-  const auto entry = context.Input<std::int64_t, 1>(3, "entry");
-  const auto length = context.Input<std::int64_t, 1>(4, "length");
-  const auto padded_length = context.Single<std::int64_t>(5, "padded_length");
+  const auto states = context.Input<float, 2>(Input::kStates);
+  const auto spread = context.Input<float, 2>(Input::kSpread);
+  const auto rows = context.Input<std::int64_t, 1>(Input::kRows);
+  const auto entry = context.Input<std::int64_t, 1>(Input::kEntry);
+  const auto length = context.Input<std::int64_t, 1>(Input::kLength);
+  const auto padded_length = context.Single<std::int64_t>(Input::kPaddedLength);
   MergeStore store;
-  store.final = context.Input<float, 2>(6, "final");
-  store.influence = context.Input<std::uint16_t, 1>(7, "influence");
-  store.offsets = context.Input<std::int64_t, 1>(8, "offsets");
-  store.squares = context.Input<std::int64_t, 1>(9, "squares");
+  store.final = context.Input<float, 2>(Input::kFinal);
+  store.influence = context.Input<std::uint16_t, 1>(Input::kInfluence);
+  store.offsets = context.Input<std::int64_t, 1>(Input::kOffsets);
+  store.squares = context.Input<std::int64_t, 1>(Input::kSquares);
 
   const Ragged ragged(rows, entry, length, padded_length, store.offsets.dims[0]);
-  const auto output = context.Output<float, 3>(0, {entry.dims[0], padded_length, states.dims[1]});
+  const auto output = context.Output<float, 3>(Output::kOutput, {entry.dims[0], padded_length, states.dims[1]});
   const MergeJob job(states, spread, ragged, store, output);
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task); });
 }

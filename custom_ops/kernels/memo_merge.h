@@ -18,7 +18,7 @@ struct MergeStore {
 };
 
 // A row that ran is its own in `states`; any other is the stored one plus J[t_r, t] * spread[r] of each row r that ran;
-// zero behind the sequence's tokens.
+// zero after the sequence's tokens.
 class MergeJob {
  public:
   // `states` and `spread` are [R, d], `output` is [B, L, d].
@@ -48,11 +48,29 @@ class MergeJob {
 class MemoMerge {
  public:
   static constexpr const char* kName = "MemoMerge";
-  static constexpr ort::ElementType kInputs[] = {
-      ort::ElementType::kFloat, ort::ElementType::kFloat, ort::ElementType::kInt64, ort::ElementType::kInt64,
-      ort::ElementType::kInt64, ort::ElementType::kInt64, ort::ElementType::kFloat, ort::ElementType::kFloat16,
-      ort::ElementType::kInt64, ort::ElementType::kInt64};
-  static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kFloat};
+  enum Input : std::size_t {
+    kStates,
+    kSpread,
+    kRows,
+    kEntry,
+    kLength,
+    kPaddedLength,
+    kFinal,
+    kInfluence,
+    kOffsets,
+    kSquares
+  };
+  static constexpr TensorSpec kInputs[] = {
+      {"states", ort::ElementType::kFloat},  {"spread", ort::ElementType::kFloat},
+      {"rows", ort::ElementType::kInt64},    {"entry", ort::ElementType::kInt64},
+      {"length", ort::ElementType::kInt64},  {"padded_length", ort::ElementType::kInt64},
+      {"final", ort::ElementType::kFloat},   {"influence", ort::ElementType::kFloat16},
+      {"offsets", ort::ElementType::kInt64}, {"squares", ort::ElementType::kInt64},
+  };
+  enum Output : std::size_t { kOutput };
+  static constexpr TensorSpec kOutputs[] = {
+      {"output", ort::ElementType::kFloat},
+  };
 
   void Compute(const Context& context) const;
 };

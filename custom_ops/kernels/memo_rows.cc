@@ -157,26 +157,26 @@ void RowsJob::Write(std::int64_t* rows, std::int64_t* stored_rows, View<float, 2
 }
 
 void MemoRows::Compute(const Context& context) const {
-  const auto states = context.Input<float, 3>(0, "states");
-  const auto entry = context.Input<std::int64_t, 1>(1, "entry");
-  const auto length = context.Input<std::int64_t, 1>(2, "length");
+  const auto states = context.Input<float, 3>(Input::kStates);
+  const auto entry = context.Input<std::int64_t, 1>(Input::kEntry);
+  const auto length = context.Input<std::int64_t, 1>(Input::kLength);
   RowsStore store;
-  store.stored = context.Input<std::uint16_t, 2>(3, "stored");
-  store.influence = context.Input<std::uint16_t, 1>(4, "influence");
-  store.offsets = context.Input<std::int64_t, 1>(5, "offsets");
-  store.squares = context.Input<std::int64_t, 1>(6, "squares");
+  store.stored = context.Input<std::uint16_t, 2>(Input::kStored);
+  store.influence = context.Input<std::uint16_t, 1>(Input::kInfluence);
+  store.offsets = context.Input<std::int64_t, 1>(Input::kOffsets);
+  store.squares = context.Input<std::int64_t, 1>(Input::kSquares);
   RowsLimits limits{};
-  limits.epsilon = context.Single<float>(7, "epsilon");
-  limits.bound = context.Single<float>(8, "bound");
-  limits.limit = context.Single<float>(9, "limit");
+  limits.epsilon = context.Single<float>(Input::kEpsilon);
+  limits.bound = context.Single<float>(Input::kBound);
+  limits.limit = context.Single<float>(Input::kLimit);
 
   RowsJob job(states, entry, length, store, limits);
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task); });
-  const auto rows = context.Output<std::int64_t, 1>(0, {job.count()});
-  const auto stored_rows = context.Output<std::int64_t, 1>(1, {job.count()});
-  *context.Output<bool, 0>(2, {}).data = job.hit();
-  const auto change = context.Output<float, 2>(3, {states.dims[0], states.dims[1]});
-  const auto predicted = context.Output<float, 2>(4, {states.dims[0], states.dims[1]});
+  const auto rows = context.Output<std::int64_t, 1>(Output::kRows, {job.count()});
+  const auto stored_rows = context.Output<std::int64_t, 1>(Output::kStoredRows, {job.count()});
+  *context.Output<bool, 0>(Output::kHit, {}).data = job.hit();
+  const auto change = context.Output<float, 2>(Output::kChange, {states.dims[0], states.dims[1]});
+  const auto predicted = context.Output<float, 2>(Output::kPredicted, {states.dims[0], states.dims[1]});
   job.Write(rows.data, stored_rows.data, change, predicted);
 }
 

@@ -83,13 +83,30 @@ class RowsJob {
 class MemoRows {
  public:
   static constexpr const char* kName = "MemoRows";
-  static constexpr ort::ElementType kInputs[] = {
-      ort::ElementType::kFloat,   ort::ElementType::kInt64, ort::ElementType::kInt64, ort::ElementType::kFloat16,
-      ort::ElementType::kFloat16, ort::ElementType::kInt64, ort::ElementType::kInt64, ort::ElementType::kFloat,
-      ort::ElementType::kFloat,   ort::ElementType::kFloat};
-  static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kInt64, ort::ElementType::kInt64,
-                                                  ort::ElementType::kBool, ort::ElementType::kFloat,
-                                                  ort::ElementType::kFloat};
+  enum Input : std::size_t {
+    kStates,
+    kEntry,
+    kLength,
+    kStored,
+    kInfluence,
+    kOffsets,
+    kSquares,
+    kEpsilon,
+    kBound,
+    kLimit
+  };
+  static constexpr TensorSpec kInputs[] = {
+      {"states", ort::ElementType::kFloat},      {"entry", ort::ElementType::kInt64},
+      {"length", ort::ElementType::kInt64},      {"stored", ort::ElementType::kFloat16},
+      {"influence", ort::ElementType::kFloat16}, {"offsets", ort::ElementType::kInt64},
+      {"squares", ort::ElementType::kInt64},     {"epsilon", ort::ElementType::kFloat},
+      {"bound", ort::ElementType::kFloat},       {"limit", ort::ElementType::kFloat},
+  };
+  enum Output : std::size_t { kRows, kStoredRows, kHit, kChange, kPredicted };
+  static constexpr TensorSpec kOutputs[] = {
+      {"rows", ort::ElementType::kInt64},   {"stored_rows", ort::ElementType::kInt64}, {"hit", ort::ElementType::kBool},
+      {"change", ort::ElementType::kFloat}, {"predicted", ort::ElementType::kFloat},
+  };
 
   void Compute(const Context& context) const;
 };

@@ -24,10 +24,10 @@ void FillSegmentWeights(std::int64_t length, std::int64_t count, float* weights)
 }
 
 void MemoSegments::Compute(const Context& context) const {
-  const auto mask = context.Input<std::int64_t, 2>(0, "mask");
+  const auto mask = context.Input<std::int64_t, 2>(Input::kMask);
   const auto [batch, count] = mask.dims;
-  const auto length = context.Output<std::int64_t, 1>(0, {batch});
-  const auto weights = context.Output<float, 3>(1, {batch, kSegments, count});
+  const auto length = context.Output<std::int64_t, 1>(Output::kLength, {batch});
+  const auto weights = context.Output<float, 3>(Output::kWeights, {batch, kSegments, count});
   for (std::int64_t b = 0; b < batch; ++b) {
     length.data[b] = RealLength(mask.data + b * count, count);
     FillSegmentWeights(std::max(length.data[b], std::int64_t{0}), count, weights.data + b * kSegments * count);

@@ -1,6 +1,7 @@
 // MemoSegments: the real length of each row of a mask, and the weights that average its segments.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "ort/context.h"
@@ -21,8 +22,15 @@ void FillSegmentWeights(std::int64_t length, std::int64_t count, float* weights)
 class MemoSegments {
  public:
   static constexpr const char* kName = "MemoSegments";
-  static constexpr ort::ElementType kInputs[] = {ort::ElementType::kInt64};
-  static constexpr ort::ElementType kOutputs[] = {ort::ElementType::kInt64, ort::ElementType::kFloat};
+  enum Input : std::size_t { kMask };
+  static constexpr TensorSpec kInputs[] = {
+      {"mask", ort::ElementType::kInt64},
+  };
+  enum Output : std::size_t { kLength, kWeights };
+  static constexpr TensorSpec kOutputs[] = {
+      {"length", ort::ElementType::kInt64},
+      {"weights", ort::ElementType::kFloat},
+  };
 
   void Compute(const Context& context) const;
 };

@@ -62,8 +62,8 @@ void CheckType(const TensorInfo& info, ort::ElementType type, const char* name) 
 
 }  // namespace
 
-ort::Value* Context::ReadInput(std::size_t index, const char* name, ort::ElementType type, std::int64_t* dims,
-                               std::size_t rank) const {
+ort::Value* Context::ReadInput(std::size_t index, ort::ElementType type, std::int64_t* dims, std::size_t rank) const {
+  const char* const name = inputs_[index].name;
   ort::Value* value = InputValue(api_, context_, index, name);
   const TensorInfo info(api_, value);
   CheckType(info, type, name);
@@ -75,7 +75,8 @@ ort::Value* Context::ReadInput(std::size_t index, const char* name, ort::Element
   return value;
 }
 
-const void* Context::ReadSingle(std::size_t index, const char* name, ort::ElementType type) const {
+const void* Context::ReadSingle(std::size_t index, ort::ElementType type) const {
+  const char* const name = inputs_[index].name;
   ort::Value* value = InputValue(api_, context_, index, name);
   const TensorInfo info(api_, value);
   CheckType(info, type, name);

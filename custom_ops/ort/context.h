@@ -34,23 +34,31 @@ inline constexpr ort::ElementType kElementType<std::int64_t> = ort::ElementType:
 template <>
 inline constexpr ort::ElementType kElementType<std::uint16_t> = ort::ElementType::kFloat16;  // as bits
 
+// An input or output of an operator.
+struct TensorSpec {
+  const char* name;
+  ort::ElementType type;
+};
+
 class Context {
  public:
-  Context(const ort::Api* api, ort::KernelContext* context) : api_(api), context_(context) {}
+  // `inputs` is the operator's table of them.
+  Context(const ort::Api* api, ort::KernelContext* context, const TensorSpec* inputs)
+      : api_(api), context_(context), inputs_(inputs) {}
 
   // The input as it lies in memory. Throws InvalidArgument when it has another rank or element type.
   template <typename T, std::size_t rank>
-  View<const T, rank> Input(std::size_t index, const char* name) const {
+  View<const T, rank> Input(std::size_t index) const {
     View<const T, rank> view;
-    ort::Value* value = ReadInput(index, name, kElementType<T>, view.dims.data(), rank);
+    ort::Value* value = ReadInput(index, kElementType<T>, view.dims.data(), rank);
     if (view.count() > 0) view.data = static_cast<const T*>(Data(value));
     return view;
   }
 
   // The only element of a scalar, or of any tensor that holds one.
   template <typename T>
-  T Single(std::size_t index, const char* name) const {
-    return *static_cast<const T*>(ReadSingle(index, name, kElementType<T>));
+  T Single(std::size_t index) const {
+    return *static_cast<const T*>(ReadSingle(index, kElementType<T>));
   }
 
   // Allocates the output. Its elements are uninitialized.
@@ -96,13 +104,13 @@ class Context {
     }
   };
 
-  ort::Value* ReadInput(std::size_t index, const char* name, ort::ElementType type, std::int64_t* dims,
-                        std::size_t rank) const;
-  const void* ReadSingle(std::size_t index, const char* name, ort::ElementType type) const;
+  ort::Value* ReadInput(std::size_t index, ort::ElementType type, std::int64_t* dims, std::size_t rank) const;
+  const void* ReadSingle(std::size_t index, ort::ElementType type) const;
   void* Data(ort::Value* value) const;
 
   const ort::Api* api_;
   ort::KernelContext* context_;
+  const TensorSpec* inputs_;
 };
 
 }  // namespace onnx_memo

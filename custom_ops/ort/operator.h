@@ -1,7 +1,8 @@
 // Turns a kernel class into the table of functions that ONNX Runtime calls.
 //
-// A kernel class has `kName`, `kInputs` (element types), `kOutputs` (likewise) and `void Compute(const Context&)`,
-// which may run in several threads at once. It may throw: nothing passes the C boundary but a status.
+// A kernel class has `kName`, the tables `kInputs` and `kOutputs` (of `TensorSpec`, as onnx_memo/operators/spec.py has
+// them), the enums `Input` and `Output` that number their lines, and `void Compute(const Context&)`, which may run in
+// several threads at once. It may throw: nothing passes the C boundary but a status.
 #pragma once
 
 #include <cstddef>
@@ -81,7 +82,7 @@ class Operator {
   }
 
   static ort::ElementType ONNX_MEMO_ORT_CALL GetInputType(const ort::CustomOp*, std::size_t index) noexcept {
-    return Kernel::kInputs[index];
+    return Kernel::kInputs[index].type;
   }
 
   static std::size_t ONNX_MEMO_ORT_CALL GetInputTypeCount(const ort::CustomOp*) noexcept {
@@ -89,7 +90,7 @@ class Operator {
   }
 
   static ort::ElementType ONNX_MEMO_ORT_CALL GetOutputType(const ort::CustomOp*, std::size_t index) noexcept {
-    return Kernel::kOutputs[index];
+    return Kernel::kOutputs[index].type;
   }
 
   static std::size_t ONNX_MEMO_ORT_CALL GetOutputTypeCount(const ort::CustomOp*) noexcept {
@@ -111,7 +112,8 @@ class Operator {
 
   static ort::Status* ONNX_MEMO_ORT_CALL Compute(void* kernel, ort::KernelContext* context) noexcept {
     auto* instance = static_cast<Instance*>(kernel);
-    return Guarded(instance->api, Kernel::kName, [&] { instance->kernel.Compute(Context(instance->api, context)); });
+    return Guarded(instance->api, Kernel::kName,
+                   [&] { instance->kernel.Compute(Context(instance->api, context, Kernel::kInputs)); });
   }
 
   static void ONNX_MEMO_ORT_CALL Destroy(void* kernel) noexcept { delete static_cast<Instance*>(kernel); }
