@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support import LEVELS, memoized, original, random_samples
+from support_operators import i64, inputs_of
 
-from onnx_memo.operators.reference import memo_context, memo_fetch, memo_lookup, run_in_python
+from onnx_memo.errors import MemoError
+from onnx_memo.operators.python import run_in_python
+from onnx_memo.operators.reference import memo_context, memo_fetch, memo_lookup
 
 NO_INDEX = np.zeros(0, np.uint8)
-
-
-def i64(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
 
 
 # ---- By hand
@@ -70,6 +69,14 @@ def test_heads_that_do_not_divide_the_values_are_refused():
         memo_context(i64(-1), np.zeros((1, 4, 6), np.float32), payload, i64(0), i64(1))
 
 
+def test_fetch_takes_its_padded_length_in_both_shapes():
+    inputs = inputs_of("MemoFetch")
+    scalar = inputs | {"padded_length": np.array(5)}
+    np.testing.assert_array_equal(memo_fetch(**scalar), memo_fetch(**inputs), strict=True)
+    with pytest.raises(ValueError, match="padded_length of shape"):
+        memo_fetch(**(inputs | {"padded_length": i64(5, 5)}))
+
+
 # ---- Through onnxruntime-extensions
 
 
@@ -107,3 +114,18 @@ def test_a_lookup_of_your_own_decides(made):
     assert not np.array_equal(
         run_in_python(source.bundle).run(None, request)[0], original(source.model).run(None, request)[0]
     )
+
+
+@pytest.mark.usefixtures("_extensions")
+def test_a_bundle_is_named_by_its_directory_or_its_model(made):
+    source = made("bert")
+    request = source.samples[3]
+    (model,) = source.bundle.glob("*.onnx")
+    want = run_in_python(source.bundle).run(None, request)[0]
+    for path in str(source.bundle), model:
+        np.testing.assert_array_equal(run_in_python(path).run(None, request)[0], want)
+
+
+def test_what_holds_no_model_is_no_bundle(tmp_path):
+    with pytest.raises(MemoError, match=r"holds 0 ONNX models.*directory that onnx-memo optimize wrote"):
+        run_in_python(tmp_path)
