@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
 import pytest
-from support import LEVELS, memoized, original, random_samples
+from support import LEVELS, memoized, operator_model, original, random_samples
 from support_operators import i64, inputs_of
 
 from onnx_memo.errors import MemoError
-from onnx_memo.operators.python import run_in_python
-from onnx_memo.operators.reference import memo_context, memo_fetch, memo_lookup
+from onnx_memo.operators.python import python_library, rename_for_python, run_in_python
+from onnx_memo.operators.reference import REFERENCES, memo_context, memo_fetch, memo_lookup
+from onnx_memo.operators.spec import OPERATORS
 
 NO_INDEX = np.zeros(0, np.uint8)
 
@@ -83,6 +86,21 @@ def test_fetch_takes_its_padded_length_in_both_shapes():
 @pytest.fixture
 def _extensions():
     pytest.importorskip("onnxruntime_extensions", reason="onnxruntime-extensions is not installed")
+
+
+@pytest.mark.usefixtures("_extensions")
+@pytest.mark.parametrize("op", OPERATORS)
+def test_all_operators_run_in_python(op):
+    model = operator_model(op, 17)
+    rename_for_python(model)
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(python_library())
+    content = ir.to_proto(model).SerializeToString()
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    have = session.run(None, inputs_of(op))
+    want = REFERENCES[op](*inputs_of(op).values())
+    for a, b in zip(have, want if isinstance(want, tuple) else [want], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, strict=True)
 
 
 @pytest.mark.usefixtures("_extensions")

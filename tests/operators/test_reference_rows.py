@@ -1,17 +1,13 @@
-"""The operators of single rows: what they refuse, and that they run as Python operators."""
+"""The operators of single rows: what their references and kernels refuse."""
 
 from __future__ import annotations
 
-import numpy as np
-import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from support import operator_model, run_operator
+from support import run_operator
 from support_operators import NATIVE, i64, inputs_of, random_f16, random_f32
 
-from onnx_memo.operators.python import python_library, rename_for_python
 from onnx_memo.operators.reference import REFERENCES
-from onnx_memo.operators.spec import OPERATORS
 
 ROWS_OPERATORS = ("MemoRows", "MemoGrow", "MemoAttention", "MemoMerge")
 REFUSED = ort.capi.onnxruntime_pybind11_state.InvalidArgument
@@ -100,18 +96,3 @@ def test_the_kernels_refuse_the_same(mode, op, name, array):
     run_operator(op, mode, *inputs.values())
     with pytest.raises(REFUSED, match=op):
         run_operator(op, mode, *(inputs | {name: array}).values())
-
-
-@pytest.mark.parametrize("op", OPERATORS)
-def test_all_operators_run_in_python(op):
-    pytest.importorskip("onnxruntime_extensions", reason="onnxruntime-extensions is not installed")
-    model = operator_model(op, 17)
-    rename_for_python(model)
-    options = ort.SessionOptions()
-    options.register_custom_ops_library(python_library())
-    content = ir.to_proto(model).SerializeToString()
-    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    have = session.run(None, inputs_of(op))
-    want = REFERENCES[op](*inputs_of(op).values())
-    for a, b in zip(have, want if isinstance(want, tuple) else [want], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, strict=True)
