@@ -3,16 +3,16 @@
 #include <utility>
 #include <vector>
 
-#include "memo_attention.h"
-#include "memo_context.h"
-#include "memo_fetch.h"
-#include "memo_grow.h"
-#include "memo_lookup.h"
-#include "memo_merge.h"
-#include "memo_rows.h"
-#include "memo_segments.h"
-#include "operator.h"
-#include "ort_abi.h"
+#include "kernels/memo_attention.h"
+#include "kernels/memo_context.h"
+#include "kernels/memo_fetch.h"
+#include "kernels/memo_grow.h"
+#include "kernels/memo_lookup.h"
+#include "kernels/memo_merge.h"
+#include "kernels/memo_rows.h"
+#include "kernels/memo_segments.h"
+#include "ort/operator.h"
+#include "ort/ort_abi.h"
 
 #ifdef _WIN32
 #define ONNX_MEMO_EXPORT __declspec(dllexport)

@@ -20,7 +20,7 @@ import pytest
 import onnx_memo
 from onnx_memo.graph.load import MAX_OPSET
 from onnx_memo.operators.bodies import operator_functions
-from onnx_memo.operators.spec import DOMAIN, VERSION
+from onnx_memo.operators.spec import DOMAIN, OPERATORS, VERSION
 
 Arrays = dict[str, np.ndarray]
 
@@ -162,100 +162,19 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 # ---- Single operators
 
-OPERATOR_INPUTS: dict[str, dict[str, tuple[ir.DataType, int]]] = {
-    "MemoSegments": {"mask": (ir.DataType.INT64, 2)},
-    "MemoLookup": {
-        "query": (ir.DataType.FLOAT, 2),
-        "length": (ir.DataType.INT64, 1),
-        "keys": (ir.DataType.FLOAT, 2),
-        "lengths": (ir.DataType.INT64, 1),
-        "threshold": (ir.DataType.FLOAT, 0),
-        "index": (ir.DataType.UINT8, 1),
-    },
-    "MemoFetch": {
-        "entry": (ir.DataType.INT64, 1),
-        "payload": (ir.DataType.FLOAT16, 2),
-        "offsets": (ir.DataType.INT64, 1),
-        "lengths": (ir.DataType.INT64, 1),
-        "padded_length": (ir.DataType.INT64, 1),
-    },
-    "MemoContext": {
-        "entry": (ir.DataType.INT64, 1),
-        "values": (ir.DataType.FLOAT, 3),
-        "payload": (ir.DataType.FLOAT16, 2),
-        "offsets": (ir.DataType.INT64, 1),
-        "lengths": (ir.DataType.INT64, 1),
-    },
-    "MemoRows": {
-        "states": (ir.DataType.FLOAT, 3),
-        "entry": (ir.DataType.INT64, 1),
-        "length": (ir.DataType.INT64, 1),
-        "stored": (ir.DataType.FLOAT16, 2),
-        "influence": (ir.DataType.FLOAT16, 1),
-        "offsets": (ir.DataType.INT64, 1),
-        "squares": (ir.DataType.INT64, 1),
-        "epsilon": (ir.DataType.FLOAT, 0),
-        "bound": (ir.DataType.FLOAT, 0),
-        "limit": (ir.DataType.FLOAT, 0),
-    },
-    "MemoGrow": {
-        "states": (ir.DataType.FLOAT, 2),
-        "rows": (ir.DataType.INT64, 1),
-        "change": (ir.DataType.FLOAT, 2),
-        "predicted": (ir.DataType.FLOAT, 2),
-        "entry": (ir.DataType.INT64, 1),
-        "length": (ir.DataType.INT64, 1),
-        "stored": (ir.DataType.FLOAT16, 2),
-        "influence": (ir.DataType.FLOAT16, 1),
-        "offsets": (ir.DataType.INT64, 1),
-        "squares": (ir.DataType.INT64, 1),
-        "bound": (ir.DataType.FLOAT, 0),
-        "correction": (ir.DataType.FLOAT, 2),
-        "rollout": (ir.DataType.FLOAT16, 1),
-    },
-    "MemoAttention": {
-        "query": (ir.DataType.FLOAT, 3),
-        "key": (ir.DataType.FLOAT, 3),
-        "value": (ir.DataType.FLOAT, 3),
-        "rows": (ir.DataType.INT64, 1),
-        "entry": (ir.DataType.INT64, 1),
-        "length": (ir.DataType.INT64, 1),
-        "padded_length": (ir.DataType.INT64, 1),
-        "keys": (ir.DataType.FLOAT16, 2),
-        "values": (ir.DataType.FLOAT16, 2),
-        "offsets": (ir.DataType.INT64, 1),
-        "scale": (ir.DataType.FLOAT, 0),
-        "bias": (ir.DataType.FLOAT, 4),
-    },
-    "MemoMerge": {
-        "states": (ir.DataType.FLOAT, 2),
-        "spread": (ir.DataType.FLOAT, 2),
-        "rows": (ir.DataType.INT64, 1),
-        "entry": (ir.DataType.INT64, 1),
-        "length": (ir.DataType.INT64, 1),
-        "padded_length": (ir.DataType.INT64, 1),
-        "final": (ir.DataType.FLOAT, 2),
-        "influence": (ir.DataType.FLOAT16, 1),
-        "offsets": (ir.DataType.INT64, 1),
-        "squares": (ir.DataType.INT64, 1),
-    },
-}
-OPERATOR_OUTPUTS = {
-    "MemoSegments": (ir.DataType.INT64, ir.DataType.FLOAT),
-    "MemoLookup": (ir.DataType.INT64, ir.DataType.BOOL),
-    "MemoFetch": (ir.DataType.FLOAT,),
-    "MemoContext": (ir.DataType.FLOAT,),
-    "MemoRows": (*[ir.DataType.INT64] * 2, ir.DataType.BOOL, *[ir.DataType.FLOAT] * 2),
-    "MemoGrow": (ir.DataType.FLOAT, *[ir.DataType.INT64] * 2, ir.DataType.FLOAT),
-    "MemoAttention": (ir.DataType.FLOAT,),
-    "MemoMerge": (ir.DataType.FLOAT,),
+ELEMENTS = {
+    "f16": ir.DataType.FLOAT16,
+    "f32": ir.DataType.FLOAT,
+    "i64": ir.DataType.INT64,
+    "u8": ir.DataType.UINT8,
+    "bool": ir.DataType.BOOL,
 }
 
 
 def run_operator(op: str, mode: str, *arrays: Any, opset: int = 17) -> Any:
     """One memo operator in ONNX Runtime: its standard body (`stock`) or its kernel (`native`)."""
     session = _operator_session(op, mode, opset)
-    feeds = {name: np.asarray(a) for name, a in zip(OPERATOR_INPUTS[op], arrays, strict=True)}
+    feeds = {t.name: np.asarray(a) for t, a in zip(OPERATORS[op].inputs, arrays, strict=True)}
     results = session.run(None, feeds)
     return results[0] if len(results) == 1 else results
 
@@ -267,11 +186,10 @@ def _operator_session(op: str, mode: str, opset: int) -> ort.InferenceSession:
 
 def operator_model(op: str, opset: int) -> ir.Model:
     """A model of one memo operator; its inputs and outputs are the operator's."""
-    inputs = [ir.val(name, dtype, [None] * rank) for name, (dtype, rank) in OPERATOR_INPUTS[op].items()]
-    node = ir.node(op, inputs, domain=DOMAIN, num_outputs=len(OPERATOR_OUTPUTS[op]))
-    for at, dtype in enumerate(OPERATOR_OUTPUTS[op]):
-        node.outputs[at].name = f"result.{at}"
-        node.outputs[at].type = ir.TensorType(dtype)
+    inputs = [ir.val(t.name, ELEMENTS[t.element], [None] * len(t.shape)) for t in OPERATORS[op].inputs]
+    node = ir.node(op, inputs, domain=DOMAIN, num_outputs=len(OPERATORS[op].outputs))
+    for value, tensor in zip(node.outputs, OPERATORS[op].outputs, strict=True):
+        value.name, value.type = tensor.name, ir.TensorType(ELEMENTS[tensor.element])
     functions = [f for f in operator_functions(opset) if f.name == op]
     return model_of_nodes(inputs, [node], node.outputs, opset, functions)
 

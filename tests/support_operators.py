@@ -1,4 +1,4 @@
-"""Random batches for the operators of single rows."""
+"""Inputs of the operators: small ones that fit, and random batches."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 from hypothesis import strategies as st
 from support import MODES
 
+from onnx_memo.operators.spec import NO_ENTRY, OPERATORS
+
 INF = float("inf")
 NAN = float("nan")
 LOWEST = np.finfo(np.float32).min
-MISS = -1
+MISS = NO_ENTRY
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=6).map(lambda n: np.sort(np.array(n, np.int64)))
 SEEDS = st.integers(0, 2**31)
@@ -44,3 +46,48 @@ def random_rows(
         (rng.random((len(entry), padded)) < share) | (entry[:, None] == MISS)
     )
     return np.flatnonzero(runs)
+
+
+def random_f32(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def random_f16(*shape: int) -> np.ndarray:
+    return random_f32(*shape).astype(np.float16)
+
+
+def inputs_of(op: str) -> dict[str, np.ndarray]:
+    """Two sequences padded to 5 tokens: 4 with entry 1, and 2 without one. Entry 0 has 3 tokens."""
+    shared = {
+        **{"rows": i64(1, 3, 5, 6), "entry": i64(1, MISS), "length": i64(4, 2), "padded_length": i64(5)},
+        **{"lengths": i64(3, 4), "offsets": i64(0, 3), "squares": i64(0, 9)},
+        "influence": np.abs(random_f16(25)),
+    }
+    one = f32(1)
+    own: dict[str, dict[str, np.ndarray]] = {
+        "MemoSegments": {"mask": np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]])},
+        "MemoLookup": {
+            **{"query": random_f32(2, 8), "keys": random_f32(8, 2), "threshold": f32(INF)},
+            "index": np.zeros(0, np.uint8),
+        },
+        "MemoFetch": {"payload": random_f16(7, 6)},
+        "MemoContext": {
+            **{"values": random_f32(2, 5, 6), "payload": random_f16(25, 2), "offsets": i64(0, 9)},
+        },
+        "MemoRows": {
+            **{"states": random_f32(2, 5, 6), "stored": random_f16(7, 6)},
+            **{"epsilon": one, "bound": one, "limit": one},
+        },
+        "MemoGrow": {
+            **{"states": random_f32(4, 6), "stored": random_f16(7, 6), "bound": one},
+            **{"change": np.abs(random_f32(2, 5)), "predicted": np.abs(random_f32(2, 5))},
+            **{"correction": random_f32(6, 6), "rollout": np.abs(random_f16(25))},
+        },
+        "MemoAttention": {
+            **{"query": random_f32(2, 4, 3), "key": random_f32(2, 3, 4), "value": random_f32(2, 4, 5)},
+            **{"keys": random_f16(7, 6), "values": random_f16(7, 10), "scale": one},
+            "bias": random_f32(2, 1, 1, 5),
+        },
+        "MemoMerge": {"states": random_f32(4, 6), "spread": random_f32(4, 6), "final": random_f32(7, 6)},
+    }
+    return {tensor.name: (shared | own[op])[tensor.name] for tensor in OPERATORS[op].inputs}

@@ -1,10 +1,10 @@
 // The inner loops for processors with AVX2, FMA and F16C.
-#include "levels.h"
+#include "simd/levels.h"
 
 #ifdef ONNX_MEMO_X86_64
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "simd/kernels.h"
 
 namespace {
 

@@ -11,8 +11,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "half.h"
-#include "simd.h"
+#include "simd/half.h"
+#include "simd/simd.h"
 
 namespace {
 

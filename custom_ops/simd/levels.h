@@ -1,7 +1,7 @@
 // The levels, slowest first. Those for x86-64 exist only there.
 #pragma once
 
-#include "simd.h"
+#include "simd/simd.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define ONNX_MEMO_X86_64

@@ -1,6 +1,6 @@
 // The inner loops for any processor: short arrays, which compilers turn into its vectors.
-#include "kernels.h"
-#include "levels.h"
+#include "simd/kernels.h"
+#include "simd/levels.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // Finds out what the processor runs and picks the level for it.
-#include "simd.h"
+#include "simd/simd.h"
 
-#include "levels.h"
+#include "simd/levels.h"
 
 #ifdef ONNX_MEMO_X86_64
 #ifdef _MSC_VER

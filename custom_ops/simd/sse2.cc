@@ -1,10 +1,10 @@
 // The inner loops for every x86-64 processor.
-#include "levels.h"
+#include "simd/levels.h"
 
 #ifdef ONNX_MEMO_X86_64
 #include <emmintrin.h>
 
-#include "kernels.h"
+#include "simd/kernels.h"
 
 namespace {
 

@@ -2,7 +2,7 @@
 #include <cstddef>
 #include <type_traits>
 
-#include "ort_abi.h"
+#include "ort/ort_abi.h"
 
 namespace onnx_memo::ort {
 

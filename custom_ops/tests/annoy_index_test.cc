@@ -1,14 +1,14 @@
 // The index is searched as Annoy does it, and damaged bytes end in a status or a harmless search.
-#include "annoy_index.h"
+#include "index/annoy_index.h"
 
 #include <algorithm>
 #include <cstring>
 #include <set>
 
-#include "annoy_builder.h"
-#include "check.h"
-#include "error.h"
-#include "naive.h"
+#include "ort/error.h"
+#include "tests/annoy_builder.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

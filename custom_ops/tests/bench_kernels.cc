@@ -5,14 +5,14 @@
 #include <random>
 #include <vector>
 
-#include "annoy_builder.h"
-#include "memo_attention.h"
-#include "memo_grow.h"
-#include "memo_lookup.h"
-#include "memo_merge.h"
-#include "memo_rows.h"
-#include "naive.h"
+#include "kernels/memo_attention.h"
+#include "kernels/memo_grow.h"
+#include "kernels/memo_lookup.h"
+#include "kernels/memo_merge.h"
+#include "kernels/memo_rows.h"
 #include "simd/simd.h"
+#include "tests/annoy_builder.h"
+#include "tests/naive.h"
 
 namespace {
 

@@ -2,9 +2,9 @@
 #include <cmath>
 #include <limits>
 
-#include "check.h"
-#include "memo_context.h"
-#include "naive.h"
+#include "kernels/memo_context.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

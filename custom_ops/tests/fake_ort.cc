@@ -1,5 +1,5 @@
 // A stand-in for ONNX Runtime: just enough of its function table to run one operator.
-#include "fake_ort.h"
+#include "tests/fake_ort.h"
 
 #include <algorithm>
 #include <array>

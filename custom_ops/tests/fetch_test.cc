@@ -1,9 +1,9 @@
 // MemoFetch's core against its definition, and what it refuses.
 #include <limits>
 
-#include "check.h"
-#include "memo_fetch.h"
-#include "naive.h"
+#include "kernels/memo_fetch.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

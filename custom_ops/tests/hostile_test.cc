@@ -3,12 +3,12 @@
 #include <functional>
 #include <limits>
 
-#include "check.h"
-#include "memo_attention.h"
-#include "memo_grow.h"
-#include "memo_merge.h"
-#include "memo_rows.h"
-#include "naive.h"
+#include "kernels/memo_attention.h"
+#include "kernels/memo_grow.h"
+#include "kernels/memo_merge.h"
+#include "kernels/memo_rows.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

@@ -2,10 +2,10 @@
 #include <cmath>
 #include <limits>
 
-#include "annoy_builder.h"
-#include "check.h"
-#include "memo_lookup.h"
-#include "naive.h"
+#include "kernels/memo_lookup.h"
+#include "tests/annoy_builder.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

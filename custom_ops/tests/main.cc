@@ -3,7 +3,7 @@
 #include <cstring>
 #include <exception>
 
-#include "check.h"
+#include "tests/check.h"
 
 int main(int count, char** arguments) {
   int failed = 0;

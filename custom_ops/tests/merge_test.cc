@@ -3,9 +3,9 @@
 #include <cmath>
 #include <limits>
 
-#include "check.h"
-#include "memo_merge.h"
-#include "naive.h"
+#include "kernels/memo_merge.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

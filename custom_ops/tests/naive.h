@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "view.h"
+#include "ort/view.h"
 
 namespace onnx_memo::testing {
 

@@ -1,10 +1,10 @@
 // Which rows belong to which sequence, and the refusals that MemoAttention and MemoMerge share.
-#include "ragged.h"
+#include "kernels/ragged.h"
 
 #include <limits>
 
-#include "check.h"
-#include "naive.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

@@ -1,7 +1,7 @@
 // MemoSegments' core against its definition.
-#include "check.h"
-#include "memo_segments.h"
-#include "naive.h"
+#include "kernels/memo_segments.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <limits>
 
-#include "check.h"
-#include "naive.h"
+#include "tests/check.h"
+#include "tests/naive.h"
 
 namespace onnx_memo::testing {
 namespace {
@@ -40,7 +40,7 @@ TEST(every_half_converts_exactly_on_every_level) {
   }
 }
 
-TEST(halves_convert_in_any_number_and_nothing_behind_is_touched) {
+TEST(halves_convert_in_any_number_and_nothing_after_them_is_touched) {
   std::mt19937 random(1);
   for (const simd::Level* level : simd::Supported()) {
     for (std::size_t count = 0; count < 70; ++count) {
@@ -135,7 +135,7 @@ TEST(compare_gives_both_squared_norms) {
   }
 }
 
-TEST(scaled_halves_are_added_and_nothing_behind_is_touched) {
+TEST(scaled_halves_are_added_and_nothing_after_them_is_touched) {
   std::mt19937 random(6);
   for (const simd::Level* level : simd::Supported()) {
     for (std::size_t count = 0; count < 70; ++count) {

@@ -4,50 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
+from support import ELEMENTS
 
+from onnx_memo.operators.spec import DOMAIN, OPERATORS, VERSION
 from onnx_memo.runtime import library_path
 
 LIBRARY = library_path()
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
 INVALID = ort.capi.onnxruntime_pybind11_state.InvalidArgument
-INPUTS = {
-    "MemoLookup": ("query", "length", "keys", "lengths", "threshold", "index"),
-    "MemoFetch": ("entry", "payload", "offsets", "lengths", "padded_length"),
-    "MemoContext": ("entry", "values", "payload", "offsets", "lengths"),
-    "MemoRows": (
-        *("states", "entry", "length", "stored", "influence", "offsets", "squares"),
-        *("epsilon", "bound", "limit"),
-    ),
-    "MemoGrow": (
-        *("states", "rows", "change", "predicted", "entry", "length", "stored", "influence"),
-        *("offsets", "squares", "bound", "correction", "rollout"),
-    ),
-    "MemoAttention": (
-        *("query", "key", "value", "rows", "entry", "length", "padded_length"),
-        *("keys", "values", "offsets", "scale", "bias"),
-    ),
-    "MemoMerge": (
-        *("states", "spread", "rows", "entry", "length", "padded_length"),
-        *("final", "influence", "offsets", "squares"),
-    ),
-}
-OUTPUTS = {
-    "MemoLookup": {"entry": TensorProto.INT64, "hit": TensorProto.BOOL},
-    "MemoFetch": {"output": TensorProto.FLOAT},
-    "MemoContext": {"context": TensorProto.FLOAT},
-    "MemoRows": {
-        **{"rows": TensorProto.INT64, "stored_rows": TensorProto.INT64, "hit": TensorProto.BOOL},
-        **{"change": TensorProto.FLOAT, "predicted": TensorProto.FLOAT},
-    },
-    "MemoGrow": {
-        **{"grown": TensorProto.FLOAT, "grown_rows": TensorProto.INT64},
-        **{"stored_rows": TensorProto.INT64, "predicted_now": TensorProto.FLOAT},
-    },
-    "MemoAttention": {"context": TensorProto.FLOAT},
-    "MemoMerge": {"output": TensorProto.FLOAT},
-}
+
+
+def names(op: str) -> list[str]:
+    """Those of its inputs, in their order."""
+    return [tensor.name for tensor in OPERATORS[op].inputs]
 
 
 def session(op: str, feeds: dict[str, np.ndarray], constants: dict[str, np.ndarray], threads: int = 1):
@@ -57,13 +28,13 @@ def session(op: str, feeds: dict[str, np.ndarray], constants: dict[str, np.ndarr
         for name, array in feeds.items()
     ]
     graph = helper.make_graph(
-        [helper.make_node(op, INPUTS[op], list(OUTPUTS[op]), domain="onnx_memo")],
+        [helper.make_node(op, names(op), [t.name for t in OPERATORS[op].outputs], domain=DOMAIN)],
         "one_node",
         inputs,
-        [helper.make_tensor_value_info(name, kind, None) for name, kind in OUTPUTS[op].items()],
+        [helper.make_tensor_value_info(t.name, ELEMENTS[t.element], None) for t in OPERATORS[op].outputs],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("onnx_memo", 1)]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, VERSION)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     options = ort.SessionOptions()
     options.register_custom_ops_library(str(LIBRARY))
@@ -74,7 +45,7 @@ def session(op: str, feeds: dict[str, np.ndarray], constants: dict[str, np.ndarr
 
 def run_all(op: str, *arrays: np.ndarray, threads: int = 1) -> list[np.ndarray]:
     """Every output."""
-    feeds = {name: np.asarray(array) for name, array in zip(INPUTS[op], arrays, strict=True)}
+    feeds = {name: np.asarray(array) for name, array in zip(names(op), arrays, strict=True)}
     return session(op, feeds, {}, threads).run(None, feeds)
 
 

@@ -10,12 +10,13 @@ from support import MODES, OPSETS, run_operator
 
 from onnx_memo.keys.fixed import segment_means
 from onnx_memo.operators.reference import memo_context, memo_fetch, memo_lookup, memo_segments
+from onnx_memo.operators.spec import NO_ENTRY
 from onnx_memo.store.data import offsets_of
 
 NO_INDEX = np.zeros(0, np.uint8)
 INF = np.float32(np.inf)
 NAN = np.float32(np.nan)
-MISS = -1
+MISS = NO_ENTRY
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=12).map(lambda n: np.sort(np.array(n, np.int64)))
 SEEDS = st.integers(0, 2**31)
@@ -216,7 +217,7 @@ def test_fetch_equals_the_reference(mode, lengths, width, batch, misses, padding
     np.testing.assert_array_equal(answer, memo_fetch(*inputs), strict=True)
 
 
-def test_fetch_is_zero_behind_the_entry_and_for_a_miss(mode):
+def test_fetch_is_zero_after_the_entry_and_for_a_miss(mode):
     payload = np.array([[1], [2], [3]], np.float16)
     answer = run_operator("MemoFetch", mode, i64(1, MISS), payload, i64(0, 1), i64(1, 2), i64(4))
     assert answer[..., 0].tolist() == [[2, 3, 0, 0], [0, 0, 0, 0]]

@@ -22,7 +22,7 @@ from support_operators import (
     random_rows,
 )
 
-from onnx_memo.operators.reference_rows import memo_grow
+from onnx_memo.operators.reference import memo_grow
 from onnx_memo.store.data import offsets_of
 
 

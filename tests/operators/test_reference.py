@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
 import pytest
-from support import LEVELS, memoized, original, random_samples
+from support import LEVELS, memoized, operator_model, original, random_samples
+from support_operators import i64, inputs_of
 
-from onnx_memo.operators.reference import memo_context, memo_fetch, memo_lookup, run_in_python
+from onnx_memo.errors import MemoError
+from onnx_memo.operators.python import python_library, rename_for_python, run_in_python
+from onnx_memo.operators.reference import REFERENCES, memo_context, memo_fetch, memo_lookup
+from onnx_memo.operators.spec import OPERATORS
 
 NO_INDEX = np.zeros(0, np.uint8)
-
-
-def i64(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
 
 
 # ---- By hand
@@ -70,12 +72,35 @@ def test_heads_that_do_not_divide_the_values_are_refused():
         memo_context(i64(-1), np.zeros((1, 4, 6), np.float32), payload, i64(0), i64(1))
 
 
+def test_fetch_takes_its_padded_length_in_both_shapes():
+    inputs = inputs_of("MemoFetch")
+    scalar = inputs | {"padded_length": np.array(5)}
+    np.testing.assert_array_equal(memo_fetch(**scalar), memo_fetch(**inputs), strict=True)
+    with pytest.raises(ValueError, match="padded_length of shape"):
+        memo_fetch(**(inputs | {"padded_length": i64(5, 5)}))
+
+
 # ---- Through onnxruntime-extensions
 
 
 @pytest.fixture
 def _extensions():
     pytest.importorskip("onnxruntime_extensions", reason="onnxruntime-extensions is not installed")
+
+
+@pytest.mark.usefixtures("_extensions")
+@pytest.mark.parametrize("op", OPERATORS)
+def test_all_operators_run_in_python(op):
+    model = operator_model(op, 17)
+    rename_for_python(model)
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(python_library())
+    content = ir.to_proto(model).SerializeToString()
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    have = session.run(None, inputs_of(op))
+    want = REFERENCES[op](*inputs_of(op).values())
+    for a, b in zip(have, want if isinstance(want, tuple) else [want], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, strict=True)
 
 
 @pytest.mark.usefixtures("_extensions")
@@ -107,3 +132,18 @@ def test_a_lookup_of_your_own_decides(made):
     assert not np.array_equal(
         run_in_python(source.bundle).run(None, request)[0], original(source.model).run(None, request)[0]
     )
+
+
+@pytest.mark.usefixtures("_extensions")
+def test_a_bundle_is_named_by_its_directory_or_its_model(made):
+    source = made("bert")
+    request = source.samples[3]
+    (model,) = source.bundle.glob("*.onnx")
+    want = run_in_python(source.bundle).run(None, request)[0]
+    for path in str(source.bundle), model:
+        np.testing.assert_array_equal(run_in_python(path).run(None, request)[0], want)
+
+
+def test_what_holds_no_model_is_no_bundle(tmp_path):
+    with pytest.raises(MemoError, match=r"holds 0 ONNX models.*directory that onnx-memo optimize wrote"):
+        run_in_python(tmp_path)

@@ -1,6 +1,6 @@
 """MemoRows, MemoAttention and MemoMerge: standard bodies and kernels against the reference.
 
-MemoGrow is in `test_grow_operator.py`.
+MemoGrow is in `test_grow_body.py`.
 
 The standard bodies serve one sequence that has an entry; where a test needs more, it is the kernels'.
 """
@@ -28,7 +28,7 @@ from support_operators import (
     random_rows,
 )
 
-from onnx_memo.operators.reference_rows import memo_attention, memo_merge, memo_rows
+from onnx_memo.operators.reference import memo_attention, memo_merge, memo_rows
 from onnx_memo.store.data import offsets_of
 
 # ---- MemoRows

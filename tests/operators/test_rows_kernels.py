@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from one_node import INF, INPUTS, INVALID, LIBRARY, NAN, integers, run, run_all, session
+from one_node import INF, INVALID, LIBRARY, NAN, integers, names, run, run_all, session
 
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
 
@@ -470,7 +470,7 @@ def test_one_session_serves_many_threads(op):
             states = case.floats(len(case.rows), 96)
             inputs = (states, states, *place, case.floats(case.total, 96), case.influence)
             inputs += (case.offsets, case.squares)
-    feeds = {name: np.asarray(array) for name, array in zip(INPUTS[op], inputs, strict=True)}
+    feeds = {name: np.asarray(array) for name, array in zip(names(op), inputs, strict=True)}
     shared = session(op, feeds, {}, threads=2)
     expected = [output.tobytes() for output in shared.run(None, feeds)]
     with ThreadPoolExecutor(8) as pool:

@@ -1,0 +1,43 @@
+"""The operators in plain NumPy, a file for each: their specification in code (`docs/operators.md` in words).
+
+Native kernels and standard bodies are tested against these functions, and `onnx_memo.operators.python` runs
+bundles on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from onnx_memo.operators.reference.attention import memo_attention
+from onnx_memo.operators.reference.context import memo_context
+from onnx_memo.operators.reference.fetch import memo_fetch
+from onnx_memo.operators.reference.grow import memo_grow
+from onnx_memo.operators.reference.lookup import memo_lookup
+from onnx_memo.operators.reference.merge import memo_merge
+from onnx_memo.operators.reference.rows import memo_rows
+from onnx_memo.operators.reference.segments import memo_segments
+
+__all__ = [
+    "REFERENCES",
+    "memo_attention",
+    "memo_context",
+    "memo_fetch",
+    "memo_grow",
+    "memo_lookup",
+    "memo_merge",
+    "memo_rows",
+    "memo_segments",
+]
+
+# By the operators' names. Each takes the operator's inputs in their order and returns its output, or a tuple.
+REFERENCES: dict[str, Callable[..., Any]] = {
+    "MemoSegments": memo_segments,
+    "MemoLookup": memo_lookup,
+    "MemoFetch": memo_fetch,
+    "MemoContext": memo_context,
+    "MemoRows": memo_rows,
+    "MemoGrow": memo_grow,
+    "MemoAttention": memo_attention,
+    "MemoMerge": memo_merge,
+}
