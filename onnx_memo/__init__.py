@@ -1,12 +1,18 @@
 """Transformer inference in ONNX Runtime that never computes the same attention twice."""
 
-__version__ = "0.1.0"
+from __future__ import annotations
 
-from onnx_memo.compare import bench
-from onnx_memo.errors import MemoError
-from onnx_memo.inspection import Inspection, inspect
-from onnx_memo.pipeline import Result, optimize
-from onnx_memo.runtime import library_path, session_options
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx_memo.compare import bench
+    from onnx_memo.errors import MemoError
+    from onnx_memo.inspection import Inspection, inspect
+    from onnx_memo.pipeline import Result, optimize
+    from onnx_memo.runtime import library_path, session_options
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Inspection",
@@ -18,3 +24,27 @@ __all__ = [
     "optimize",
     "session_options",
 ]
+
+# Serving needs `session_options` alone; ONNX, tokenizers and all that makes bundles load when they are used.
+_HOMES = {
+    "Inspection": "inspection",
+    "MemoError": "errors",
+    "Result": "pipeline",
+    "bench": "compare",
+    "inspect": "inspection",
+    "library_path": "runtime",
+    "optimize": "pipeline",
+    "session_options": "runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onnx_memo' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"onnx_memo.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -15,13 +15,10 @@ from onnx_memo.data.export import as_onnx
 from onnx_memo.data.samples import Arrays, Samples, model_inputs, read_samples
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.probe import add_outputs
-from onnx_memo.levels.rows.guard import ROWS
-from onnx_memo.levels.rows.watch import Watch
-from onnx_memo.levels.sites.guard import entry_name
+from onnx_memo.levels.registry import level_of
 from onnx_memo.progress import Progress, silent
 from onnx_memo.runtime import library_path, session_options
-from onnx_memo.sessions import open_session, race, run_model
+from onnx_memo.sessions import open_file, open_session, race, run_model
 from onnx_memo.store import bundle as bundles
 
 Report = dict[str, Any]
@@ -63,13 +60,13 @@ def bench(
     manifest = bundles.read_bundle(bundle)
     if batch < 1 or rounds < 1 or threads < 1:
         raise MemoError("--batch, --rounds and --threads take numbers of at least 1")
-    if tokenizer is None and (bundle / "tokenizer.json").is_file():
-        tokenizer = bundle / "tokenizer.json"
+    if tokenizer is None and (bundle / bundles.TOKENIZER).is_file():
+        tokenizer = bundle / bundles.TOKENIZER
     ours = bundle / bundles.MODEL
     with as_onnx(model) as source:
         inputs = model_inputs(load_model(source.onnx))
-        before = _session(source.onnx, session_options(native=False, threads=threads))
-    after = _session(ours, session_options(native=native, threads=threads))
+        before = open_file(source.onnx, session_options(native=False, threads=threads))
+    after = open_file(ours, session_options(native=native, threads=threads))
     names = [[value.name for value in session.get_outputs()] for session in (before, after)]
     if names[0] != names[1]:
         raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
@@ -94,14 +91,6 @@ def bench(
     }
 
 
-def _session(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no public base class
-        reason = " ".join(str(error).split())[-200:]
-        raise MemoError(f"ONNX Runtime {ort.__version__} cannot load '{path}': {reason}") from error
-
-
 def _reuse(
     path: Path,
     sites: list[bundles.GuardedSite],
@@ -109,45 +98,18 @@ def _reuse(
     requests: list[Arrays],
     advance: Callable[[], None],
 ) -> tuple[dict[str, float], float | None]:
-    """The share of rows that each site reused, and, at the level `rows`, the share of rows that ran."""
+    """The share of requests that each site reused, and the mean share of rows that they ran."""
     model = ir.load(path)
-    values = {value.name: value for node in model.graph for value in node.outputs}
-    own = len(model.graph.outputs)
-    if [site.level for site in sites] == ["rows"]:
-        add_outputs(model, [_length_of_rows(values[ROWS])], ir.DataType.INT64)
-        watch = Watch(model)
-        session = open_session(model, path.parent, session_options(native=native))
-        hits, ran, sizes = [], [], []
-        for feeds in requests:
-            watched = watch.read(session.run(None, feeds))
-            lengths = watched.outputs[own]
-            hits.append(watched.hit)
-            sizes.append(len(lengths))
-            ran.append(watched.ran / max(int(lengths.sum()), 1) if watched.hit else 1.0)
-            advance()
-        share = float(np.dot(hits, sizes) / max(sum(sizes), 1))
-        return {sites[0].name: share}, float(np.mean(ran))
-    lookups = [site.name for site in sites if site.lookup]
-    add_outputs(model, [values[entry_name(name)] for name in lookups], ir.DataType.INT64)
+    watch = level_of(sites).watch(model, sites)
     session = open_session(model, path.parent, session_options(native=native))
-    reused = np.zeros(len(lookups))
-    count = 0
+    seen = []
     for feeds in requests:
-        entries = np.asarray(session.run(None, feeds)[own:])  # [lookups, batch]
-        # A batch is reused when all its rows hit.
-        reused += entries.shape[1] * (entries >= 0).all(axis=1)
-        count += entries.shape[1]
+        seen.append(watch.read(session.run(None, feeds)))
         advance()
-    # A site without a lookup reuses the entry of the one before it.
-    which = np.cumsum([site.lookup for site in sites]) - 1
-    return {site.name: float(reused[at] / max(count, 1)) for site, at in zip(sites, which, strict=True)}, None
-
-
-def _length_of_rows(rows: ir.Value) -> ir.Value:
-    """The real tokens of each sequence, i64[B], as `MemoRows` reads them."""
-    operator = rows.producer()
-    assert operator is not None and operator.inputs[2] is not None
-    return operator.inputs[2]
+    names = [site.name for site in sites]
+    shares = {name: float(np.concatenate([reuse.hits[name] for reuse in seen]).mean()) for name in names}
+    ran = [reuse.ran for reuse in seen if reuse.ran is not None]
+    return shares, float(np.mean(ran)) if ran else None
 
 
 def _compare(

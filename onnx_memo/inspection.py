@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx_memo.data.export import as_onnx
-from onnx_memo.graph.encoder import find_encoder
-from onnx_memo.graph.load import load_model
-from onnx_memo.graph.sites import find_sites
+from onnx_memo.graph.encoder import NoEncoder
+from onnx_memo.graph.opened import OpenedModel
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ def inspect(model: Path | str) -> Inspection:
         MemoError: it cannot be read as an ONNX model.
     """
     with as_onnx(Path(model)) as source:
-        loaded = load_model(source.onnx)
-        findings = find_sites(loaded)
+        opened = OpenedModel(source.onnx)
+        findings = opened.findings
     sites = [
         SiteReport(
             name=site.name,
@@ -82,9 +81,10 @@ def inspect(model: Path | str) -> Inspection:
         for site in findings.sites
     ]
     refusals = {refusal.softmax: refusal.reason for refusal in findings.refusals}
-    found = find_encoder(loaded)  # changes the model: what is told of the sites was read before
-    if isinstance(found, str):
-        return Inspection(str(model), sites, refusals, None, found)
+    try:
+        found = opened.encoder
+    except NoEncoder as none:
+        return Inspection(str(model), sites, refusals, None, str(none))
     encoder = EncoderReport(
         input=found.input.name or "",
         output=found.output.name or "",

@@ -35,7 +35,7 @@ def session_options(*, native: bool = True, threads: int | None = None) -> ort.S
         threads: number of intra-op threads; None lets ONNX Runtime choose.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors are raised; printed as well they would be told twice
+    options.log_severity_level = 4  # errors are raised; printed as well they would appear twice
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -28,6 +28,19 @@ def place_weights(model: ir.Model, path: Path, folder: Path) -> None:
             shutil.copyfile(path.parent / name, folder / name)
 
 
+def open_file(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    """A session on the model in a file.
+
+    Raises:
+        MemoError: ONNX Runtime cannot load it.
+    """
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        reason = " ".join(str(error).split())[-200:]
+        raise MemoError(f"ONNX Runtime {ort.__version__} cannot load '{path}': {reason}") from error
+
+
 def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     """A session on a model that exists in memory only; its external data lies in `folder`."""
     options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))

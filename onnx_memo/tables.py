@@ -9,7 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from onnx_memo.inspection import Inspection
-from onnx_memo.store.bundle import GuardedSite, Manifest
+from onnx_memo.levels.registry import level_of
+from onnx_memo.store.bundle import REPORT, Manifest
 
 
 def inspection_tables(inspection: Inspection) -> list[RenderableType]:
@@ -67,8 +68,8 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
     )
     for column in ("site", "level"):
         table.add_column(column)
-    rows = [site for site in manifest.sites if site.level == "rows"]
-    for column in ("bound" if rows else "threshold", "heads", "width", "multiply-adds guarded"):
+    level = level_of(manifest.sites)
+    for column in (level.setting, "heads", "width", "multiply-adds guarded"):
         table.add_column(column, justify="right")
     for site in manifest.sites:
         table.add_row(
@@ -79,24 +80,14 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
             str(site.width),
             f"{site.share:.1%}",
         )
-    parts: list[RenderableType] = [table, *map(_reused, rows)]
+    parts: list[RenderableType] = [table, *level.describe(manifest.sites)]
     parts += [f"note: {note}" for note in manifest.notes]
     if manifest.predicted is not None:
         parts.append(
             f"to expect on such traffic: {manifest.predicted['ratio']:.3f} of the original's time, "
-            f"{manifest.predicted['hit_rate']:.1%} of the requests reused; see {path / 'report.html'}"
+            f"{manifest.predicted['hit_rate']:.1%} of the requests reused; see {path / REPORT}"
         )
     return parts
-
-
-def _reused(encoder: GuardedSite) -> str:
-    """What a hit at the level `rows` reuses."""
-    if not encoder.threshold:
-        return "reused: the encoder's whole output, for requests that repeat a stored input literally"
-    return (
-        "reused: the rows that are as in the nearest stored input of the same length and, within the bound, "
-        "are not moved by those that differ; a request runs the others"
-    )
 
 
 def bench_tables(report: dict[str, Any]) -> list[RenderableType]:

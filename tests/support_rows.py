@@ -14,16 +14,17 @@ from support import Arrays, fixture, memoized, original, random_samples, write_s
 
 from onnx_memo.data.samples import Samples, model_inputs, read_samples
 from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.keys.fixed import fit_keys
-from onnx_memo.levels.rows import layout as rows_store
+from onnx_memo.levels.inserter import STRICTNESS
+from onnx_memo.levels.rows import blueprint as rows_blueprint
+from onnx_memo.levels.rows.blueprint import EPSILON, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
 from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
 from onnx_memo.levels.rows.influence import write_influence
-from onnx_memo.levels.rows.layout import EPSILON, RowsBlueprint, RowsSettings
-from onnx_memo.levels.rows.watch import Watch, Watched
-from onnx_memo.levels.sites.guard import STRICTNESS
+from onnx_memo.levels.rows.watch import RowsWatch, Watched
 from onnx_memo.operators.spec import MOST_CHANGE
-from onnx_memo.store import data as store
+from onnx_memo.store.data import MEMO_DATA, write_store
 
 ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "llama")
 STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 23, 31, 47, 60)
@@ -38,7 +39,8 @@ def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:
 
 
 def capture_of(model: Path, requests: list[Arrays], folder: Path, literal: bool = False) -> RowsCapture:
-    return capture_rows(model, samples_of(model, requests, folder), folder, lambda: None, literal=literal)
+    samples = samples_of(model, requests, folder)
+    return capture_rows(OpenedModel(model), samples, folder, lambda: None, literal=literal)
 
 
 def influence_of_attention(captured: RowsCapture) -> None:
@@ -65,11 +67,12 @@ def build(
             write_influence(captured, keys, everyone, EPSILON, MOST_CHANGE, lambda: None)
         else:
             influence_of_attention(captured)
-    blueprint = RowsBlueprint(captured, RowsSettings(network, corrections, BOUND))
-    external = store.write_store(folder, blueprint.tensors(scratch, []))
-    guarded = load_model(model)
+    opened = OpenedModel(model)
+    blueprint = RowsBlueprint(opened.encoder, captured, RowsSettings(network, corrections, BOUND))
+    external = write_store(folder, blueprint.tensors(scratch, []))
+    guarded = opened.copy()
     blueprint.insert(guarded, external)
-    ir.save(guarded, folder / "model.onnx")
+    ir.save(guarded.model, folder / "model.onnx")
     return captured
 
 
@@ -83,13 +86,14 @@ class Built:
 
 
 @functools.cache
-def _session(bundle: Path, mode: str) -> tuple[ort.InferenceSession, Watch]:
+def _session(bundle: Path, mode: str) -> tuple[ort.InferenceSession, RowsWatch]:
     """A session on a bundle that tells as well which rows ran, and whether they alone did."""
     model = ir.load(bundle / "model.onnx")
-    watch = Watch(model)
+    watch = RowsWatch(model)
     path = bundle / f"watched.{mode}" / "model.onnx"
     path.parent.mkdir(exist_ok=True)
-    (path.parent / store.FILE).exists() or (path.parent / store.FILE).hardlink_to(bundle / store.FILE)
+    data = path.parent / MEMO_DATA
+    data.exists() or data.hardlink_to(bundle / MEMO_DATA)
     ir.save(model, path)
     return memoized(path.parent, mode), watch
 
@@ -100,7 +104,7 @@ class RowsPair:
 
     before: ort.InferenceSession
     after: ort.InferenceSession
-    watch: Watch
+    watch: RowsWatch
     stored: list[Arrays]
 
     def want(self, request: Arrays) -> np.ndarray:
@@ -108,7 +112,7 @@ class RowsPair:
 
     def ask(self, request: Arrays, strictness: float = 1.0) -> Watched:
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
-        return self.watch.read(self.after.run(None, request | extra))
+        return self.watch.watched(self.after.run(None, request | extra))
 
     def error(self, request: Arrays, strictness: float = 1.0) -> float:
         """The largest difference, relative to the largest number."""
@@ -125,7 +129,7 @@ def _made(name: str, root: Path, literal: bool, learned: bool) -> Built:
     folder = root / f"{name}-{literal}-{learned}"
     samples = random_samples(original(fixture(name)), STORED_LENGTHS, seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_store, "LIMIT", 2.0)  # so that all rows may run
+        patch.setattr(rows_blueprint, "LIMIT", 2.0)  # so that all rows may run
         build(fixture(name), samples, folder, literal=literal, learned=learned)
     return Built(folder, fixture(name), samples)
 

@@ -18,8 +18,8 @@ import pytest
 from support import changed, contents, fixture, nothing_left_in, original, random_samples, write_samples
 
 import onnx_memo
+from onnx_memo import pipeline
 from onnx_memo.store import bundle
-from onnx_memo.store import data as store
 
 BERT = fixture("bert")
 
@@ -224,7 +224,7 @@ def test_an_input_longer_than_the_model_allows(optimize, tmp_path):
 def test_a_disk_without_room(optimize, monkeypatch):
     usage = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    monkeypatch.setattr(store, "write_store", lambda *_: pytest.fail("written all the same"))
+    monkeypatch.setattr(pipeline, "write_store", lambda *_: pytest.fail("written all the same"))
     assert "0 MiB free" in optimize()
 
 
@@ -232,7 +232,7 @@ def test_a_disk_that_fills_up_all_the_same(optimize, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "memo.data")
 
-    monkeypatch.setattr(store, "write_store", full)
+    monkeypatch.setattr(pipeline, "write_store", full)
     assert "'memo.data': No space left on device" in optimize()
 
 

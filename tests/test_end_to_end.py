@@ -30,7 +30,7 @@ from support import (
 )
 
 import onnx_memo
-from onnx_memo.store import data as store
+from onnx_memo.levels import lookup
 
 TOLERANCE = 0.003  # relative L2 error of a hit
 SIDES = ("right", "left")
@@ -197,7 +197,7 @@ def test_few_entries_need_no_index(made, level):
 @pytest.mark.parametrize("mode", MODES)
 def test_many_entries_of_one_length_get_an_index(made, level, mode, tmp_path, monkeypatch):
     pytest.importorskip("annoy", reason="annoy is not installed")
-    monkeypatch.setattr(store, "EXACT_SEARCH", 1)
+    monkeypatch.setattr(lookup, "EXACT_SEARCH", 1)
     source = made("bert", level)
     result = onnx_memo.optimize(source.model, source.data, tmp_path / "bundle", level=level)
     assert index_bytes(result.path) > 0
@@ -207,8 +207,8 @@ def test_many_entries_of_one_length_get_an_index(made, level, mode, tmp_path, mo
 
 
 def test_without_annoy_exact_search_serves_and_a_note_says_so(made, level, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "EXACT_SEARCH", 1)
-    monkeypatch.setattr(store, "annoy_available", lambda: False)
+    monkeypatch.setattr(lookup, "EXACT_SEARCH", 1)
+    monkeypatch.setattr(lookup, "annoy_available", lambda: False)
     source = made("bert", level)
     result = onnx_memo.optimize(source.model, source.data, tmp_path / "bundle", level=level)
     assert index_bytes(result.path) == 0

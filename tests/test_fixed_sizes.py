@@ -28,8 +28,8 @@ import onnx_memo
 from onnx_memo.data.samples import Samples, model_inputs, read_samples
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.sites import find_sites
-from onnx_memo.levels.rows import layout as rows_store
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.rows import blueprint as rows_blueprint
 from onnx_memo.levels.sites.capture import capture
 from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.store.budget import input_means
@@ -84,7 +84,7 @@ def test_a_padded_repeat_is_reused_and_nothing_else(bundles, name, batch, level,
 @pytest.mark.parametrize("batch", [None, 1])
 @pytest.mark.parametrize("name", ["bert", "bert_dynamo", "gpt2", "llama"])
 def test_where_all_real_rows_run_the_original_is_met(tmp_path, name, batch, mode, monkeypatch):
-    monkeypatch.setattr(rows_store, "LIMIT", 2.0)
+    monkeypatch.setattr(rows_blueprint, "LIMIT", 2.0)
     model = fixed(name, tmp_path, batch)
     build(model, requests_of(name), tmp_path / "bundle")
     pair = open_pair(Built(tmp_path / "bundle", model, []), mode)
@@ -102,7 +102,7 @@ def test_a_fixed_batch_allows_rows_alone(tmp_path):
     model, data = fixed("bert", tmp_path, 1), write_samples(tmp_path / "data.npz", requests_of("bert"))
     told = onnx_memo.optimize(model, data, tmp_path / "bundle").manifest
     assert [site.level for site in told.sites] == ["rows"]
-    with pytest.raises(MemoError, match="allows the level 'rows' alone: try --level rows"):
+    with pytest.raises(MemoError, match=r"fixes the batch to one.*; try --level auto"):
         onnx_memo.optimize(model, data, tmp_path / "none", level="output")
     assert {site.levels for site in onnx_memo.inspect(model).sites} == {()}
 
@@ -120,7 +120,10 @@ def test_a_fixed_batch_without_an_encoder_is_refused(tmp_path):
 
     model = changed("bert", tmp_path / "model.onnx", change)
     data = write_samples(tmp_path / "data.npz", requests_of("bert"))
-    with pytest.raises(MemoError, match=r"'rows' alone: the level 'rows' is not possible: .*Tanh"):
+    with pytest.raises(
+        MemoError,
+        match=r"allows no level: the level 'rows' is not possible: .*Tanh.*; .* fixes the batch to one",
+    ):
         onnx_memo.optimize(model, data, tmp_path / "none")
 
 
@@ -135,10 +138,11 @@ def test_what_is_kept_is_what_a_free_length_gives(tmp_path, level):
     for folder, model in ((tmp_path / "free", fixture("bert")), (tmp_path / "fixed", None)):
         folder.mkdir()
         model = model or fixed("bert", folder)
-        samples, sites = samples_of(model, requests_of("bert"), folder), find_sites(load_model(model)).sites
-        captured = capture(model, sites, level, samples, folder, lambda: None)
-        means, lengths = input_means(model, sites[1], samples, lambda: None)
-        seen = [Observer(model, sites).run_all(feeds) for feeds in samples.arrays]
+        opened, samples = OpenedModel(model), samples_of(model, requests_of("bert"), folder)
+        sites = opened.findings.sites
+        captured = capture(opened, sites, level, samples, folder, lambda: None)
+        means, lengths = input_means(opened, sites[1], samples, lambda: None)
+        seen = [Observer(opened, sites).run_all(feeds) for feeds in samples.arrays]
         assert captured.lengths.tolist() == lengths.tolist() == [n for *_, n in seen] == list(TOKENS)
         observed = np.stack([by_site[sites[1].name] for _, by_site, _ in seen])
         payloads = [np.fromfile(captured.payload(site), np.float16) for site in sites]

@@ -10,10 +10,11 @@ import numpy as np
 
 from onnx_memo.data.samples import Samples, model_inputs, read_samples
 from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
 from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
 from onnx_memo.levels.rows.influence import write_influence
-from onnx_memo.levels.rows.layout import EPSILON, LIMIT, RowsSettings
 from onnx_memo.levels.rows.propose import fit_rows_key
 from onnx_memo.levels.rows.quantize import int8_products
 from onnx_memo.levels.rows.search import BOUNDS
@@ -74,7 +75,8 @@ def _of_workload(bench: Bench, letter: str, count: int, folder: Path) -> list[Fi
 
 def rows_runners(path: Path, stored: Samples, folder: Path) -> dict[str, Runner]:
     """The level `rows` with the loosest bound that is ever tried, its products in floats and in int8."""
-    captured = capture_rows(path, stored, folder, lambda: None)
+    opened = OpenedModel(path)
+    captured = capture_rows(opened, stored, folder, lambda: None)
     every = np.ones(len(stored), np.bool_)
     network = fit_rows_key(captured, every)
     keys = network(captured.means)
@@ -82,9 +84,10 @@ def rows_runners(path: Path, stored: Samples, folder: Path) -> dict[str, Runner]
     pairs = neighbour_pairs(keys, captured.lengths)
     corrections = fit_corrections(captured, pairs, EPSILON, LIMIT, lambda: None)
     found = {}
-    for level, products in (("rows", []), ("rows, int8", int8_products(path, stored))):
+    for level, products in (("rows", []), ("rows, int8", int8_products(opened, stored))):
         settings = RowsSettings(network, corrections, BOUNDS[-1], products)
-        found[level] = Runner(RowsTrial(path, captured, settings, None).session)
+        blueprint = RowsBlueprint(opened.encoder, captured, settings)
+        found[level] = Runner(RowsTrial(opened, blueprint).session)
     return found
 
 

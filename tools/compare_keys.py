@@ -30,8 +30,10 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import find_sites
-from onnx_memo.keys.fixed import KeyNetwork, emit_key, fit_keys, segment_means
+from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.keys.learned import fit_learned, sketch
+from onnx_memo.keys.network import KeyNetwork, segment_means
+from onnx_memo.keys.nodes import emit_key
 from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.progress import Progress
 from onnx_memo.runtime import session_options

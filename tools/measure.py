@@ -26,15 +26,13 @@ from models.bring import CACHE
 from onnx_memo.data.samples import Arrays, model_inputs, read_samples
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.probe import add_outputs
-from onnx_memo.levels.rows.guard import NAME, ROWS
-from onnx_memo.levels.rows.watch import Watch
-from onnx_memo.levels.sites.guard import entry_name
+from onnx_memo.levels.registry import level_of
+from onnx_memo.levels.rows.guard import NAME
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.metrics import METRICS
 from onnx_memo.runtime import library_path, session_options
 from onnx_memo.sessions import open_session
-from onnx_memo.store.bundle import read_bundle
+from onnx_memo.store.bundle import MODEL, read_bundle
 
 MODELS = {"antiberty": antiberty.bring, "minilm": minilm.bring}
 KEPT = Path(".cache") / "bench"  # bundles, some GB
@@ -140,26 +138,12 @@ def summary(errors: FloatArray, tolerance: float) -> dict[str, float]:
 
 def reused(bundle: Path, requests: Sequence[Arrays]) -> tuple[float, float]:
     """Share of the requests that are reused, and of their rows that run (all, but at the level `rows`)."""
-    model = ir.load(bundle / "model.onnx")
-    own = len(model.graph.outputs)
-    values = {value.name: value for node in model.graph for value in node.outputs}
-    watch = Watch(model) if ROWS in values else None
-    if watch is None:
-        lookups = [site.name for site in read_bundle(bundle).sites if site.lookup]
-        add_outputs(model, [values[entry_name(name)] for name in lookups], ir.DataType.INT64)
+    sites, model = read_bundle(bundle).sites, ir.load(bundle / MODEL)
+    watch = level_of(sites).watch(model, sites)
     session = open_session(model, bundle, session_options(threads=1))
-    hits, shares = [], []
-    for feeds in requests:
-        if watch is None:
-            entries = np.asarray(session.run(None, feeds)[own:])
-            hits.append(bool((entries >= 0).all(axis=1).any()))
-            shares.append(1.0)
-            continue
-        seen = watch.read(session.run(None, feeds))
-        tokens = feeds["attention_mask"].sum() if "attention_mask" in feeds else seen.outputs[0].shape[1]
-        hits.append(seen.hit)
-        shares.append(seen.ran / tokens if seen.hit else 1.0)
-    return float(np.mean(hits)), float(np.mean(shares))
+    seen = [watch.read(session.run(None, feeds)) for feeds in requests]
+    hits = [any(hits.any() for hits in reuse.hits.values()) for reuse in seen]
+    return float(np.mean(hits)), float(np.mean([1.0 if reuse.ran is None else reuse.ran for reuse in seen]))
 
 
 def model_of(name: str) -> tuple[Path, Path]:

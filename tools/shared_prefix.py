@@ -16,10 +16,11 @@ import onnxruntime as ort
 from models.bring import CACHE
 from onnx_memo.data.samples import Samples, model_inputs, read_samples
 from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.keys.fixed import fit_keys
+from onnx_memo.levels.rows.blueprint import EPSILON, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
 from onnx_memo.levels.rows.influence import write_influence
-from onnx_memo.levels.rows.layout import EPSILON, RowsSettings
 from onnx_memo.levels.rows.trial import RowsTrial, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.proof.goal import Goal
@@ -75,15 +76,16 @@ def shared_prefix(path: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stored, asked = (_samples(path, ids, folder) for ids in prompts())
-        captured = capture_rows(path, stored, folder, lambda: None)
+        opened = OpenedModel(path)
+        captured = capture_rows(opened, stored, folder, lambda: None)
         network = fit_keys(captured.means)
         none = np.zeros(len(stored), np.bool_)  # the reach of attention itself: it is triangular
         keys = network(captured.means)
         write_influence(captured, keys, none, EPSILON, MOST_CHANGE, lambda: None)
         corrections = [np.zeros((captured.width, captured.width), np.float32)] * len(captured.stages)
         settings = RowsSettings(network, corrections, 0.0)
-        trial = RowsTrial(path, captured, settings, None)
-        original = run_original(path, asked, lambda: None)
+        trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, settings))
+        original = run_original(opened, asked, lambda: None)
         goal = Goal(Promise(1e-4, 0.95, 0.95), "relative")
         tried = trial.run(asked, original, 1.0, goal, lambda: None)
         apart = 0.0

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.store.data import EXACT_SEARCH, build_index, from_array, write_store
+from onnx_memo.store.data import StoredTensor, write_store
+from onnx_memo.store.index import EXACT_SEARCH, build_index
 
 FOLDER = "sized"  # beside the model, since that is where its data is looked for
 
@@ -44,7 +45,7 @@ def sized(bundle: Path, entries: int) -> Path:
     if entries > EXACT_SEARCH:
         index = build_index(keys, arrays["memo/lengths"], folder / "index")
     arrays |= {"memo/encoder/keys": np.ascontiguousarray(keys.T), "memo/encoder/index": index}
-    for name, tensor in write_store(folder, [from_array(n, a) for n, a in arrays.items()]).items():
+    for name, tensor in write_store(folder, [StoredTensor.of(n, a) for n, a in arrays.items()]).items():
         placed = ir.ExternalTensor(
             f"{FOLDER}/{tensor.location}",
             tensor.offset,

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx import reference
 
 from onnx_memo.graph import flow
-from onnx_memo.graph.shapes import Shape, infer_shapes
+from onnx_memo.graph.shapes import Shape, ShapeTable
 
 OTHER_LENGTH = 12
 MOST_NODES = 200
@@ -30,10 +30,10 @@ class Constants:
         found: what came out as constant so far.
     """
 
-    def __init__(self, model: ir.Model, shapes: Mapping[str, Shape]) -> None:
-        """`shapes` are those of the model at one size (`onnx_memo.graph.shapes`)."""
+    def __init__(self, model: ir.Model, table: ShapeTable, length: int) -> None:
+        """Compares what comes out at `length` and at another one."""
         self.model = model
-        self.shapes = (shapes, infer_shapes(model, OTHER_LENGTH, follow=True))
+        self.shapes = [table.at(size, follow=True) for size in (length, OTHER_LENGTH)]
         self.found: dict[ir.Value, npt.NDArray[Any]] = {}
         self.failed: set[ir.Value] = set()
 
@@ -73,9 +73,24 @@ def evaluate(
         given: data that is known.
         most_numbers: how many numbers the value and the constants that it is made of may have.
     """
-    nodes: list[ir.Node] = []
     known: dict[str, npt.NDArray[Any]] = {str(key.name): array for key, array in (given or {}).items()}
-    seen: set[ir.Value] = set(given or ())
+    nodes = _gather(value, shapes, known, set(given or ()), most_numbers)
+    array = None if nodes is None else _run(model, value, nodes, known)
+    return array if array is not None and array.size <= most_numbers else None
+
+
+def _gather(
+    value: ir.Value,
+    shapes: Mapping[str, Shape],
+    known: dict[str, npt.NDArray[Any]],
+    seen: set[ir.Value],
+    most_numbers: int,
+) -> list[ir.Node] | None:
+    """The nodes that make `value` of what is `known`; None where that is impossible.
+
+    Constants and shapes are added to what is known. Values of `seen` are not followed further.
+    """
+    nodes: list[ir.Node] = []
     todo = [value]
     while todo:
         current = todo.pop()
@@ -83,27 +98,36 @@ def evaluate(
             continue
         seen.add(current)
         producer = current.producer()
-        if producer is None:
-            tensor = current.const_value
-            if tensor is None or current.is_graph_input() or tensor.size > most_numbers:
+        if producer is None or producer.op_type == "Shape":
+            array = _stored(current, most_numbers) if producer is None else _read_shape(producer, shapes)
+            if array is None:
                 return None
-            known[str(current.name)] = tensor.numpy()
-        elif producer.op_type == "Shape":
-            source = producer.inputs[0]
-            shape = shapes.get(str(source.name)) if source is not None else None
-            if shape is None or any(dim is None for dim in shape):
-                return None
-            begin = producer.attributes.get_int("start", 0)
-            end = producer.attributes.get_int("end", len(shape))
-            known[str(current.name)] = np.asarray(shape[begin:end], np.int64)
+            known[str(current.name)] = array
         elif len(nodes) > MOST_NODES or producer.op_type in flow.RANDOM or producer.op_type == "If":
             return None
         else:
             if producer not in nodes:
                 nodes.append(producer)
             todo.extend(flow.inputs_of(producer))
-    array = _run(model, value, nodes, known)
-    return array if array is not None and array.size <= most_numbers else None
+    return nodes
+
+
+def _stored(value: ir.Value, most_numbers: int) -> npt.NDArray[Any] | None:
+    """The content of an initializer, if it is a small one that no caller can replace."""
+    tensor = value.const_value
+    if tensor is None or value.is_graph_input() or tensor.size > most_numbers:
+        return None
+    return tensor.numpy()
+
+
+def _read_shape(node: ir.Node, shapes: Mapping[str, Shape]) -> npt.NDArray[np.int64] | None:
+    """What a `Shape` node gives, if the shape is known."""
+    source = node.inputs[0]
+    shape = shapes.get(str(source.name)) if source is not None else None
+    if shape is None or any(dim is None for dim in shape):
+        return None
+    begin, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape))
+    return np.asarray(shape[begin:end], np.int64)
 
 
 def _run(

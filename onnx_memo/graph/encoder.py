@@ -22,27 +22,12 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.constants import Constants
+from onnx_memo.graph.cores import Core, CoreFinder, inner_nodes
 from onnx_memo.graph.cost import multiply_adds
 from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows
-from onnx_memo.graph.shape_reads import read_shapes_at
-from onnx_memo.graph.shapes import LENGTHS, batch_of, infer_shapes
-from onnx_memo.graph.sites import Site, find_sites
-
-
-@dataclass(frozen=True)
-class Core:
-    """One layer's attention between its two products. H heads, dk and dv the widths of a head."""
-
-    query: ir.Value  # [B, H, L, dk], or [B * H, L, dk]
-    key: ir.Value  # [B, H, dk, L], or [B * H, dk, L]
-    value: ir.Value  # [B, H, L, dv], or [B * H, L, dv]
-    probabilities: ir.Value  # [B, H, L, L], or [B * H, L, L]
-    context: ir.Value  # like `value`
-    scale: float  # of the scores
-    bias: ir.Value | None  # added to the scaled scores, [B or 1, H or 1, L or 1, L or 1]
-    heads: int
-    key_width: int
-    value_width: int
+from onnx_memo.graph.shape_reads import shape_reads
+from onnx_memo.graph.shapes import LENGTHS, ShapeTable, batch_of
+from onnx_memo.graph.site import Findings, Site
 
 
 @dataclass(frozen=True)
@@ -65,34 +50,40 @@ class Encoder:
     share: float  # of the model's multiply-adds, 0 to 1
 
 
-def find_encoder(model: ir.Model) -> Encoder | str:
-    """The encoder of `model`, or why it has none.
+class NoEncoder(Exception):
+    """The model does not allow the level `rows`; carries the reason."""
 
-    Sizes that the span reads from its inner values are read from its input instead: `model` is changed, but
-    computes the same.
+
+def find_encoder(model: ir.Model, findings: Findings, shapes: ShapeTable | None = None) -> Encoder:
+    """The encoder of `model`, in which `findings` were found; `shapes` are those of the model.
+
+    Sizes that nodes read from its inner values count as read from its input (`onnx_memo.graph.shape_reads`),
+    where a guard will read them.
+
+    Raises:
+        NoEncoder: with the reason.
     """
-    reason = "it has no attention that can be memoized"
-    findings = find_sites(model)
+    table, reason = shapes or ShapeTable(model), "it has no attention that can be memoized"
     for refusal in findings.refusals:
         reason = f"softmax '{refusal.softmax}': {refusal.reason}"
-    if not findings.sites:
-        return reason
-    for length in LENGTHS:
-        try:
-            return _Finder(model, findings.sites, length).run()
-        except Refused as refused:
-            reason = str(refused)
-    return reason
+    if findings.sites:
+        for length in LENGTHS:
+            try:
+                return _Finder(model, findings.sites, table, length).run()
+            except Refused as refused:
+                reason = str(refused)
+    raise NoEncoder(reason)
 
 
 class _Finder:
-    def __init__(self, model: ir.Model, sites: list[Site], length: int) -> None:
+    def __init__(self, model: ir.Model, sites: list[Site], table: ShapeTable, length: int) -> None:
         self.model, self.graph, self.sites = model, model.graph, sites
-        self.inferred = infer_shapes(model, length, follow=True)
-        self.constants = Constants(model, self.inferred)
+        self.inferred = table.at(length, follow=True)
+        self.constants = Constants(model, table, length)
         self.constant = flow.constant_nodes(self.graph)
         self.rules = RowRules(self.inferred, self.constants.numbers, batch_of(model))
         self.forms: dict[ir.Value, Rows] = {}
+        self.gone: set[ir.Node] = set()
         self.tables: dict[ir.Value, int] = {}
         self.cores: dict[ir.Node, Core] = {}  # by the product with the values
         self.start = self._start()
@@ -100,12 +91,13 @@ class _Finder:
     def run(self) -> Encoder:
         start = self.start
         below = flow.downstream(start)
-        inner = self._inner_nodes(below)
+        inner = inner_nodes(self.sites, below)
         stopped = self._follow(start, below, inner)
         missing = [site for site in self.sites if site.context.producer() not in self.cores]
         if missing:
             raise Refused(stopped or f"the rows do not reach {missing[0].name}")
-        read_shapes_at(self.model, start, self.forms, self.inferred)
+        moved = shape_reads(self.graph, start, self.forms)
+        self.gone = flow.unread(self.graph, moved)
         boundary = self._boundary(start)
         output, region = self._output(start, boundary, inner, stopped)
         steps = self._steps(output, region)
@@ -146,112 +138,40 @@ class _Finder:
             value = dynamic[0] if dynamic else None
         raise Refused("no hidden states are found from which all layers follow")
 
-    # 2. the rows
+    # 2. the rows, and 3. the cores
 
     def _follow(self, start: ir.Value, below: Collection[ir.Value], inner: Collection[ir.Node]) -> str:
         """Give every value that is made row by row its form; returns why it went no further."""
         self.forms[start] = Rows(1)
+        find = CoreFinder(self.rules, self.constants, self.forms, below)
         products = {site.context.producer(): site for site in self.sites}
         stopped = ""
         for node in self.graph:
-            if node in products:
-                try:
-                    self.cores[node] = self._core(products[node], below)
-                    self.forms[node.outputs[0]] = self.forms[self.cores[node].value]
-                except Refused as refused:
-                    stopped = stopped or f"{products[node].name}: {refused}"
-                continue
-            if node in inner or node.op_type in flow.SHAPE_READERS:
-                continue
-            if not any(value in self.forms for value in node.inputs if value is not None):
-                continue
-            mixed = [v for v in node.inputs if v is not None and v in below and v not in self.forms]
-            if mixed:  # what refused it told why
-                stopped = (
-                    stopped or f"'{node.name}' ({node.op_type}) reads '{mixed[0].name}', which mixes rows"
-                )
+            site = products.get(node)
+            if site is None and not self._reads_rows(node, inner):
                 continue
             try:
-                forms = self.rules.outputs(node, self.forms)
+                if site is not None:
+                    self.cores[node] = find.core(site)
+                    self.forms[node.outputs[0]] = self.forms[self.cores[node].value]
+                else:
+                    self.forms.update(zip(node.outputs, self._forms_of(node, below), strict=False))
             except Refused as refused:
-                stopped = stopped or str(refused)
-                continue
-            self.forms.update(zip(node.outputs, forms, strict=False))
+                stopped = stopped or (str(refused) if site is None else f"{site.name}: {refused}")
         return stopped
 
-    def _inner_nodes(self, below: Collection[ir.Value]) -> set[ir.Node]:
-        """The nodes of all cores: from the scores to the product with the values, without the latter."""
-        inner: set[ir.Node] = set()
-        for site in self.sites:
-            todo = [value for value in site.context.producer().inputs[:1] if value]  # type: ignore[union-attr]
-            while todo:
-                node = todo.pop().producer()
-                if node is None or node in inner:
-                    continue
-                inner.add(node)
-                if node.op_type != "MatMul":
-                    todo += [value for value in node.inputs if value is not None and value in below]
-        return inner
+    def _reads_rows(self, node: ir.Node, inner: Collection[ir.Node]) -> bool:
+        """Whether a node outside the cores reads the data of a value made of rows."""
+        if node in inner or node.op_type in flow.SHAPE_READERS:
+            return False
+        return any(value in self.forms for value in node.inputs if value is not None)
 
-    # 3. the cores
-
-    def _core(self, site: Site, below: Collection[ir.Value]) -> Core:
-        product = site.context.producer()
-        assert product is not None and product.inputs[1] is not None
-        if product.inputs[0] is not site.probabilities and site.softmax not in _behind(
-            product.inputs[0], product.inputs[1]
-        ):
-            raise Refused("its values stand left of the probabilities")
-        value = product.inputs[1]
-        scores, scale, bias = self._scores(site.softmax, below)
-        query, key = scores.inputs[0], scores.inputs[1]
-        assert query is not None and key is not None
-        shape = self.rules.shape(query)
-        rank = len(shape)
-        for part, axis in ((query, rank - 2), (key, rank - 1), (value, rank - 2)):
-            if part not in self.forms or self.forms[part] != Rows(axis):
-                raise Refused(f"'{part.name}' is not made row by row")
-        if bias is not None and rank != 4:
-            raise Refused(f"its heads are folded into the batch, where its bias '{bias.name}' has no place")
-        return Core(
-            query=query,
-            key=key,
-            value=value,
-            probabilities=site.softmax.outputs[0],
-            context=product.outputs[0],
-            scale=scale,
-            bias=bias,
-            heads=site.heads,
-            key_width=shape[-1],
-            value_width=self.rules.shape(value)[-1],
-        )
-
-    def _scores(
-        self, softmax: ir.Node, below: Collection[ir.Value]
-    ) -> tuple[ir.Node, float, ir.Value | None]:
-        """Back from the softmax to the product of queries and keys: that product, the scale and the bias."""
-        scale, bias = 1.0, None
-        value = softmax.inputs[0]
-        while True:
-            node = value.producer() if value is not None else None
-            if node is None:
-                raise Refused("its scores are not a product of queries and keys")
-            if node.op_type == "MatMul":
-                return node, scale, bias
-            rows = [v for v in node.inputs if v is not None and v in below]
-            others = [v for v in node.inputs if v is not None and v not in below]
-            if len(rows) != 1 or node.op_type not in ("Add", "Mul", "Div", "Cast", "Identity"):
-                raise Refused(f"its scores go through '{node.name}' ({node.op_type})")
-            if node.op_type == "Add":
-                if bias is not None or scale != 1.0:
-                    raise Refused(f"its scores get a second bias, or one that is scaled, in '{node.name}'")
-                bias = others[0]
-            elif node.op_type in ("Mul", "Div"):
-                numbers = self.constants.numbers(others[0])
-                if numbers is None or len(numbers) != 1 or node.inputs[0] is not rows[0]:
-                    raise Refused(f"its scores are scaled by no fixed number in '{node.name}'")
-                scale *= numbers[0] if node.op_type == "Mul" else 1 / numbers[0]
-            value = rows[0]
+    def _forms_of(self, node: ir.Node, below: Collection[ir.Value]) -> list[Rows]:
+        """The forms of the outputs of a node that reads rows. Raises Refused where it mixes them."""
+        for value in node.inputs:
+            if value is not None and value in below and value not in self.forms:
+                raise Refused(f"'{node.name}' ({node.op_type}) reads '{value.name}', which mixes rows")
+        return self.rules.outputs(node, self.forms)
 
     # 4. the output
 
@@ -272,7 +192,7 @@ class _Finder:
                 if value.dtype not in (None, ir.DataType.FLOAT):
                     continue
                 self._find_tables(value)
-                region = flow.region(self.graph, value, [*boundary, *self.tables], self.constant)
+                region = flow.region(self.graph, value, [*boundary, *self.tables], self.constant, self.gone)
                 if wanted <= set(region):
                     boundary.extend(self.tables)
                     return value, region
@@ -335,16 +255,3 @@ class _Finder:
         )
         if sizes != others:
             raise Refused(f"'{node.name}' ({node.op_type}) makes sizes that are not fixed")
-
-
-def _behind(value: ir.Value | None, stop: ir.Value) -> set[ir.Node]:
-    """The few nodes that lead to `value`, up to the first product."""
-    found: set[ir.Node] = set()
-    todo = [value] if value is not None else []
-    while todo:
-        node = todo.pop().producer()
-        if node is None or node in found or node.op_type == "MatMul":
-            continue
-        found.add(node)
-        todo += [v for v in node.inputs if v is not None and v is not stop]
-    return found

@@ -81,8 +81,11 @@ def region(
     output: ir.Value,
     boundary: Collection[ir.Value],
     constant: Collection[ir.Node],
+    gone: Collection[ir.Node] = (),
 ) -> list[ir.Node]:
     """The nodes that serve `output` alone, between it and `boundary`, in topological order.
+
+    Nodes of `gone` count as removed.
 
     1. The node that makes `output` belongs to it.
     2. A node belongs to it if it has readers, all of them belong to it, and no result of it is
@@ -97,13 +100,23 @@ def region(
     members = {root}
     nodes = list(graph)
     for node in reversed(nodes[: nodes.index(root)]):
-        if node in constant or node in stop:
+        if node in constant or node in stop or node in gone:
             continue
-        readers = [reader for value in node.outputs for reader, _ in value.uses()]
+        readers = [reader for value in node.outputs for reader, _ in value.uses() if reader not in gone]
         exported = any(value.is_graph_output() for value in node.outputs)
         if readers and not exported and all(reader in members for reader in readers):
             members.add(node)
     return [node for node in nodes if node in members]
+
+
+def unread(graph: ir.Graph, removed: Collection[ir.Node]) -> set[ir.Node]:
+    """`removed`, and the nodes whose results nobody reads once these are removed."""
+    gone = set(removed)
+    for node in reversed(list(graph)):
+        exported = any(value.is_graph_output() for value in node.outputs)
+        if not exported and all(reader in gone for value in node.outputs for reader, _ in value.uses()):
+            gone.add(node)
+    return gone
 
 
 def downstream(start: ir.Value) -> set[ir.Value]:

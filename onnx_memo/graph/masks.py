@@ -17,22 +17,22 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.constants import evaluate
 from onnx_memo.graph.cost import PRODUCTS
-from onnx_memo.graph.shapes import Shape, infer_shapes
+from onnx_memo.graph.shapes import Shape, ShapeTable
 
-MOST_NUMBERS = 2**26  # of what the input comes to; more is not proven
+MOST_MASKED = 2**26  # numbers of what the input comes to; more is not proven
 
 
 class Masks:
     """Tries the masks of a model; `length` is that of sequences, where it is free."""
 
-    def __init__(self, model: ir.Model, length: int) -> None:
-        self.model, self.length = model, length
+    def __init__(self, model: ir.Model, table: ShapeTable, length: int) -> None:
+        self.model, self.table, self.length = model, table, length
         self.tried: dict[tuple[ir.Value, ir.Value], bool] = {}
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """Of all values; what masks are made with is read from many."""
-        return infer_shapes(self.model, self.length, follow=True)
+        return self.table.at(self.length, follow=True)
 
     def proven(self, mask: ir.Value, hidden: ir.Value, probabilities: ir.Value, output: ir.Value) -> bool:
         """Whether `mask` [B, L] does nothing but mask positions between `hidden` and `output`."""
@@ -58,8 +58,7 @@ class Masks:
             holed = ones.copy()
             holed[-1, position] = 0
             before, after = (
-                evaluate(self.model, made, self.shapes, {mask: array}, MOST_NUMBERS)
-                for array in (ones, holed)
+                evaluate(self.model, made, self.shapes, {mask: array}, MOST_MASKED) for array in (ones, holed)
             )
             if before is None or after is None or before.ndim < 2 or {*before.shape[-2:]} - {1, length}:
                 return False

@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.encoder import Core, Encoder
+from onnx_memo.graph.cores import Core
+from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.rowwise import SIZED, packed_shape
 
 

@@ -1,8 +1,8 @@
 """Read the sizes of rows at the encoder's input, wherever a model reads them.
 
 Exporters take batch and length from the shapes of inner values. Such a reader would keep inner nodes out of
-the encoder's region (`onnx_memo.graph.flow.region`). Requires: the forms of values made of rows. Ensures: no
-node outside reads the shape of one of them; the model computes the same.
+the encoder's region (`onnx_memo.graph.flow.region`). So the search for an encoder takes these readers as
+moved already, and whoever guards it moves them first.
 """
 
 from __future__ import annotations
@@ -14,30 +14,56 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.rowwise import Rows
-from onnx_memo.graph.shapes import Shape
+
+
+def shape_reads(graph: ir.Graph, start: ir.Value, forms: Mapping[ir.Value, Rows]) -> list[ir.Node]:
+    """The nodes that read the shape of a value made of rows, other than `start`."""
+    found = []
+    for node in graph:
+        value = node.inputs[0] if node.op_type == "Shape" else None
+        form = forms.get(value) if value is not None else None
+        if form is not None and form.axis is not None and value is not start:
+            found.append(node)
+    return found
 
 
 def read_shapes_at(
-    model: ir.Model, start: ir.Value, forms: Mapping[ir.Value, Rows], shapes: Mapping[str, Shape]
-) -> None:
-    """Replace every `Shape` of a value in `forms` by its numbers, B and L taken from the shape of `start`.
+    model: ir.Model,
+    start: ir.Value,
+    forms: Mapping[ir.Value, Rows],
+    shapes: Mapping[str, tuple[int, ...]],
+    batch: int,
+) -> dict[ir.Value, ir.Value]:
+    """Replace every `shape_reads` by its numbers, with B and L taken from the shape of `start`.
 
-    `model` is changed; what only its shape was read of is removed.
+    `model` is changed, but computes the same. Nodes whose results nobody reads then are removed.
+
+    Args:
+        model: the model.
+        start: the encoder's input, [B, L, d].
+        forms: of values made of rows.
+        shapes: of these values, by name, at one size of the inputs.
+        batch: that of the shapes.
+
+    Returns:
+        The values that were replaced, and by what.
     """
-    one = int(shapes[str(start.name)][0] or 1)  # the batch that the shapes are of
-    for node in list(model.graph):
-        value = node.inputs[0] if node.op_type == "Shape" else None
-        form = forms.get(value) if value is not None else None
-        if value is None or form is None or form.axis is None or value is start:
-            continue
-        shape = tuple(int(dim or 0) for dim in shapes[str(value.name)])
-        _replace(model.graph, node, start, form, shape, one)
+    replaced = {}
+    for node in shape_reads(model.graph, start, forms):
+        value = node.inputs[0]
+        assert value is not None, "its shape is read"
+        numbers = _numbers(model.graph, node, start, forms[value], shapes[str(value.name)], batch)
+        replaced[node.outputs[0]] = numbers
+        node.outputs[0].replace_all_uses_with(numbers)
+        model.graph.remove(node, safe=True)
     RemoveUnusedNodesPass()(model)
+    return replaced
 
 
-def _replace(
-    graph: ir.Graph, node: ir.Node, start: ir.Value, form: Rows, shape: tuple[int, ...], one: int
-) -> None:
+def _numbers(
+    graph: ir.Graph, node: ir.Node, start: ir.Value, form: Rows, shape: tuple[int, ...], batch: int
+) -> ir.Value:
+    """What the `Shape` node gives, from the shape of `start`; its nodes go before `node`."""
     b = Builder(f"memo/shape/{node.outputs[0].name}", graph.opset_imports[""])
     parts: list[ir.Value] = []
     for axis, dim in enumerate(shape):
@@ -45,13 +71,12 @@ def _replace(
             length = b.dim(start, 1)
             parts.append(b.op("Mul", b.dim(start, 0), length) if form.merged else length)
         elif axis == 0:
-            batch = b.dim(start, 0)
-            parts.append(batch if dim == one else b.op("Mul", batch, b.i64(dim // one)))
+            own = b.dim(start, 0)
+            parts.append(own if dim == batch else b.op("Mul", own, b.i64(dim // batch)))
         else:
             parts.append(b.i64(dim))
     first = node.attributes.get_int("start", 0)
     end = node.attributes.get_int("end", len(shape))
     whole = b.op("Concat", *parts[first:end], axis=0) if parts[first:end] else b.const([], "int64")
     graph.insert_before(node, b.nodes)
-    node.outputs[0].replace_all_uses_with(whole)
-    graph.remove(node, safe=True)
+    return whole

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from onnx.reference import ReferenceEvaluator
 BATCH = 3
 LENGTHS = (127, 13)  # the second for models that know few positions
 
-MOST_NUMBERS = 1024  # of a constant that sizes may be computed from
+MOST_FOLDED = 1024  # of a constant that sizes may be computed from
 # What exporters compute sizes with.
 FOLDED = frozenset(
     {"Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Reshape", "Range", "ConstantOfShape"}
@@ -37,41 +38,72 @@ def batch_of(model: ir.Model) -> int:
     return 1 if given and all(shape is not None and shape[:1] == (1,) for shape in given) else BATCH
 
 
-def infer_shapes(model: ir.Model, length: int, *, follow: bool = False) -> dict[str, Shape]:
-    """Shapes by value name with a batch of `BATCH` and sequences of `length`; None: not known.
+class ShapeTable:
+    """The shapes of all values of a model, by size of the inputs; each size is inferred once.
 
-    Dimensions that the model fixes stay as they are, and so do those of inputs of rank 4 and more
-    (pictures), but for the batch. With `follow`, sizes are followed through what computes with them.
+    The model must not change meanwhile.
     """
-    proto = ir.to_proto(model)
-    graph = proto.graph
-    initializers = {tensor.name for tensor in graph.initializer}
-    for value in graph.input:
-        if value.name not in initializers:
-            _fix(value, length)
-    for value in graph.output:
-        value.type.tensor_type.ClearField("shape")
-    del graph.value_info[:]
-    _leave_out_weights(graph)
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    while True:
-        shapes = _shapes_of(onnx.shape_inference.infer_shapes(proto, data_prop=True).graph)
-        if not follow or not _fold(proto, shapes, constants):
-            return shapes
 
+    def __init__(self, model: ir.Model) -> None:
+        self.model = model
+        self._shapes: dict[tuple[int, bool], dict[str, Shape]] = {}
 
-def _leave_out_weights(graph: onnx.GraphProto) -> None:
-    """Make inputs of all large initializers: only their shapes matter, and copying them takes long."""
-    given = {value.name for value in graph.input}
-    small = [tensor for tensor in graph.initializer if math.prod(tensor.dims) <= MOST_NUMBERS]
-    for tensor in graph.initializer:
-        if math.prod(tensor.dims) > MOST_NUMBERS and tensor.name not in given:
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+    def at(self, length: int, *, follow: bool = False) -> Mapping[str, Shape]:
+        """Shapes by value name with a batch of `BATCH` and sequences of `length`; None: not known.
+
+        Dimensions that the model fixes stay as they are, and so do those of inputs of rank 4 and more
+        (pictures), but for the batch. With `follow`, sizes are followed through what computes with them.
+        """
+        if (length, follow) not in self._shapes:
+            self._shapes[length, follow] = (
+                self._follow(length) if follow else self._infer(self._sized(length))
             )
-    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in small]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+        return self._shapes[length, follow]
+
+    def _follow(self, length: int) -> dict[str, Shape]:
+        proto, shapes = self._sized(length), dict(self.at(length))
+        constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+        while _fold(proto, shapes, constants):
+            shapes = self._infer(proto)
+        return shapes
+
+    def _infer(self, proto: onnx.ModelProto) -> dict[str, Shape]:
+        return _shapes_of(onnx.shape_inference.infer_shapes(proto, data_prop=True).graph)
+
+    def _sized(self, length: int) -> onnx.ModelProto:
+        """The model with sizes for its free dimensions."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._bare)
+        for value in proto.graph.input:
+            if value.name in self._given:
+                _fix(value, length)
+        return proto
+
+    @cached_property
+    def _given(self) -> set[str]:
+        """The names of the inputs that a caller has to give."""
+        return {str(value.name) for value in self.model.graph.inputs if not value.is_initializer()}
+
+    @cached_property
+    def _bare(self) -> onnx.ModelProto:
+        """The model without weights and without the shapes that it was saved with.
+
+        Large initializers become inputs: only their shapes matter, and copying them takes long.
+        """
+        bare = self.model.clone()
+        for name, value in list(bare.graph.initializers.items()):
+            if value.const_value is not None and value.const_value.size > MOST_FOLDED:
+                tensor = value.const_value
+                value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
+                del bare.graph.initializers[name]
+                value.const_value = None
+                if not value.is_graph_input():
+                    bare.graph.inputs.append(value)
+        proto = ir.to_proto(bare)
+        for output in proto.graph.output:
+            output.type.tensor_type.ClearField("shape")
+        del proto.graph.value_info[:]
+        return proto
 
 
 def _shapes_of(graph: onnx.GraphProto) -> dict[str, Shape]:
@@ -98,11 +130,11 @@ def _fold(
         if node.op_type == "Constant":
             if node.output[0] not in constants:
                 for attribute in node.attribute:
-                    if attribute.name == "value" and math.prod(attribute.t.dims) <= MOST_NUMBERS:
+                    if attribute.name == "value" and math.prod(attribute.t.dims) <= MOST_FOLDED:
                         constants[node.output[0]] = attribute.t
             continue
         value = _folded(node, proto, shapes, constants)
-        if value is not None and value.size <= MOST_NUMBERS:
+        if value is not None and value.size <= MOST_FOLDED:
             constants[node.output[0]] = onnx.numpy_helper.from_array(value, node.output[0])
             node.CopyFrom(
                 onnx.helper.make_node("Constant", [], node.output, node.name, value=constants[node.output[0]])

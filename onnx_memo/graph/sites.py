@@ -14,16 +14,15 @@ A site is found by its cuts. The anchor is the softmax; from there
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.cost import PRODUCTS, multiply_adds
 from onnx_memo.graph.masks import Masks
-from onnx_memo.graph.shapes import LENGTHS, Shape, batch_of, infer_shapes
+from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable, batch_of
+from onnx_memo.graph.site import Findings, Refusal, Site
 
-LEVELS = ("probs", "output")
 INTEGER_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
 QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 
@@ -39,79 +38,27 @@ ROW_WISE = frozenset({"Mul", "Div", "Add", "Sub", "Where", "IsNaN", "DynamicQuan
 }
 
 
-@dataclass(frozen=True)
-class Site:
-    """One attention block. Values are the model's own; B batch, L length, d width, H heads."""
-
-    name: str
-    softmax: ir.Node
-    hidden: ir.Value  # [B, L, d]
-    probabilities: ir.Value  # [B, H, L, L] or [B * H, L, L]
-    context: ir.Value  # the product of probabilities and values, heads apart
-    output: ir.Value  # [B, L, d'], projected, before the bias where that stands apart
-    mask: ir.Value | None  # graph input [B, L], 1 = real token; None: nothing is masked
-    heads: int
-    length: int | None  # L where the model fixes it
-    lone: bool  # the model fixes B to one
-    width: int  # d
-    output_width: int  # d'
-    context_width: int  # H * dv, where the context takes the merged form; else 0
-    # Of the level `probs`: values and context with the heads side by side, [B, L, H * dv].
-    values: ir.Value | None
-    merged_context: ir.Value | None
-    region: tuple[ir.Node, ...]  # the nodes that a hit at the level `output` saves
-    share: float  # of the model's multiply-adds, 0 to 1
-    why_no_probs: str | None
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """The levels at which this site can be guarded.
-
-        None where the batch is fixed: ONNX Runtime then fuses across all cuts but those around the encoder,
-        and what misses would not be the original's to the last bit.
-        """
-        if self.lone:
-            return ()
-        return LEVELS if self.why_no_probs is None else ("output",)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A softmax that is not taken for attention, or attention that cannot be memoized."""
-
-    softmax: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What `find_sites` found, in the model's order."""
-
-    sites: list[Site]
-    refusals: list[Refusal]
-
-
 class _Refused(Exception):
     """Carries the reason from the step that sees it to `find_sites`."""
 
 
-def find_sites(model: ir.Model) -> Findings:
-    """Every softmax of the main graph becomes a site or a refusal."""
-    findings = Findings([], [])
+def find_sites(model: ir.Model, shapes: ShapeTable | None = None) -> Findings:
+    """Every softmax of the main graph becomes a site or a refusal; `shapes` are those of the model."""
+    shapes, findings = shapes or ShapeTable(model), Findings([], [])
     for length in LENGTHS:
-        findings = _Finder(model, length).run()
+        findings = _Finder(model, shapes, length).run()
         if findings.sites:
             break
     return findings
 
 
 class _Finder:
-    def __init__(self, model: ir.Model, length: int) -> None:
+    def __init__(self, model: ir.Model, table: ShapeTable, length: int) -> None:
         self.graph = model.graph
         self.length, self.batch = length, batch_of(model)
         # Beside axes of 1, ONNX's inference alone knows little.
-        self.shapes = infer_shapes(model, length, follow=self.batch == 1)
-        self.masks = Masks(model, length)
+        self.shapes = table.at(length, follow=self.batch == 1)
+        self.masks = Masks(model, table, length)
         self.constant = flow.constant_nodes(self.graph)
 
     def run(self) -> Findings:
@@ -136,7 +83,7 @@ class _Finder:
         hidden, values = self._hidden(values_apart)
         if self._dim(hidden, 1) != self._dim(probabilities, -1):
             raise _Refused(f"its scores are not between the positions of its hidden states '{hidden.name}'")
-        mask = self._mask(output, hidden, probabilities)
+        mask = self._proven_mask(output, hidden, probabilities)
         region = flow.region(self.graph, output, (hidden,), self.constant)
         if softmax not in region:
             raise _Refused(f"its results are also used outside the block that ends in '{output.name}'")
@@ -151,7 +98,7 @@ class _Finder:
             output=output,
             mask=mask,
             heads=heads,
-            lone=self.batch == 1,
+            one_request=self.batch == 1,
             length=length if (length := self._dim(hidden, 1)) != self.length else None,
             width=width,
             output_width=self._dim(output, 2),
@@ -166,6 +113,19 @@ class _Finder:
     # 1. softmax -> probabilities -> product with the values
 
     def _product_with_values(self, softmax: ir.Node) -> tuple[ir.Value, ir.Node]:
+        """The probabilities, and the one product that they enter."""
+        self._check_scores(softmax)
+        products = _products_after(softmax.outputs[0])
+        if len(products) != 1:
+            raise _Refused(
+                "its result is not multiplied with values (a classifier's softmax?)"
+                if not products
+                else f"its result is multiplied {len(products)} times"
+            )
+        return products[0]
+
+    def _check_scores(self, softmax: ir.Node) -> None:
+        """The softmax must run over the last axis of square scores."""
         shape = self._shape(softmax.outputs[0])
         if len(shape) < 3:
             raise _Refused(
@@ -179,25 +139,6 @@ class _Finder:
                 f"its scores are {shape[-2]} x {shape[-1]}: queries and keys are not the same positions "
                 "(cross-attention, cached keys or class probabilities)"
             )
-        seen = {softmax.outputs[0]}
-        todo = [softmax.outputs[0]]
-        products: list[tuple[ir.Value, ir.Node]] = []
-        while todo:
-            value = todo.pop(0)
-            for reader in _readers(value):
-                if reader.op_type == "MatMul":
-                    products.append((value, reader))
-                elif reader.op_type in MOVES | ROW_WISE:
-                    fresh = [result for result in reader.outputs if result not in seen]
-                    seen.update(fresh)
-                    todo.extend(fresh)
-        if len(products) != 1:
-            raise _Refused(
-                "its result is not multiplied with values (a classifier's softmax?)"
-                if not products
-                else f"its result is multiplied {len(products)} times"
-            )
-        return products[0]
 
     # 2. context -> projected output
 
@@ -265,7 +206,8 @@ class _Finder:
 
     # 4. the proof
 
-    def _mask(self, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> ir.Value | None:
+    def _proven_mask(self, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> ir.Value | None:
+        """The mask of the block, after the proof that it depends on nothing else past its hidden states."""
         reached = flow.sources(output, (hidden,))
         masks = [value for value in reached if self._is_mask(value, output, hidden, probabilities)]
         others = sorted(value.name or "?" for value in reached.difference(masks))
@@ -349,6 +291,23 @@ def _is_float(value: ir.Value) -> bool:
     if producer is not None and producer.op_type in INTEGER_PRODUCTS | QUANTIZERS:
         return False
     return value.dtype in (None, ir.DataType.FLOAT)
+
+
+def _products_after(probabilities: ir.Value) -> list[tuple[ir.Value, ir.Node]]:
+    """The products that a softmax's result enters, through whatever keeps its shape, and in which form."""
+    seen = {probabilities}
+    todo = [probabilities]
+    products: list[tuple[ir.Value, ir.Node]] = []
+    while todo:
+        value = todo.pop(0)
+        for reader in _readers(value):
+            if reader.op_type == "MatMul":
+                products.append((value, reader))
+            elif reader.op_type in MOVES | ROW_WISE:
+                fresh = [result for result in reader.outputs if result not in seen]
+                seen.update(fresh)
+                todo.extend(fresh)
+    return products
 
 
 def _readers(value: ir.Value) -> list[ir.Node]:

@@ -15,15 +15,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from onnx_memo.keys.fixed import KEY_WIDTH, SAMPLE, KeyNetwork, fit_keys
+from onnx_memo.keys.fixed import fit_keys
+from onnx_memo.keys.network import KEY_WIDTH, SAMPLE, KeyNetwork
 from onnx_memo.operators.spec import SEGMENTS
 
 # With 64, the factored network picked worse entries than the unfactored one; with 96 about as good ones.
-REDUCED_WIDTH = 96
+LEARNED_WIDTH = 96
 SKETCH_WIDTH = 1024  # squared distances are kept to about sqrt(2 / SKETCH_WIDTH) = 4 %
 RIDGE = (1e-3, 1e-2, 1e-1)  # tried, relative to the mean variance of the means
 NOVEL = 8  # columns of either reduction that watch what the sample never showed
-ENOUGH = 16  # comparable inputs below which nothing is learned
+LEAST_COMPARABLE = 16  # comparable inputs below which nothing is learned
 FOLDS = 4  # of the inputs, to choose between the candidates
 
 Matrix = npt.NDArray[np.float64]
@@ -60,7 +61,7 @@ def fit_learned(
     fixed = fit_keys(means, seed)
     chosen = np.sort(rng.permutation(len(means))[:SAMPLE])
     x, y, lengths = means[chosen].astype(np.float64), sketches[chosen].astype(np.float64), lengths[chosen]
-    if _comparable(lengths).sum() < ENOUGH:
+    if _comparable(lengths).sum() < LEAST_COMPARABLE:
         return fixed
     # Both sides enter by their inner products, which the folds share.
     x_products, y_products = ((part := rows - rows.mean(axis=0)) @ part.T for rows in (x, y))
@@ -171,7 +172,7 @@ def _factor(weights: Matrix, variance: Matrix, axes: Matrix) -> tuple[Matrix, Ma
     root = np.sqrt(np.maximum(variance, 1e-9 * max(variance[-1], 1e-30)))
     by_width = weights.reshape(SEGMENTS, width, -1).transpose(1, 0, 2).reshape(width, -1)
     whitened = root[:, None] * (axes.T @ by_width)
-    columns = min(REDUCED_WIDTH - NOVEL, *whitened.shape)
+    columns = min(LEARNED_WIDTH - NOVEL, *whitened.shape)
     leading = np.linalg.eigh(whitened @ whitened.T)[1][:, ::-1][:, :columns]
     reduction = axes @ (leading / root[:, None])
     inner = leading.T @ whitened  # [columns, SEGMENTS * rank]
@@ -193,7 +194,7 @@ def _watch_novelty(
     """
     width = len(axes)
     seen = axes[:, variance > 1e-6 * max(variance[-1], 1e-30)]
-    novel = rng.standard_normal((width, REDUCED_WIDTH - reduction.shape[1]))
+    novel = rng.standard_normal((width, LEARNED_WIDTH - reduction.shape[1]))
     novel -= seen @ (seen.T @ novel)
     novel /= np.sqrt(max(novel.shape[1], 1))
     known, added, rank = reduction.shape[1], novel.shape[1], projection.shape[1]

@@ -1,9 +1,22 @@
-"""What was decided, at whatever level, and what it was proven with."""
+"""The contract of a level: what a hit reuses, and how that is captured, stored, guarded and proven.
+
+A level is asked in this order:
+
+1. `Level.use`: does this model allow it, with these options? The answer, a `Use`, or `NotAllowed`.
+2. `Use.bytes_needed`: what its tensors take on the disk.
+3. With a tolerance `Use.propose`: try it on the fit part. Of all levels' proposals the one that saves most is
+   then proven on the held-out part. Without a tolerance `Use.repeats`: store what is to be reused.
+4. Either gives a `Blueprint`, which the bundle is built from.
+5. Of a bundle `Level.describe` says what is reused, and `Level.watch` sees it happen.
+
+All levels are listed in `registry`; a new one is a module and a line there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +26,9 @@ import onnx_ir as ir
 
 from onnx_memo.data.parts import Parts
 from onnx_memo.errors import MemoError
+from onnx_memo.graph.opened import Copy, OpenedModel
+from onnx_memo.job import Job
+from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.promise import Calibration
 from onnx_memo.store.bundle import GuardedSite
 from onnx_memo.store.data import StoredTensor
@@ -22,29 +38,8 @@ PAYS = 0.97  # the ratio from which on a bundle is not worth its disk
 Floats = npt.NDArray[np.float64]
 
 
-class NothingPays(MemoError):
-    """Nothing saves time within the tolerance. `evidence` holds the figures, as far as they were taken."""
-
-    def __init__(self, reason: str, evidence: dict[str, Any]) -> None:
-        super().__init__(reason)
-        self.evidence = evidence
-
-
-class Blueprint(Protocol):
-    """What is to be built: the memo data, and the guards that read it."""
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each entry, i64[N]."""
-
-    def tensors(self, scratch: Path, notes: list[str]) -> list[StoredTensor]:
-        """The memo data."""
-
-    def insert(self, model: ir.Model, tensors: dict[str, ir.ExternalTensor]) -> None:
-        """Guard the original model, which is changed; the guards read `tensors` by their names."""
-
-    def guarded(self) -> list[GuardedSite]:
-        """The guards, as the manifest tells them."""
+class NotAllowed(Exception):
+    """The model, or an option, does not allow a level; carries the reason."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +66,87 @@ def high_error(errors: Floats) -> float:
     return float(np.percentile(errors, 95, method="higher"))
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """What the fit part speaks for; not proven yet.
+class NothingPays(MemoError):
+    """Nothing saves time within the tolerance.
 
     Attributes:
-        name: of the levels.
-        ratio: the time to expect, relative to the original's.
-        alternatives: all that was tried.
-        prove: tests it on the held-out part, which may be done for one proposal only. Raises NothingPays.
+        alternatives: what was tried.
+        figures: all that was measured, if it came that far, for machines.
     """
 
-    name: str
-    ratio: float
-    alternatives: list[Alternative]
-    prove: Callable[[], Verdict] = field(repr=False)
+    def __init__(
+        self,
+        reason: str,
+        alternatives: Sequence[Alternative] = (),
+        figures: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.alternatives = tuple(alternatives)
+        self.figures = figures
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures, as far as they were taken."""
+        return {"alternatives": [asdict(way) for way in self.alternatives], **(self.figures or {})}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user restricts the choice of a level to.
+
+    Attributes:
+        level: a level's name, or `auto`.
+        sites: numbers and ranges of attention blocks, as in "0,2-4"; None: all.
+        threshold: key distance below which an entry counts; None: the level's own.
+    """
+
+    level: str = "auto"
+    sites: str | None = None
+    threshold: float | None = None
+
+    @property
+    def selective(self) -> str | None:
+        """The option that only levels of single attention blocks know, if one was given."""
+        if self.sites is not None:
+            return "--sites"
+        return "--threshold" if self.threshold is not None else None
+
+
+class Blueprint(Protocol):
+    """What is to be built: the memo data, and the guards that read it."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each entry, i64[N]."""
+
+    def tensors(self, scratch: Path, notes: list[str]) -> list[StoredTensor]:
+        """The memo data."""
+
+    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+        """Guard a copy of the original model; the guards read `tensors` by their names."""
+
+    def guarded(self) -> list[GuardedSite]:
+        """The guards, as the manifest lists them."""
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a level is given to make a proposal.
+
+    Attributes:
+        job: the run; it has a goal.
+        parts: the sample, split.
+        original_us: microseconds that the original takes for a request, the mean over some.
+    """
+
+    job: Job
+    parts: Parts
+    original_us: float
+
+    @property
+    def goal(self) -> Goal:
+        """What is to be kept."""
+        assert self.job.goal is not None, "proposals are made for a goal"
+        return self.job.goal
 
 
 @dataclass(frozen=True)
@@ -99,8 +160,8 @@ class Verdict:
         distances: how far what is reused was, f64[n]; infinite where nothing is comparable.
         errors: of the held-out requests, f64[n]; 0 where nothing is reused.
         token_errors: cosine token by token, f64[n].
-        rows: the share of rows that each held-out request runs, f64[n], 1 where it is not reused; None below
-            the level `rows`.
+        rows: the share of rows that each held-out request runs, f64[n], 1 where it is not reused; None at
+            levels that reuse no single rows.
         threshold: the calibrated distance, or None where there is none.
         strictness: what each strictness gives on the held-out part (`onnx_memo.proof.promise.curve`).
         sites: what each site gives (`onnx_memo.report`).
@@ -110,7 +171,7 @@ class Verdict:
     parts: Parts
     chosen: str
     ratio: float
-    alternatives: list[Alternative]
+    alternatives: Sequence[Alternative]
     calibration: Calibration
     hits: npt.NDArray[np.bool_] = field(repr=False)
     distances: Floats = field(repr=False)
@@ -120,3 +181,101 @@ class Verdict:
     threshold: float | None
     strictness: list[dict[str, float]] = field(repr=False)
     sites: list[dict[str, Any]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the fit part speaks for; not proven yet.
+
+    Attributes:
+        name: of the levels.
+        ratio: the time to expect, relative to the original's.
+        alternatives: all that was tried.
+        prove: tests it on the held-out part, which may be done for one proposal only. Takes what was tried at
+            all levels, for the verdict. Raises NothingPays.
+    """
+
+    name: str
+    ratio: float
+    alternatives: Sequence[Alternative]
+    prove: Callable[[Sequence[Alternative]], Verdict] = field(repr=False)
+
+
+class Use(ABC):
+    """A level, as one model and the user's options allow it."""
+
+    @abstractmethod
+    def bytes_needed(self, job: Job) -> int:
+        """An upper bound of what captured tensors and memo data take together, in bytes."""
+
+    @abstractmethod
+    def repeats(self, job: Job) -> Blueprint:
+        """Without a tolerance: what is stored of the job's inputs for requests that repeat one.
+
+        Raises:
+            MemoError: `max_bytes` holds not a single input, or the model cannot run one.
+        """
+
+    def propose(self, brief: Brief) -> Proposal:
+        """Find what saves most time within the tolerance, on the fit part.
+
+        Raises:
+            MemoError: `max_bytes` holds not a single input.
+            NothingPays: with the reason; a level for repeats alone leaves it at that.
+        """
+        raise NothingPays("it reuses repeats alone")
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What one run of a watched model reused.
+
+    Attributes:
+        hits: for each guarded site, by name, which rows of the batch were reused, bool[B].
+        ran: the share of their real rows that the requests ran; None at levels that run no single rows.
+    """
+
+    hits: Mapping[str, npt.NDArray[np.bool_]]
+    ran: float | None = None
+
+
+class Watch(Protocol):
+    """Sees what a guarded model reuses."""
+
+    def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
+        """What a run reused, from the results of all outputs of the watched model."""
+
+
+class Level(ABC):
+    """One way to reuse.
+
+    Attributes:
+        names: as `--level` takes them and manifests hold them.
+        title: as people read it.
+        selective: whether it guards single attention blocks: `--sites` and `--threshold` apply.
+        reach: a ratio that it hardly gets below: where another level does, it is not tried.
+        setting: what calibration sets, as a column's head.
+    """
+
+    names: tuple[str, ...]
+    title: str
+    selective: bool = False
+    reach: float = 0.0
+    setting: str = "threshold"
+
+    @abstractmethod
+    def use(self, opened: OpenedModel, wanted: Wanted, notes: list[str]) -> Use:
+        """The level for this model; `notes` is for what people should know.
+
+        Raises:
+            NotAllowed: with the reason.
+        """
+
+    def describe(self, guards: Sequence[GuardedSite]) -> list[str]:
+        """What a hit of these guards reuses, in sentences for people."""
+        del guards
+        return []
+
+    @abstractmethod
+    def watch(self, model: ir.Model, guards: Sequence[GuardedSite]) -> Watch:
+        """Add outputs after those of a guarded model, which is changed, and return what reads them."""

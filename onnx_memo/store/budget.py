@@ -12,9 +12,7 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +20,14 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.load import load_model
-from onnx_memo.graph.sites import Site, find_sites
-from onnx_memo.keys import fixed as keys
-from onnx_memo.keys import learned as learn
-from onnx_memo.levels.sites.layout import LOOKUP_PARTS, payload_rows
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.site import Site
+from onnx_memo.keys.network import segment_means
 from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.progress import Progress, silent
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, real_length, run_model
-from onnx_memo.store import data as store
+from onnx_memo.store.layout import Footprint
 
 FEATURES = 128  # random projections of the means: distances are kept to about 6 %
 BLOCK = 512  # inputs of one length whose distances to all others are in memory at once
@@ -40,47 +36,6 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """An upper bound of the memo data's size in bytes.
-
-    Attributes:
-        fixed: whatever is stored.
-        each: from the lengths of inputs at the sites, i64[n], what each of them takes beyond that, i64[n].
-    """
-
-    fixed: int
-    each: Callable[[Integers], Integers]
-
-    def total(self, lengths: Integers) -> int:
-        """What inputs of these lengths take, in bytes."""
-        return self.fixed + int(self.each(lengths).sum())
-
-
-def footprint(sites: Sequence[Site], levels: Sequence[str], shared: bool) -> Footprint:
-    """What plans take that guard some of `sites`, each at one of `levels`.
-
-    `shared`: one learned lookup serves all sites; else each has one, with a key that is not learned.
-    """
-    lookups = 1 if shared else len(sites)
-    reduced = learn.REDUCED_WIDTH if shared else keys.REDUCED_WIDTH
-    width = max(site.width for site in sites)
-    network = 4 * (width * reduced + SEGMENTS * reduced * keys.KEY_WIDTH + keys.KEY_WIDTH)
-    tensors = 1 + len(levels) + lookups * len(LOOKUP_PARTS) + len(sites)
-
-    def each(lengths: Integers) -> Integers:
-        # The index takes up to three times the keys.
-        copies = 4 if store.largest_group(lengths) > store.EXACT_SEARCH else 1
-        total = np.full(len(lengths), 8 + 8 * len(levels) + lookups * copies * keys.KEY_WIDTH * 4)
-        for site in sites:
-            widths = {level: site.output_width if level == "output" else site.heads for level in levels}
-            sizes = [2 * width * payload_rows(lengths, level) for level, width in widths.items()]
-            total += np.max(sizes, axis=0)
-        return total
-
-    return Footprint(lookups * network + store.ALIGNMENT * (tensors + 1), each)
 
 
 def most_tokens(samples: Samples, fixed: int | None) -> Integers:
@@ -102,16 +57,15 @@ class Budget:
 
     def __init__(
         self,
-        path: Path,
-        site: Site,
+        opened: OpenedModel,
         samples: Samples,
         size: Footprint,
         max_bytes: int,
         progress: Progress = silent,
     ) -> None:
-        """`site` is the first site of the model at `path`."""
+        """`size` is what inputs take; the model has a site."""
         advance = progress("comparing the inputs", len(samples))
-        means, self.lengths = input_means(path, site, samples, advance)
+        means, self.lengths = input_means(opened, opened.findings.sites[0], samples, advance)
         self.features = _features(means)
         self.fixed, self.sizes, self.max_bytes = size.fixed, size.each(self.lengths), max_bytes
 
@@ -251,24 +205,23 @@ def _features(means: npt.NDArray[np.float32], seed: int = 0) -> Floats:
 
 
 def input_means(
-    path: Path, site: Site, samples: Samples, advance: Callable[[], None]
+    opened: OpenedModel, site: Site, samples: Samples, advance: Callable[[], None]
 ) -> tuple[npt.NDArray[np.float32], Integers]:
-    """Segment means [n, SEGMENTS * d] and lengths i64[n] at a site of the model at `path`.
+    """Segment means [n, SEGMENTS * d] and lengths i64[n] at a site of the model.
 
     Only what leads to the site runs: all else is removed from the model.
     """
-    model = load_model(path)
-    hidden = next(twin.hidden for twin in find_sites(model).sites if twin.name == site.name)
-    model.graph.outputs[:] = [hidden]
-    RemoveUnusedNodesPass()(model)
-    session = open_session(model, path.parent, session_options(native=False, threads=1))
+    copy = opened.copy()
+    copy.model.graph.outputs[:] = [copy.twin(site).hidden]
+    RemoveUnusedNodesPass()(copy.model)
+    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
     taken = {value.name for value in session.get_inputs()}
     means = np.empty((len(samples), SEGMENTS * site.width), np.float32)
     lengths = np.empty(len(samples), np.int64)
     for at, feeds in enumerate(samples.arrays):
         states = run_model(session, {name: feeds[name] for name in feeds if name in taken}, at)[0]
         lengths[at] = n = real_length(feeds, site.mask, states)
-        means[at] = keys.segment_means(states[0, :n])
+        means[at] = segment_means(states[0, :n])
         advance()
     return means, lengths
 

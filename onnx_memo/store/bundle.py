@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from onnx_memo.errors import MemoError
+from onnx_memo.store.data import MEMO_DATA
 
 FORMAT = 1
 MODEL = "model.onnx"
-MEMO_DATA = "memo.data"
 MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+REPORT = "report.html"
+OWN_FILES = (MODEL, MEMO_DATA, MANIFEST, TOKENIZER, REPORT)
 MANIFEST_LIMIT = 16 * 2**20
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.errors import MemoError
-
 ALIGNMENT = 4096
-FILE = "memo.data"
-
-# The kernel searches exactly up to this many entries of one length; only beyond it does the
-# index pay (`docs/benchmarks.md`), so only then is it built.
-EXACT_SEARCH = 2048
-INDEX_TREES = 10
-INDEX_LENGTH_SCALE = 16.0
+MEMO_DATA = "memo.data"
+HALF_MAX = float(np.finfo(np.float16).max)  # what payloads are stored in
 
 
 @dataclass(frozen=True)
@@ -38,6 +31,11 @@ class StoredTensor:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     content: npt.NDArray[Any] | Path
+
+    @staticmethod
+    def of(name: str, array: npt.NDArray[Any]) -> StoredTensor:
+        """A tensor whose content is `array`."""
+        return StoredTensor(name, array.dtype, array.shape, array)
 
     @property
     def nbytes(self) -> int:
@@ -59,22 +57,10 @@ class StoredTensor:
         )
 
 
-def from_array(name: str, array: npt.NDArray[Any]) -> StoredTensor:
-    """A tensor whose bytes are those of `array`."""
-    return StoredTensor(name, array.dtype, array.shape, array)
-
-
-def from_file(name: str, dtype: npt.DTypeLike, shape: tuple[int, ...], path: Path) -> StoredTensor:
-    """A tensor whose bytes are the file `path`, which must be of the right size."""
-    tensor = StoredTensor(name, np.dtype(dtype), shape, path)
-    assert path.stat().st_size == tensor.nbytes, f"'{path}' does not hold {shape} of {dtype}"
-    return tensor
-
-
 def write_store(folder: Path, tensors: Sequence[StoredTensor]) -> dict[str, ir.ExternalTensor]:
     """Write `tensors` to the memo data in `folder`; returns them as external data, by name."""
     external: dict[str, ir.ExternalTensor] = {}
-    with open(folder / FILE, "xb") as file:
+    with open(folder / MEMO_DATA, "xb") as file:
         for tensor in tensors:
             offset = _aligned(file.tell())
             file.seek(offset)
@@ -84,7 +70,7 @@ def write_store(folder: Path, tensors: Sequence[StoredTensor]) -> dict[str, ir.E
             else:
                 np.ascontiguousarray(tensor.content).tofile(file)
             external[tensor.name] = ir.ExternalTensor(
-                FILE,
+                MEMO_DATA,
                 offset,
                 tensor.nbytes,
                 ir.DataType.from_numpy(tensor.dtype),
@@ -103,49 +89,6 @@ def _aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def check_room(folder: Path, needed: int) -> None:
-    """Raises MemoError if the disk under `folder` has less than `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise MemoError(
-            f"'{folder}' has {free / 2**20:,.0f} MiB free and {needed / 2**20:,.0f} MiB are needed: "
-            "make room, choose another disk with -o, or give fewer inputs"
-        )
-
-
 def offsets_of(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The first row of each entry in a payload, from the rows of each: i64[N]."""
     return np.cumsum(rows) - rows
-
-
-def largest_group(lengths: npt.NDArray[np.int64]) -> int:
-    """How many entries share the commonest length."""
-    return int(np.bincount(lengths).max(initial=0))
-
-
-def annoy_available() -> bool:
-    """Whether the Annoy package is installed."""
-    try:
-        import annoy  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def build_index(keys: npt.NDArray[np.float32], lengths: Iterable[int], path: Path) -> npt.NDArray[np.uint8]:
-    """The bytes of an Annoy index of the keys [N, k], each with its scaled length behind it.
-
-    `path` is where Annoy writes; the file is removed again. Deterministic: a fixed seed, one thread.
-    """
-    from annoy import AnnoyIndex
-
-    index = AnnoyIndex(keys.shape[1] + 1, "euclidean")
-    index.set_seed(1)
-    for entry, (key, length) in enumerate(zip(keys, lengths, strict=True)):
-        index.add_item(entry, [*key.tolist(), INDEX_LENGTH_SCALE * length])
-    index.build(INDEX_TREES, n_jobs=1)
-    index.save(str(path))
-    index.unload()
-    content = np.fromfile(path, np.uint8)
-    path.unlink()
-    return content

@@ -9,7 +9,7 @@ import pytest
 from onnx import parser
 
 from onnx_memo.graph.constants import MOST_NUMBERS, Constants
-from onnx_memo.graph.shapes import infer_shapes
+from onnx_memo.graph.shapes import ShapeTable
 
 HEADER = """<ir_version: 8, opset_import: ["" : 17]>
 g (int64[B, L] ids, float[B, L, 8] x) => (float[B, L, 8] y) {
@@ -26,7 +26,7 @@ def constants_of(text: str, **weights: np.ndarray) -> tuple[dict[str, ir.Value],
     model = ir.from_proto(proto)
     values = {value.name: value for node in model.graph for value in node.outputs}
     values |= {value.name: value for value in (*model.graph.inputs, *model.graph.initializers.values())}
-    return values, Constants(model, infer_shapes(model, 127))
+    return values, Constants(model, ShapeTable(model), 127)
 
 
 def array(text: str, name: str, **weights: np.ndarray):
@@ -90,7 +90,7 @@ def test_an_input_that_has_an_initializer_is_none():
     model = values["w"].graph
     model.inputs.append(values["w"])
     owner = ir.Model(model, ir_version=8)
-    constants = Constants(owner, infer_shapes(owner, 127))
+    constants = Constants(owner, ShapeTable(owner), 127)
     assert constants.array(values["w"]) is None
 
 

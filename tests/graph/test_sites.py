@@ -12,7 +12,8 @@ import onnx_memo
 from onnx_memo.graph import flow
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.sites import Findings, Site, find_sites
+from onnx_memo.graph.site import Findings, Site
+from onnx_memo.graph.sites import find_sites
 from onnx_memo.sessions import open_session
 
 LAYERS = {"bert": 3}
@@ -221,8 +222,8 @@ def test_a_mask_of_fixed_length_is_found(tmp_path, name, batch, length):
     found, free = find_sites(load_model(model)), find(name)[1]
     assert found.refusals == []
     for site, want in zip(found.sites, free.sites, strict=True):
-        assert (site.mask.name, site.length, site.lone) == ("attention_mask", length, batch == 1)
-        assert site.levels == (() if site.lone else want.levels)
+        assert (site.mask.name, site.length, site.one_request) == ("attention_mask", length, batch == 1)
+        assert site.levels == (() if site.one_request else want.levels)
         for field in ("softmax", "hidden", "output", "values", "merged_context"):
             assert getattr(site, field).name == getattr(want, field).name
 

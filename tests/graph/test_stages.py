@@ -9,11 +9,13 @@ from support_rows import ENCODERS
 
 from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import load_model
+from onnx_memo.graph.sites import find_sites
 from onnx_memo.graph.stages import find_stages
 
 
 def stages_of(path):
-    encoder = find_encoder(load_model(path))
+    model = load_model(path)
+    encoder = find_encoder(model, find_sites(model))
     return encoder, find_stages(encoder)
 
 

@@ -13,8 +13,10 @@ from support import open_nodes
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.load import MAX_OPSET
-from onnx_memo.keys.fixed import KEY_WIDTH, KeyNetwork, emit_key, fit_keys, segment_means
-from onnx_memo.levels.literal import NEAR_EXACT
+from onnx_memo.keys.fixed import fit_keys
+from onnx_memo.keys.network import KEY_WIDTH, KeyNetwork, segment_means
+from onnx_memo.keys.nodes import emit_key
+from onnx_memo.levels.sites.level import NEAR_EXACT
 from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, SEGMENTS
 

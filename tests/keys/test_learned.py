@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_memo.keys.fixed import KEY_WIDTH, fit_keys
+from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.keys.learned import SKETCH_WIDTH, fit_learned, picked_error, sketch
+from onnx_memo.keys.network import KEY_WIDTH
 from onnx_memo.operators.spec import SEGMENTS
 
 WIDTH = 24

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import MODES, OPSETS, run_operator
 
-from onnx_memo.keys.fixed import segment_means
+from onnx_memo.keys.network import segment_means
 from onnx_memo.operators.reference import memo_context, memo_fetch, memo_lookup, memo_segments
 from onnx_memo.operators.spec import NO_ENTRY
 from onnx_memo.store.data import offsets_of

@@ -9,10 +9,10 @@ from support import fixture, original, random_samples, write_samples
 import onnx_memo
 from onnx_memo.data.samples import model_inputs, read_samples
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.load import load_model
-from onnx_memo.graph.sites import find_sites
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.store import budget as coverage
-from onnx_memo.store import data as store
+from onnx_memo.store.data import MEMO_DATA
 
 
 def covered(features, budget, lengths=None, weights=None, sizes=None, taken=None):
@@ -109,16 +109,13 @@ def test_thousands_of_inputs_take_no_time(budget):
 
 
 def test_means_are_those_of_the_whole_model(tmp_path):
-    path = fixture("bert")
-    model = load_model(path)
-    site = find_sites(model).sites[0]
-    data = write_samples(tmp_path / "data.npz", random_samples(original(path), range(5, 25), seed=0))
-    samples = read_samples(data, model_inputs(model), None)
-    means, lengths = coverage.input_means(path, site, samples, lambda: None)
+    opened = OpenedModel(fixture("bert"))
+    site = opened.findings.sites[0]
+    data = write_samples(tmp_path / "data.npz", random_samples(original(opened.path), range(5, 25), seed=0))
+    samples = read_samples(data, model_inputs(opened.model), None)
+    means, lengths = coverage.input_means(opened, site, samples, lambda: None)
     assert lengths.tolist() == list(range(5, 25))
-    from onnx_memo.levels.sites.observe import Observer
-
-    observer = Observer(path, [site])
+    observer = Observer(opened, [site])
     for at, feeds in enumerate(samples.arrays):
         np.testing.assert_allclose(means[at], observer.run(feeds, site.name)[1], rtol=1e-4, atol=1e-5)
 
@@ -146,10 +143,10 @@ def make(tmp_path, **options):
 @pytest.mark.parametrize("level", ["output", "probs", "rows"])
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.95])
 def test_the_file_keeps_to_the_bytes_and_uses_them(tmp_path, level, share, monkeypatch):
-    whole = (make(tmp_path, level=level).path / store.FILE).stat().st_size
+    whole = (make(tmp_path, level=level).path / MEMO_DATA).stat().st_size
     budget = int(share * whole)
     result = make(tmp_path, level=level, max_bytes=budget, force=True)
-    size = (result.path / store.FILE).stat().st_size
+    size = (result.path / MEMO_DATA).stat().st_size
     assert 0.8 * budget < size <= budget
     assert 0 < result.manifest.entries < 240
     assert any(f"{result.manifest.entries} of 240 inputs are stored" in n for n in result.manifest.notes)
@@ -171,7 +168,7 @@ def test_a_budget_for_nothing_says_what_is_needed(tmp_path, cli):
     needed = outcome.err.split()[-1]
     assert cli(*common, str(int(needed) - 1)).code == 2
     assert cli(*common, needed).code == 0
-    assert (tmp_path / "b" / store.FILE).stat().st_size <= int(needed)
+    assert (tmp_path / "b" / MEMO_DATA).stat().st_size <= int(needed)
 
 
 @pytest.mark.usefixtures("everything_pays")
@@ -188,10 +185,10 @@ def test_a_tolerance_is_kept_within_the_bytes(tmp_path, level):
         samples.append({"input_ids": ids[None], "attention_mask": ones, "token_type_ids": zeros})
     data = write_samples(tmp_path / "data.npz", samples)
     whole = onnx_memo.optimize(fixture("bert"), data, tmp_path / "whole", tolerance=0.3, level=level)
-    budget = (whole.path / store.FILE).stat().st_size // 2
+    budget = (whole.path / MEMO_DATA).stat().st_size // 2
     options = {"tolerance": 0.3, "level": level}
     result = onnx_memo.optimize(fixture("bert"), data, tmp_path / "half", max_bytes=budget, **options)
-    assert (result.path / store.FILE).stat().st_size <= budget
+    assert (result.path / MEMO_DATA).stat().st_size <= budget
     assert 2 <= result.manifest.entries < whole.manifest.entries
     assert any("--max-bytes" in note for note in result.manifest.notes)
     assert result.manifest.predicted["hit_rate"] > 0.5

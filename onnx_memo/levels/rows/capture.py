@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,15 +15,15 @@ import numpy.typing as npt
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.encoder import find_encoder
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.stages import find_stages
-from onnx_memo.keys.fixed import segment_means
-from onnx_memo.levels.sites.capture import HALF_MAX
+from onnx_memo.keys.network import segment_means
+from onnx_memo.levels.rows.layout import RowsForm
 from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, real_length, run_model
+from onnx_memo.store.data import HALF_MAX
 
 KEPT = 0.7  # share of the residual in what reaches a row within a stage: the best of what was tried
 
@@ -53,30 +54,41 @@ class RowsCapture:
 
     def tokens(self, sample: int) -> slice:
         """Where a sample's tokens lie in `states`."""
-        end = int(self.lengths[: sample + 1].sum())
+        end = int(self._ends[sample])
         return slice(end - int(self.lengths[sample]), end)
 
     def numbers(self, sample: int) -> slice:
         """Where a sample's matrix lies in `past` and `reach`."""
-        end = int(np.square(self.lengths[: sample + 1]).sum())
+        end = int(self._square_ends[sample])
         return slice(end - int(self.lengths[sample]) ** 2, end)
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        return np.cumsum(self.lengths)
+
+    @cached_property
+    def _square_ends(self) -> npt.NDArray[np.int64]:
+        return np.cumsum(np.square(self.lengths))
 
     def path(self, kind: str) -> Path:
         """The file of one kind: means, final, rollout, keys.0 (of a core), states.0 (of a stage) ..."""
         return self.folder / f"rows.{kind}"
 
     @property
+    def form(self) -> RowsForm:
+        """The sizes of the encoder."""
+        return RowsForm(self.width, self.heads, len(self.stages))
+
+    @property
     def means(self) -> Floats:
         """Segment means of the states at the input, mapped: f32[N, SEGMENTS * d]."""
-        return np.memmap(
-            self.path("means"), np.float32, "r", shape=(len(self.lengths), SEGMENTS * self.width)
-        )
+        return self._mapped("means", np.float32, (len(self.lengths), SEGMENTS * self.width))
 
     def states(self, stage: int) -> npt.NDArray[np.floating]:
-        """States before a stage, mapped: f16[T, d]; behind the last, at the encoder's output, f32[T, d]."""
+        """States before a stage, mapped: f16[T, d]; after the last, at the encoder's output, f32[T, d]."""
         last = stage == len(self.stages)
         kind, dtype = ("final", np.float32) if last else (f"states.{stage}", np.float16)
-        return np.memmap(self.path(kind), dtype, "r", shape=(int(self.lengths.sum()), self.width))
+        return self._mapped(kind, dtype, (int(self.lengths.sum()), self.width))
 
     def past(self, stage: int) -> npt.NDArray[np.float16]:
         """Attention rollouts [n, n] of all samples over the layers before a stage, mapped: f16[Q]."""
@@ -87,11 +99,15 @@ class RowsCapture:
         return self._squares(f"reach.{stage}")
 
     def _squares(self, kind: str) -> npt.NDArray[np.float16]:
-        return np.memmap(self.path(kind), np.float16, "r", shape=(int(np.square(self.lengths).sum()),))
+        return self._mapped(kind, np.float16, (int(np.square(self.lengths).sum()),))
+
+    def _mapped(self, kind: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        # As a plain array: what NumPy does for the parts of a memmap takes longer than reading them.
+        return np.asarray(np.memmap(self.path(kind), dtype, "r", shape=shape))
 
 
 def attention_rollout(attention: Sequence[Floats], kept: float = 0.5) -> Floats:
-    """How far token j (row) reaches row t (column) behind some layers: [n, n].
+    """How far token j (row) reaches row t (column) through some layers: [n, n].
 
     Attention rollout (Abnar and Zuidema, 2020): the product over layers of attention probabilities and the
     identity (the residual).
@@ -107,33 +123,30 @@ def attention_rollout(attention: Sequence[Floats], kept: float = 0.5) -> Floats:
 
 
 def capture_rows(
-    path: Path, samples: Samples, folder: Path, advance: Callable[[], None], *, literal: bool = False
+    opened: OpenedModel, samples: Samples, folder: Path, advance: Callable[[], None], *, literal: bool = False
 ) -> RowsCapture:
-    """Run `samples` through the encoder of the model at `path`.
+    """Run `samples` through the encoder of a model.
 
     Args:
-        path: the model.
+        opened: the model, which has an encoder.
         samples: sorted by length by the caller; that order is kept.
         folder: where the files go.
         advance: called after each sample.
         literal: for literal repeats only: neither keys, values nor rollouts are kept.
 
     Raises:
-        MemoError: the model has no encoder, cannot run a sample, or makes numbers that half precision
-            cannot hold.
+        MemoError: the model cannot run a sample, or makes numbers that half precision cannot hold.
     """
-    model = load_model(path)
-    encoder = find_encoder(model)
-    if isinstance(encoder, str):
-        raise MemoError(f"'{path}' does not allow the level 'rows': {encoder}")
+    copy = opened.copy()
+    encoder = copy.twin(opened.encoder)
     stages = find_stages(encoder)[: 1 if literal else None]
     later = [stage.states for stage in stages[1:]]
     wanted = [encoder.output, encoder.input, *later]
     for core in () if literal else encoder.cores:
         wanted += [core.key, core.value, core.probabilities]
-    add_outputs(model, wanted)
-    place = {value: at for at, value in enumerate(model.graph.outputs)}
-    session = open_session(model, path.parent, session_options(native=False))
+    add_outputs(copy.model, wanted)
+    place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
+    session = open_session(copy.model, opened.path.parent, session_options(native=False))
     lengths: list[int] = []
     firsts = tuple(stage.layer for stage in stages)
     with _Files(folder) as files:

@@ -20,7 +20,7 @@ from onnx_memo.levels.rows.capture import RowsCapture
 
 NEIGHBOURS = 4  # entries that each stored input is compared with
 PAIRS = 3000
-ROWS = 48  # rows of a pair that are looked at, at most
+ROWS_OF_A_PAIR = 48  # rows of a pair that are looked at, at most
 BLOCK = 100  # pairs whose rows are multiplied at once
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)  # relative to the features' mean square
 HELD_BACK = 4  # every fourth input is held back
@@ -110,7 +110,7 @@ def fit_correction(
     unseen = pairs[back[pairs[:, 0]] & ~back[pairs[:, 1]]]
     rest = pairs[back[pairs[:, 1]]]
     known, held, others = (
-        _moments(captured, stage, some, epsilon, limit, advance) for some in (seen, unseen, rest)
+        _moments(_Examples(captured, stage, epsilon, limit), some, advance) for some in (seen, unseen, rest)
     )
     best, chosen = held.square, None
     for ridge in RIDGES:
@@ -122,20 +122,12 @@ def fit_correction(
     return known.plus(held).plus(others).solve(chosen).astype(np.float32)
 
 
-def _moments(
-    captured: RowsCapture,
-    stage: int,
-    pairs: Pairs,
-    epsilon: float,
-    limit: float,
-    advance: Callable[[], None],
-) -> _Moments:
-    moments = _Moments.zero(captured.width)
-    rng = np.random.default_rng(0)
+def _moments(examples: _Examples, pairs: Pairs, advance: Callable[[], None]) -> _Moments:
+    moments = _Moments.zero(examples.width)
     features: list[Floats] = []
     targets: list[Floats] = []
     for number, (request, entry) in enumerate(pairs, 1):
-        example = _example(captured, stage, int(request), int(entry), epsilon, limit, rng)
+        example = examples.of(int(request), int(entry))
         if example is not None:
             features.append(example[0])
             targets.append(example[1])
@@ -146,27 +138,29 @@ def _moments(
     return moments
 
 
-def _example(
-    captured: RowsCapture,
-    stage: int,
-    request: int,
-    entry: int,
-    epsilon: float,
-    limit: float,
-    rng: np.random.Generator,
-) -> tuple[Floats, Floats] | None:
-    """Features and targets [m, d] of some rows that did not change; None where the pair teaches nothing."""
-    inputs, states = captured.states(0), captured.states(stage)
-    n = int(captured.lengths[entry])
-    own, other = captured.tokens(request), captured.tokens(entry)
-    before = inputs[other].astype(np.float32)
-    moved = np.linalg.norm(inputs[own] - before, axis=1)
-    changed = moved > epsilon * np.linalg.norm(before, axis=1)
-    same = np.flatnonzero(~changed)
-    if not changed.any() or not len(same) or changed.sum() > limit * n:
-        return None
-    if len(same) > ROWS:
-        same = np.sort(rng.choice(same, ROWS, replace=False))
-    difference = states[own].astype(np.float32) - states[other]
-    reach = captured.past(stage)[captured.numbers(entry)].reshape(n, n)[changed][:, same].astype(np.float32)
-    return reach.T @ difference[changed], difference[same]
+class _Examples:
+    """What pairs of a request and its entry say of rows that did not change, at one depth."""
+
+    def __init__(self, captured: RowsCapture, stage: int, epsilon: float, limit: float) -> None:
+        """As for `fit_correction`."""
+        self.captured, self.epsilon, self.limit = captured, epsilon, limit
+        self.width = captured.width
+        self.inputs, self.states, self.past = captured.states(0), captured.states(stage), captured.past(stage)
+        self.rng = np.random.default_rng(0)
+
+    def of(self, request: int, entry: int) -> tuple[Floats, Floats] | None:
+        """Features and targets [m, d] of some of these rows; None where the pair teaches nothing."""
+        n = int(self.captured.lengths[entry])
+        own, other = self.captured.tokens(request), self.captured.tokens(entry)
+        before = self.inputs[other].astype(np.float32)
+        moved = np.linalg.norm(self.inputs[own] - before, axis=1)
+        changed = moved > self.epsilon * np.linalg.norm(before, axis=1)
+        same = np.flatnonzero(~changed)
+        if not changed.any() or not len(same) or changed.sum() > self.limit * n:
+            return None
+        if len(same) > ROWS_OF_A_PAIR:
+            same = np.sort(self.rng.choice(same, ROWS_OF_A_PAIR, replace=False))
+        difference = self.states[own].astype(np.float32) - self.states[other]
+        past = self.past[self.captured.numbers(entry)].reshape(n, n)
+        reach = past[changed][:, same].astype(np.float32)
+        return reach.T @ difference[changed], difference[same]

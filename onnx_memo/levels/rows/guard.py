@@ -24,17 +24,20 @@ rows they take as long as reading their weights does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.encoder import Core, Encoder
+from onnx_memo.graph.cores import Core
+from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, whole_products
+from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.stages import Stage, find_stages
-from onnx_memo.levels.sites.guard import Inserter, Lookup, add_operators
+from onnx_memo.levels.inserter import Inserter, add_operators
+from onnx_memo.levels.lookup import Lookup
 from onnx_memo.operators.spec import DOMAIN
 
 NAME = "encoder"
@@ -62,7 +65,7 @@ class RowsGuard:
     squares: ir.TensorProtocol  # i64[N], numbers of `influence` and `rollout`
     stored: ir.TensorProtocol  # f16[T, d], states at the encoder's input
     influence: ir.TensorProtocol  # f16[Q], what rows are chosen by
-    stages: Sequence[StageData]  # behind the first
+    stages: Sequence[StageData]  # after the first
     final: ir.TensorProtocol  # f32[T, d], states at the encoder's output
     rollout: ir.TensorProtocol  # f16[Q], what the correction is spread by
     correction: ir.TensorProtocol | None  # f32[d, d]
@@ -78,7 +81,9 @@ class RowsGuard:
 
 def insert_rows_guard(model: ir.Model, encoder: Encoder, guard: RowsGuard) -> None:
     """Guard `encoder`; `model` is changed."""
-    _RowsInserter(model, encoder, guard).run()
+    replaced = read_shapes_at(model, encoder.input, encoder.forms, encoder.shapes, encoder.batch)
+    constants = {replaced.get(value, value): array for value, array in encoder.constants.items()}
+    _RowsInserter(model, replace(encoder, constants=constants), guard).run()
     add_operators(model)
 
 

@@ -2,7 +2,7 @@
 
 How attention reaches the rows of a stage, from the entry alone, ranks them well but says little of how far
 they move. The sample knows that. For an entry, its nearest other inputs are taken as pretended requests: C
-[k, n] is how far each of their rows is from the entry's before the stage, Y [k, n] behind it (relative, as in
+[k, n] is how far each of their rows is from the entry's before the stage, Y [k, n] after it (relative, as in
 `MemoRows`). The influence is the ridge regression of Y on C around the scaled reach R:
 
     s = <Y, C R> / |C R|^2,    J = max(0, s R + C^T (C C^T + r Id)^-1 (Y - s C R))
@@ -72,14 +72,14 @@ def learned_influence(reach: Floats, changes: Floats, moves: Floats) -> Floats:
     Args:
         reach: of token j (row) on row t (column), [n, n].
         changes: of pretended requests before the stage, [k, n].
-        moves: the same behind it.
+        moves: the same after it.
     """
-    told = changes @ reach
-    scale = (moves * told).sum() / max(np.square(told).sum(), 1e-30)
+    reached = changes @ reach
+    scale = (moves * reached).sum() / max(np.square(reached).sum(), 1e-30)
     gram = changes @ changes.T
     strength = RIDGE * np.trace(gram) / len(gram) + 1e-12
     ridge = gram + strength * np.eye(len(gram), dtype=np.float32)
-    learned = scale * reach + changes.T @ np.linalg.solve(ridge, moves - scale * told)
+    learned = scale * reach + changes.T @ np.linalg.solve(ridge, moves - scale * reached)
     # What attention reaches must have some influence, however little, and what it does not reach none: then
     # a bound of nearly 0 runs every row that can differ, and of a causal model none before the first change.
     return np.where(reach > 0, np.maximum(learned, LEAST), 0).astype(np.float32)
@@ -106,8 +106,8 @@ def _changes(
     """How far each row of other inputs is from the entry's, relative to that one's norm: [k, n]."""
     own = states[captured.tokens(entry)].astype(np.float32)
     size = np.maximum(np.linalg.norm(own, axis=1), np.finfo(np.float32).tiny)
-    changes = np.zeros((len(others), len(own)), np.float32)
-    for at, other in enumerate(others):
-        moved = states[captured.tokens(int(other))] - own
-        changes[at] = np.sqrt(np.einsum("td,td->t", moved, moved)) / size
+    if not len(others):
+        return np.zeros((0, len(own)), np.float32)
+    moved = np.stack([states[captured.tokens(int(other))] for other in others]) - own
+    changes: Floats = np.sqrt(np.einsum("ktd,ktd->kt", moved, moved)) / size
     return np.minimum(changes, most)

@@ -1,188 +1,136 @@
-"""The memo data of the level `rows`, and the guard that reads it."""
+"""What the guard of an encoder stores: its tensors, and their sizes before anything is captured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
-from onnx_memo.graph.encoder import find_encoder
-from onnx_memo.keys.fixed import KeyNetwork
-from onnx_memo.levels.rows.capture import RowsCapture
-from onnx_memo.levels.rows.guard import NAME, RowsGuard, StageData, insert_rows_guard
-from onnx_memo.levels.rows.quantize import Int8Product
-from onnx_memo.levels.sites.guard import Lookup
-from onnx_memo.levels.sites.layout import LOOKUP_PARTS, lookup_tensors
-from onnx_memo.store import data as store
-from onnx_memo.store.bundle import GuardedSite
+from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.flow import constant_nodes
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.packed import whole_products
+from onnx_memo.graph.stages import find_stages
+from onnx_memo.keys.fixed import FIXED_WIDTH
+from onnx_memo.keys.learned import LEARNED_WIDTH
+from onnx_memo.levels.lookup import lengths_spec, lookup_specs
+from onnx_memo.levels.rows.guard import NAME
+from onnx_memo.operators.spec import SEGMENTS
+from onnx_memo.store.layout import Footprint, Layout, TensorSpec, entries, pairs, tokens
 
-EPSILON = 0.02  # relative change of a row above which it has changed; stored rows are rounded to 5e-4
-LITERAL = 0.002  # the same, where only literal repeats are reused
-LIMIT = 0.8  # share of rows up to which running them alone is worth it,
-INT8_LIMIT = 0.95  # and if their products are int8
+OFFSETS = "memo/offsets/rows"  # i64[N], the first row of each entry
+SQUARES = "memo/offsets/squares"  # i64[N], the first number of each entry in payloads of pairs
 INT8_PARTS = ("weight", "scales", "smooth")
-RADIUS = 1e6  # key distance up to which an entry is looked at: any, where nothing was learned of distances
-EXCLUDED = 1e15  # each number of a key that is never found
 
 
 @dataclass(frozen=True)
-class RowsSettings:
-    """What the guard is set to, beside what was captured.
+class RowsForm:
+    """The sizes of an encoder.
 
     Attributes:
-        network: makes the keys.
-        corrections: f32[d, d] before each stage but the first, and at the encoder's output
-            (`correction`); None: only literal repeats are reused, and neither keys nor values
-            of the cores are stored.
-        bound: predicted relative change up to which a row does not run.
-        radius: key distance beyond which an entry is none.
-        int8: the products of the rows that run; None or empty: the original's.
+        width: d, of the hidden states.
+        heads: (H, dk, dv) of each core.
+        stages: how many there are; 1 where only literal repeats are reused.
     """
 
-    network: KeyNetwork
-    corrections: Sequence[npt.NDArray[np.float32]] | None
-    bound: float
-    int8: Sequence[Int8Product | None] = ()
-    radius: float = RADIUS
+    width: int
+    heads: tuple[tuple[int, int, int], ...]
+    stages: int
 
-    @property
-    def limit(self) -> float:
-        """The share of rows up to which running them alone is worth it."""
-        if self.corrections is None:
-            return 0.0
-        return INT8_LIMIT if self.int8 else LIMIT
+    @staticmethod
+    def of(encoder: Encoder, literal: bool) -> RowsForm:
+        """That of `encoder`; `literal`: for literal repeats only."""
+        heads = tuple((core.heads, core.key_width, core.value_width) for core in encoder.cores)
+        return RowsForm(encoder.width, heads, 1 if literal else len(find_stages(encoder)))
 
 
-@dataclass(frozen=True)
-class RowsBlueprint:
-    """What the guard of an encoder is built from."""
-
-    captured: RowsCapture
-    settings: RowsSettings
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each entry, i64[N]."""
-        return self.captured.lengths
-
-    def tensors(self, scratch: Path, notes: list[str]) -> list[store.StoredTensor]:
-        """The memo data."""
-        return rows_tensors(self.captured, self.settings, scratch, notes)
-
-    def insert(self, model: ir.Model, tensors: Mapping[str, ir.TensorProtocol]) -> None:
-        """Guard `model`, which is changed."""
-        insert_rows(model, self.captured, self.settings, tensors)
-
-    def guarded(self) -> list[GuardedSite]:
-        """The guard, as the manifest tells it."""
-        heads = self.captured.heads[0][0]
-        bound = self.settings.bound if self.settings.corrections is not None else 0.0
-        return [
-            GuardedSite(NAME, "", "rows", bound, True, heads, self.captured.width, self.captured.share),
-        ]
+def stored_name(kind: str) -> str:
+    """The name of a tensor in the memo data, from that of its file (`RowsCapture.path`)."""
+    return f"memo/{NAME}/{kind}"
 
 
-def rows_tensors(
-    captured: RowsCapture,
-    settings: RowsSettings,
-    scratch: Path,
-    notes: list[str],
-    allowed: npt.NDArray[np.bool_] | None = None,
-) -> list[store.StoredTensor]:
-    """All tensors of the guard. Entries that are not `allowed` are stored and never found (for trials)."""
-    lengths, width = captured.lengths, captured.width
-    squares = np.square(lengths)
-    keys = settings.network(captured.means)
-    if allowed is not None:
-        keys = np.where(allowed[:, None], keys, np.float32(EXCLUDED))
-    tensors = [
-        store.from_array("memo/lengths", lengths),
-        store.from_array("memo/offsets/rows", store.offsets_of(lengths)),
+def rows_layout(form: RowsForm, reduced: int, int8: Sequence[tuple[int, int] | None]) -> Layout:
+    """The memo data of a guard that runs rows.
+
+    Args:
+        form: of the encoder.
+        reduced: to how many numbers the key network reduces a segment's mean.
+        int8: shapes [K, M] of the weights that are stored in int8; None: not stored.
+    """
+    numbers: list[TensorSpec] = []
+    for number, shape in enumerate(int8):
+        if shape is not None:
+            parts = ((np.int8, shape), (np.float32, shape[1:]), (np.float32, shape[:1]))
+            for part, (dtype, axes) in zip(INT8_PARTS, parts, strict=True):
+                numbers.append(TensorSpec(stored_name(f"{part}.{number}"), dtype, axes))
+    corrections = [
+        TensorSpec(stored_name(f"correction.{stage}"), np.float32, (form.width, form.width))
+        for stage in range(1, form.stages + 1)
     ]
-    tensors += lookup_tensors(NAME, settings.network, keys, lengths, scratch, notes)
-    tokens = int(lengths.sum())
-    shapes: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
-        "final": (np.float32, (tokens, width)),
-        **{f"states.{stage}": (np.float16, (tokens, width)) for stage in range(len(captured.stages))},
-    }
-    if settings.corrections is None:  # what changed is never reused: one matrix of zeros serves all
-        tensors.append(store.from_array("memo/offsets/squares", np.zeros_like(squares)))
-        zeros = np.zeros(int(squares.max()), np.float16)
-        tensors += [store.from_array(f"memo/{NAME}/{kind}", zeros) for kind in ("influence.0", "rollout")]
-    else:
-        tensors.append(store.from_array("memo/offsets/squares", store.offsets_of(squares)))
-        kinds = ["rollout", *(f"influence.{stage}" for stage in range(len(captured.stages)))]
-        kinds += [f"past.{stage}" for stage in range(1, len(captured.stages))]
-        shapes |= dict.fromkeys(kinds, (np.float16, (int(squares.sum()),)))
-        for stage, correction in enumerate(settings.corrections, 1):
-            tensors.append(store.from_array(f"memo/{NAME}/correction.{stage}", correction))
-        for layer, (heads, key_width, value_width) in enumerate(captured.heads):
-            shapes[f"keys.{layer}"] = (np.float16, (tokens, heads * key_width))
-            shapes[f"values.{layer}"] = (np.float16, (tokens, heads * value_width))
-    for number, product in enumerate(settings.int8):
-        if product is not None:
-            parts = ((part, getattr(product, part)) for part in INT8_PARTS)
-            tensors += [store.from_array(f"memo/{NAME}/{part}.{number}", array) for part, array in parts]
-    for kind, (dtype, shape) in shapes.items():
-        tensors.append(store.from_file(f"memo/{NAME}/{kind}", dtype, shape, captured.path(kind)))
-    return tensors
-
-
-def insert_rows(
-    model: ir.Model,
-    captured: RowsCapture,
-    settings: RowsSettings,
-    tensors: Mapping[str, ir.TensorProtocol],
-) -> None:
-    """Guard the encoder of `model`, which is changed; the guard reads `tensors` by their names."""
-    encoder = find_encoder(model)
-    assert not isinstance(encoder, str), "it was captured"
-    insert_rows_guard(model, encoder, _guard(captured, settings, tensors))
-
-
-def _guard(
-    captured: RowsCapture, settings: RowsSettings, tensors: Mapping[str, ir.TensorProtocol]
-) -> RowsGuard:
-    def own(name: str, value: float) -> ir.TensorProtocol:
-        return ir.tensor(np.float32(value), name=f"memo/{NAME}/{name}")
-
-    def stored(name: str) -> ir.TensorProtocol:
-        return tensors[f"memo/{NAME}/{name}"]
-
-    runs = settings.corrections is not None
-    layers = range(len(captured.heads)) if runs else ()
-    later = range(1, len(captured.stages)) if runs else ()
-    parts = {part: stored(part) for part in LOOKUP_PARTS}
-    return RowsGuard(
-        lookup=Lookup(**parts, threshold=own("radius", settings.radius)),
-        lengths=tensors["memo/lengths"],
-        offsets=tensors["memo/offsets/rows"],
-        squares=tensors["memo/offsets/squares"],
-        stored=stored("states.0"),
-        influence=stored("influence.0"),
-        stages=[
-            StageData(
-                stored=stored(f"states.{stage}"),
-                influence=stored(f"influence.{stage}"),
-                past=stored(f"past.{stage}"),
-                correction=stored(f"correction.{stage}"),
-            )
-            for stage in later
-        ],
-        final=stored("final"),
-        rollout=stored("rollout"),
-        correction=stored(f"correction.{len(captured.stages)}") if runs else None,
-        keys=[stored(f"keys.{layer}") for layer in layers],
-        values=[stored(f"values.{layer}") for layer in layers],
-        int8=[
-            None if product is None else [stored(f"{part}.{number}") for part in INT8_PARTS]
-            for number, product in enumerate(settings.int8)
-        ],
-        epsilon=own("epsilon", EPSILON if runs else LITERAL),
-        bound=own("bound", settings.bound),
-        limit=own("limit", settings.limit),
+    return Layout(
+        [
+            *_lookup_specs(form, reduced),
+            TensorSpec(SQUARES, np.int64, (entries,)),
+            *corrections,
+            *numbers,
+            *captured_specs(form),
+        ]
     )
+
+
+def captured_specs(form: RowsForm) -> list[TensorSpec]:
+    """Of these, what is captured (or learned of each entry) and stored as it is."""
+    stages = range(form.stages)
+    squares = [
+        "rollout",
+        *(f"influence.{stage}" for stage in stages),
+        *(f"past.{stage}" for stage in stages[1:]),
+    ]
+    specs = _states_specs(form) + [TensorSpec(stored_name(kind), np.float16, (pairs,)) for kind in squares]
+    for layer, (heads, key_width, value_width) in enumerate(form.heads):
+        specs.append(TensorSpec(stored_name(f"keys.{layer}"), np.float16, (tokens, heads * key_width)))
+        specs.append(TensorSpec(stored_name(f"values.{layer}"), np.float16, (tokens, heads * value_width)))
+    return specs
+
+
+def literal_layout(form: RowsForm, reduced: int, longest: int) -> Layout:
+    """The memo data of a guard that reuses literal repeats alone.
+
+    What changed is never reused there, so one matrix of zeros, for the `longest` entry, serves all.
+    """
+    zeros = [TensorSpec(stored_name(kind), np.float16, (longest**2,)) for kind in ("influence.0", "rollout")]
+    squares = TensorSpec(SQUARES, np.int64, (entries,))
+    return Layout([*_lookup_specs(form, reduced), squares, *zeros, *_states_specs(form)])
+
+
+def scratch_layout(form: RowsForm, literal: bool) -> Layout:
+    """What is captured beside what is stored."""
+    means = TensorSpec("means", np.float32, (entries, SEGMENTS * form.width))
+    reach = [TensorSpec(f"reach.{stage}", np.float16, (pairs,)) for stage in range(form.stages)]
+    return Layout([means] if literal else [means, *reach])
+
+
+def rows_footprint(opened: OpenedModel, longest: int | None) -> Footprint:
+    """What the guard of a model's encoder takes at most.
+
+    `longest`: for literal repeats only, of at most so many tokens; None: for a guard that runs rows.
+    """
+    encoder = opened.encoder
+    if longest is not None:
+        return literal_layout(RowsForm.of(encoder, True), FIXED_WIDTH, longest).footprint()
+    products = whole_products(encoder, constant_nodes(opened.model.graph))
+    shapes = [tuple(node.inputs[1].shape.numpy()) for node in products]  # type: ignore[union-attr]
+    return rows_layout(RowsForm.of(encoder, False), LEARNED_WIDTH, shapes).footprint()
+
+
+def _lookup_specs(form: RowsForm, reduced: int) -> list[TensorSpec]:
+    offsets = TensorSpec(OFFSETS, np.int64, (entries,))
+    return [lengths_spec(), offsets, *lookup_specs(NAME, form.width, reduced)]
+
+
+def _states_specs(form: RowsForm) -> list[TensorSpec]:
+    kinds: list[tuple[str, npt.DTypeLike]] = [("final", np.float32)]
+    kinds += [(f"states.{stage}", np.float16) for stage in range(form.stages)]
+    return [TensorSpec(stored_name(kind), dtype, (tokens, form.width)) for kind, dtype in kinds]

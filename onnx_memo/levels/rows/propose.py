@@ -11,28 +11,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.data.parts import Parts
-from onnx_memo.keys.fixed import KeyNetwork
+from onnx_memo.job import Job
 from onnx_memo.keys.learned import fit_learned, sketch
-from onnx_memo.levels.base import PAYS, NothingPays, Proposal, Verdict
+from onnx_memo.keys.network import KeyNetwork
+from onnx_memo.levels.base import PAYS, Alternative, Brief, NothingPays, Proposal, Verdict
+from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
 from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
-from onnx_memo.levels.rows.footprint import rows_budget
 from onnx_memo.levels.rows.influence import write_influence
-from onnx_memo.levels.rows.layout import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
+from onnx_memo.levels.rows.layout import rows_footprint
 from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
-from onnx_memo.levels.rows.trial import RowsTrial, Tried, run_original
+from onnx_memo.levels.rows.trial import Original, RowsTrial, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
-from onnx_memo.progress import Progress
-from onnx_memo.proof.goal import Goal
+from onnx_memo.store.budget import Budget
 
 MARGIN = 2.0  # of the key distance that inputs of the sample have to their nearest others
 EXACT = 0.025  # relative error up to which a product is exact in int8
@@ -40,112 +40,123 @@ EXACT = 0.025  # relative error up to which a product is exact in int8
 Floats = npt.NDArray[np.float64]
 
 
-def propose_rows(
-    path: Path,
-    parts: Parts,
-    goal: Goal,
-    original_us: float,
-    scratch: Path,
-    progress: Progress,
-    *,
-    max_bytes: int | None,
-    notes: list[str],
-) -> Proposal:
+def propose_rows(brief: Brief) -> Proposal:
     """Find the bound that saves most time within the tolerance.
 
     Args:
-        path: the original model, which has an encoder.
-        parts: the sample.
-        goal: the promise.
-        original_us: microseconds that the original takes for a request.
-        scratch: a folder for captured tensors.
-        progress: told of the steps.
-        max_bytes: the most that the memo data may take; None: no bound.
-        notes: what people should know is added to them.
+        brief: what to decide for; the model has an encoder.
 
     Raises:
         MemoError: `max_bytes` holds not a single input.
         NothingPays: with the reason.
     """
-    if max_bytes is not None:
-        parts = parts.within(rows_budget(path, parts.stored, max_bytes, progress), notes)
-    fit = run_original(path, parts.fit, progress("running the fit part", len(parts.fit)))
-    advance = progress("capturing rows", len(parts.stored))
-    captured = capture_rows(path, parts.stored, scratch, advance)
+    job, parts = brief.job, brief.parts
+    if job.max_bytes is not None:
+        size = rows_footprint(job.opened, None)
+        parts = parts.within(Budget(job.opened, parts.stored, size, job.max_bytes, job.progress), job.notes)
+    fit = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
+    learned = _learn(job, parts)
+    ways = _search(brief, parts, fit, learned)
+    alternatives = [alternative for way in ways for alternative in way.search.seen()]
+    kept = [way for way in ways if way.bound is not None]
+    if not kept:
+        raise NothingPays(ways[0].search.why_not(), alternatives)
+    best = min(kept, key=lambda way: way.ratio)
+
+    def prove(tried: Sequence[Alternative]) -> Verdict:
+        return _prove(brief, parts, learned.captured, best, tried)
+
+    return Proposal("rows", best.ratio, alternatives, prove)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What was captured of store and fit part, and learned of the store part.
+
+    Attributes:
+        settings: with the loosest bound and the original's products.
+    """
+
+    captured: RowsCapture
+    settings: RowsSettings
+
+
+def _learn(job: Job, parts: Parts) -> _Learned:
+    """Run store and fit part; fit key network, influence and correction to the store part."""
+    advance = job.progress("capturing rows", len(parts.stored))
+    captured = capture_rows(job.opened, parts.stored, job.scratch, advance)
     network = fit_rows_key(captured, parts.in_store)
     keys = network(captured.means)
-    advance = progress("learning influence", len(keys))
+    advance = job.progress("learning influence", len(keys))
     write_influence(captured, keys, parts.in_store, EPSILON, MOST_CHANGE, advance)
     entries = np.flatnonzero(parts.in_store)
     pairs = entries[neighbour_pairs(keys[entries], captured.lengths[entries])]
-    advance = progress("fitting corrections", len(pairs) * len(captured.stages))
+    advance = job.progress("fitting corrections", len(pairs) * len(captured.stages))
     corrections = fit_corrections(captured, pairs, EPSILON, LIMIT, advance)
     radius = key_radius(keys[entries], captured.lengths[entries])
-    searches: list[tuple[Search, float | None, RowsSettings]] = []
-    for precision, products in _precisions(int8_products(path, parts.stored)):
-        settings = RowsSettings(network, corrections, BOUNDS[-1], products, radius)
-        trial = RowsTrial(path, captured, settings, parts.in_store)
-        search = Search(goal, parts, fit, trial, precision, progress)
-        found = [(bound, search.ratios[bound]) for search, bound, _ in searches if bound]
-        kept = max((bound for bound, _ in found), default=None)
-        best = min((ratio for _, ratio in found), default=PAYS)
-        searches.append((search, search.loosest(kept, best), settings))
+    return _Learned(captured, RowsSettings(network, corrections, BOUNDS[-1], (), radius))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A precision of the products of the rows that run, and its best bound; None: none keeps the promise."""
+
+    search: Search
+    settings: RowsSettings
+    bound: float | None
+
+    @property
+    def ratio(self) -> float:
+        """The time to expect at that bound, relative to the original's."""
+        assert self.bound is not None
+        return self.search.ratios[self.bound]
+
+
+def _search(brief: Brief, parts: Parts, fit: Original, learned: _Learned) -> list[_Way]:
+    """Search a bound for each precision, from fast to exact, as long as a slower one could save more."""
+    job, ways = brief.job, list[_Way]()
+    for precision, products in _precisions(int8_products(job.opened, parts.stored)):
+        settings = replace(learned.settings, int8=products)
+        blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
+        search = Search(brief.goal, parts, fit, RowsTrial(job.opened, blueprint), precision, job.progress)
+        found = [way for way in ways if way.bound is not None]
+        kept = max((way.bound for way in found if way.bound is not None), default=None)
+        best = min((way.ratio for way in found), default=PAYS)
+        ways.append(_Way(search, settings, search.loosest(kept, best)))
         del search.trial  # a session holds the model's weights
-        if searches[-1][1] == BOUNDS[-1]:
+        if ways[-1].bound == BOUNDS[-1]:
             break  # slower products could not save more
-    alternatives = [way for search, _, _ in searches for way in search.seen()]
-    evidence: dict[str, Any] = {"alternatives": [asdict(way) for way in alternatives]}
-    ways = [(search.ratios[bound], search, bound, settings) for search, bound, settings in searches if bound]
-    if not ways:
-        raise NothingPays(searches[0][0].why_not(), evidence)
-    ratio, search, bound, settings = min(ways, key=lambda one: one[0])
-
-    wanted = replace(settings, bound=bound)
-
-    def proven() -> Verdict:
-        verdict = _prove(path, parts, goal, captured, wanted, progress)
-        return replace(
-            verdict,
-            chosen=search.name(bound),
-            ratio=ratio,
-            alternatives=alternatives,
-            sites=[_site_row(search.tried[bound], ratio, original_us)],
-        )
-
-    return Proposal("rows", ratio, alternatives, proven)
+    return ways
 
 
 def _prove(
-    path: Path,
-    parts: Parts,
-    goal: Goal,
-    captured: RowsCapture,
-    settings: RowsSettings,
-    progress: Progress,
+    brief: Brief, parts: Parts, captured: RowsCapture, way: _Way, alternatives: Sequence[Alternative]
 ) -> Verdict:
-    """The settings' bound, or what of it the held-out part proves."""
-    advance = progress("running the held-out part", len(parts.held_out))
-    held_out = run_original(path, parts.held_out, advance)
-    trial = RowsTrial(path, captured, replace(settings, bound=settings.bound * max(TESTED)), None)
-    calibration, results = prove(goal, parts.held_out, held_out, trial, progress)
+    """The way's bound, or what of it the held-out part proves."""
+    job, goal, encoder, bound = brief.job, brief.goal, brief.job.opened.encoder, way.bound
+    assert bound is not None, "it keeps the promise on the fit part"
+    advance = job.progress("running the held-out part", len(parts.held_out))
+    held_out = run_original(job.opened, parts.held_out, advance)
+    loosest = replace(way.settings, bound=bound * max(TESTED))
+    trial = RowsTrial(job.opened, RowsBlueprint(encoder, captured, loosest))
+    calibration, results = prove(goal, parts.held_out, held_out, trial, job.progress)
     if calibration.threshold is None or not calibration.hit_rate:
         first = calibration.steps[0]
         raise NothingPays(
-            f"at the strictest bound tried, {first.threshold * settings.bound:.3g}, {first.hits} of "
+            f"at the strictest bound tried, {first.threshold * bound:.3g}, {first.hits} of "
             f"{calibration.requests} held-out requests were reused, {first.failures} of them outside the "
-            "tolerance: more inputs in the sample, or a larger tolerance, would change that",
-            {},
+            "tolerance: more inputs in the sample, or a larger tolerance, would change that"
         )
     scale = calibration.threshold  # of the bound
     tried, tolerance = results[scale], goal.promise.tolerance
     points = [{"strictness": 0.0, **Tried.none(len(parts.held_out)).point(tolerance)}]
     points += [{"strictness": at / scale, **results[at].point(tolerance)} for at in TESTED if at <= scale]
     return Verdict(
-        blueprint=RowsBlueprint(captured, replace(settings, bound=settings.bound * scale)),
+        blueprint=RowsBlueprint(encoder, captured, replace(way.settings, bound=bound * scale)),
         parts=parts,
-        chosen="",
-        ratio=1.0,
-        alternatives=[],
+        chosen=way.search.name(bound),
+        ratio=way.ratio,
+        alternatives=alternatives,
         calibration=calibration,
         hits=tried.hits,
         distances=np.where(tried.hits, tried.rows, np.inf),
@@ -154,7 +165,7 @@ def _prove(
         rows=tried.rows,
         threshold=None,
         strictness=points,
-        sites=[],
+        sites=[_site_row(way.search.tried[bound], way.ratio, brief.original_us)],
     )
 
 

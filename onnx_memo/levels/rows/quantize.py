@@ -8,7 +8,6 @@ root of the channel's peak over that of its weights (SmoothQuant: Xiao et al., 2
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph import flow
-from onnx_memo.graph.encoder import find_encoder
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.opened import Copy, OpenedModel
 from onnx_memo.graph.packed import whole_products
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.runtime import session_options
@@ -50,18 +49,19 @@ class Int8Product:
     error: float = 0.0
 
 
-def int8_products(path: Path, samples: Samples) -> list[Int8Product]:
-    """The `whole_products` of the model at `path`, in int8, for activations like those of `samples`."""
-    model, products = _products(path)
+def int8_products(opened: OpenedModel, samples: Samples) -> list[Int8Product]:
+    """The `whole_products` of a model's encoder, in int8, for activations like those of `samples`."""
+    copy = opened.copy()
+    products = _products(copy, opened.encoder)
     sources = list(dict.fromkeys(node.inputs[0] for node in products))
-    add_outputs(model, [source for source in sources if source is not None])
-    place = {value: at for at, value in enumerate(model.graph.outputs)}
-    session = open_session(model, path.parent, session_options(native=False, threads=1))
+    add_outputs(copy.model, [source for source in sources if source is not None])
+    place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
+    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
     runs = []
     for number in range(0, len(samples), max(1, len(samples) // LOOKED_AT)):
         results = run_model(session, samples.arrays[number], number)
         runs.append({source: _flat(results[place[source]]) for source in sources if source is not None})
-    weights = _weights(path)
+    weights = _weights(opened)
     made: dict[int, Int8Product] = {}
     for source in runs[0]:
         numbers = [at for at, node in enumerate(products) if node.inputs[0] is source]
@@ -101,23 +101,20 @@ def _flat(rows: npt.NDArray[np.float32]) -> Floats:
     return rows.reshape(-1, rows.shape[-1])
 
 
-def _products(path: Path) -> tuple[ir.Model, list[ir.Node]]:
-    model = load_model(path)
-    encoder = find_encoder(model)
-    assert not isinstance(encoder, str), "it was captured"
-    return model, whole_products(encoder, flow.constant_nodes(model.graph))
+def _products(copy: Copy, encoder: Encoder) -> list[ir.Node]:
+    return whole_products(copy.twin(encoder), flow.constant_nodes(copy.model.graph))
 
 
-def _weights(path: Path) -> list[Floats]:
+def _weights(opened: OpenedModel) -> list[Floats]:
     """The weights of all products; those that are stored in another form are computed."""
-    model, products = _products(path)
-    wanted = [node.inputs[1] for node in products]
+    copy = opened.copy()
+    wanted = [node.inputs[1] for node in _products(copy, opened.encoder)]
     known = {value: value.const_value.numpy() for value in wanted if value and value.const_value is not None}
     computed = list(dict.fromkeys(value for value in wanted if value and value not in known))
     if computed:
-        model.graph.outputs[:] = computed
-        RemoveUnusedNodesPass()(model)
-        model.graph.inputs.clear()
-        session = open_session(model, path.parent, session_options(native=False, threads=1))
+        copy.model.graph.outputs[:] = computed
+        RemoveUnusedNodesPass()(copy.model)
+        copy.model.graph.inputs.clear()
+        session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
         known.update(zip(computed, session.run(None, {}), strict=True))
     return [known[value] for value in wanted if value is not None]

@@ -68,7 +68,7 @@ class Search:
 
     def seen(self) -> list[Alternative]:
         """All bounds that were tried, loose to strict."""
-        told = {True: "the fit part keeps the tolerance", False: "the fit part does not keep the tolerance"}
+        judged = {True: "the fit part keeps the tolerance", False: "the fit part does not keep the tolerance"}
         return [
             Alternative(
                 name=self.name(bound),
@@ -76,7 +76,7 @@ class Search:
                 ratio=self.ratios[bound],
                 hit_rate=tried.hit_rate,
                 error=high_error(tried.errors),
-                reason=f"runs {tried.mean_rows:.0%} of the rows; {told[self._within(tried)]}",
+                reason=f"runs {tried.mean_rows:.0%} of the rows; {judged[self._within(tried)]}",
             )
             for bound, tried in sorted(self.tried.items(), reverse=True)
         ]
@@ -89,17 +89,17 @@ class Search:
         """Why no bound is good enough, in numbers."""
         reused = max(tried.hit_rate for tried in self.tried.values())
         kept = [bound for bound, tried in self.tried.items() if self._within(tried)]
-        told = "none of the bounds that were tried keeps the tolerance"
+        reason = "none of the bounds that were tried keeps the tolerance"
         if kept:
             fastest = min(kept, key=lambda bound: self.ratios[bound])
             best = self.tried[fastest]
-            told = (
+            reason = (
                 f"at the tolerance {self.goal.promise.tolerance:g} ({self.goal.metric}) the best takes "
                 f"{self.ratios[fastest]:.3f} of the original's time, reuses {best.hit_rate:.0%} of the fit "
                 f"part and runs {best.mean_rows:.0%} of the rows"
             )
         return (
-            f"{told}; {reused:.0%} of the requests are so near to an entry of their length that running "
+            f"{reason}; {reused:.0%} of the requests are so near to an entry of their length that running "
             "the rows that changed is worth it. Inputs that are nearer to each other, or a larger tolerance, "
             "would change that"
         )

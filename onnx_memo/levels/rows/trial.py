@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from onnx_memo.data.samples import Samples
-from onnx_memo.graph.load import load_model
-from onnx_memo.levels.rows.capture import RowsCapture
-from onnx_memo.levels.rows.layout import RowsSettings, insert_rows, rows_tensors
-from onnx_memo.levels.rows.watch import Watch
-from onnx_memo.levels.sites.guard import STRICTNESS
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.inserter import STRICTNESS
+from onnx_memo.levels.rows.blueprint import RowsBlueprint
+from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.proof.goal import Goal, Outputs, token_error
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, place_weights, run_model
@@ -34,11 +32,10 @@ class Original:
     outputs: list[Outputs]
 
 
-def run_original(path: Path, samples: Samples, advance: Callable[[], None]) -> Original:
-    """Run every sample through the model at `path`."""
-    model = load_model(path)
-    names = [str(value.name) for value in model.graph.outputs]
-    session = open_session(model, path.parent, session_options(native=False, threads=1))
+def run_original(opened: OpenedModel, samples: Samples, advance: Callable[[], None]) -> Original:
+    """Run every sample through the original model."""
+    names = opened.outputs
+    session = open_session(opened.model, opened.path.parent, session_options(native=False, threads=1))
     outputs = []
     for number, feeds in enumerate(samples.arrays):
         outputs.append(dict(zip(names, run_model(session, feeds, number), strict=True)))
@@ -97,21 +94,14 @@ class Tried:
 class RowsTrial:
     """The guarded model on the captured files."""
 
-    def __init__(
-        self,
-        path: Path,
-        captured: RowsCapture,
-        settings: RowsSettings,
-        allowed: npt.NDArray[np.bool_] | None,
-    ) -> None:
-        """`allowed`: which entries may be found, bool[N]; None: all."""
-        model = load_model(path)
-        self.names = [str(value.name) for value in model.graph.outputs]
-        place_weights(model, path, captured.folder)
-        stored = rows_tensors(captured, settings, captured.folder, [], allowed)
-        insert_rows(model, captured, settings, {tensor.name: tensor.in_place() for tensor in stored})
-        self.watch = Watch(model)
-        self.session = open_session(model, captured.folder, session_options(threads=1))
+    def __init__(self, opened: OpenedModel, blueprint: RowsBlueprint) -> None:
+        copy, folder = opened.copy(), blueprint.captured.folder
+        self.names = opened.outputs
+        place_weights(copy.model, opened.path, folder)
+        stored = blueprint.tensors(folder, [])
+        blueprint.insert(copy, {tensor.name: tensor.in_place() for tensor in stored})
+        self.watch = RowsWatch(copy.model)
+        self.session = open_session(copy.model, folder, session_options(threads=1))
 
     def run(
         self,
@@ -125,7 +115,7 @@ class RowsTrial:
         hits, rows, errors, tokens = [], [], [], []
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
         for at, feeds in enumerate(samples.arrays):
-            watched = self.watch.read(self.session.run(None, feeds | extra))
+            watched = self.watch.watched(self.session.run(None, feeds | extra))
             results, hit = watched.outputs, watched.hit
             have, want = dict(zip(self.names, results, strict=True)), original.outputs[at]
             mask = samples.real(at)

@@ -1,4 +1,4 @@
-"""Watch a model that is guarded at the level `rows`: which rows it runs, and whether they alone."""
+"""Watch a model that is guarded at the level `rows`: which rows it runs, and whether it runs only those."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.levels.rows.guard import HIT, ROWS
+from onnx_memo.levels.base import Reuse
+from onnx_memo.levels.rows.guard import HIT, NAME, ROWS
 
 
 @dataclass(frozen=True)
@@ -21,32 +22,43 @@ class Watched:
     Attributes:
         outputs: those of the original.
         rows: which rows ran in the last stage, i64[R], each as sequence * L + token.
+        lengths: real tokens of each sequence, i64[B].
         ran: how many they are, the mean over the layers.
-        hit: whether they alone ran; if not, they are none.
+        hit: whether only they ran; if not, the original ran as a whole and there are none.
     """
 
     outputs: list[npt.NDArray[Any]]
     rows: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
     ran: float
     hit: bool
 
 
-class Watch:
-    """Makes a guarded model tell more, and reads what it tells."""
+class RowsWatch:
+    """Makes a guarded model give more, and reads what it gives."""
 
     def __init__(self, model: ir.Model) -> None:
-        """Add outputs to `model`, behind its own."""
+        """Add outputs to `model`, after its own."""
         values = {str(value.name): value for node in model.graph for value in node.outputs}
         stages = [name for name in values if name == ROWS or name.startswith(f"{ROWS}.")]
+        operator = values[ROWS].producer()
+        assert operator is not None and operator.inputs[2] is not None, "MemoRows reads the lengths"
         add_outputs(model, [values[name] for name in stages], ir.DataType.INT64)
+        add_outputs(model, [operator.inputs[2]], ir.DataType.INT64)
         add_outputs(model, [values[HIT]], ir.DataType.BOOL)
         layers = max(sum(node.op_type == "MemoAttention" for node in model.graph.all_nodes()), 1)
         firsts = [0, *(int(name.removeprefix(f"{ROWS}.")) for name in stages[1:])]
         self.shares = np.diff([*firsts, layers]) / layers
 
-    def read(self, results: Sequence[npt.NDArray[Any]]) -> Watched:
+    def watched(self, results: Sequence[npt.NDArray[Any]]) -> Watched:
         """What a run of all outputs gave, as they are in `results`."""
-        own = len(results) - len(self.shares) - 1
-        *rows, hit = results[own:]
+        own = len(results) - len(self.shares) - 2
+        *rows, lengths, hit = results[own:]
         ran = float(self.shares @ [len(of_stage) for of_stage in rows])
-        return Watched(list(results[:own]), rows[-1], ran, bool(hit))
+        return Watched(list(results[:own]), rows[-1], lengths, ran, bool(hit))
+
+    def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
+        """As `onnx_memo.levels.base.Watch` has it: a batch is reused as a whole."""
+        watched = self.watched(results)
+        share = watched.ran / max(int(watched.lengths.sum()), 1) if watched.hit else 1.0
+        return Reuse({NAME: np.full(len(watched.lengths), watched.hit)}, share)

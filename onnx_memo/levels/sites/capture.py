@@ -11,16 +11,16 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.data.samples import Samples
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.sites import Site, find_sites
-from onnx_memo.keys.fixed import segment_means
+from onnx_memo.graph.site import Site
 from onnx_memo.keys.learned import SKETCH_WIDTH, sketch
+from onnx_memo.keys.network import segment_means
+from onnx_memo.levels.sites.payload import PAYLOADS
 from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, real_length, run_model
-
-HALF_MAX = float(np.finfo(np.float16).max)
+from onnx_memo.store.data import HALF_MAX
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class Capture:
 
 
 def capture(
-    path: Path,
+    opened: OpenedModel,
     sites: Sequence[Site],
     level: str,
     samples: Samples,
     folder: Path,
     advance: Callable[[], None],
 ) -> Capture:
-    """Run `samples` through the model at `path` and write means and payloads to `folder`.
+    """Run `samples` through the model and write means and payloads to `folder`.
 
     Args:
-        path: the model in which `sites` were found.
+        opened: the model in which `sites` were found.
         sites: where to probe.
         level: which payload to keep, `probs` or `output`.
         samples: sorted by length by the caller; that order is kept.
@@ -75,18 +75,15 @@ def capture(
     Raises:
         MemoError: the model cannot run a sample, or samples have no common length at the sites.
     """
-    # The model is read again, since probes change it.
-    probed = load_model(path)
-    twins = {site.name: site for site in find_sites(probed).sites}
+    payload_kind = PAYLOADS[level]
+    copy = opened.copy()
     wanted: list[ir.Value] = []
-    for site in sites:
-        twin = twins[site.name]
-        wanted += [twin.hidden, _payload_value(twin, level)]
-    add_outputs(probed, wanted)
-    position = {value: at for at, value in enumerate(probed.graph.outputs)}
+    for twin in map(copy.twin, sites):
+        wanted += [twin.hidden, payload_kind.captured(twin)]
+    add_outputs(copy.model, wanted)
+    position = {value: at for at, value in enumerate(copy.model.graph.outputs)}
     places = [position[value] for value in wanted]
-    session = open_session(probed, path.parent, session_options(native=False))
-    del probed
+    session = open_session(copy.model, opened.path.parent, session_options(native=False))
     lengths: list[int] = []
     unfit: dict[str, str] = {}
     with _Files(folder, sites, level) as files:
@@ -96,8 +93,8 @@ def capture(
             n = real_length(feeds, sites[0].mask, hidden)
             lengths.append(n)
             for at, site in enumerate(sites):
-                states, payload = results[places[2 * at]], results[places[2 * at + 1]]
-                payload = payload[0, :n] if level == "output" else payload[..., :n, :n]
+                states = results[places[2 * at]]
+                payload = payload_kind.unpadded(results[places[2 * at + 1]], n)
                 if states.shape[1] != hidden.shape[1]:
                     unfit[site.name] = "its sequences differ in length from those of the first site"
                 elif not np.abs(payload).max(initial=0.0) <= HALF_MAX:
@@ -105,10 +102,6 @@ def capture(
                 files.write(site, segment_means(states[0, :n]), payload)
             advance()
     return Capture(folder, level, np.asarray(lengths, np.int64), unfit)
-
-
-def _payload_value(site: Site, level: str) -> ir.Value:
-    return site.output if level == "output" else site.probabilities
 
 
 class _Files:

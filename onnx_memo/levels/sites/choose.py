@@ -13,19 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median_low
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_memo.data.samples import Samples
-from onnx_memo.graph.sites import Site
-from onnx_memo.keys.fixed import KeyNetwork
+from onnx_memo.data.parts import Parts
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.site import Site
 from onnx_memo.keys.learned import fit_learned, squared_distances
+from onnx_memo.keys.network import KeyNetwork
 from onnx_memo.levels.sites.capture import Capture
-from onnx_memo.levels.sites.layout import Plan
 from onnx_memo.levels.sites.observe import Observer
+from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.levels.sites.trial import Trial, site_costs
 from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal, Outputs
@@ -71,22 +71,19 @@ class Chooser:
 
     def __init__(
         self,
-        path: Path,
+        opened: OpenedModel,
         sites: Sequence[Site],
         goal: Goal,
-        stored: Samples,
-        in_store: npt.NDArray[np.bool_],
-        requests: Samples,
-        held_out: int,
+        parts: Parts,
         original_us: float,
     ) -> None:
-        """`stored` are the captured samples, of which `in_store` may be reused; `requests` reuse them.
+        """The requests of the fit part of `parts` reuse what is stored of its store part.
 
-        `held_out` is the number of requests that the choice will have to be proven with.
+        `original_us`: microseconds that the original takes for a request.
         """
-        self.path, self.sites, self.goal = path, {site.name: site for site in sites}, goal
-        self.stored, self.in_store, self.requests = stored, in_store, requests
-        self.provable = provable(goal.promise, held_out)
+        self.opened, self.sites, self.goal = opened, {site.name: site for site in sites}, goal
+        self.in_store, self.requests = parts.in_store, parts.fit
+        self.provable = provable(goal.promise, len(parts.held_out))
         self.original_us = original_us
         self.wanted: list[Outputs] = []
         self.means: dict[str, npt.NDArray[np.float32]] = {}  # of the requests, by site
@@ -183,7 +180,7 @@ class Chooser:
         if not len(usable):
             return False
         pairs = [(self.requests.arrays[at], int(entries[at])) for at in usable[:COST_LIMIT]]
-        costs = site_costs(self.path, whole, captures, pairs)
+        costs = site_costs(self.opened, whole, captures, pairs)
         self.costs.update({(level, name): cost for name, cost in costs.items()})
         if not self.order:
             self.first = level
@@ -240,7 +237,7 @@ class Chooser:
         for allowed, trial in self.trials.items():
             if set(wanted) <= set(allowed):
                 return trial, np.asarray([name in plan.levels for name in trial.names])
-        trial = Trial(self.path, plan, captures)
+        trial = Trial(self.opened, plan, captures)
         self.trials[tuple(wanted)] = trial
         return trial, np.ones(len(trial.names), np.bool_)
 

@@ -1,4 +1,4 @@
-"""A plan: which sites are guarded, at which level, and where entries are looked up."""
+"""What guards of attention blocks store, and how they are built from what was captured."""
 
 from __future__ import annotations
 
@@ -11,38 +11,75 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.graph.sites import Site, find_sites
-from onnx_memo.keys.fixed import KeyNetwork
+from onnx_memo.graph.opened import Copy
+from onnx_memo.graph.site import Site
+from onnx_memo.keys.fixed import FIXED_WIDTH
+from onnx_memo.keys.learned import LEARNED_WIDTH, SKETCH_WIDTH
+from onnx_memo.keys.network import KeyNetwork
+from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, lengths_spec, lookup_contents, lookup_specs
 from onnx_memo.levels.sites.capture import Capture
-from onnx_memo.levels.sites.guard import Guard, Lookup, insert_guards
-from onnx_memo.store import data as store
+from onnx_memo.levels.sites.guard import Guard, insert_guards
+from onnx_memo.levels.sites.payload import PAYLOADS
+from onnx_memo.levels.sites.plan import Plan
+from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.store.bundle import GuardedSite
+from onnx_memo.store.data import StoredTensor, offsets_of
+from onnx_memo.store.layout import Footprint, Integers, Layout, TensorSpec, entries
 
-LOOKUP_PARTS = ("reduction", "projection", "bias", "keys", "index")
+
+def payload_spec(site: Site, level: str) -> TensorSpec:
+    """What is stored of a site."""
+    payload = PAYLOADS[level]
+    return TensorSpec(f"memo/{site.name}/payload", np.float16, (payload.rows, payload.width(site)))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """`levels` maps the names of the guarded sites, in the model's order, to their levels.
+def sites_layout(plan: Plan, sites: Mapping[str, Site], reduced: Mapping[str, int]) -> Layout:
+    """The memo data of a plan.
 
-    With `shared`, the first guarded site looks up and the others reuse its entry; else each looks up.
+    Args:
+        plan: its sites are among `sites`.
+        sites: by name.
+        reduced: by the sites that look up, to how many numbers a segment's mean is reduced.
     """
+    levels = dict.fromkeys(plan.levels.values())
+    specs = [lengths_spec(), *(TensorSpec(offsets_name(level), np.int64, (entries,)) for level in levels)]
+    for name, level in plan.levels.items():
+        if name in plan.lookups:
+            specs += lookup_specs(name, sites[name].width, reduced[name])
+        specs.append(payload_spec(sites[name], level))
+    return Layout(specs)
 
-    levels: Mapping[str, str]
-    shared: bool
 
-    @property
-    def lookups(self) -> list[str]:
-        """The names of the sites that look up."""
-        names = list(self.levels)
-        return names[:1] if self.shared else names
+def capture_layout(sites: Sequence[Site], levels: Sequence[str]) -> Layout:
+    """What is captured of `sites` beside the payloads, for a capture at each of `levels`."""
+    means = [TensorSpec(f"{site.name}.means", np.float32, (entries, SEGMENTS * site.width)) for site in sites]
+    sketches = [
+        TensorSpec(f"{site.name}.{level}.sketches", np.float32, (entries, SKETCH_WIDTH))
+        for level in levels
+        for site in sites
+    ]
+    return Layout([*means, *sketches])
 
-    def __str__(self) -> str:
-        counts = {
-            level: list(self.levels.values()).count(level) for level in dict.fromkeys(self.levels.values())
-        }
-        sites = " and ".join(f"{level} at {count} site(s)" for level, count in counts.items())
-        return sites + (", one lookup" if self.shared else ", a lookup at each")
+
+def footprint(sites: Sequence[Site], levels: Sequence[str], shared: bool) -> Footprint:
+    """What plans take that guard some of `sites`, each at one of `levels`.
+
+    `shared`: one learned lookup serves all sites; else each has one, with a key that is not learned.
+    """
+    by_name = {site.name: site for site in sites}
+    reduced = dict.fromkeys(by_name, LEARNED_WIDTH if shared else FIXED_WIDTH)
+    layout = sites_layout(Plan(dict.fromkeys(by_name, levels[0]), shared), by_name, reduced)
+    more = [TensorSpec(offsets_name(level), np.int64, (entries,)) for level in levels[1:]]
+    first = Layout([*layout.specs, *more]).footprint()
+
+    def each(lengths: Integers) -> Integers:
+        total = first.each(lengths)
+        for site in sites:
+            sizes = [payload_spec(site, level).each(lengths) for level in levels]
+            total += np.max(sizes, axis=0) - sizes[0]
+        return total
+
+    return Footprint(first.fixed, each)
 
 
 @dataclass(frozen=True)
@@ -67,16 +104,42 @@ class SitesBlueprint:
         """Tokens of each entry, i64[N]."""
         return next(iter(self.captures.values())).lengths
 
-    def tensors(self, scratch: Path, notes: list[str]) -> list[store.StoredTensor]:
+    def tensors(self, scratch: Path, notes: list[str]) -> list[StoredTensor]:
         """The memo data."""
-        return memo_tensors(self.plan, self.sites, self.captures, self.networks, scratch, notes)
+        lengths = self.lengths
+        contents: dict[str, npt.NDArray[Any] | Path] = {LENGTHS: lengths}
+        for name, level in self.plan.levels.items():
+            contents[offsets_name(level)] = offsets_of(PAYLOADS[level].rows(lengths))
+            site, captured = self.sites[name], self.captures[level]
+            contents[f"memo/{name}/payload"] = captured.payload(site)
+            if name in self.plan.lookups:
+                network = self.networks[name]
+                keys = network(captured.means(site))
+                contents |= lookup_contents(name, network, keys, lengths, scratch, notes)
+        reduced = {name: network.reduction.shape[1] for name, network in self.networks.items()}
+        return sites_layout(self.plan, self.sites, reduced).holding(contents, lengths)
 
-    def insert(self, model: ir.Model, tensors: Mapping[str, ir.ExternalTensor]) -> None:
-        """Guard `model`, which is changed."""
-        insert_guards(model, guards_of(self.plan, find_sites(model).sites, tensors, self.threshold))
+    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+        """Guard a copy of the original model."""
+        insert_guards(copy.model, [self._guard(copy, name, tensors) for name in self.plan.levels])
+
+    def _guard(self, copy: Copy, name: str, tensors: Mapping[str, ir.TensorProtocol]) -> Guard:
+        level, lookup = self.plan.levels[name], None
+        if name in self.plan.lookups:
+            parts = {part: tensors[f"memo/{name}/{part}"] for part in PARTS}
+            own = ir.tensor(np.float32(self.threshold), name=f"memo/{name}/threshold")
+            lookup = Lookup(**parts, threshold=own)
+        return Guard(
+            site=copy.twin(self.sites[name]),
+            payload=PAYLOADS[level],
+            stored=tensors[f"memo/{name}/payload"],
+            offsets=tensors[offsets_name(level)],
+            lengths=tensors[LENGTHS],
+            lookup=lookup,
+        )
 
     def guarded(self) -> list[GuardedSite]:
-        """The guards, as the manifest tells them."""
+        """The guards, as the manifest lists them."""
         return [
             GuardedSite(
                 name=name,
@@ -92,84 +155,6 @@ class SitesBlueprint:
         ]
 
 
-def payload_rows(lengths: npt.NDArray[np.int64], level: str) -> npt.NDArray[np.int64]:
-    """How many payload rows each entry takes at a level."""
-    return lengths if level == "output" else lengths**2
-
-
-def payload_shape(site: Site, level: str, lengths: npt.NDArray[np.int64]) -> tuple[int, int]:
-    """The payload's shape at a site and level."""
-    width = site.output_width if level == "output" else site.heads
-    return int(payload_rows(lengths, level).sum()), width
-
-
-def memo_tensors(
-    plan: Plan,
-    sites: Mapping[str, Site],
-    captures: Mapping[str, Capture],
-    networks: Mapping[str, KeyNetwork],
-    scratch: Path,
-    notes: list[str],
-) -> list[store.StoredTensor]:
-    """The memo data of a plan: what each of its guards reads."""
-    lengths = next(iter(captures.values())).lengths
-    tensors = [store.from_array("memo/lengths", lengths)]
-    for level in dict.fromkeys(plan.levels.values()):
-        offsets = store.offsets_of(payload_rows(lengths, level))
-        tensors.append(store.from_array(f"memo/offsets/{level}", offsets))
-    for name, level in plan.levels.items():
-        site, captured = sites[name], captures[level]
-        if name in plan.lookups:
-            keys = networks[name](captured.means(site))
-            tensors += lookup_tensors(name, networks[name], keys, lengths, scratch, notes)
-        payload = captured.payload(site)
-        shape = payload_shape(site, level, lengths)
-        tensors.append(store.from_file(f"memo/{name}/payload", np.float16, shape, payload))
-    return tensors
-
-
-def lookup_tensors(
-    name: str,
-    network: KeyNetwork,
-    keys: npt.NDArray[np.float32],
-    lengths: npt.NDArray[np.int64],
-    scratch: Path,
-    notes: list[str],
-) -> list[store.StoredTensor]:
-    """What the lookup at `name` reads: key network, the entries' keys [N, k], and where it pays an index."""
-    index = np.zeros(0, np.uint8)
-    if store.largest_group(lengths) > store.EXACT_SEARCH:
-        if store.annoy_available():
-            index = store.build_index(keys, lengths, scratch / "index")
-        elif (note := "annoy is not installed: no index is built, exact search serves") not in notes:
-            notes.append(note)
-    parts: dict[str, npt.NDArray[Any]] = {
-        "reduction": network.reduction,
-        "projection": network.projection,
-        "bias": network.bias,
-        "keys": np.ascontiguousarray(keys.T),
-        "index": index,
-    }
-    return [store.from_array(f"memo/{name}/{part}", parts[part]) for part in LOOKUP_PARTS]
-
-
-def guards_of(
-    plan: Plan,
-    sites: Sequence[Site],
-    tensors: Mapping[str, ir.TensorProtocol],
-    threshold: float,
-) -> list[Guard]:
-    """The plan's guards for the `sites` of one model, reading `tensors` by their names in the memo data."""
-    guards = []
-    for site in sites:
-        level = plan.levels.get(site.name)
-        if level is None:
-            continue
-        lookup = None
-        if site.name in plan.lookups:
-            parts = {part: tensors[f"memo/{site.name}/{part}"] for part in LOOKUP_PARTS}
-            own = ir.tensor(np.float32(threshold), name=f"memo/{site.name}/threshold")
-            lookup = Lookup(**parts, threshold=own)
-        payload, offsets = tensors[f"memo/{site.name}/payload"], tensors[f"memo/offsets/{level}"]
-        guards.append(Guard(site, level, payload, offsets, tensors["memo/lengths"], lookup))
-    return guards
+def offsets_name(level: str) -> str:
+    """The name of the first payload rows of the entries, i64[N], at a level."""
+    return f"memo/offsets/{level}"

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.data.samples import Arrays
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.sites import Site, find_sites
-from onnx_memo.keys.fixed import segment_means
+from onnx_memo.graph.site import Site
+from onnx_memo.keys.network import segment_means
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, real_length, run_model
 
 
 class Observer:
-    """The original model at `path`, with the hidden states of `sites` among its outputs."""
+    """The original model, with the hidden states of `sites` among its outputs."""
 
-    def __init__(self, path: Path, sites: Sequence[Site]) -> None:
-        model = load_model(path)
-        self.outputs = [str(value.name) for value in model.graph.outputs]
-        twins = {site.name: site.hidden for site in find_sites(model).sites}
-        self.hidden = {site.name: str(twins[site.name].name) for site in sites}
+    def __init__(self, opened: OpenedModel, sites: Sequence[Site]) -> None:
+        copy = opened.copy()
+        self.outputs = opened.outputs
+        self.hidden = {site.name: str(site.hidden.name) for site in sites}
         self.mask = sites[0].mask
-        add_outputs(model, [twins[site.name] for site in sites])
-        self.all = [str(value.name) for value in model.graph.outputs]
-        self.session = open_session(model, path.parent, session_options(native=False))
+        add_outputs(copy.model, [copy.twin(site).hidden for site in sites])
+        self.all = [str(value.name) for value in copy.model.graph.outputs]
+        self.session = open_session(copy.model, opened.path.parent, session_options(native=False))
 
     def run(
         self, feeds: Arrays, site: str | None = None

@@ -8,137 +8,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.data.parts import Parts
-from onnx_memo.graph.sites import LEVELS, Site
-from onnx_memo.levels.base import PAYS, Alternative, NothingPays, Proposal, Verdict, high_error
+from onnx_memo.graph.site import Site
+from onnx_memo.levels.base import PAYS, Alternative, Brief, NothingPays, Proposal, Verdict, high_error
 from onnx_memo.levels.sites.capture import Capture, capture
 from onnx_memo.levels.sites.choose import Candidate, Chooser
-from onnx_memo.levels.sites.layout import SitesBlueprint
+from onnx_memo.levels.sites.layout import SitesBlueprint, footprint
 from onnx_memo.levels.sites.observe import Observer
-from onnx_memo.levels.sites.prove import run_held_out
-from onnx_memo.levels.sites.trial import Trial
-from onnx_memo.progress import Progress
+from onnx_memo.levels.sites.prove import Outcome, run_held_out
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.promise import calibrate, candidate_thresholds, curve
-from onnx_memo.store.budget import Budget, footprint
+from onnx_memo.proof.promise import Calibration, calibrate, candidate_thresholds, curve
+from onnx_memo.store.budget import Budget
 
-ENOUGH = 0.7  # a ratio that a second level could hardly better
-STRICTNESS = np.linspace(0, 1, 21)
+SECOND_LEVEL_FROM = 0.7  # a ratio that a second level could hardly better
+STRICTNESS_STEPS = np.linspace(0, 1, 21)  # that the report shows
 
 
-def propose_sites(
-    path: Path,
-    sites: Sequence[Site],
-    parts: Parts,
-    goal: Goal,
-    level: str,
-    original_us: float,
-    scratch: Path,
-    progress: Progress,
-    *,
-    max_bytes: int | None,
-    notes: list[str],
-) -> Proposal:
+def propose_sites(brief: Brief, sites: Sequence[Site], levels: Sequence[str]) -> Proposal:
     """Find the plan that saves most time within the tolerance.
 
     Args:
-        path: the original model, in which `sites` were found.
+        brief: what to decide for.
         sites: that may be guarded.
-        parts: the sample.
-        goal: the promise.
-        level: `auto`, or the only level to use.
-        original_us: microseconds that the original takes for a request.
-        scratch: an empty folder for captured tensors.
-        progress: told of the steps.
-        max_bytes: the most that the memo data may take; None: no bound.
-        notes: what people should know is added to them.
+        levels: at which, the one that saves most first.
 
     Raises:
         MemoError: `max_bytes` holds not a single input.
         NothingPays: with the reason.
     """
-    levels = list(reversed(LEVELS)) if level == "auto" else [level]
-    if max_bytes is not None:
-        size = footprint(sites, levels[:1], True)
-        budget = Budget(path, sites[0], parts.stored, size, max_bytes, progress)
-        parts = parts.within(budget, notes)
-        lengths = np.asarray([parts.stored.size(at) for at in range(len(parts.stored))])
-        if footprint(sites, levels, True).total(lengths) > max_bytes:
-            levels = levels[:1]
-    held_out, stored = parts.held_out, parts.stored
-    observer = Observer(path, sites)
-    chooser = Chooser(path, sites, goal, stored, parts.in_store, parts.fit, len(held_out), original_us)
-    chooser.observe(observer, progress)
+    job, goal = brief.job, brief.goal
+    parts, levels = _affordable(brief, sites, levels)
+    observer = Observer(job.opened, sites)
+    chooser = Chooser(job.opened, sites, goal, parts, brief.original_us)
+    chooser.observe(observer, job.progress)
     captures: dict[str, Capture] = {}
     candidates: list[Candidate] = []
     for wanted in levels:
-        if min((c.ratio for c in candidates), default=1.0) <= ENOUGH:
+        if min((c.ratio for c in candidates), default=1.0) <= SECOND_LEVEL_FROM:
             break
         if candidates and not any(np.isfinite(c.distances).any() for c in candidates):
             break
-        advance = progress(f"capturing {wanted}", len(stored))
-        captures[wanted] = capture(path, sites, wanted, stored, scratch, advance)
-        candidates += chooser.candidates(captures, progress)
-    evidence = {"alternatives": [asdict(_alternative(candidate)) for candidate in candidates]}
+        advance = job.progress(f"capturing {wanted}", len(parts.stored))
+        captures[wanted] = capture(job.opened, sites, wanted, parts.stored, job.scratch, advance)
+        candidates += chooser.candidates(captures, job.progress)
+    alternatives = [_alternative(candidate) for candidate in candidates]
     if not candidates:
         raise NothingPays(
             "no request of the fit part has as many tokens as a stored one, so none could be reused; "
             "more inputs, or inputs of equal length, would change that",
-            evidence,
+            alternatives,
         )
     chosen = min(candidates, key=lambda c: c.ratio)
     if chosen.ratio > PAYS:
-        raise NothingPays(_why_not(chosen, goal), evidence)
-    alternatives = [_alternative(candidate) for candidate in candidates]
+        raise NothingPays(_why_not(chosen, goal), alternatives)
 
-    def proven() -> Verdict:
-        verdict = _prove(path, sites, parts, goal, chosen, captures, observer, progress)
-        return replace(
-            verdict, alternatives=alternatives, sites=_site_rows(chosen, chooser.costs, verdict.hits)
-        )
+    def prove(tried: Sequence[Alternative]) -> Verdict:
+        outcome = run_held_out(chosen, captures, chooser.sites, parts.held_out, observer, job, goal)
+        calibration = _calibrate(chosen, outcome, parts, goal)
+        return _verdict(chosen, outcome, calibration, chooser, parts, captures, tried)
 
-    return Proposal("output and probs", chosen.ratio, alternatives, proven)
+    return Proposal("output and probs", chosen.ratio, alternatives, prove)
 
 
-def _prove(
-    path: Path,
-    sites: Sequence[Site],
-    parts: Parts,
-    goal: Goal,
-    chosen: Candidate,
-    captures: dict[str, Capture],
-    observer: Observer,
-    progress: Progress,
-) -> Verdict:
-    """The loosest threshold of the chosen plan that the held-out part proves."""
-    trial = Trial(path, chosen.plan, captures)
-    by_name = {site.name: site for site in sites}
-    outcome = run_held_out(chosen, captures, by_name, parts.held_out, observer, trial, goal, progress)
+def _affordable(brief: Brief, sites: Sequence[Site], levels: Sequence[str]) -> tuple[Parts, Sequence[str]]:
+    """As much of the sample as the memo data may hold, and the levels that then may be tried."""
+    job, parts = brief.job, brief.parts
+    if job.max_bytes is None:
+        return parts, levels
+    size = footprint(sites, levels[:1], True)
+    parts = parts.within(Budget(job.opened, parts.stored, size, job.max_bytes, job.progress), job.notes)
+    lengths = np.asarray([parts.stored.size(at) for at in range(len(parts.stored))])
+    fits = footprint(sites, levels, True).total(lengths) <= job.max_bytes
+    return parts, levels if fits else levels[:1]
+
+
+def _calibrate(chosen: Candidate, outcome: Outcome, parts: Parts, goal: Goal) -> Calibration:
+    """The loosest threshold of the chosen plan that the held-out part proves.
+
+    Raises:
+        NothingPays: there is none, or nothing is reused at it.
+    """
     grid = candidate_thresholds(chosen.distances, chosen.most)
     share = len(parts.held_out) / sum(map(len, (parts.split.store, parts.split.fit, parts.split.held_out)))
     calibration = calibrate(goal.promise, grid, outcome.distances, outcome.errors, held_share=share)
+    if calibration.threshold is None or not calibration.hit_rate:
+        raise NothingPays(
+            f"the held-out part does not prove the promise at any threshold; {_why_not(chosen, goal)}"
+        )
+    return calibration
+
+
+def _verdict(
+    chosen: Candidate,
+    outcome: Outcome,
+    calibration: Calibration,
+    chooser: Chooser,
+    parts: Parts,
+    captures: Mapping[str, Capture],
+    alternatives: Sequence[Alternative],
+) -> Verdict:
     threshold = calibration.threshold
-    if threshold is None or not calibration.hit_rate:
-        reason = f"the held-out part does not prove the promise at any threshold; {_why_not(chosen, goal)}"
-        raise NothingPays(reason, {})
+    assert threshold is not None, "it was proven"
     hits = outcome.distances <= threshold
-    scaled = [float(s) * threshold if s > 0 else -1.0 for s in STRICTNESS]
-    points = curve(outcome.distances, outcome.errors, scaled, goal.promise.tolerance)
+    scaled = [float(s) * threshold if s > 0 else -1.0 for s in STRICTNESS_STEPS]
+    points = curve(outcome.distances, outcome.errors, scaled, chooser.goal.promise.tolerance)
     networks = dict.fromkeys(chosen.plan.lookups, chosen.network)
     return Verdict(
-        blueprint=SitesBlueprint(chosen.plan, by_name, captures, networks, threshold),
+        blueprint=SitesBlueprint(chosen.plan, chooser.sites, captures, networks, threshold),
         parts=parts,
         chosen=str(chosen.plan),
         ratio=chosen.ratio,
-        alternatives=[],
+        alternatives=alternatives,
         calibration=calibration,
         hits=hits,
         distances=outcome.distances,
@@ -148,9 +134,9 @@ def _prove(
         threshold=threshold,
         strictness=[
             {"strictness": float(s), **{k: v for k, v in point.items() if k != "threshold"}}
-            for s, point in zip(STRICTNESS, points, strict=True)
+            for s, point in zip(STRICTNESS_STEPS, points, strict=True)
         ],
-        sites=[],
+        sites=_site_rows(chosen, chooser.costs, hits),
     )
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.data.samples import Samples
-from onnx_memo.graph.sites import Site
+from onnx_memo.graph.site import Site
+from onnx_memo.job import Job
 from onnx_memo.levels.sites.capture import Capture
 from onnx_memo.levels.sites.choose import Candidate, nearest_entries
 from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.levels.sites.trial import Trial
-from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal, token_error
 
 Floats = npt.NDArray[np.float64]
@@ -43,17 +43,17 @@ def run_held_out(
     sites: Mapping[str, Site],
     samples: Samples,
     observer: Observer,
-    trial: Trial,
+    job: Job,
     goal: Goal,
-    progress: Progress,
 ) -> Outcome:
     """Every held-out request reuses its nearest entry of the whole store; what comes of it."""
+    trial = Trial(job.opened, candidate.plan, captures)
     first = candidate.plan.lookups[0]
     captured = captures[candidate.plan.levels[first]]
     keys = candidate.network(captured.means(sites[first]))
     everything = np.ones(len(keys), np.bool_)
     entries, distances, errors, token_errors = [], [], [], []
-    advance = progress("running the held-out part", len(samples))
+    advance = job.progress("running the held-out part", len(samples))
     enabled = np.ones(len(candidate.plan.levels), np.bool_)
     for number, feeds in enumerate(samples.arrays):
         want, means, length = observer.run(feeds, first)

@@ -18,21 +18,25 @@ import onnx_ir as ir
 
 from onnx_memo.data.samples import Arrays
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.load import load_model
-from onnx_memo.graph.sites import Site, find_sites
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.site import Site
+from onnx_memo.levels.inserter import add_operators
+from onnx_memo.levels.lookup import LENGTHS
 from onnx_memo.levels.sites.capture import Capture
-from onnx_memo.levels.sites.guard import Guard, Inserter, add_operators
-from onnx_memo.levels.sites.layout import Plan, payload_rows, payload_shape
+from onnx_memo.levels.sites.guard import Guard, SitesInserter
+from onnx_memo.levels.sites.layout import offsets_name, payload_spec
+from onnx_memo.levels.sites.payload import PAYLOADS
+from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.proof.goal import Outputs
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, place_weights
-from onnx_memo.store import data as store
+from onnx_memo.store.data import offsets_of
 
 ENTRY = "memo_trial_entry"
 ENABLED = "memo_trial_enabled"
 
 
-class _TrialInserter(Inserter):
+class _TrialInserter(SitesInserter):
     """Takes the entry and the decision from the caller."""
 
     def __init__(self, model: ir.Model) -> None:
@@ -53,25 +57,28 @@ class Trial:
     """A plan on trial, for entries of the given captures (by level)."""
 
     def __init__(
-        self, path: Path, plan: Plan, captures: Mapping[str, Capture], *, profile: bool = False
+        self,
+        opened: OpenedModel,
+        plan: Plan,
+        captures: Mapping[str, Capture],
+        *,
+        profile: bool = False,
     ) -> None:
+        """The plan's sites are among those that were found in the model."""
         folder = next(iter(captures.values())).folder
-        model = load_model(path)
-        place_weights(model, path, folder)
+        copy = opened.copy()
+        place_weights(copy.model, opened.path, folder)
         self.names = list(plan.levels)
-        self.outputs = [str(value.name) for value in model.graph.outputs]
-        guards = [
-            _guard(site, plan.levels[site.name], captures)
-            for site in find_sites(model).sites
-            if site.name in plan.levels
-        ]
-        _TrialInserter(model).insert(guards)
-        add_operators(model)
+        self.outputs = opened.outputs
+        sites = [site for site in opened.findings.sites if site.name in plan.levels]
+        guards = [_guard(copy.twin(site), plan.levels[site.name], captures) for site in sites]
+        _TrialInserter(copy.model).insert(guards)
+        add_operators(copy.model)
         options = session_options(threads=1)
         if profile:
             options.enable_profiling = True
             options.profile_file_prefix = str(folder / "profile")
-        self.session = open_session(model, folder, options)
+        self.session = open_session(copy.model, folder, options)
 
     def run(self, feeds: Arrays, entry: int, enabled: Sequence[bool] | npt.NDArray[np.bool_]) -> Outputs:
         """The outputs of one request (a batch of one) that reuses `entry` at the enabled sites."""
@@ -80,31 +87,20 @@ class Trial:
 
 
 def _guard(site: Site, level: str, captures: Mapping[str, Capture]) -> Guard:
-    captured = captures[level]
+    captured, payload = captures[level], PAYLOADS[level]
     lengths = captured.lengths
-    path = captured.payload(site)
-    payload = ir.ExternalTensor(
-        path.name,
-        0,
-        path.stat().st_size,
-        ir.DataType.FLOAT16,
-        shape=ir.Shape(payload_shape(site, level, lengths)),
-        name=f"memo/{site.name}/payload",
-        base_dir=path.parent,
-    )
-    offsets = store.offsets_of(payload_rows(lengths, level))
     return Guard(
         site,
-        level,
         payload,
-        ir.tensor(offsets, name=f"memo/offsets/{level}"),
-        ir.tensor(lengths, name="memo/lengths"),
+        payload_spec(site, level).holding(captured.payload(site), lengths).in_place(),
+        ir.tensor(offsets_of(payload.rows(lengths)), name=offsets_name(level)),
+        ir.tensor(lengths, name=LENGTHS),
         None,
     )
 
 
 def site_costs(
-    path: Path,
+    opened: OpenedModel,
     plan: Plan,
     captures: Mapping[str, Capture],
     requests: Sequence[tuple[Arrays, int]],
@@ -113,29 +109,35 @@ def site_costs(
     """Microseconds that each site of the plan takes to compute and to reuse, by ONNX Runtime's profile.
 
     Args:
-        path: the original model.
+        opened: the original model.
         plan: the sites and levels.
         captures: by level.
         requests: some requests, each with an entry that it may reuse.
         rounds: how often each runs; medians count.
     """
-    trial = Trial(path, plan, captures, profile=True)
+    trial = Trial(opened, plan, captures, profile=True)
     everywhere = np.ones(len(trial.names), np.bool_)
     for _ in range(rounds):
         for feeds, entry in requests:
             trial.run(feeds, entry, ~everywhere)
             trial.run(feeds, entry, everywhere)
     file = Path(trial.session.end_profiling())
-    events = json.loads(file.read_text(encoding="utf-8"))
+    durations = _durations(file)
     file.unlink()
-    durations: dict[str, list[float]] = defaultdict(list)
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("/if_kernel_time"):
-            durations[event["name"].removeprefix("memo/").removesuffix("/if_kernel_time")].append(
-                event["dur"]
-            )
     # Runs alternate: computed, reused.
     return {
         name: (float(np.median(durations[name][::2])), float(np.median(durations[name][1::2])))
         for name in trial.names
     }
+
+
+def _durations(profile: Path) -> dict[str, list[float]]:
+    """Microseconds that each guard's `If` took, by its site, run by run."""
+    durations: dict[str, list[float]] = defaultdict(list)
+    with open(profile, encoding="utf-8") as lines:  # an event a line, most of them of no interest
+        for line in lines:
+            if "/if_kernel_time" in line:
+                event = json.loads(line.strip().rstrip(","))
+                name = event["name"].removeprefix("memo/").removesuffix("/if_kernel_time")
+                durations[name].append(event["dur"])
+    return durations

@@ -7,7 +7,7 @@ they are given to fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import onnx_ir as ir
 
@@ -36,9 +36,9 @@ BODIES: dict[str, Callable[..., Results]] = {
 }
 
 
-def operator_functions(opset: int) -> list[ir.Function]:
-    """All memo operators as model-local functions, for a model of this version of the standard operators."""
-    return [_function(operator, opset) for operator in OPERATORS.values()]
+def operator_functions(opset: int, names: Collection[str] = tuple(OPERATORS)) -> list[ir.Function]:
+    """The memo operators of these names as model-local functions, for a model of this opset."""
+    return [_function(operator, opset) for name, operator in OPERATORS.items() if name in names]
 
 
 def _function(operator: Operator, opset: int) -> ir.Function:

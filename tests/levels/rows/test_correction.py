@@ -125,9 +125,9 @@ def test_nothing_that_is_held_back_leaks_into_what_is_judged_by_it(tmp_path, mon
     parts = []
     moments = correction._moments
 
-    def spied(captured, stage, pairs, *rest):
+    def spied(examples, pairs, advance):
         parts.append({tuple(pair) for pair in pairs.tolist()})
-        return moments(captured, stage, pairs, *rest)
+        return moments(examples, pairs, advance)
 
     monkeypatch.setattr(correction, "_moments", spied)
     fit(linear(tmp_path, np.eye(WIDTH)))

@@ -116,7 +116,7 @@ def test_unrelated_inputs_do_not_pay_and_the_numbers_say_why(tmp_path, monkeypat
     assert "reuses 0% of the fit part and runs 100% of the rows" in told
     assert "of the requests are so near to an entry of their length" in told
     assert "larger tolerance, would change that" in told
-    ways = nothing.value.evidence["alternatives"]
+    ways = nothing.value.as_json()["alternatives"]
     assert all(way["level"].startswith("rows") for way in ways)
     assert not (tmp_path / "bundle").exists()
 

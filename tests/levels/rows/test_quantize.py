@@ -13,17 +13,18 @@ from support_rows import TINY, Built, changed_last, influence_of_attention, open
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.encoder import Encoder, find_encoder
+from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.packed import whole_products
 from onnx_memo.graph.sites import find_sites
 from onnx_memo.keys.fixed import fit_keys
-from onnx_memo.levels.rows import layout as rows_store
+from onnx_memo.levels.rows import blueprint
+from onnx_memo.levels.rows.blueprint import RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
-from onnx_memo.levels.rows.layout import RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.propose import MARGIN, key_radius
 from onnx_memo.levels.rows.quantize import MOST, int8_products, product_error, quantize
-from onnx_memo.store import data as store
+from onnx_memo.store.data import write_store
 
 LENGTHS = (9, 9, 16, 16, 23)
 
@@ -74,10 +75,9 @@ def test_the_error_is_that_of_onnx_runtime():
 def test_products_of_the_same_states_share_their_channels(tmp_path):
     samples = samples_of(fixture("bert"), random_samples(original(fixture("bert")), LENGTHS, 1), tmp_path)
     model = load_model(fixture("bert"))
-    encoder = find_encoder(model)
-    assert isinstance(encoder, Encoder)
+    encoder = find_encoder(model, find_sites(model))
     nodes = whole_products(encoder, flow.constant_nodes(model.graph))
-    products = int8_products(fixture("bert"), samples)
+    products = int8_products(OpenedModel(fixture("bert")), samples)
     assert len(products) == len(nodes) == 6 * len(encoder.cores)
     for node, product in zip(nodes, products, strict=True):
         assert product.weight.shape == tuple(node.inputs[1].shape)
@@ -109,14 +109,14 @@ def test_weights_that_are_stored_in_another_form(tmp_path):
 
     path = changed("bert", tmp_path / "half.onnx", narrow)
     samples = samples_of(path, random_samples(original(path), LENGTHS, 1), tmp_path)
-    whole = int8_products(fixture("bert"), samples)
-    for product, same in zip(int8_products(path, samples), whole, strict=True):
+    whole = int8_products(OpenedModel(fixture("bert")), samples)
+    for product, same in zip(int8_products(OpenedModel(path), samples), whole, strict=True):
         assert np.abs(product.weight.astype(int) - same.weight).max() <= 1
 
 
 @pytest.fixture
 def all_rows_may_run(monkeypatch):
-    monkeypatch.setattr(rows_store, "INT8_LIMIT", 2.0)
+    monkeypatch.setattr(blueprint, "INT8_LIMIT", 2.0)
 
 
 def built_in_int8(tmp_path, every: int) -> Built:
@@ -126,15 +126,18 @@ def built_in_int8(tmp_path, every: int) -> Built:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     samples = samples_of(path, requests, scratch)
-    captured = capture_rows(path, samples, scratch, lambda: None)
+    opened = OpenedModel(path)
+    captured = capture_rows(opened, samples, scratch, lambda: None)
     influence_of_attention(captured)
-    products = [None if at % every == every - 1 else p for at, p in enumerate(int8_products(path, samples))]
+    whole = int8_products(opened, samples)
+    products = [None if at % every == every - 1 else product for at, product in enumerate(whole)]
     corrections = [np.zeros((captured.width, captured.width), np.float32)] * len(captured.stages)
-    blueprint = RowsBlueprint(captured, RowsSettings(fit_keys(captured.means), corrections, 1.0, products))
-    external = store.write_store(tmp_path, blueprint.tensors(scratch, []))
-    model = load_model(path)
-    blueprint.insert(model, external)
-    ir.save(model, tmp_path / "model.onnx")
+    settings = RowsSettings(fit_keys(captured.means), corrections, 1.0, products)
+    made = RowsBlueprint(opened.encoder, captured, settings)
+    external = write_store(tmp_path, made.tensors(scratch, []))
+    copy = opened.copy()
+    made.insert(copy, external)
+    ir.save(copy.model, tmp_path / "model.onnx")
     return Built(tmp_path, path, requests)
 
 
@@ -165,8 +168,7 @@ def test_a_model_that_is_int8_itself(tmp_path, per_channel):
     kinds = {node.op_type for node in model.graph}
     assert "MatMulInteger" in kinds, "the quantizer did its work"
     assert len(find_sites(model).sites) == 3
-    encoder = find_encoder(model)
-    assert isinstance(encoder, Encoder)
+    encoder = find_encoder(model, find_sites(model))
     assert len(encoder.cores) == 3
     assert ort.InferenceSession(path, providers=["CPUExecutionProvider"])
 
@@ -198,5 +200,5 @@ def test_an_entry_farther_than_any_of_the_sample_is_none():
     keys = np.array([[0.0], [1.0], [3.0], [10.0]], np.float32)
     lengths = np.array([5, 5, 5, 7])
     assert key_radius(keys, lengths) == pytest.approx(MARGIN * 2), "of 3 to 1; 10 is alone"
-    assert key_radius(keys[3:], lengths[3:]) == rows_store.RADIUS, "nothing is known"
-    assert key_radius(np.zeros((3, 1), np.float32), lengths[:3]) == rows_store.RADIUS, "copies say nothing"
+    assert key_radius(keys[3:], lengths[3:]) == RADIUS, "nothing is known"
+    assert key_radius(np.zeros((3, 1), np.float32), lengths[:3]) == RADIUS, "copies say nothing"

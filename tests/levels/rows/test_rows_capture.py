@@ -11,21 +11,24 @@ from support_rows import ENCODERS, build, capture_of, samples_of
 
 from onnx_memo.data.samples import model_inputs, read_samples
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.encoder import find_encoder
+from onnx_memo.graph.encoder import NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.sites import find_sites
-from onnx_memo.keys.fixed import segment_means
-from onnx_memo.levels.decide import Choice
+from onnx_memo.job import Job
+from onnx_memo.keys.network import segment_means
+from onnx_memo.levels import lookup
+from onnx_memo.levels.base import Wanted
+from onnx_memo.levels.registry import allowed
 from onnx_memo.levels.rows.capture import attention_rollout, capture_rows
-from onnx_memo.levels.rows.footprint import rows_footprint
+from onnx_memo.levels.rows.layout import rows_footprint
 from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.promise import Promise
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session
-from onnx_memo.store import data as store
-from onnx_memo.store.room import bytes_needed
+from onnx_memo.store.data import MEMO_DATA
 
 LENGTHS = (3, 9, 9, 14)
 
@@ -78,7 +81,7 @@ def test_causal_attention_reaches_nothing_before():
 def inner_values(name: str, request) -> list[np.ndarray]:
     """Input, output, and of each core keys, values and probabilities, as the model has them."""
     model = load_model(fixture(name))
-    encoder = find_encoder(model)
+    encoder = find_encoder(model, find_sites(model))
     wanted = [encoder.input, encoder.output]
     for core in encoder.cores:
         wanted += [core.key, core.value, core.probabilities]
@@ -143,7 +146,7 @@ def test_an_export_of_fixed_length_keeps_its_real_tokens(tmp_path):
     fixed.mkdir()
     np.savez(fixed / "data.npz", **join(requests))
     samples = read_samples(fixed / "data.npz", model_inputs(load_model(model)), None)
-    have = capture_rows(model, samples, fixed, lambda: None)
+    have = capture_rows(OpenedModel(model), samples, fixed, lambda: None)
     want = capture_of(fixture("bert"), requests, free)
     assert have.lengths.tolist() == list(LENGTHS)
     np.testing.assert_allclose(have.states(3), want.states(3), atol=1e-5)
@@ -168,7 +171,7 @@ def test_numbers_too_large_for_half_precision_are_refused(tmp_path):
 
 def test_a_model_without_an_encoder_is_refused(tmp_path):
     requests = random_samples(original(fixture("deberta_v2")), LENGTHS, seed=2)
-    with pytest.raises(MemoError, match=r"does not allow the level 'rows': attention\.0"):
+    with pytest.raises(NoEncoder, match=r"attention\.0"):
         capture_of(fixture("deberta_v2"), requests, tmp_path)
 
 
@@ -176,7 +179,7 @@ def test_each_sample_is_reported(tmp_path):
     told = []
     requests = random_samples(original(fixture("bert")), LENGTHS, seed=2)
     samples = samples_of(fixture("bert"), requests, tmp_path)
-    capture_rows(fixture("bert"), samples, tmp_path, lambda: told.append(1))
+    capture_rows(OpenedModel(fixture("bert")), samples, tmp_path, lambda: told.append(1))
     assert len(told) == len(LENGTHS)
 
 
@@ -190,9 +193,9 @@ def test_the_footprint_is_an_upper_bound(tmp_path, name, literal, count):
     lengths = np.arange(count) % 23 + 8
     requests = random_samples(original(fixture(name)), lengths, seed=2)
     captured = build(fixture(name), requests, tmp_path / "bundle", literal=literal)
-    encoder = find_encoder(load_model(fixture(name)))
-    size = rows_footprint(encoder, literal, int(captured.lengths.max()))
-    whole = (tmp_path / "bundle" / store.FILE).stat().st_size
+    longest = int(captured.lengths.max()) if literal else None
+    size = rows_footprint(OpenedModel(fixture(name)), longest)
+    whole = (tmp_path / "bundle" / MEMO_DATA).stat().st_size
     each = int(size.each(captured.lengths).sum())
     assert whole <= size.total(captured.lengths)
     assert each <= whole  # what is counted an entry is not more than they take
@@ -201,11 +204,11 @@ def test_the_footprint_is_an_upper_bound(tmp_path, name, literal, count):
 @pytest.mark.parametrize("goal", [None, Goal(Promise(0.1), "cosine")])
 def test_the_elements_of_a_picture_are_no_tokens(tmp_path, goal):
     """The disk that is asked for follows from the patches: 17, not 768."""
-    model = load_model(fixture("vit"))
+    opened = OpenedModel(fixture("vit"))
     requests = random_samples(original(fixture("vit")), [1] * 10, seed=2)
     samples = samples_of(fixture("vit"), requests, tmp_path)
-    choice = Choice(find_sites(model).sites, True, "auto")
-    needed = bytes_needed(fixture("vit"), model, choice, goal, samples, None)
+    job = Job(opened, samples, tmp_path, goal)
+    needed = sum(use.bytes_needed(job) for _, use in allowed(opened, Wanted(), []))
     assert needed < 10 * 100_000 + 2_000_000
 
 
@@ -213,10 +216,10 @@ def test_the_elements_of_a_picture_are_no_tokens(tmp_path, goal):
 def test_the_footprint_of_many_entries_of_one_length(tmp_path, literal, monkeypatch):
     """They get an index."""
     pytest.importorskip("annoy", reason="annoy is not installed")
-    monkeypatch.setattr(store, "EXACT_SEARCH", 8)
+    monkeypatch.setattr(lookup, "EXACT_SEARCH", 8)
     captured = build(fixture("bert"), variants(40, seed=1), tmp_path / "bundle", literal=literal)
-    size = rows_footprint(find_encoder(load_model(fixture("bert"))), literal, 16)
-    assert (tmp_path / "bundle" / store.FILE).stat().st_size <= size.total(captured.lengths)
+    size = rows_footprint(OpenedModel(fixture("bert")), 16 if literal else None)
+    assert (tmp_path / "bundle" / MEMO_DATA).stat().st_size <= size.total(captured.lengths)
 
 
 def test_keys_and_values_of_rotated_heads_are_stored_rotated(tmp_path):
@@ -225,7 +228,7 @@ def test_keys_and_values_of_rotated_heads_are_stored_rotated(tmp_path):
     (request,) = random_samples(original(model), [9], seed=1)
     captured = capture_of(model, [request], tmp_path)
     watched = load_model(model)
-    encoder = find_encoder(watched)
+    encoder = find_encoder(watched, find_sites(watched))
     add_outputs(watched, [encoder.cores[0].key])
     session = open_session(watched, tmp_path, session_options(native=False))
     keys = np.fromfile(captured.path("keys.0"), np.float16)

@@ -23,7 +23,7 @@ from support_rows import (
 )
 
 import onnx_memo
-from onnx_memo.levels.rows import layout as rows_store
+from onnx_memo.levels.rows import blueprint as rows_blueprint
 
 REPEAT = 1e-6  # of a repeat, relative to the largest number
 ALL_ROWS = 1e-4  # where all rows run that can differ
@@ -79,7 +79,7 @@ def test_a_padded_repeat_is_reused_and_its_padding_is_zero(pair):
 
 @architectures
 def test_one_entry_is_enough(name, mode, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows_store, "LIMIT", 2.0)
+    monkeypatch.setattr(rows_blueprint, "LIMIT", 2.0)
     samples = random_samples(original(fixture(name)), [9], seed=1)
     build(fixture(name), samples, tmp_path / "bundle", learned=True)
     pair = open_pair(Built(tmp_path / "bundle", fixture(name), samples), mode)
@@ -129,7 +129,7 @@ def test_irregular_masks_miss(pair):
 
 @architectures
 def test_where_too_many_rows_would_run_the_original_does(name, mode, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows_store, "LIMIT", 0.5)
+    monkeypatch.setattr(rows_blueprint, "LIMIT", 0.5)
     samples = random_samples(original(fixture(name)), [9, 23], seed=1)
     build(fixture(name), samples, tmp_path / "bundle")
     pair = open_pair(Built(tmp_path / "bundle", fixture(name), samples), mode)

@@ -22,9 +22,10 @@ import onnx_memo
 from onnx_memo import MemoError
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.sites import Site, find_sites
-from onnx_memo.keys.fixed import segment_means
+from onnx_memo.graph.site import Site
+from onnx_memo.keys.network import segment_means
 from onnx_memo.levels.sites.capture import Capture, capture
 from onnx_memo.sessions import open_session
 
@@ -32,9 +33,10 @@ LENGTHS = (1, 4, 4, 11)
 
 
 def captured(path: Path, level: str, folder: Path) -> tuple[Capture, list[Site], Samples]:
-    sites = find_sites(load_model(path)).sites
+    opened = OpenedModel(path)
+    sites = opened.findings.sites
     samples = Samples(random_samples(original(path), LENGTHS, seed=3), list(LENGTHS), None)
-    return capture(path, sites, level, samples, folder, lambda: None), sites, samples
+    return capture(opened, sites, level, samples, folder, lambda: None), sites, samples
 
 
 def computed(path: Path, name: str, samples: Samples) -> list[np.ndarray]:
@@ -70,17 +72,17 @@ def test_payloads_lie_one_after_the_other_in_half_precision(tmp_path, name, leve
 
 def test_each_sample_is_reported(tmp_path):
     told = []
-    sites = find_sites(load_model(fixture("bert"))).sites
+    opened = OpenedModel(fixture("bert"))
     samples = Samples(random_samples(original(fixture("bert")), LENGTHS, seed=3), list(LENGTHS), None)
-    capture(fixture("bert"), sites, "output", samples, tmp_path, lambda: told.append(1))
+    capture(opened, opened.findings.sites, "output", samples, tmp_path, lambda: told.append(1))
     assert len(told) == len(LENGTHS)
 
 
 def test_a_sample_longer_than_the_model_allows(tmp_path):
-    sites = find_sites(load_model(fixture("bert"))).sites
+    opened = OpenedModel(fixture("bert"))
     samples = Samples(random_samples(original(fixture("bert")), [4, 65], seed=3), [4, 65], None)
     with pytest.raises(MemoError, match=r"cannot run input 2 .*65.*longer than the model allows"):
-        capture(fixture("bert"), sites, "output", samples, tmp_path, lambda: None)
+        capture(opened, opened.findings.sites, "output", samples, tmp_path, lambda: None)
 
 
 def large_outputs(model: ir.Model) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from onnx_memo.levels.sites import choose
 from onnx_memo.levels.sites.choose import Candidate, Chooser, nearest_entries
-from onnx_memo.levels.sites.layout import Plan
+from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.progress import silent
 from onnx_memo.proof.promise import Promise, loosest_threshold
 

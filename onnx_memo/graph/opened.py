@@ -1,0 +1,101 @@
+"""A model that is read, checked and searched once, and copied for whatever changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnx_ir as ir
+
+from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
+from onnx_memo.graph.load import load_model
+from onnx_memo.graph.shapes import ShapeTable
+from onnx_memo.graph.site import Findings, Site
+from onnx_memo.graph.sites import find_sites
+
+Found = TypeVar("Found", Site, Encoder)
+
+
+class OpenedModel:
+    """The model at `path`.
+
+    Attributes:
+        path: its file.
+        model: as it was read. It is never changed: whoever changes a model takes a `copy`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises MemoError as `load_model` does."""
+        self.path = path
+        self.model = load_model(path)
+        self._shapes = ShapeTable(self.model)
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the model's outputs."""
+        return [str(value.name) for value in self.model.graph.outputs]
+
+    @cached_property
+    def findings(self) -> Findings:
+        """The attention blocks of `model`."""
+        return find_sites(self.model, self._shapes)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of `model`.
+
+        Raises:
+            NoEncoder: with the reason.
+        """
+        if isinstance(self._encoder, NoEncoder):
+            raise self._encoder
+        return self._encoder
+
+    @cached_property
+    def _encoder(self) -> Encoder | NoEncoder:
+        try:
+            return find_encoder(self.model, self.findings, self._shapes)
+        except NoEncoder as none:
+            return none
+
+    def copy(self) -> Copy:
+        """A copy of the model that may be changed; tensors are shared."""
+        return Copy(self.model)
+
+
+class Copy:
+    """A copy of a model, in which what was found in the original is found without a search.
+
+    Attributes:
+        model: the copy.
+    """
+
+    def __init__(self, original: ir.Model) -> None:
+        self.model = original.clone()
+        self._twins: dict[Any, Any] = {}
+        ours, theirs = self.model.graph, original.graph
+        self._twins.update(zip(theirs.inputs, ours.inputs, strict=True))
+        self._twins.update((value, ours.initializers[name]) for name, value in theirs.initializers.items())
+        for their_node, our_node in zip(theirs, ours, strict=True):
+            self._twins[their_node] = our_node
+            self._twins.update(zip(their_node.outputs, our_node.outputs, strict=True))
+
+    def twin(self, found: Found) -> Found:
+        """A site or encoder of the original, as it is in the copy."""
+        twin: Found = self._translated(found)
+        return twin
+
+    def _translated(self, thing: Any) -> Any:
+        if isinstance(thing, (ir.Value, ir.Node)):
+            return self._twins[thing]
+        if isinstance(thing, tuple | list):
+            return type(thing)(self._translated(part) for part in thing)
+        if isinstance(thing, Mapping):
+            return {self._translated(key): self._translated(part) for key, part in thing.items()}
+        if is_dataclass(thing) and not isinstance(thing, type):
+            parts = {field.name: self._translated(getattr(thing, field.name)) for field in fields(thing)}
+            return replace(thing, **parts)
+        return thing

@@ -1,0 +1,61 @@
+"""An attention block, as `onnx_memo.graph.sites` finds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+LEVELS = ("probs", "output")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention block. Values are the model's own; B batch, L length, d width, H heads."""
+
+    name: str
+    softmax: ir.Node
+    hidden: ir.Value  # [B, L, d]
+    probabilities: ir.Value  # [B, H, L, L] or [B * H, L, L]
+    context: ir.Value  # the product of probabilities and values, heads apart
+    output: ir.Value  # [B, L, d'], projected, before the bias where that stands apart
+    mask: ir.Value | None  # graph input [B, L], 1 = real token; None: nothing is masked
+    heads: int
+    length: int | None  # L where the model fixes it
+    one_request: bool  # the model fixes B to one
+    width: int  # d
+    output_width: int  # d'
+    context_width: int  # H * dv, where the context takes the merged form; else 0
+    # Of the level `probs`: values and context with the heads side by side, [B, L, H * dv].
+    values: ir.Value | None
+    merged_context: ir.Value | None
+    region: tuple[ir.Node, ...]  # the nodes that a hit at the level `output` saves
+    share: float  # of the model's multiply-adds, 0 to 1
+    why_no_probs: str | None
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels at which this site can be guarded.
+
+        None where the batch is fixed: ONNX Runtime then fuses across all cuts but those around the encoder,
+        and what misses would not be the original's to the last bit.
+        """
+        if self.one_request:
+            return ()
+        return LEVELS if self.why_no_probs is None else ("output",)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A softmax that is not taken for attention, or attention that cannot be memoized."""
+
+    softmax: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `find_sites` found, in the model's order."""
+
+    sites: list[Site]
+    refusals: list[Refusal]

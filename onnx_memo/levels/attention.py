@@ -1,0 +1,27 @@
+"""The attention of a model, which all levels but the simplest need."""
+
+from __future__ import annotations
+
+from onnx_memo.errors import MemoError
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.site import Findings, Site
+
+
+def attention_of(opened: OpenedModel) -> list[Site]:
+    """The model's attention blocks, at least one.
+
+    Raises:
+        MemoError: it has none.
+    """
+    findings = opened.findings
+    if not findings.sites:
+        raise MemoError(
+            f"'{opened.path}' has no attention that can be memoized. Looked for: a softmax over square "
+            f"scores whose result is multiplied with values and projected. Found: {_looked_at(findings)}"
+        )
+    return findings.sites
+
+
+def _looked_at(findings: Findings) -> str:
+    reasons = "; ".join(f"softmax '{r.softmax}': {r.reason}" for r in findings.refusals)
+    return reasons or "it has no softmax at all"

@@ -1,0 +1,157 @@
+"""Make a region conditional: look the input up, and compute only on a miss.
+
+What all levels share of inserting guards. Requires: a region of this very model, found on its present graph.
+Ensures: the model's inputs and outputs keep their names and order; on a miss exactly the original nodes run.
+
+1. The key network and `MemoLookup` go before the region.
+2. `If(hit)` takes the place of the region's result, and its name.
+3. The then-branch holds what reuses (a branch cannot return an outer value without a copy).
+4. The else-branch holds the region's nodes, moved, not copied.
+
+Thresholds and bounds are scaled by the optional input `memo_strictness`: 1 (the default) as calibrated, 0
+never reuses, anything between is stricter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_memo.graph import flow
+from onnx_memo.graph.build import Builder
+from onnx_memo.keys.nodes import emit_key, emit_segments
+from onnx_memo.levels.lookup import Lookup
+from onnx_memo.operators.bodies import operator_functions
+from onnx_memo.operators.spec import DOMAIN, VERSION
+
+FUNCTIONS_SINCE_IR = 8
+STRICTNESS = "memo_strictness"
+
+
+def entry_name(site_name: str) -> str:
+    """The name of the value that holds the entries, int64 [B], which the lookup at a site found."""
+    return f"memo/{site_name}/entry"
+
+
+def add_operators(model: ir.Model) -> None:
+    """Give the model the standard bodies of those of our operators that it uses."""
+    used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
+    for function in operator_functions(model.opset_imports[""], used):
+        model.functions[function.identifier()] = function
+    model.opset_imports[DOMAIN] = VERSION
+    if model.ir_version < FUNCTIONS_SINCE_IR:
+        model.ir_version = FUNCTIONS_SINCE_IR
+
+
+class Inserter:
+    """Makes regions of one model conditional. The model is changed."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.graph = model.graph
+        self.opset = model.opset_imports[""]
+        self.constant = flow.constant_nodes(model.graph)
+        self.initializers: dict[str, ir.Value] = {}
+        # Lengths and segment weights, by mask: the same for all its sites.
+        self.requests: dict[ir.Value | None, tuple[ir.Value, ir.Value]] = {}
+        self.scale: ir.Value | None = None
+
+    def make_conditional(
+        self, b: Builder, region: Sequence[ir.Node], result: ir.Value, hit: ir.Value, reuse: ir.Graph
+    ) -> None:
+        """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood."""
+        chosen = ir.val(result.name, ir.DataType.FLOAT, [None, None, _width(reuse)])
+        condition = ir.Node(
+            "",
+            "If",
+            [hit],
+            [ir.AttrGraph("then_branch", reuse), ir.AttrGraph("else_branch", _empty_branch())],
+            outputs=[chosen],
+            name=f"{b.prefix}/if",
+        )
+        self.graph.insert_before(region[-1], [*b.nodes, condition])
+        result.replace_all_uses_with(chosen, replace_graph_outputs=True)
+        result.name = f"{result.name}/computed"
+        self.graph.remove(region)
+        compute = condition.attributes["else_branch"].as_graph()
+        compute.extend(region)
+        compute.outputs.append(result)
+
+    def request(self, b: Builder, mask: ir.Value | None, hidden: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The lengths [B] and segment weights of a request, computed once for all sites that share a mask."""
+        if mask not in self.requests:
+            shared = Builder(f"memo/request.{len(self.requests)}", self.opset)
+            self.requests[mask] = emit_segments(shared, mask, hidden)
+            b.nodes.extend(shared.nodes)
+        return self.requests[mask]
+
+    def query(self, b: Builder, lookup: Lookup, weights: ir.Value, hidden: ir.Value) -> ir.Value:
+        """The keys [B, k] of hidden states [B, L, d]."""
+        network = (lookup.reduction, lookup.projection, lookup.bias)
+        return emit_key(b, weights, hidden, *(self.initializer(part) for part in network))
+
+    def look_up(
+        self,
+        b: Builder,
+        lookup: Lookup,
+        query: ir.Value,
+        lengths: ir.Value,
+        stored: ir.TensorProtocol,
+        threshold: ir.Value,
+    ) -> tuple[ir.Value, ir.Value]:
+        """The nearest entries [B] of the store with lengths `stored`, and whether all rows hit."""
+        where = b.prefix.removeprefix("memo/")
+        entry, hit = b.ops(
+            "MemoLookup",
+            query,
+            lengths,
+            self.initializer(lookup.keys),
+            self.initializer(stored),
+            threshold,
+            self.initializer(lookup.index),
+            domain=DOMAIN,
+            names=(entry_name(where), f"memo/{where}/hit"),
+        )
+        return entry, hit
+
+    def strictness(self, b: Builder) -> ir.Value:
+        """What thresholds are multiplied with: at most 1, and minus infinity for 0 and below (or NaN)."""
+        if self.scale is None:
+            given = ir.Value(
+                name=STRICTNESS,
+                shape=ir.Shape([]),
+                type=ir.TensorType(ir.DataType.FLOAT),
+                const_value=ir.tensor(np.float32(1), name=STRICTNESS),
+            )
+            # An input with an initializer is optional for the caller.
+            self.graph.inputs.append(given)
+            self.graph.register_initializer(given)
+            positive = b.op("Greater", given, b.const(0, np.float32))
+            capped = b.op("Min", given, b.const(1, np.float32))
+            self.scale = b.op("Where", positive, capped, b.const(-np.inf, np.float32))
+        return self.scale
+
+    def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
+        """The initializer of the main graph that holds `tensor`; branches capture it by name."""
+        name = str(tensor.name)
+        if name not in self.initializers:
+            value = ir.Value(
+                name=name,
+                shape=ir.Shape(tensor.shape.numpy()),
+                type=ir.TensorType(tensor.dtype),
+                const_value=tensor,
+            )
+            self.graph.register_initializer(value)
+            self.initializers[name] = value
+        return self.initializers[name]
+
+
+def _empty_branch() -> ir.Graph:
+    return ir.Graph([], [], nodes=[], name="compute")
+
+
+def _width(branch: ir.Graph) -> int:
+    shape = branch.outputs[0].shape
+    assert shape is not None
+    return int(shape[2])  # type: ignore[arg-type]

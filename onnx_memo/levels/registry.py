@@ -1,0 +1,69 @@
+"""All levels, in the order in which they are tried: what saves most comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_memo.errors import MemoError
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.base import Level, NotAllowed, Use, Wanted
+from onnx_memo.levels.rows.level import RowsLevel
+from onnx_memo.levels.sites.level import SitesLevel
+from onnx_memo.store.bundle import GuardedSite
+
+LEVELS: list[Level] = [RowsLevel(), SitesLevel()]
+
+
+def level_of(guards: Sequence[GuardedSite]) -> Level:
+    """The level of a bundle's guards.
+
+    Raises:
+        MemoError: none of that name is known.
+    """
+    names = {guard.level for guard in guards}
+    for level in LEVELS:
+        if names and names <= {*level.names}:
+            return level
+    raise MemoError(f"the bundle's level '{', '.join(sorted(names))}' is not known: update onnx-memo")
+
+
+def check_options(wanted: Wanted) -> None:
+    """Raises MemoError if the options name a level that is not there, or do not go with it."""
+    names = [name for level in LEVELS for name in level.names]
+    if wanted.level != "auto" and wanted.level not in names:
+        raise MemoError(f"there is no level '{wanted.level}': choose auto, {', '.join(names)}")
+    selective = any(level.selective for level in LEVELS if wanted.level in ("auto", *level.names))
+    if wanted.selective is not None and not selective:
+        raise MemoError(
+            f"{wanted.selective} does not go with --level {wanted.level}, which guards no single attention "
+            "blocks: omit one"
+        )
+
+
+def allowed(opened: OpenedModel, wanted: Wanted, notes: list[str]) -> list[tuple[Level, Use]]:
+    """The levels that the model and the options allow, at least one, in order.
+
+    Why a level is not possible goes to `notes`, unless one that comes before it is.
+
+    Raises:
+        MemoError: none is.
+    """
+    found: list[tuple[Level, Use]] = []
+    reasons: list[str] = []
+    for level in LEVELS:
+        named = wanted.level in level.names
+        if not (named or wanted.level == "auto") or (wanted.selective and not level.selective):
+            continue
+        try:
+            found.append((level, level.use(opened, wanted, notes)))
+        except NotAllowed as refused:
+            if named:
+                raise MemoError(
+                    f"'{opened.path}' does not allow the level '{wanted.level}': {refused}; try --level auto"
+                ) from refused
+            reasons.append(f"the level '{level.title}' is not possible: {refused}")
+            if not found:
+                notes.append(reasons[-1])
+    if not found:
+        raise MemoError(f"'{opened.path}' allows no level: {'; '.join(reasons)}")
+    return found

@@ -1,0 +1,45 @@
+"""What is stored for requests that repeat an input: each input once, as many as the memo data may hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_memo.data.parts import content
+from onnx_memo.data.samples import Samples
+from onnx_memo.job import Job
+from onnx_memo.store.budget import Budget
+from onnx_memo.store.layout import Footprint
+
+
+def inputs_to_store(job: Job, size: Footprint) -> Samples:
+    """The distinct inputs of a job, shortest first (the store's order).
+
+    Where `max_bytes` does not hold all, those that cover the others best.
+
+    Args:
+        job: its notes say what is left out.
+        size: what inputs take.
+
+    Raises:
+        MemoError: not a single input fits.
+    """
+    stored, counts = _distinct(job.samples)
+    if len(stored) < len(job.samples):
+        job.notes.append(f"{len(job.samples) - len(stored)} inputs repeat others and are stored once")
+    if job.max_bytes is None:
+        return stored
+    budget = Budget(job.opened, stored, size, job.max_bytes, job.progress)
+    kept = np.flatnonzero(budget.fill(counts, counts > 0))
+    if len(kept) < len(counts):
+        job.notes.append(budget.note(len(kept)))
+    return stored.take(kept.tolist())
+
+
+def _distinct(samples: Samples) -> tuple[Samples, npt.NDArray[np.int64]]:
+    """Each distinct sample once, shortest first, and how often each occurs."""
+    places: dict[tuple[bytes, ...], list[int]] = {}
+    for at, arrays in enumerate(samples.arrays):
+        places.setdefault(content(arrays), []).append(at)
+    order = sorted(places.values(), key=lambda numbers: samples.size(numbers[0]))
+    return samples.take(numbers[0] for numbers in order), np.asarray([len(numbers) for numbers in order])

@@ -1,0 +1,177 @@
+"""The guard of an encoder, built from what was captured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.opened import Copy
+from onnx_memo.keys.network import KeyNetwork
+from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, lookup_contents
+from onnx_memo.levels.rows.capture import RowsCapture
+from onnx_memo.levels.rows.guard import NAME, RowsGuard, StageData, insert_rows_guard
+from onnx_memo.levels.rows.layout import (
+    INT8_PARTS,
+    OFFSETS,
+    SQUARES,
+    captured_specs,
+    literal_layout,
+    rows_layout,
+    stored_name,
+)
+from onnx_memo.levels.rows.quantize import Int8Product
+from onnx_memo.store.bundle import GuardedSite
+from onnx_memo.store.data import StoredTensor, offsets_of
+
+EPSILON = 0.02  # relative change of a row above which it has changed; stored rows are rounded to 5e-4
+LITERAL = 0.002  # the same, where only literal repeats are reused
+LIMIT = 0.8  # share of rows up to which running them alone is worth it,
+INT8_LIMIT = 0.95  # and if their products are int8
+RADIUS = 1e6  # key distance up to which an entry is looked at: any, where nothing was learned of distances
+EXCLUDED = 1e15  # each number of a key that is never found
+
+
+@dataclass(frozen=True)
+class RowsSettings:
+    """What the guard is set to, beside what was captured.
+
+    Attributes:
+        network: makes the keys.
+        corrections: f32[d, d] before each stage but the first, and at the encoder's output; None: literal
+            repeats alone are reused, and neither keys nor values of the cores are stored.
+        bound: predicted relative change up to which a row does not run.
+        radius: key distance beyond which an entry is none.
+        int8: the products of the rows that run; None or empty: the original's.
+    """
+
+    network: KeyNetwork
+    corrections: Sequence[npt.NDArray[np.float32]] | None
+    bound: float
+    int8: Sequence[Int8Product | None] = ()
+    radius: float = RADIUS
+
+    @property
+    def limit(self) -> float:
+        """The share of rows up to which running them alone is worth it."""
+        if self.corrections is None:
+            return 0.0
+        return INT8_LIMIT if self.int8 else LIMIT
+
+
+@dataclass(frozen=True)
+class RowsBlueprint:
+    """What the guard of an encoder is built from.
+
+    Attributes:
+        encoder: in the original model.
+        allowed: which entries may be found, bool[N]; None: all. A trial stores the others all the same.
+    """
+
+    encoder: Encoder
+    captured: RowsCapture
+    settings: RowsSettings
+    allowed: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each entry, i64[N]."""
+        return self.captured.lengths
+
+    def tensors(self, scratch: Path, notes: list[str]) -> list[StoredTensor]:
+        """The memo data."""
+        captured, settings, form = self.captured, self.settings, self.captured.form
+        lengths, network = captured.lengths, settings.network
+        reduced = network.reduction.shape[1]
+        contents = self._shared(scratch, notes)
+        if settings.corrections is None:
+            longest = int(lengths.max())
+            layout = literal_layout(form, reduced, longest)
+            contents[SQUARES] = np.zeros_like(lengths)
+            for kind in ("influence.0", "rollout"):
+                contents[stored_name(kind)] = np.zeros(longest**2, np.float16)
+        else:
+            shapes = [None if product is None else product.weight.shape for product in settings.int8]
+            layout = rows_layout(form, reduced, shapes)
+            contents[SQUARES] = offsets_of(np.square(lengths))
+            for stage, correction in enumerate(settings.corrections, 1):
+                contents[stored_name(f"correction.{stage}")] = correction
+            for number, product in enumerate(settings.int8):
+                for part in INT8_PARTS if product is not None else ():
+                    contents[stored_name(f"{part}.{number}")] = getattr(product, part)
+        return layout.holding(contents, lengths)
+
+    def _shared(self, scratch: Path, notes: list[str]) -> dict[str, npt.NDArray[Any] | Path]:
+        """What is stored in any case: lengths, offsets, the lookup, and what was captured."""
+        captured, lengths, network = self.captured, self.captured.lengths, self.settings.network
+        keys = network(captured.means)
+        if self.allowed is not None:
+            keys = np.where(self.allowed[:, None], keys, np.float32(EXCLUDED))
+        kinds = [spec.name.removeprefix(stored_name("")) for spec in captured_specs(captured.form)]
+        return {
+            LENGTHS: lengths,
+            OFFSETS: offsets_of(lengths),
+            **lookup_contents(NAME, network, keys, lengths, scratch, notes),
+            **{stored_name(kind): captured.path(kind) for kind in kinds},
+        }
+
+    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+        """Guard a copy of the original model."""
+        insert_rows_guard(copy.model, copy.twin(self.encoder), self._guard(tensors))
+
+    def guarded(self) -> list[GuardedSite]:
+        """The guard, as the manifest lists it."""
+        heads = self.captured.heads[0][0]
+        bound = self.settings.bound if self.settings.corrections is not None else 0.0
+        return [
+            GuardedSite(NAME, "", "rows", bound, True, heads, self.captured.width, self.captured.share),
+        ]
+
+    def _guard(self, tensors: Mapping[str, ir.TensorProtocol]) -> RowsGuard:
+        captured, settings = self.captured, self.settings
+
+        def own(name: str, value: float) -> ir.TensorProtocol:
+            return ir.tensor(np.float32(value), name=stored_name(name))
+
+        def stored(name: str) -> ir.TensorProtocol:
+            return tensors[stored_name(name)]
+
+        runs = settings.corrections is not None
+        layers = range(len(captured.heads)) if runs else ()
+        later = range(1, len(captured.stages)) if runs else ()
+        parts = {part: stored(part) for part in PARTS}
+        return RowsGuard(
+            lookup=Lookup(**parts, threshold=own("radius", settings.radius)),
+            lengths=tensors[LENGTHS],
+            offsets=tensors[OFFSETS],
+            squares=tensors[SQUARES],
+            stored=stored("states.0"),
+            influence=stored("influence.0"),
+            stages=[
+                StageData(
+                    stored=stored(f"states.{stage}"),
+                    influence=stored(f"influence.{stage}"),
+                    past=stored(f"past.{stage}"),
+                    correction=stored(f"correction.{stage}"),
+                )
+                for stage in later
+            ],
+            final=stored("final"),
+            rollout=stored("rollout"),
+            correction=stored(f"correction.{len(captured.stages)}") if runs else None,
+            keys=[stored(f"keys.{layer}") for layer in layers],
+            values=[stored(f"values.{layer}") for layer in layers],
+            int8=[
+                None if product is None else [stored(f"{part}.{number}") for part in INT8_PARTS]
+                for number, product in enumerate(settings.int8)
+            ],
+            epsilon=own("epsilon", EPSILON if runs else LITERAL),
+            bound=own("bound", settings.bound),
+            limit=own("limit", settings.limit),
+        )

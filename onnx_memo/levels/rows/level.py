@@ -1,0 +1,85 @@
+"""The level `rows`, as `onnx_memo.levels.base` asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnx_memo.graph.encoder import Encoder, NoEncoder
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.job import Job
+from onnx_memo.keys.fixed import fit_keys
+from onnx_memo.levels.attention import attention_of
+from onnx_memo.levels.base import Brief, Level, NotAllowed, Proposal, Use, Wanted
+from onnx_memo.levels.repeats import inputs_to_store
+from onnx_memo.levels.rows.blueprint import RowsBlueprint, RowsSettings
+from onnx_memo.levels.rows.capture import capture_rows
+from onnx_memo.levels.rows.layout import RowsForm, rows_footprint, scratch_layout
+from onnx_memo.levels.rows.propose import propose_rows
+from onnx_memo.levels.rows.watch import RowsWatch
+from onnx_memo.store.budget import most_tokens
+from onnx_memo.store.bundle import GuardedSite
+
+
+class RowsLevel(Level):
+    """All rows of the encoder but those that changed or are moved."""
+
+    names = ("rows",)
+    title = "rows"
+    setting = "bound"
+
+    def use(self, opened: OpenedModel, wanted: Wanted, notes: list[str]) -> Use:
+        """The encoder as a whole."""
+        attention_of(opened)
+        try:
+            return RowsUse(opened.encoder)
+        except NoEncoder as none:
+            raise NotAllowed(str(none)) from none
+
+    def describe(self, guards: Sequence[GuardedSite]) -> list[str]:
+        """Depends on whether anything but literal repeats is reused."""
+        return [_reused(guard) for guard in guards]
+
+    def watch(self, model: ir.Model, guards: Sequence[GuardedSite]) -> RowsWatch:
+        """Reads which rows run."""
+        return RowsWatch(model)
+
+
+@dataclass(frozen=True)
+class RowsUse(Use):
+    """The encoder of the job's model."""
+
+    encoder: Encoder
+
+    def bytes_needed(self, job: Job) -> int:
+        """What is stored is captured first."""
+        literal, opened = job.goal is None, job.opened
+        lengths = most_tokens(job.samples, opened.findings.sites[0].length)
+        form = RowsForm.of(self.encoder, literal)
+        size = rows_footprint(opened, int(lengths.max()) if literal else None).total(lengths)
+        stored = size if job.max_bytes is None else min(size, job.max_bytes)
+        return 2 * stored + scratch_layout(form, literal).footprint().total(lengths)
+
+    def repeats(self, job: Job) -> RowsBlueprint:
+        """Store the encoder's output for each input, for requests that repeat one literally."""
+        lengths = most_tokens(job.samples, job.opened.findings.sites[0].length)
+        stored = inputs_to_store(job, rows_footprint(job.opened, int(lengths.max())))
+        advance = job.progress("running the inputs", len(stored))
+        captured = capture_rows(job.opened, stored, job.scratch, advance, literal=True)
+        settings = RowsSettings(fit_keys(captured.means), None, 0.0)
+        return RowsBlueprint(self.encoder, captured, settings)
+
+    def propose(self, brief: Brief) -> Proposal:
+        """The bound that saves most."""
+        return propose_rows(brief)
+
+
+def _reused(encoder: GuardedSite) -> str:
+    if not encoder.threshold:
+        return "reused: the encoder's whole output, for requests that repeat a stored input literally"
+    return (
+        "reused: the rows that are as in the nearest stored input of the same length and, within the bound, "
+        "are not moved by those that differ; a request runs the others"
+    )
