@@ -20,7 +20,9 @@ from onnx_memo.compare import bench as run_bench
 from onnx_memo.errors import MemoError
 from onnx_memo.inspection import inspect as run_inspect
 from onnx_memo.levels.base import NothingPays
+from onnx_memo.levels.registry import LEVELS
 from onnx_memo.pipeline import optimize as run_optimize
+from onnx_memo.proof.metrics import METRICS
 from onnx_memo.store.budget import parse_bytes
 from onnx_memo.store.bundle import is_bundle, read_bundle
 
@@ -34,8 +36,10 @@ app = typer.Typer(
 out = Console(markup=False)  # names and reasons hold brackets
 err = Console(stderr=True)
 
+LEVEL_NAMES = ", ".join(name for level in LEVELS for name in level.names)
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Tokenizer = Annotated[Path | None, typer.Option(help="tokenizer.json of the model, for text.")]
+Tokenizer = Annotated[Path | None, typer.Option(help="The model's tokenizer.json, for text.")]
 Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
 
 
@@ -44,7 +48,7 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """What holds for every command."""
+    """Options of every command."""
     if version:
         out.print(onnx_memo.__version__)
         raise typer.Exit
@@ -55,7 +59,7 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a bundle.")],
     as_json: Json = False,
 ) -> None:
-    """Show the attention in a model, or what a bundle holds (and check it)."""
+    """Show the attention in a model, or check a bundle and show what it holds."""
     if is_bundle(model):
         manifest = read_bundle(model)
         _show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
@@ -72,24 +76,31 @@ def optimize(
     tokenizer: Tokenizer = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(help="How wrong an answer may be; without it, only literal repeats hit."),
+        typer.Option(help="How wrong an answer may be. Without it, only literal repeats are reused."),
     ] = None,
-    metric: Annotated[str, typer.Option(help="What is wrong: cosine, relative or argmax.")] = "cosine",
-    within: Annotated[float, typer.Option(help="Share of requests that stays within the tolerance.")] = 0.95,
-    confidence: Annotated[float, typer.Option(help="How sure that promise is.")] = 0.95,
-    output: Annotated[list[str] | None, typer.Option(help="Only this output counts (repeatable).")] = None,
-    level: Annotated[str, typer.Option(help="What a hit reuses: auto, rows, output or probs.")] = "auto",
-    sites: Annotated[str | None, typer.Option(help="Sites that may be guarded, as in 0,2-4.")] = None,
+    metric: Annotated[str, typer.Option(help=f"How an error is measured: {', '.join(METRICS)}.")] = "cosine",
+    within: Annotated[
+        float, typer.Option(help="The share of requests that stay within the tolerance.")
+    ] = 0.95,
+    confidence: Annotated[float, typer.Option(help="How certain that promise is, from 0 to 1.")] = 0.95,
+    output: Annotated[
+        list[str] | None, typer.Option(help="Judge this output only (may be given several times).")
+    ] = None,
+    level: Annotated[str, typer.Option(help=f"What a hit reuses: auto, {LEVEL_NAMES}.")] = "auto",
+    sites: Annotated[
+        str | None, typer.Option(help="Which attention blocks may be guarded, as in 0,2-4.")
+    ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Key distance below which an entry counts, if you know better.")
+        float | None,
+        typer.Option(help="Instead of a tolerance: the key distance up to which a stored input is reused."),
     ] = None,
     max_bytes: Annotated[
-        str | None, typer.Option(help="Most that the memo data may take, as in 500M or 2G.")
+        str | None, typer.Option(help="The most disk that the memo data may take, as in 500M or 2G.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a bundle: the model, guarded by what its attention gave for your inputs."""
+    """Write a bundle: your model, and what it computed for your inputs, to be reused."""
     with show_progress() as progress:
         result = run_optimize(
             model,
@@ -118,12 +129,12 @@ def bench(
     data: Data,
     tokenizer: Tokenizer = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each session.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Inputs in a request.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each request is timed.")] = 5,
-    stock: Annotated[bool, typer.Option("--stock", help="Leave the native library out.")] = False,
+    batch: Annotated[int, typer.Option(min=1, help="How many inputs a request has.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times each request is timed.")] = 5,
+    stock: Annotated[bool, typer.Option("--stock", help="Run without the native library.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run original and bundle side by side: latency, hits, error."""
+    """Compare a bundle with its original: latency, hits, errors."""
     with show_progress() as progress:
         report = run_bench(
             model,
@@ -191,7 +202,7 @@ def main() -> NoReturn:
         if debug:
             raise
         if "--json" in sys.argv[1:]:
-            print(json.dumps({"pays": False, "reason": str(nothing), **nothing.evidence}))
+            print(json.dumps({"pays": False, "reason": str(nothing), **nothing.as_json()}))
         _complain(f"no bundle was written, since none would pay: {nothing}", code=3)
     except MemoError as error:
         if debug:
