@@ -1,7 +1,7 @@
 # make demo   set up, bring the demo model, optimize it, show what it gains
 # make test   set up, lint, type check, all tests (Python, and C++ under sanitizers)
 # make lint   format and type checks alone
-# make bench  the workloads behind docs/benchmarks.md (needs PyTorch to export models: installed too)
+# make bench  the workloads of docs/benchmarks.md (needs PyTorch to export models: installed too)
 
 PYTHON ?= python3
 VENV := .venv
