@@ -29,7 +29,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import Copy, OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.promise import Calibration
+from onnx_memo.proof.sequence import Calibration
 from onnx_memo.store.bundle import GuardedSite
 from onnx_memo.store.data import StoredTensor
 
@@ -163,7 +163,7 @@ class Verdict:
         rows: the share of rows that each held-out request runs, f64[n], 1 where it is not reused; None at
             levels that reuse no single rows.
         threshold: the calibrated distance, or None where there is none.
-        strictness: what each strictness gives on the held-out part (`onnx_memo.proof.promise.curve`).
+        strictness: what each strictness gives on the held-out part (`onnx_memo.proof.thresholds.curve`).
         sites: what each site gives (`onnx_memo.report`).
     """
 

@@ -1,4 +1,5 @@
-"""What is promised and how it is proven: `promise`, `sequence`, `thresholds`, `goal`, and the `metrics`.
+"""What is promised and how it is proven.
 
-Numbers in, numbers out: no models, no files. Import from the modules.
+`goal` and `metrics` say what is kept, `promise` how surely, `binomial` and `sequence` prove it; `thresholds`
+are what is tested where one distance decides. Numbers in, numbers out: no models, no files.
 """

@@ -111,7 +111,7 @@ def evidence_of(
     if verdict.threshold is not None:
         found["threshold"] = verdict.threshold
     if verdict.rows is not None:
-        found["proven_share"] = verdict.calibration.threshold
+        found["proven_share"] = verdict.calibration.setting
     return found
 
 

@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from onnx_memo.proof.binomial import most_failures
+
 SPACE = "\N{NO-BREAK SPACE}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
@@ -111,16 +113,8 @@ def ratio(over: float, under: float) -> float:
 def most_outside(held_out: int, within: float, confidence: float) -> int | None:
     """How many of `held_out` requests may be outside before the promise can no longer be proven.
 
-    The largest k with P(Binomial(held_out, 1 - within) <= k) <= 1 - confidence; None if not even
-    k = 0 will do, that is, if the requests are too few.
+    None if the promise cannot be proven even without one, that is, if the requests are too few.
     """
     if not 0 < within < 1:
         return None if within >= 1 else held_out
-    total, most = 0.0, None
-    for k in range(held_out + 1):
-        ways = math.lgamma(held_out + 1) - math.lgamma(k + 1) - math.lgamma(held_out - k + 1)
-        total += math.exp(ways + k * math.log(1 - within) + (held_out - k) * math.log(within))
-        if total > 1 - confidence:
-            break
-        most = k
-    return most
+    return most_failures(held_out, 1 - within, 1 - confidence)

@@ -13,7 +13,7 @@ import onnx_memo
 from onnx_memo.errors import MemoError
 from onnx_memo.levels.base import NothingPays
 from onnx_memo.proof.goal import split_samples
-from onnx_memo.proof.promise import Promise, failure_p_value, provable
+from onnx_memo.proof.promise import Promise
 
 
 def make(tmp_path, **options):
@@ -104,10 +104,3 @@ def test_the_parts_are_disjoint_and_complete():
     parts = np.concatenate([split.store, split.fit, split.held_out])
     assert sorted(parts) == list(range(300))
     assert (len(split.store), len(split.fit), len(split.held_out)) == (150, 60, 90)
-
-
-def test_what_the_fit_part_keeps_is_what_a_proof_allows():
-    promise = Promise(0.01)
-    allowed = round(provable(promise, 180).share * 180)
-    assert failure_p_value(allowed, 180, promise.share) <= promise.delta
-    assert failure_p_value(allowed + 1, 180, promise.share) > promise.delta

@@ -1,36 +1,22 @@
-"""The promise: what is proven about held-out requests holds for the traffic, as often as it says."""
+"""What may be promised, and how many requests it takes to prove it."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from onnx_memo import MemoError
-from onnx_memo.proof.promise import (
-    Promise,
-    calibrate,
-    candidate_thresholds,
-    curve,
-    failure_p_value,
-    loosest_threshold,
-    requests_needed,
-)
+from onnx_memo.proof.binomial import failure_p_value
+from onnx_memo.proof.promise import Promise, outside, provable, requests_needed
 
 TOLERANCE = 0.01
 PROMISE = Promise(TOLERANCE, within=0.95, confidence=0.95)
-LENIENT = Promise(TOLERANCE, within=0.5, confidence=0.75)  # 2 requests are enough
-FIGURES = st.floats(0, 2)
-HELD = hnp.arrays(np.float64, (st.integers(2, 40)).map(lambda n: (2, n)), elements=FIGURES)
-GRIDS = st.lists(FIGURES, min_size=1, max_size=12, unique=True).map(sorted)
 
 
 # ---- What may be promised
@@ -50,47 +36,9 @@ def test_shares_lie_between_0_and_1(share):
         Promise(TOLERANCE, confidence=share)
 
 
-# ---- The exact test
-
-
-@pytest.mark.parametrize("share", [0.05, 1 - 0.95, 0.5, 0.9, 1e-6])
-@pytest.mark.parametrize("requests", [1, 2, 17, 120])
-def test_p_values_are_the_sum_of_the_binomial_terms(requests, share):
-    p, total = Fraction(share), Fraction(0)
-    for failures in range(requests + 1):
-        total += math.comb(requests, failures) * p**failures * (1 - p) ** (requests - failures)
-        assert failure_p_value(failures, requests, share) == pytest.approx(float(total), rel=1e-11)
-
-
-@pytest.mark.parametrize(
-    ("failures", "requests", "share", "expected"),
-    [
-        # Summed with 60 decimal digits.
-        (49600, 10**6, 0.05, 0.0332778340023),
-        (0, 10**6, 1e-6, 0.3678792572316),
-        (500_000, 10**6, 0.5, 0.5003989421807),
-    ],
-)
-def test_p_values_are_sound_for_a_million_requests(failures, requests, share, expected):
-    assert failure_p_value(failures, requests, share) == pytest.approx(expected, rel=1e-8)
-
-
-def test_a_hopelessly_small_p_value_is_0_and_a_hopelessly_large_one_1():
-    assert failure_p_value(0, 10**6, 0.5) == 0.0
-    assert failure_p_value(10**6 - 1, 10**6, 0.5) == 1.0
-    assert failure_p_value(0, 0, 0.5) == 1.0
-
-
-@given(st.integers(1, 2000), st.floats(1e-4, 0.999), st.data())
-@settings(deadline=None)
-def test_a_p_value_rises_with_failures_and_falls_with_requests_and_share(requests, share, data):
-    failures = data.draw(st.integers(0, requests - 1))
-    here = failure_p_value(failures, requests, share)
-    slack = 1 + 1e-10
-    assert 0 <= here <= 1
-    assert here <= failure_p_value(failures + 1, requests, share) * slack
-    assert failure_p_value(failures, requests + 1, share) <= here * slack
-    assert failure_p_value(failures, requests, min(share * 1.01, 0.9999)) <= here * slack
+def test_an_error_is_outside_unless_it_is_at_most_the_tolerance():
+    errors = [0, TOLERANCE, np.nextafter(TOLERANCE, 1), math.inf, math.nan]
+    assert outside(errors, TOLERANCE).tolist() == [False, False, True, True, True]
 
 
 # ---- How much data
@@ -108,18 +56,6 @@ def test_requests_needed_is_the_smallest_number_that_proves_it_without_a_failure
     assert needed == 1 or failure_p_value(0, needed - 1, promise.share) > promise.delta
 
 
-def test_too_little_data_is_refused_with_what_would_be_enough():
-    message = r"^58 held-out requests .* that takes 59; give a data file of at least 236 inputs"
-    with pytest.raises(MemoError, match=message):
-        calibrate(PROMISE, [1.0], np.zeros(58), np.zeros(58), held_share=0.25)
-    assert calibrate(PROMISE, [1.0], np.zeros(59), np.zeros(59), held_share=0.25).threshold == 1
-
-
-def test_no_held_out_request_at_all_is_too_little():
-    with pytest.raises(MemoError, match=r"^0 held-out requests"):
-        calibrate(PROMISE, [], [], [], held_share=0.5)
-
-
 def test_the_table_in_the_documentation_is_right():
     text = (Path(__file__).parents[2] / "docs" / "calibration.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (0\.\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
@@ -129,268 +65,21 @@ def test_the_table_in_the_documentation_is_right():
         assert [requests_needed(promise) for promise in promises] == [int(cell) for cell in cells]
 
 
-# ---- The candidates
+# ---- What the fit part has to keep
 
 
-@given(hnp.arrays(np.float64, st.integers(0, 300), elements=st.floats(0, 1e30)), st.floats(0, 1e30))
-@settings(deadline=None)
-def test_candidates_rise_are_float32_and_end_at_the_most_that_is_wanted(distances, most):
-    candidates = candidate_thresholds(distances, most)
-    assert (np.diff(candidates) > 0).all()
-    assert candidates.astype(np.float32).astype(np.float64).tolist() == candidates.tolist()
-    assert candidates[0] >= 0
-    assert most * (1 - 1e-6) - 1e-44 <= candidates[-1] <= most
-    assert candidate_thresholds(distances[::-1], most).tolist() == candidates.tolist()
+def test_what_the_fit_part_keeps_is_what_a_proof_allows():
+    promise = Promise(0.01)
+    allowed = round(provable(promise, 180).share * 180)
+    assert failure_p_value(allowed, 180, promise.share) <= promise.delta
+    assert failure_p_value(allowed + 1, 180, promise.share) > promise.delta
 
 
-def test_candidates_begin_at_the_nearest_request_and_follow_the_crowd():
-    distances = np.concatenate([np.zeros(50), np.linspace(1, 2, 50)])
-    candidates = candidate_thresholds(distances)
-    assert candidates[:2].tolist() == [0, 1]
-    assert candidates[-1] == 2
-    assert len(candidates) == 51
+def test_of_180_requests_3_may_fail_where_the_promise_allows_9():
+    assert provable(PROMISE, 180).share * 180 == pytest.approx(3)
+    assert (provable(PROMISE, 180).tolerance, provable(PROMISE, 180).confidence) == (TOLERANCE, 0.95)
 
 
-def test_candidates_go_beyond_the_fit_part_if_more_is_wanted():
-    assert candidate_thresholds([1.0, 2.0], most=4.0)[-8:].tolist() == np.linspace(2.25, 4, 8).tolist()
-
-
-def test_a_request_without_an_entry_to_reuse_gives_no_candidate():
-    assert candidate_thresholds([math.inf, math.nan, 1.0]).tolist() == [1]
-    assert candidate_thresholds([math.inf]).tolist() == []
-
-
-def test_testing_may_end_where_the_fit_part_clearly_breaks_the_promise():
-    distances = np.arange(100.0)
-    errors = np.where(distances >= 50, 1.0, 0.0)
-    # 5 of 100 are allowed, and a standard deviation of 2.2 more: the eighth failure is too many.
-    assert loosest_threshold(PROMISE, distances, errors) == 57
-
-
-def test_a_fit_part_that_keeps_the_promise_sets_no_end():
-    assert loosest_threshold(PROMISE, np.arange(100.0), np.zeros(100)) == math.inf
-    assert loosest_threshold(PROMISE, [], []) == math.inf
-
-
-# ---- Calibrating
-
-
-def test_testing_goes_from_strict_to_loose_and_stops_at_the_first_failure():
-    distances = np.arange(100.0)
-    errors = np.where(distances >= 40, 1.0, 0.0)
-    made = calibrate(PROMISE, [0, 20, 40, 41, 99], distances, errors, held_share=0.5)
-    assert [(step.threshold, step.hits, step.failures) for step in made.steps] == [
-        (0, 1, 0),
-        (20, 21, 0),
-        (40, 41, 1),
-        (41, 42, 2),
-    ]
-    assert (made.threshold, made.failures, made.requests, made.hit_rate) == (40, 1, 100, 0.41)
-    assert made.p_value == failure_p_value(1, 100, PROMISE.share) <= 0.05 < made.steps[-1].p_value
-
-
-def test_if_not_even_the_first_candidate_passes_nothing_is_reused():
-    made = calibrate(PROMISE, [1, 2], np.zeros(100), np.ones(100), held_share=0.5)
-    assert (made.threshold, made.failures, made.hit_rate) == (None, 0, 0)
-    assert [step.failures for step in made.steps] == [100]
-
-
-def test_an_error_that_is_not_a_number_is_a_failure():
-    made = calibrate(PROMISE, [1], np.zeros(100), np.full(100, math.nan), held_share=0.5)
-    assert made.threshold is None
-
-
-def test_a_request_without_an_entry_to_reuse_is_no_hit():
-    distances = np.concatenate([np.zeros(50), np.full(25, math.inf), np.full(25, math.nan)])
-    made = calibrate(PROMISE, [1e30], distances, np.where(distances == 0, 0, 9), held_share=0.5)
-    assert (made.threshold, made.hit_rate, made.failures) == (1e30, 0.5, 0)
-
-
-def test_an_error_of_exactly_the_tolerance_is_inside():
-    made = calibrate(PROMISE, [1], np.zeros(100), np.full(100, TOLERANCE), held_share=0.5)
-    assert made.threshold == 1
-
-
-def test_candidates_out_of_order_are_a_defect_of_ours():
-    with pytest.raises(AssertionError, match="strict to loose"):
-        calibrate(PROMISE, [2, 1], np.zeros(100), np.zeros(100), held_share=0.5)
-
-
-def loosest(promise, candidates, held):
-    """The calibrated threshold, -1 if nothing may be reused."""
-    made = calibrate(promise, candidates, *held, held_share=0.5)
-    return -1 if made.threshold is None else made.threshold
-
-
-@given(HELD, GRIDS, FIGURES, FIGURES)
-def test_a_larger_tolerance_never_makes_it_stricter(held, grid, one, other):
-    small, large = sorted([one, other])
-    assert loosest(Promise(small, 0.5, 0.75), grid, held) <= loosest(Promise(large, 0.5, 0.75), grid, held)
-
-
-@given(HELD, GRIDS, st.floats(0.05, 0.5), st.floats(0.05, 0.75))
-def test_asking_for_more_never_makes_it_looser(held, grid, within, confidence):
-    asked = Promise(1.0, within, confidence)
-    assume(requests_needed(asked) <= held.shape[1])
-    assert loosest(Promise(1.0, 0.5, 0.75), grid, held) <= loosest(asked, grid, held)
-
-
-@given(HELD, GRIDS, st.data())
-def test_a_worse_request_never_makes_it_looser(held, grid, data):
-    worse = held.copy()
-    worse[1, data.draw(st.integers(0, held.shape[1] - 1))] = math.nan
-    assert loosest(LENIENT, grid, worse) <= loosest(LENIENT, grid, held)
-
-
-@given(HELD, GRIDS, GRIDS)
-def test_a_finer_sequence_never_makes_it_stricter(held, grid, more):
-    assert loosest(LENIENT, grid, held) <= loosest(LENIENT, sorted({*grid, *more}), held)
-
-
-@given(HELD, GRIDS, st.randoms())
-def test_the_order_of_the_requests_does_not_matter(held, grid, random):
-    order = list(range(held.shape[1]))
-    random.shuffle(order)
-    assert calibrate(LENIENT, grid, *held, held_share=1) == calibrate(
-        LENIENT, grid, *held[:, order], held_share=1
-    )
-
-
-# ---- The curve
-
-
-def test_a_point_of_the_curve_counts_misses_as_errors_of_0():
-    (point,) = curve([0, 1, 2, 3], [0.0, 0.3, 0.1, 9.0], [2], tolerance=0.2)
-    assert point == pytest.approx(
-        {"threshold": 2, "hit_rate": 0.75, "mean": 0.1, "p95": 0.3, "worst": 0.3, "outside": 0.25}
-    )
-
-
-def test_an_infinite_error_does_not_spoil_the_percentile():
-    (point,) = curve(np.zeros(100), [0.5] * 99 + [math.nan], [0], tolerance=1)
-    assert (point["p95"], point["worst"], point["mean"]) == (0.5, math.inf, math.inf)
-
-
-@given(HELD, GRIDS)
-def test_along_the_curve_everything_rises(held, grid):
-    points = curve(*held, grid, tolerance=0.5)
-    for strict, loose in itertools.pairwise(points):
-        assert all(strict[name] <= loose[name] + 1e-12 for name in strict)
-
-
-@given(HELD, GRIDS)
-def test_the_curve_and_the_calibration_count_the_same(held, grid):
-    made = calibrate(LENIENT, grid, *held, held_share=1)
-    points = curve(*held, grid, LENIENT.tolerance)
-    for step, point in zip(made.steps, points, strict=False):
-        assert step.hits / made.requests == point["hit_rate"]
-        assert step.failures / made.requests == point["outside"]
-
-
-# ---- The promise itself
-#
-# Traffic of a known law, so large that its shares are the truth. Each trial splits off a fit part and a
-# held-out part, calibrates as the tool does, and looks at the traffic.
-
-TRAFFIC = 200_000
-TRIALS = 200
-FIT, HELD_OUT = 150, 400
-
-
-def growing(rng):
-    """The error grows with the distance, with heavy-tailed noise (Student's t, 2 degrees of freedom)."""
-    distances = rng.gamma(2.0, 0.5, TRAFFIC)
-    return distances, 0.004 * distances**2 * np.exp(0.5 * rng.standard_t(2, TRAFFIC))
-
-
-def repeating(rng):
-    """Half of the traffic was stored word for word; the rest is far."""
-    distances, errors = growing(rng)
-    seen = rng.random(TRAFFIC) < 0.5
-    return np.where(seen, 0, distances + 0.5), np.where(seen, 1e-6, errors)
-
-
-def blind(rng):
-    """The distance says nothing: one request in five fails, near or far."""
-    return rng.random(TRAFFIC), np.where(rng.random(TRAFFIC) < 0.2, 1.0, 0.0)
-
-
-def boundary(rng):
-    """Every threshold breaks the promise, by as little as the traffic can."""
-    distances = np.where(rng.random(TRAFFIC) < 0.5, 0.0, rng.random(TRAFFIC))
-    errors = np.zeros(TRAFFIC)
-    errors[np.flatnonzero(distances == 0)[: TRAFFIC // 20 + 1]] = 1.0
-    return distances, errors
-
-
-def step_over(rng):
-    """Safe up to a distance of 0.5; just beyond it the promise is broken at once."""
-    distances = rng.random(TRAFFIC)
-    errors = np.zeros(TRAFFIC)
-    errors[np.argsort(np.abs(distances - 0.5))[: TRAFFIC // 19]] = 1.0
-    return distances, errors
-
-
-def harmless(rng):
-    """Four percent fail at most: every threshold keeps the promise."""
-    return rng.random(TRAFFIC), np.where(rng.random(TRAFFIC) < 0.04, 1.0, 0.0)
-
-
-def by_the_promise(fit, held):
-    candidates = candidate_thresholds(fit[0], loosest_threshold(PROMISE, *fit))
-    return calibrate(PROMISE, candidates, *held, held_share=0.5).threshold
-
-
-def by_the_observed_share(fit, held):
-    """What one would do without a bound: the loosest threshold that looks right on the held-out part."""
-    points = curve(*held, candidate_thresholds(fit[0]), TOLERANCE)
-    return max((p["threshold"] for p in points if p["outside"] <= PROMISE.share), default=None)
-
-
-def true_shares(law, choose):
-    """Of each trial, the share of the whole traffic that is outside the tolerance and that is reused."""
-    rng = np.random.default_rng(7)
-    distances, errors = law(rng)
-    order = np.argsort(distances)
-    ranked = distances[order]
-    outside = np.concatenate([[0], np.cumsum(errors[order] > TOLERANCE)]) / TRAFFIC
-    shares = []
-    for _ in range(TRIALS):
-        split = rng.choice(TRAFFIC, FIT + HELD_OUT, replace=False, shuffle=True)
-        fit, held = split[:FIT], split[FIT:]
-        threshold = choose((distances[fit], errors[fit]), (distances[held], errors[held]))
-        reused = 0 if threshold is None else np.searchsorted(ranked, threshold, side="right")
-        shares.append((outside[reused], reused / TRAFFIC))
-    return np.array(shares).T
-
-
-def most_failures():
-    """The 99.9 % quantile of Bin(TRIALS, delta): more broken promises than this are no accident."""
-    return next(k for k in range(TRIALS) if failure_p_value(k, TRIALS, PROMISE.delta) >= 0.999)
-
-
-@pytest.mark.parametrize("law", [growing, repeating, blind, boundary, step_over, harmless])
-def test_the_promise_is_broken_no_more_often_than_its_confidence_says(law):
-    outside, _ = true_shares(law, by_the_promise)
-    assert (outside > PROMISE.share).sum() <= most_failures()
-
-
-@pytest.mark.parametrize("law", [growing, blind, step_over])
-def test_without_the_bound_the_promise_would_be_broken(law):
-    outside, _ = true_shares(law, by_the_observed_share)
-    assert (outside > PROMISE.share).sum() > most_failures()
-
-
-@pytest.mark.parametrize(
-    ("law", "possible"),
-    # The share that the loosest threshold within the promise would reuse.
-    [(repeating, None), (growing, None), (blind, 0.25), (step_over, 0.5)],
-)
-def test_most_of_what_could_be_reused_is_reused(law, possible):
-    if possible is None:
-        distances, errors = law(np.random.default_rng(7))
-        failing = np.sort(distances[errors > TOLERANCE])[int(PROMISE.share * TRAFFIC)]
-        possible = np.mean(distances < failing)
-    _, reused = true_shares(law, by_the_promise)
-    # 400 held-out requests prove at most 5 % outside only if at most 12 of them fail, 3 %.
-    assert np.median(reused) >= 0.55 * possible
+@pytest.mark.parametrize("requests", [59, 92])
+def test_where_a_proof_allows_no_failure_less_than_one_is_kept(requests):
+    assert 0 < provable(PROMISE, requests).share * requests < 1

@@ -20,7 +20,8 @@ from support_report import make_evidence, make_rows_evidence
 
 from onnx_memo.levels.base import Alternative, Verdict
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.promise import Calibration, Promise
+from onnx_memo.proof.promise import Promise
+from onnx_memo.proof.sequence import Calibration
 from onnx_memo.report import write_report
 from onnx_memo.report.charts import WIDTH, scale
 from onnx_memo.report.evidence import evidence_of

@@ -6,7 +6,7 @@
    kept, for the products of the rows that run in int8, some of them in int8, and in floats. The fastest is
    taken.
 3. That bound, stricter ones and a slightly looser one are tested on the held-out part, with all entries, from
-   strict to loose, until the proof fails (`onnx_memo.proof.promise`).
+   strict to loose, until the proof fails (`onnx_memo.proof.sequence`).
 """
 
 from __future__ import annotations
@@ -140,14 +140,14 @@ def _prove(
     loosest = replace(way.settings, bound=bound * max(TESTED))
     trial = RowsTrial(job.opened, RowsBlueprint(encoder, captured, loosest))
     calibration, results = prove(goal, parts.held_out, held_out, trial, job.progress)
-    if calibration.threshold is None or not calibration.hit_rate:
+    if calibration.setting is None or not calibration.hit_rate:
         first = calibration.steps[0]
         raise NothingPays(
-            f"at the strictest bound tried, {first.threshold * bound:.3g}, {first.hits} of "
+            f"at the strictest bound tried, {first.setting * bound:.3g}, {first.hits} of "
             f"{calibration.requests} held-out requests were reused, {first.failures} of them outside the "
             "tolerance: more inputs in the sample, or a larger tolerance, would change that"
         )
-    scale = calibration.threshold  # of the bound
+    scale = calibration.setting  # of the bound
     tried, tolerance = results[scale], goal.promise.tolerance
     points = [{"strictness": 0.0, **Tried.none(len(parts.held_out)).point(tolerance)}]
     points += [{"strictness": at / scale, **results[at].point(tolerance)} for at in TESTED if at <= scale]

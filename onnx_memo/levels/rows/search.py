@@ -10,7 +10,8 @@ from onnx_memo.levels.base import PAYS, Alternative, high_error
 from onnx_memo.levels.rows.trial import Original, RowsTrial, Tried
 from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.promise import Calibration, Step, failure_p_value, provable
+from onnx_memo.proof.promise import provable
+from onnx_memo.proof.sequence import Calibration, Outcome, fixed_sequence
 
 # Bounds to try, strict to loose: predicted relative change up to which a row does not run.
 BOUNDS = tuple(float(b) for b in np.geomspace(5e-4, 2.0, 41))
@@ -121,29 +122,20 @@ def prove(
 ) -> tuple[Calibration, dict[float, Tried]]:
     """The loosest of `TESTED` that the held-out part proves, and what was seen at each that was tested.
 
-    Fixed-sequence testing as in `onnx_memo.proof.promise.calibrate`; the settings are run one by one, since a
-    request has another error at each.
+    The settings are run one by one, since a request has another error at each.
+
+    Args:
+        goal: what is to be kept.
+        samples: the held-out part.
+        original: what the original gave for it.
+        trial: with the loosest of `TESTED` times the bound.
+        progress: is called for each setting.
     """
-    promise, count = goal.promise, len(samples)
-    steps: list[Step] = []
     results: dict[float, Tried] = {}
-    passed: Step | None = None
-    for scale in TESTED:
-        advance = progress(f"proving, {scale:g} of the bound", count)
-        tried = trial.run(samples, original, scale / max(TESTED), goal, advance)
-        failures = int((~(tried.errors <= promise.tolerance)).sum())
-        p_value = failure_p_value(failures, count, promise.share)
-        step = Step(scale, int(tried.hits.sum()), failures, p_value)
-        steps.append(step)
-        results[scale] = tried
-        if p_value > promise.delta:
-            break
-        passed = step
-    if passed is None:
-        never = failure_p_value(0, count, promise.share)
-        return Calibration(None, 0, count, never, 0.0, tuple(steps)), results
-    hit_rate = passed.hits / count
-    calibration = Calibration(
-        passed.threshold, passed.failures, count, passed.p_value, hit_rate, tuple(steps)
-    )
-    return calibration, results
+
+    def outcome_at(scale: float) -> Outcome:
+        advance = progress(f"proving, {scale:g} of the bound", len(samples))
+        results[scale] = tried = trial.run(samples, original, scale / max(TESTED), goal, advance)
+        return Outcome.of(tried.hits, tried.errors, goal.promise.tolerance)
+
+    return fixed_sequence(goal.promise, TESTED, outcome_at), results

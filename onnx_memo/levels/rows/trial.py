@@ -81,7 +81,7 @@ class Tried:
         return float(self.rows[self.hits].mean()) if self.hits.any() else 1.0
 
     def point(self, tolerance: float) -> dict[str, float]:
-        """The figures of one strictness, as `onnx_memo.proof.promise.curve` gives them."""
+        """The figures of one strictness, as `onnx_memo.proof.thresholds.curve` gives them."""
         return {
             "hit_rate": self.hit_rate,
             "mean": float(self.errors.mean()),

@@ -29,7 +29,8 @@ from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.levels.sites.trial import Trial, site_costs
 from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal, Outputs
-from onnx_memo.proof.promise import loosest_threshold, provable, tolerable
+from onnx_memo.proof.promise import provable
+from onnx_memo.proof.thresholds import loosest_threshold, tolerable
 
 DAMAGE_LIMIT = 16  # requests of the fit part that judge single sites
 COST_LIMIT = 8  # and how many are profiled

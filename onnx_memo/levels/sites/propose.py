@@ -3,7 +3,7 @@
 1. On the fit part plans are tried (`choose`). The level `probs` saves less and needs a second
    capture, so it is tried, at the sites that `output` leaves out, only where `output` alone saves little.
 2. The plan that saves most is tested on the held-out part, with store and fit part as the store:
-   thresholds from strict to loose, until the proof fails (`onnx_memo.proof.promise`).
+   thresholds from strict to loose, until the proof fails (`onnx_memo.proof.sequence`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from onnx_memo.levels.sites.layout import SitesBlueprint, footprint
 from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.levels.sites.prove import Outcome, run_held_out
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.promise import Calibration, calibrate, candidate_thresholds, curve
+from onnx_memo.proof.sequence import Calibration
+from onnx_memo.proof.thresholds import calibrate, candidate_thresholds, curve
 from onnx_memo.store.budget import Budget
 
 SECOND_LEVEL_FROM = 0.7  # a ratio that a second level could hardly better
@@ -97,7 +98,7 @@ def _calibrate(chosen: Candidate, outcome: Outcome, parts: Parts, goal: Goal) ->
     grid = candidate_thresholds(chosen.distances, chosen.most)
     share = len(parts.held_out) / sum(map(len, (parts.split.store, parts.split.fit, parts.split.held_out)))
     calibration = calibrate(goal.promise, grid, outcome.distances, outcome.errors, held_share=share)
-    if calibration.threshold is None or not calibration.hit_rate:
+    if calibration.setting is None or not calibration.hit_rate:
         raise NothingPays(
             f"the held-out part does not prove the promise at any threshold; {_why_not(chosen, goal)}"
         )
@@ -113,7 +114,7 @@ def _verdict(
     captures: Mapping[str, Capture],
     alternatives: Sequence[Alternative],
 ) -> Verdict:
-    threshold = calibration.threshold
+    threshold = calibration.setting
     assert threshold is not None, "it was proven"
     hits = outcome.distances <= threshold
     scaled = [float(s) * threshold if s > 0 else -1.0 for s in STRICTNESS_STEPS]

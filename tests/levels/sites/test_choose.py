@@ -11,7 +11,8 @@ from onnx_memo.levels.sites import choose
 from onnx_memo.levels.sites.choose import Candidate, Chooser, nearest_entries
 from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.progress import silent
-from onnx_memo.proof.promise import Promise, loosest_threshold
+from onnx_memo.proof.promise import Promise
+from onnx_memo.proof.thresholds import loosest_threshold
 
 
 class Law(Chooser):

@@ -1,0 +1,98 @@
+"""The bound of the level `rows`: sought on the fit part, proven on the held-out part. Nothing runs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
+from onnx_memo.levels.rows.trial import Tried
+from onnx_memo.progress import silent
+from onnx_memo.proof.binomial import failure_p_value
+from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.promise import Promise
+
+GOAL = Goal(Promise(0.1), "cosine")
+
+
+class Traffic:
+    """A trial in which every request hits and `failures(strictness)` of them are outside the tolerance."""
+
+    def __init__(self, failures) -> None:
+        self.failures, self.asked = failures, []
+
+    def run(self, samples, original, strictness, goal, advance) -> Tried:
+        self.asked.append(strictness)
+        count = len(samples)
+        errors = np.where(np.arange(count) < self.failures(strictness), 0.2, goal.promise.tolerance)
+        return Tried(np.ones(count, np.bool_), np.full(count, 0.5), errors, errors)
+
+    def ratio(self, samples, original, strictness) -> float:
+        return 0.1
+
+
+# ---- The fit part
+
+
+def search(failures, held_out: int, fit: int = 100) -> Search:
+    parts = SimpleNamespace(fit=range(fit), held_out=range(held_out))
+    return Search(GOAL, parts, None, Traffic(failures), "float", silent)
+
+
+def fails_from(bound: float, many: int, few: int = 0):
+    """`many` failures from a bound on, `few` below it."""
+    return lambda strictness: many if strictness * BOUNDS[-1] > bound * 0.999 else few
+
+
+@pytest.mark.parametrize("at", [1, 17, 40])
+def test_the_loosest_bound_within_the_tolerance_is_found(at):
+    assert search(fails_from(BOUNDS[at], 50), held_out=180).loosest(None, 1.0) == BOUNDS[at - 1]
+
+
+def test_a_bound_has_to_keep_what_the_held_out_part_can_prove():
+    """4 of 100 would keep the promise of 95 %, but such a held-out part of 180 would not prove it."""
+    assert search(fails_from(BOUNDS[17], 4), held_out=180).loosest(None, 1.0) == BOUNDS[16]
+    assert search(fails_from(BOUNDS[17], 4), held_out=10_000).loosest(None, 1.0) == BOUNDS[-1]
+
+
+# ---- The held-out part
+
+
+def proven(failures, held_out: int = 100):
+    trial = Traffic(failures)
+    calibration, results = prove(GOAL, range(held_out), None, trial, silent)
+    assert trial.asked == [scale / max(TESTED) for scale in results]
+    return calibration, results
+
+
+def from_scale(scale: float, many: int, few: int = 0):
+    return lambda strictness: many if strictness * max(TESTED) > scale * 0.999 else few
+
+
+def test_all_that_is_tested_may_be_proven():
+    calibration, results = proven(lambda strictness: 1)
+    assert tuple(results) == TESTED
+    assert (calibration.setting, calibration.failures, calibration.hit_rate) == (TESTED[-1], 1, 1.0)
+
+
+@pytest.mark.parametrize("at", [1, 5, 9])
+def test_the_last_setting_before_the_first_failed_test_is_the_answer(at):
+    calibration, results = proven(from_scale(TESTED[at], 30))
+    assert calibration.setting == TESTED[at - 1]
+    assert tuple(results) == TESTED[: at + 1]  # looser ones do not even run
+    assert (results[TESTED[at]].errors > 0.1).sum() == 30
+
+
+def test_where_not_even_the_strictest_setting_passes_nothing_is_proven():
+    calibration, results = proven(lambda strictness: 30)
+    assert (calibration.setting, calibration.failures, calibration.hit_rate) == (None, 0, 0.0)
+    assert tuple(results) == TESTED[:1]
+    assert [(step.hits, step.failures) for step in calibration.steps] == [(100, 30)]
+
+
+def test_a_p_value_between_delta_and_twice_delta_proves_nothing():
+    failures, held_out = 2, 108
+    assert 0.05 < failure_p_value(failures, held_out, 0.05) < 0.1
+    assert proven(lambda strictness: failures, held_out)[0].setting is None
