@@ -35,7 +35,7 @@ TINY = 1e-12  # a strictness at which all rows run that a changed one moves at a
 def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:
     """The requests as `optimize` reads them, shortest first."""
     read = read_samples(write_samples(folder / "data.npz", requests), model_inputs(load_model(model)), None)
-    return read.take(sorted(range(len(read)), key=read.size))
+    return read.take(sorted(range(len(read)), key=read.extent))
 
 
 def capture_of(model: Path, requests: list[Arrays], folder: Path, literal: bool = False) -> RowsCapture:

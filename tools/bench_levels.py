@@ -62,7 +62,7 @@ def _of_workload(bench: Bench, letter: str, count: int, folder: Path) -> list[Fi
         else:
             found[level] = best(made.path)
     stored = read_samples(data, model_inputs(load_model(model)), tokenizer)
-    order = sorted(range(int(STORED * len(stored))), key=stored.size)
+    order = sorted(range(int(STORED * len(stored))), key=stored.extent)
     found |= rows_runners(model, stored.take(order), folder)
     tried = [found[level].at(value) for level in found for value in STRICTNESS[level]]
     told = [(level, value) for level in found for value in STRICTNESS[level]]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from onnx_memo.data.distinct import content, distinct
 from onnx_memo.data.samples import Samples
-from onnx_memo.proof.goal import Split, split_samples
-from onnx_memo.proof.promise import Promise
-from onnx_memo.store.budget import Budget
+from onnx_memo.errors import MemoError
+from onnx_memo.proof.promise import Promise, requests_needed
 
+STORE, FIT, HELD_OUT = 0.5, 0.2, 0.3  # of the sample
 FIT_LIMIT = 150  # requests of the fit part that are run
 CLASSES = 4  # of lengths, of about as many requests each
 
@@ -21,8 +21,17 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Split:
+    """The numbers of the samples in each part, i64[part], in random order."""
+
+    store: npt.NDArray[np.int64]
+    fit: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Parts:
-    """The sample, split at random (`onnx_memo.proof.goal`).
+    """The sample, split at random.
 
     Attributes:
         stored: the distinct inputs of store and fit part, shortest first: what the bundle will hold.
@@ -64,35 +73,31 @@ class Parts:
         if counts.sum() < len(self.split.store) + len(self.split.fit):
             return np.ones(size)
         repeated = np.concatenate([np.repeat(counts > 1, counts), self.known])
-        lengths = [self.stored.size(at) for at in range(len(counts))]
-        lengths = [*np.repeat(lengths, counts), *(self.held_out.size(at) for at in range(size))]
+        lengths = [self.stored.extent(at) for at in range(len(counts))]
+        lengths = [*np.repeat(lengths, counts), *(self.held_out.extent(at) for at in range(size))]
         classes = np.searchsorted(np.quantile(lengths, np.arange(1, CLASSES) / CLASSES), lengths)
         cells = CLASSES * repeated + classes
         shares, own = (np.bincount(some, minlength=2 * CLASSES) for some in (cells, cells[-size:]))
         weights: Floats = shares[cells[-size:]] / own[cells[-size:]]
         return np.asarray(weights / weights.mean())
 
-    def within(self, budget: Budget, notes: list[str]) -> Parts:
-        """The same with just as many stored inputs as the memo data can hold.
 
-        First what covers the store part, chosen without a look at the fit part, which judges by it. What then
-        is left of the budget goes to the fit part, which joins the store in the end.
+def split_samples(count: int, promise: Promise, seed: int = 0) -> Split:
+    """Split `count` samples at random.
 
-        Raises:
-            MemoError: not a single input fits.
-        """
-        first = budget.fill(self.counts[0], self.in_store)
-        kept = np.flatnonzero(budget.fill(self.counts.sum(axis=0), ~self.in_store, first))
-        if len(kept) < len(self.in_store):
-            notes.append(budget.note(len(kept)))
-        return Parts(
-            self.split,
-            self.stored.take(kept.tolist()),
-            self.in_store[kept],
-            self.counts[:, kept],
-            self.fit,
-            self.held_out,
+    Raises:
+        MemoError: the held-out part would be too small to prove the promise.
+    """
+    held = int(np.ceil(HELD_OUT * count))
+    needed = requests_needed(promise)
+    if held < needed:
+        raise MemoError(
+            f"{count} inputs are too few for this promise: {needed} must be held out ({HELD_OUT:.0%}); "
+            f"give at least {int(np.ceil(needed / HELD_OUT))}, or ask for less with --within or --confidence"
         )
+    order = np.random.default_rng(seed).permutation(count)
+    stored = int(STORE / (STORE + FIT) * (count - held))
+    return Split(order[held:][:stored], order[held:][stored:], order[:held])
 
 
 def make_parts(samples: Samples, promise: Promise) -> Parts:
@@ -102,24 +107,12 @@ def make_parts(samples: Samples, promise: Promise) -> Parts:
         MemoError: it is too small for the promise.
     """
     split = split_samples(len(samples), promise)
-    first: dict[tuple[bytes, ...], int] = {}
-    for at in [*split.store, *split.fit]:
-        first.setdefault(content(samples.arrays[at]), int(at))
-    order = sorted(first.values(), key=samples.size)
-    place = {content(samples.arrays[at]): number for number, at in enumerate(order)}
-    counts = np.zeros((2, len(order)), np.int64)
-    for part, numbers in enumerate((split.store, split.fit)):
-        np.add.at(counts[part], [place[content(samples.arrays[at])] for at in numbers], 1)
+    numbers, counts = distinct(samples, split.store, split.fit)
     return Parts(
         split,
-        samples.take(order),
+        samples.take(numbers),
         counts[0] > 0,
         counts,
         samples.take(split.fit[:FIT_LIMIT].tolist()),
         samples.take(split.held_out.tolist()),
     )
-
-
-def content(arrays: dict[str, npt.NDArray[Any]]) -> tuple[bytes, ...]:
-    """What makes two inputs the same."""
-    return tuple(array.tobytes() for array in arrays.values())

@@ -73,8 +73,11 @@ class Samples:
         """What a sample was made from, where that was text."""
         return self.texts[at] if self.texts is not None else None
 
-    def size(self, at: int) -> int:
-        """What a sample is sorted by: its real tokens, or without a mask its number of elements."""
+    def extent(self, at: int) -> int:
+        """How large a sample is: its real tokens, or without a mask the elements of its largest array.
+
+        The store's order, shares by length, and what the report calls a request's length rest on it.
+        """
         return self.lengths[at] or max(array.size for array in self.arrays[at].values())
 
     def batch(self, first: int, size: int) -> Arrays:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from onnx_memo.data.parts import content
+from onnx_memo.data.distinct import distinct
 from onnx_memo.data.samples import Samples
 from onnx_memo.job import Job
 from onnx_memo.store.budget import Budget
@@ -24,7 +23,8 @@ def inputs_to_store(job: Job, size: Footprint) -> Samples:
     Raises:
         MemoError: not a single input fits.
     """
-    stored, counts = _distinct(job.samples)
+    numbers, (counts,) = distinct(job.samples, range(len(job.samples)))
+    stored = job.samples.take(numbers)
     if len(stored) < len(job.samples):
         job.notes.append(f"{len(job.samples) - len(stored)} inputs repeat others and are stored once")
     if job.max_bytes is None:
@@ -34,12 +34,3 @@ def inputs_to_store(job: Job, size: Footprint) -> Samples:
     if len(kept) < len(counts):
         job.notes.append(budget.note(len(kept)))
     return stored.take(kept.tolist())
-
-
-def _distinct(samples: Samples) -> tuple[Samples, npt.NDArray[np.int64]]:
-    """Each distinct sample once, shortest first, and how often each occurs."""
-    places: dict[tuple[bytes, ...], list[int]] = {}
-    for at, arrays in enumerate(samples.arrays):
-        places.setdefault(content(arrays), []).append(at)
-    order = sorted(places.values(), key=lambda numbers: samples.size(numbers[0]))
-    return samples.take(numbers[0] for numbers in order), np.asarray([len(numbers) for numbers in order])

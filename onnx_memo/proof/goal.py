@@ -1,4 +1,4 @@
-"""What the user asks for, and how the sample is split to prove it."""
+"""What the user asks for: a promise about a metric, over some outputs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import numpy.typing as npt
 
 from onnx_memo.errors import MemoError
 from onnx_memo.proof.metrics import Mask, cosine_by_token, request_error
-from onnx_memo.proof.promise import Promise, requests_needed
-
-STORE, FIT, HELD_OUT = 0.5, 0.2, 0.3  # of the sample
+from onnx_memo.proof.promise import Promise
 
 Outputs = dict[str, npt.NDArray[Any]]
 
@@ -60,30 +58,3 @@ def real_rows(output: npt.NDArray[Any], mask: Mask | None) -> Mask | None:
     if mask is None and output.ndim == 3:
         return np.ones(output.shape[1], np.bool_)
     return mask
-
-
-@dataclass(frozen=True)
-class Split:
-    """Numbers of the samples in each part. Sorted by length, as they are captured, are `store` and `fit`."""
-
-    store: npt.NDArray[np.int64]
-    fit: npt.NDArray[np.int64]
-    held_out: npt.NDArray[np.int64]
-
-
-def split_samples(count: int, promise: Promise, seed: int = 0) -> Split:
-    """Split `count` samples at random.
-
-    Raises:
-        MemoError: the held-out part would be too small to prove the promise.
-    """
-    held = int(np.ceil(HELD_OUT * count))
-    needed = requests_needed(promise)
-    if held < needed:
-        raise MemoError(
-            f"{count} inputs are too few for this promise: {needed} must be held out ({HELD_OUT:.0%}); "
-            f"give at least {int(np.ceil(needed / HELD_OUT))}, or ask for less with --within or --confidence"
-        )
-    order = np.random.default_rng(seed).permutation(count)
-    stored = int(STORE / (STORE + FIT) * (count - held))
-    return Split(order[held:][:stored], order[held:][stored:], order[:held])

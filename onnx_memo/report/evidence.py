@@ -78,7 +78,7 @@ def evidence_of(
         },
         "requests": [
             {
-                "length": held_out.size(at),
+                "length": held_out.extent(at),
                 "original_ms": times[at, 0] * 1e3,
                 "bundle_ms": times[at, 1] * 1e3,
                 "hit": bool(hits[at]),

@@ -13,11 +13,13 @@ import heapq
 import math
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from onnx_memo.data.parts import Parts
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
@@ -43,7 +45,7 @@ def most_tokens(samples: Samples, fixed: int | None) -> Integers:
 
     A picture's elements are no tokens.
     """
-    own = (samples.lengths[at] or fixed or samples.size(at) for at in range(len(samples)))
+    own = (samples.lengths[at] or fixed or samples.extent(at) for at in range(len(samples)))
     return np.fromiter(own, np.int64, len(samples))
 
 
@@ -102,6 +104,32 @@ class Budget:
             f"a stored one of their length: --max-bytes is {self.max_bytes:,}, all could take "
             f"{self.whole:,}"
         )
+
+
+def within(parts: Parts, budget: Budget, notes: list[str]) -> Parts:
+    """The parts with just as many stored inputs as the memo data can hold.
+
+    First what covers the store part, chosen without a look at the fit part, which judges by it. What then
+    is left of the budget goes to the fit part, which joins the store in the end.
+
+    Args:
+        parts: of the sample.
+        budget: for `parts.stored`.
+        notes: gets a line if not all of them fit.
+
+    Raises:
+        MemoError: not a single input fits.
+    """
+    first = budget.fill(parts.counts[0], parts.in_store)
+    kept = np.flatnonzero(budget.fill(parts.counts.sum(axis=0), ~parts.in_store, first))
+    if len(kept) < len(parts.in_store):
+        notes.append(budget.note(len(kept)))
+    return replace(
+        parts,
+        stored=parts.stored.take(kept.tolist()),
+        in_store=parts.in_store[kept],
+        counts=parts.counts[:, kept],
+    )
 
 
 def cover(

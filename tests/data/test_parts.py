@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from onnx_memo.data.parts import make_parts
+from onnx_memo.data.parts import make_parts, split_samples
 from onnx_memo.data.samples import Samples
-from onnx_memo.proof.goal import split_samples
+from onnx_memo.errors import MemoError
 from onnx_memo.proof.promise import Promise
+from onnx_memo.store.budget import within
 
 PROMISE = Promise(0.01, within=0.9, confidence=0.9)
 
@@ -16,6 +17,19 @@ def samples(tokens, lengths=None):
     lengths = [1] * len(tokens) if lengths is None else [int(length) for length in lengths]
     arrays = [{"ids": np.full((1, n), token, np.int64)} for token, n in zip(tokens, lengths, strict=True)]
     return Samples(arrays, lengths, None)
+
+
+def test_the_parts_are_disjoint_and_complete():
+    split = split_samples(300, Promise(0.1))
+    parts = np.concatenate([split.store, split.fit, split.held_out])
+    assert sorted(parts) == list(range(300))
+    assert (len(split.store), len(split.fit), len(split.held_out)) == (150, 60, 90)
+
+
+def test_a_sample_that_is_too_small_for_the_promise_is_refused():
+    with pytest.raises(MemoError, match=r"193 inputs are too few.*59 must be held out \(30%\).*at least 197"):
+        split_samples(193, Promise(0.1))
+    assert len(split_samples(197, Promise(0.1)).held_out) >= 59
 
 
 def test_without_repeats_all_held_out_requests_count_the_same():
@@ -48,7 +62,7 @@ def test_it_tells_as_well_how_long_requests_are():
     rng = np.random.default_rng(2)
     lengths = rng.integers(1, 40, 400)
     parts = make_parts(samples(np.zeros(400, np.int64), lengths), PROMISE)
-    own = np.asarray([parts.held_out.size(at) for at in range(len(parts.held_out))])
+    own = np.asarray([parts.held_out.extent(at) for at in range(len(parts.held_out))])
     weighted, plain = (parts.weights * own).mean(), own.mean()
     assert abs(weighted - lengths.mean()) < 0.5 * abs(plain - lengths.mean())
 
@@ -80,6 +94,6 @@ def test_what_is_stored_in_part_is_judged_by_the_held_out_part():
 
     tokens = np.random.default_rng(0).zipf(1.3, 400)
     notes = []
-    parts = make_parts(samples(tokens), PROMISE).within(OneInput(), notes)
+    parts = within(make_parts(samples(tokens), PROMISE), OneInput(), notes)
     assert notes == ["1 kept"]
     assert 0 < parts.repeats == parts.known.mean() < 1

@@ -12,8 +12,6 @@ from support import fixture, original, variants, write_samples
 import onnx_memo
 from onnx_memo.errors import MemoError
 from onnx_memo.levels.base import NothingPays
-from onnx_memo.proof.goal import split_samples
-from onnx_memo.proof.promise import Promise
 
 
 def make(tmp_path, **options):
@@ -97,10 +95,3 @@ def test_tolerance_and_threshold_exclude_each_other(tmp_path):
 def test_an_output_that_is_not_there(tmp_path):
     with pytest.raises(MemoError, match="no output 'nonsense'"):
         make(tmp_path, tolerance=0.1, outputs=["nonsense"])
-
-
-def test_the_parts_are_disjoint_and_complete():
-    split = split_samples(300, Promise(0.1))
-    parts = np.concatenate([split.store, split.fit, split.held_out])
-    assert sorted(parts) == list(range(300))
-    assert (len(split.store), len(split.fit), len(split.held_out)) == (150, 60, 90)

@@ -309,7 +309,7 @@ def test_exactness_against_time_draws_what_has_an_error(tmp_path):
 
 @pytest.mark.parametrize("stored", [4, 8])
 def test_evidence_of_a_decision_at_the_level_rows(stored, tmp_path):
-    held_out = SimpleNamespace(size=lambda at: 10, text=lambda at: f"request {at}")
+    held_out = SimpleNamespace(extent=lambda at: 10, text=lambda at: f"request {at}")
     split = SimpleNamespace(store=range(6), fit=range(2), held_out=range(4))
     entries, counts = [None] * stored, np.ones((1, stored), np.int64)
     told = {"repeats": 0.5, "weights": np.array([1.5, 0.5, 0.5, 1.5])}

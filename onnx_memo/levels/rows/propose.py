@@ -32,7 +32,7 @@ from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
 from onnx_memo.levels.rows.trial import Original, RowsTrial, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
-from onnx_memo.store.budget import Budget
+from onnx_memo.store.budget import Budget, within
 
 MARGIN = 2.0  # of the key distance that inputs of the sample have to their nearest others
 EXACT = 0.025  # relative error up to which a product is exact in int8
@@ -53,7 +53,8 @@ def propose_rows(brief: Brief) -> Proposal:
     job, parts = brief.job, brief.parts
     if job.max_bytes is not None:
         size = rows_footprint(job.opened, None)
-        parts = parts.within(Budget(job.opened, parts.stored, size, job.max_bytes, job.progress), job.notes)
+        budget = Budget(job.opened, parts.stored, size, job.max_bytes, job.progress)
+        parts = within(parts, budget, job.notes)
     fit = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
     learned = _learn(job, parts)
     ways = _search(brief, parts, fit, learned)

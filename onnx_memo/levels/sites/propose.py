@@ -25,7 +25,7 @@ from onnx_memo.levels.sites.prove import Outcome, run_held_out
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.sequence import Calibration
 from onnx_memo.proof.thresholds import calibrate, candidate_thresholds, curve
-from onnx_memo.store.budget import Budget
+from onnx_memo.store.budget import Budget, within
 
 SECOND_LEVEL_FROM = 0.7  # a ratio that a second level could hardly better
 STRICTNESS_STEPS = np.linspace(0, 1, 21)  # that the report shows
@@ -83,8 +83,8 @@ def _affordable(brief: Brief, sites: Sequence[Site], levels: Sequence[str]) -> t
     if job.max_bytes is None:
         return parts, levels
     size = footprint(sites, levels[:1], True)
-    parts = parts.within(Budget(job.opened, parts.stored, size, job.max_bytes, job.progress), job.notes)
-    lengths = np.asarray([parts.stored.size(at) for at in range(len(parts.stored))])
+    parts = within(parts, Budget(job.opened, parts.stored, size, job.max_bytes, job.progress), job.notes)
+    lengths = np.asarray([parts.stored.extent(at) for at in range(len(parts.stored))])
     fits = footprint(sites, levels, True).total(lengths) <= job.max_bytes
     return parts, levels if fits else levels[:1]
 
