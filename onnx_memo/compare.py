@@ -12,7 +12,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.data.export import as_onnx
-from onnx_memo.data.samples import Arrays, Samples, model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import Arrays, Samples, model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
 from onnx_memo.levels.registry import level_of

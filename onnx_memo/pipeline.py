@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from onnx_memo import __version__
 from onnx_memo.data.export import Source, as_onnx
-from onnx_memo.data.samples import model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import external_files
 from onnx_memo.graph.opened import OpenedModel
@@ -70,7 +71,7 @@ def optimize(
 
     Args:
         model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
-        data: representative inputs (`onnx_memo.data.samples`).
+        data: representative inputs (`onnx_memo.data.readers`).
         output: the bundle's directory.
         tokenizer: a `tokenizer.json`, for text; it goes into the bundle. A model directory brings its own.
         tolerance: the largest error that is acceptable, in terms of `metric`.

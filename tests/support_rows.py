@@ -12,7 +12,8 @@ import onnxruntime as ort
 import pytest
 from support import Arrays, fixture, memoized, original, random_samples, write_samples
 
-from onnx_memo.data.samples import Samples, model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.keys.fixed import fit_keys

@@ -25,7 +25,8 @@ from support import (
 from support_rows import TINY, Built, build, open_pair
 
 import onnx_memo
-from onnx_memo.data.samples import Samples, model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel

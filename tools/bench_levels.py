@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_memo.data.samples import Samples, model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RowsBlueprint, RowsSettings

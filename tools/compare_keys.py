@@ -25,7 +25,8 @@ from models import antiberty
 from models.bring import CACHE
 from models.fetch import RecipeError, place, sha256, workspace
 from onnx_memo.cli import show_progress
-from onnx_memo.data.samples import Samples, model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs

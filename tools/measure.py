@@ -23,7 +23,8 @@ import onnxruntime as ort
 import onnx_memo
 from models import antiberty, minilm
 from models.bring import CACHE
-from onnx_memo.data.samples import Arrays, model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import Arrays, model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
 from onnx_memo.levels.registry import level_of

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from models.bring import CACHE
-from onnx_memo.data.samples import Samples, model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.keys.fixed import fit_keys

@@ -1,131 +1,47 @@
-"""What a user may bring as data, and how each misfit is answered."""
+"""Samples, the batches they form, and what a model wants of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 from support import fixture
 
 from onnx_memo import MemoError
-from onnx_memo.data.samples import ModelInput, Samples, load_tokenizer, model_inputs, read_samples
+from onnx_memo.data.samples import ModelInput, Samples, mask_name, model_inputs
 from onnx_memo.graph.load import load_model
 
 I64 = np.dtype(np.int64)
 IDS = ModelInput("input_ids", I64, (None, None))
 MASK = ModelInput("attention_mask", I64, (None, None))
 TYPES = ModelInput("token_type_ids", I64, (None, None))
-POSITIONS = ModelInput("position_ids", I64, (None, None))
 PIXELS = ModelInput("pixel_values", np.dtype(np.float32), (None, 3, 16, 16))
-
-
-def text(folder: Path, content: str, name: str = "data.txt") -> Path:
-    path = folder / name
-    path.write_text(content, encoding="utf-8")
-    return path
-
-
-def ids(samples: Samples) -> list[list[int]]:
-    return [arrays["input_ids"][0].tolist() for arrays in samples.arrays]
-
-
-# ---- Text
-
-
-def test_each_line_of_a_txt_is_a_sample_without_padding(tmp_path, tokenizer):
-    data = text(tmp_path, "a b\n\n  \nc\r\ne e e")
-    samples = read_samples(data, [IDS, MASK], tokenizer)
-    assert ids(samples) == [[0, 1, 2], [0, 3], [0, 5, 5, 5]]
-    assert samples.lengths == [3, 2, 4]
-    assert samples.mask == "attention_mask"
-
-
-def test_the_field_text_of_each_jsonl_line_is_a_sample(tmp_path, tokenizer):
-    data = text(tmp_path, '{"text": "a b", "id": 7}\n\n{"text": "c"}\n', "data.jsonl")
-    assert ids(read_samples(data, [IDS], tokenizer)) == [[0, 1, 2], [0, 3]]
-
-
-@pytest.mark.parametrize("separator", ["\u2028", "\x0b", "\x85"])
-def test_only_line_feeds_end_a_line(tmp_path, tokenizer, separator):
-    assert ids(read_samples(text(tmp_path, f"a{separator}b"), [IDS], tokenizer)) == [[0, 1, 2]]
-
-
-def test_a_byte_order_mark_is_no_text(tmp_path, tokenizer):
-    assert ids(read_samples(text(tmp_path, "\ufeffa"), [IDS], tokenizer)) == [[0, 1]]
-
-
-def test_a_tokenizer_fills_every_input_it_knows(tmp_path, tokenizer):
-    samples = read_samples(text(tmp_path, "a b"), [IDS, MASK, TYPES, POSITIONS], tokenizer)
-    arrays = {name: array.tolist() for name, array in samples.arrays[0].items()}
-    assert arrays == {
-        "input_ids": [[0, 1, 2]],
-        "attention_mask": [[1, 1, 1]],
-        "token_type_ids": [[0, 0, 0]],
-        "position_ids": [[0, 1, 2]],
-    }
-
-
-def test_a_tokenizers_own_limit_holds(tmp_path, tokenizer):
-    limited = load_tokenizer(tokenizer)
-    limited.enable_truncation(3)
-    limited.save(str(tokenizer))
-    assert ids(read_samples(text(tmp_path, "a b c d e"), [IDS], tokenizer)) == [[0, 1, 2]]
-
-
-def test_inputs_take_the_models_own_types(tmp_path, tokenizer):
-    narrow = ModelInput("input_ids", np.dtype(np.int32), (None, None))
-    assert read_samples(text(tmp_path, "a"), [narrow], tokenizer).arrays[0]["input_ids"].dtype == np.int32
-
-
-# ---- Arrays
-
-
-def arrays(folder: Path, **content: np.ndarray) -> Path:
-    path = folder / "data.npz"
-    np.savez(path, **content)
-    return path
-
-
-def test_the_first_axis_counts_samples_and_the_mask_tells_lengths(tmp_path):
-    mask = np.array([[1, 1, 0, 0], [1, 1, 1, 1]])
-    data = arrays(tmp_path, input_ids=np.array([[5, 6, 0, 0], [1, 2, 3, 4]]), attention_mask=mask)
-    samples = read_samples(data, [IDS, MASK], None)
-    assert ids(samples) == [[5, 6], [1, 2, 3, 4]]
-    assert samples.lengths == [2, 4]
-    assert samples.left_out == 0
-
-
-def test_samples_without_right_padding_are_left_out_and_counted(tmp_path):
-    mask = np.array([[0, 0, 1], [1, 0, 1], [0, 0, 0], [2, 0, 0], [1, 1, 0]])
-    samples = read_samples(
-        arrays(tmp_path, input_ids=np.ones((5, 3), np.int64), attention_mask=mask), [IDS, MASK], None
-    )
-    assert samples.lengths == [2]
-    assert samples.left_out == 4
-
-
-def test_without_a_mask_samples_stay_as_they_are(tmp_path):
-    pixels = np.random.default_rng(0).standard_normal((2, 3, 16, 16), np.float32)
-    samples = read_samples(arrays(tmp_path, pixel_values=pixels, unused=np.zeros(9)), [PIXELS], None)
-    assert samples.mask is None
-    np.testing.assert_array_equal(samples.arrays[1]["pixel_values"], pixels[1:])
-
-
-def test_axes_that_the_model_fixes_are_not_trimmed(tmp_path):
-    fixed = ModelInput("input_ids", I64, (None, 4))
-    mask = ModelInput("attention_mask", I64, (None, 4))
-    data = arrays(tmp_path, input_ids=np.ones((1, 4), np.int64), attention_mask=np.array([[1, 1, 0, 0]]))
-    assert ids(read_samples(data, [fixed, mask], None)) == [[1, 1, 1, 1]]
-
-
-# ---- Batches
 
 
 def some(lengths: Sequence[int], mask: str | None = "attention_mask") -> Samples:
     made = [{"input_ids": np.full((1, n), n), "attention_mask": np.ones((1, n), np.int64)} for n in lengths]
     return Samples(made, list(lengths), mask)
+
+
+# ---- Samples
+
+
+def test_a_samples_extent_is_its_real_tokens_or_without_a_mask_its_largest_array():
+    assert [some([3, 5]).extent(at) for at in range(2)] == [3, 5]
+    pixels = {"pixel_values": np.zeros((1, 3, 4, 5)), "scale": np.zeros((1, 2))}
+    assert Samples([pixels], [0], None).extent(0) == 60
+
+
+def test_taken_samples_keep_their_lengths_mask_and_texts():
+    made = Samples(some([1, 2, 3]).arrays, [1, 2, 3], "attention_mask", left_out=4, texts=["a", "b", "c"])
+    taken = made.take([2, 0])
+    assert (taken.lengths, taken.texts, taken.mask) == ([3, 1], ["c", "a"], "attention_mask")
+    assert taken.text(0) == "c"
+    assert some([1]).text(0) is None
+
+
+# ---- Batches
 
 
 def test_a_batch_is_padded_with_zeros_on_the_right():
@@ -142,126 +58,6 @@ def test_without_a_mask_a_batch_needs_equal_sizes():
     assert some([2, 2], mask=None).batch(0, 2)["input_ids"].shape == (2, 2)
     with pytest.raises(MemoError, match=r"different size in 'input_ids'.*--batch 1"):
         some([2, 3], mask=None).batch(0, 2)
-
-
-# ---- Misfits
-
-
-def refused(path: Path, because: str, inputs: Sequence[ModelInput] = (IDS, MASK), tokenizer=None) -> None:
-    with pytest.raises(MemoError, match=because) as caught:
-        read_samples(path, inputs, tokenizer)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_file(tmp_path):
-    refused(tmp_path / "none.txt", "is not a file: name your inputs")
-
-
-def test_a_file_of_another_kind(tmp_path):
-    refused(text(tmp_path, "a", "data.csv"), "ends in '.csv': inputs come as .txt, .jsonl or .npz")
-
-
-@pytest.mark.parametrize("content", ["", "\n \n"])
-@pytest.mark.parametrize("name", ["data.txt", "data.jsonl"])
-def test_empty_text(tmp_path, tokenizer, name, content):
-    refused(text(tmp_path, content, name), "holds no input that can be used", tokenizer=tokenizer)
-
-
-def test_arrays_without_a_sample(tmp_path):
-    nothing = np.zeros((0, 4), np.int64)
-    refused(arrays(tmp_path, input_ids=nothing, attention_mask=nothing), "holds no input that can be used")
-
-
-def test_text_without_a_tokenizer(tmp_path):
-    refused(text(tmp_path, "a"), "is text: name the model's tokenizer with --tokenizer")
-
-
-def test_a_tokenizer_that_is_none(tmp_path):
-    data = text(tmp_path, "a")
-    refused(data, "is not a tokenizer", tokenizer=text(tmp_path, '{"a": 1}', "tokenizer.json"))
-    refused(data, "is not a file: name the model's tokenizer.json", tokenizer=tmp_path / "none.json")
-    refused(data, "is not a file: name the model's tokenizer.json", tokenizer=tmp_path)
-
-
-def test_text_for_a_model_that_takes_pictures(tmp_path, tokenizer):
-    refused(text(tmp_path, "a"), "text cannot serve the model's input 'pixel_values", [PIXELS], tokenizer)
-
-
-def test_text_that_is_not_utf8(tmp_path, tokenizer):
-    (tmp_path / "data.txt").write_bytes(b"ab\xff")
-    refused(tmp_path / "data.txt", r"is not UTF-8 text \(byte 2\)", tokenizer=tokenizer)
-
-
-@pytest.mark.parametrize(
-    ("line", "because"),
-    [
-        ("{", "line 2 is not JSON"),
-        ("[" * 100_000, "line 2 is not JSON"),
-        ('"b"', "line 2 has no field 'text'"),
-        ('{"content": "b"}', "line 2 has no field 'text'"),
-        ('{"text": 5}', "line 2 has no field 'text' that is a string"),
-        ('{"text": "\\ud800"}', "line 2 escapes half a character"),
-    ],
-)
-def test_a_jsonl_line_that_is_not_as_it_should_be(tmp_path, tokenizer, line, because):
-    data = text(tmp_path, f'{{"text": "a"}}\n{line}\n', "data.jsonl")
-    refused(data, because, tokenizer=tokenizer)
-
-
-def test_an_array_that_is_missing(tmp_path):
-    data = arrays(tmp_path, input_ids=np.ones((1, 4), np.int64))
-    refused(
-        data, r"no array 'attention_mask' \(it holds: input_ids\); the model wants attention_mask int64\["
-    )
-
-
-def test_an_array_of_another_type(tmp_path):
-    data = arrays(tmp_path, input_ids=np.ones((1, 4)), attention_mask=np.ones((1, 4), np.int64))
-    refused(data, r"'input_ids' in .* is float64; the model wants input_ids int64\[\?, \?\]")
-
-
-@pytest.mark.parametrize("shape", [(4,), (1, 4, 1), ()])
-def test_an_array_of_another_rank(tmp_path, shape):
-    refused(arrays(tmp_path, input_ids=np.ones(shape, np.int64)), "has shape .* the model wants", [IDS])
-
-
-def test_an_array_of_another_size(tmp_path):
-    data = arrays(tmp_path, pixel_values=np.zeros((2, 3, 16, 15), np.float32))
-    refused(
-        data, r"has shape \[2, 3, 16, 15\]; the model wants pixel_values float32\[\?, 3, 16, 16\]", [PIXELS]
-    )
-
-
-def test_arrays_that_hold_different_numbers_of_samples(tmp_path):
-    data = arrays(tmp_path, input_ids=np.ones((2, 4), np.int64), attention_mask=np.ones((3, 4), np.int64))
-    refused(data, "different numbers of samples: {'input_ids': 2, 'attention_mask': 3}")
-
-
-def test_arrays_of_python_objects(tmp_path):
-    refused(arrays(tmp_path, input_ids=np.array([None])), "not a readable .npz file of plain arrays")
-
-
-@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(40)])
-def test_a_file_that_is_no_npz(tmp_path, content):
-    (tmp_path / "data.npz").write_bytes(content)
-    refused(tmp_path / "data.npz", "not a readable .npz file")
-
-
-def test_a_single_array_under_the_name_of_an_npz(tmp_path):
-    np.save(tmp_path / "data.npy", np.ones((2, 2), np.int64))
-    (tmp_path / "data.npy").rename(tmp_path / "data.npz")
-    refused(tmp_path / "data.npz", "not a readable .npz file")
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_a_damaged_npz(tmp_path, save):
-    save(tmp_path / "data.npz", input_ids=np.random.default_rng(0).integers(0, 64, (50, 30)))
-    content = bytearray((tmp_path / "data.npz").read_bytes())
-    for place in range(200, len(content) - 200, len(content) // 20):
-        content[place] ^= 0xFF
-        (tmp_path / "data.npz").write_bytes(content)
-        content[place] ^= 0xFF
-        refused(tmp_path / "data.npz", "not a readable .npz file", [IDS])
 
 
 # ---- What the model wants
@@ -282,3 +78,16 @@ def test_a_scalar_input_is_refused():
     model.graph.inputs[0].shape = type(model.graph.inputs[0].shape)(())
     with pytest.raises(MemoError, match="'input_ids' is no tensor with a batch axis"):
         model_inputs(model)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "mask"),
+    [
+        ([IDS, MASK], "attention_mask"),
+        ([IDS, TYPES], None),
+        ([PIXELS, ModelInput("pixel_mask", I64, (None, 16, 16))], None),  # not of tokens
+        ([MASK, ModelInput("decoder_attention_mask", I64, (None, None))], None),  # which one?
+    ],
+)
+def test_the_mask_is_the_only_input_of_two_axes_with_mask_in_its_name(inputs, mask):
+    assert mask_name(inputs) == mask

@@ -7,7 +7,8 @@ import pytest
 from support import fixture, original, random_samples, write_samples
 
 import onnx_memo
-from onnx_memo.data.samples import model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.sites.observe import Observer

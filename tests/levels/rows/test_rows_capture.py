@@ -9,7 +9,8 @@ from support import changed, fix_sizes, fixture, join, node_named, original, ran
 from support_encoder import encoder_model
 from support_rows import ENCODERS, build, capture_of, samples_of
 
-from onnx_memo.data.samples import model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.encoder import NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model

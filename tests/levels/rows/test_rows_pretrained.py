@@ -10,7 +10,8 @@ import pytest
 from support import ROOT, memoized, original
 
 import onnx_memo
-from onnx_memo.data.samples import model_inputs, read_samples
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import model_inputs
 from onnx_memo.graph.load import load_model
 from onnx_memo.proof.metrics import cosine
 from tools.workloads import templated

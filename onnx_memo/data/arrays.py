@@ -1,0 +1,74 @@
+"""Inputs as arrays: an .npz file that holds one for each of the model's inputs, a row for each sample."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
+from onnx_memo.errors import MemoError
+
+
+def read_npz(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
+    """A sample of each row of the arrays (`onnx_memo.data.readers.Reader`), without the padding.
+
+    The arrays are named as the model's inputs; others are passed over. A sample whose mask is no right
+    padding is left out.
+    """
+    del tokenizer
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            given = {name: archive[name] for name in archive.files}
+    except (ValueError, TypeError, RuntimeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise MemoError(f"'{path}' is not a readable .npz file of plain arrays ({error})") from error
+    for wanted in inputs:
+        _check_fit(path, wanted, given)
+    sizes = {name: len(given[name]) for name in (i.name for i in inputs)}
+    if len(set(sizes.values())) > 1:
+        raise MemoError(f"the arrays in '{path}' hold different numbers of samples: {sizes}")
+    mask = mask_name(inputs)
+    arrays, lengths, left_out = [], [], 0
+    for at in range(next(iter(sizes.values()), 0)):
+        sample = {i.name: given[i.name][at : at + 1] for i in inputs}
+        length = 0
+        if mask is not None:
+            row = sample[mask][0]
+            length = int(np.count_nonzero(row))
+            if not length or not np.array_equal(row, np.arange(len(row)) < length):
+                left_out += 1
+                continue
+            sample = {i.name: _trim(sample[i.name], i, len(row), length) for i in inputs}
+        arrays.append(sample)
+        lengths.append(length)
+    return Samples(arrays, lengths, mask, left_out)
+
+
+def _check_fit(path: Path, wanted: ModelInput, given: Arrays) -> None:
+    if wanted.name not in given:
+        names = ", ".join(sorted(given)) or "nothing"
+        raise MemoError(
+            f"'{path}' has no array '{wanted.name}' (it holds: {names}); the model wants {wanted}"
+        )
+    array = given[wanted.name]
+    if array.dtype != wanted.dtype:
+        raise MemoError(f"'{wanted.name}' in '{path}' is {array.dtype}; the model wants {wanted}")
+    fits = array.ndim == len(wanted.shape) and all(
+        dim is None or dim == size for dim, size in zip(wanted.shape[1:], array.shape[1:], strict=True)
+    )
+    if not fits:
+        raise MemoError(
+            f"'{wanted.name}' in '{path}' has shape {list(array.shape)}; the model wants {wanted}"
+        )
+
+
+def _trim(array: npt.NDArray[Any], wanted: ModelInput, padded: int, length: int) -> npt.NDArray[Any]:
+    """Cut the padding off where axis 1 is the free sequence axis; a fixed one stays as it is."""
+    if array.ndim >= 2 and wanted.shape[1] is None and array.shape[1] == padded:
+        return array[:, :length]
+    return array

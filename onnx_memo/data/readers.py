@@ -1,0 +1,43 @@
+"""Reading the user's inputs: a reader for each kind of file, by its suffix.
+
+A new kind is a module with a `Reader`, and a line in `READERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from onnx_memo.data.arrays import read_npz
+from onnx_memo.data.samples import ModelInput, Samples
+from onnx_memo.data.text import read_jsonl, read_txt
+from onnx_memo.errors import MemoError
+
+# From a file that exists, the model's inputs and the user's tokenizer, if any, to the samples. Raises
+# MemoError if the file is damaged or does not fit the model.
+Reader = Callable[[Path, Sequence[ModelInput], Path | None], Samples]
+
+READERS: dict[str, Reader] = {".txt": read_txt, ".jsonl": read_jsonl, ".npz": read_npz}
+
+
+def read_samples(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
+    """Read the samples in `path`, of a suffix in `READERS`, for a model with these inputs.
+
+    Args:
+        path: the file.
+        inputs: what the model takes, from `onnx_memo.data.samples.model_inputs`.
+        tokenizer: a `tokenizer.json`, which text needs; other kinds ignore it.
+
+    Raises:
+        MemoError: the file is missing, empty, damaged, of another kind, or does not fit the model.
+    """
+    *others, last = READERS
+    kinds = f"{', '.join(others)} or {last}"
+    if not path.is_file():
+        raise MemoError(f"'{path}' is not a file: name your inputs ({kinds})")
+    if path.suffix not in READERS:
+        raise MemoError(f"'{path}' ends in '{path.suffix}': inputs come as {kinds}")
+    samples = READERS[path.suffix](path, inputs, tokenizer)
+    if not samples.arrays:
+        raise MemoError(f"'{path}' holds no input that can be used: at least one is needed")
+    return samples
