@@ -18,12 +18,14 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.load import load_model
 from onnx_memo.levels.registry import level_of
 from onnx_memo.progress import Progress, silent
+from onnx_memo.proof import metrics
+from onnx_memo.proof.goal import real_rows
+from onnx_memo.proof.percentile import percentile
 from onnx_memo.runtime import library_path, session_options
 from onnx_memo.sessions import open_file, open_session, race, run_model
 from onnx_memo.store import bundle as bundles
 
 Report = dict[str, Any]
-FloatArray = npt.NDArray[np.float64]
 
 
 def bench(
@@ -49,8 +51,9 @@ def bench(
         sites: name -> hit rate of that site;
         rows_run: at the level `rows` the mean share of their real rows that requests ran, 1 for what is not
             reused; None at other levels;
-        outputs: name -> relative L2 error and cosine, each mean, p95 (the 95th percentile towards
-            the worse side) and worst, over the rows, padding left out;
+        outputs: name of each output of floats -> `relative` error and `cosine` (1 less its error), as in
+            `onnx_memo.proof.metrics`, each mean, p95 (`onnx_memo.proof.percentile`) and worst over the rows,
+            padding left out. An infinite error is 1e30 and a cosine of -1;
         requests, batch, threads, library (`native` or `stock`);
         predicted: what `optimize` expected of traffic like its sample, or None if it was not asked to.
 
@@ -128,52 +131,41 @@ def _compare(
         given = run_model(after, feeds, number)
         mask = feeds[samples.mask] != 0 if samples.mask else None
         for name, want, have in zip(names, expected, given, strict=True):
-            if want.dtype != np.float32:
-                continue
-            for row in range(len(want)):
-                real = _real(want[row], mask[row] if mask is not None else None)
-                a = want[row][real].astype(np.float64).ravel()
-                b = have[row][real].astype(np.float64).ravel()
-                relative.setdefault(name, []).append(relative_error(a, b))
-                if want.ndim == 3:  # as the tolerance has it: tokens are averaged first
-                    a, b = (rows[row][real].mean(axis=0, dtype=np.float64) for rows in (want, have))
-                cosine.setdefault(name, []).append(cosine_of(a, b))
+            if np.issubdtype(want.dtype, np.floating):
+                relative.setdefault(name, []).extend(errors_by_row(metrics.relative, want, have, mask))
+                cosine.setdefault(name, []).extend(errors_by_row(metrics.cosine, want, have, mask))
         advance()
     return {
         name: {
-            "relative": _summary(np.asarray(relative[name]), 95),
-            "cosine": _summary(np.asarray(cosine[name]), 5),
+            # JSON has no infinity, and no angle is wider than the opposite direction.
+            "relative": _summary([min(error, 1e30) for error in relative[name]]),
+            "cosine": _summary([1 - min(error, 2.0) for error in cosine[name]], low_is_worse=True),
         }
         for name in relative
     }
 
 
-def _real(row: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None) -> Any:
-    """Which part of one row of an output is compared: real tokens only, where it has tokens."""
-    if mask is not None and row.ndim >= 1 and row.shape[0] == len(mask):
-        return mask
-    return slice(None)
+def errors_by_row(
+    metric: metrics.Metric,
+    want: npt.NDArray[Any],
+    have: npt.NDArray[Any],
+    mask: npt.NDArray[np.bool_] | None,
+) -> list[float]:
+    """The error of each row of a batch, by a metric of `onnx_memo.proof.metrics`.
+
+    Args:
+        metric: how wrong a row is.
+        want: an output of the original, floats [B, ...].
+        have: the same of the bundle.
+        mask: the real tokens of the batch, bool[B, L]; None where the model has no mask.
+    """
+    masks = [None] * len(want) if mask is None else mask
+    return [metric(want[row], have[row], real_rows(want, masks[row])) for row in range(len(want))]
 
 
-def relative_error(want: FloatArray, have: FloatArray) -> float:
-    """|have - want| / |want|, in the L2 norm."""
-    return _norm(have - want) / max(_norm(want), 1e-30)
-
-
-def cosine_of(want: FloatArray, have: FloatArray) -> float:
-    """The cosine of the angle between two vectors; 1 if both are zero."""
-    size = _norm(want) * _norm(have)
-    return float(want @ have) / size if size else float(np.array_equal(want, have))
-
-
-def _norm(vector: FloatArray) -> float:
-    return float(np.sqrt(vector @ vector))
-
-
-def _summary(figures: FloatArray, percentile: int) -> dict[str, float]:
-    worst = figures.max() if percentile > 50 else figures.min()
+def _summary(figures: list[float], *, low_is_worse: bool = False) -> dict[str, float]:
     return {
-        "mean": float(figures.mean()),
-        "p95": float(np.percentile(figures, percentile)),
-        "worst": float(worst),
+        "mean": float(np.mean(figures)),
+        "p95": percentile(figures, 95, low_is_worse=low_is_worse),
+        "worst": percentile(figures, 100, low_is_worse=low_is_worse),
     }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx_ir as ir
 import pytest
-from support import MODES, original, random_samples, write_samples
+from support import MODES, changed, join, memoized, original, random_samples, write_samples
 
 import onnx_memo
-from onnx_memo import MemoError
-from onnx_memo.compare import cosine_of, relative_error
+from onnx_memo import MemoError, compare
+from onnx_memo.compare import errors_by_row
+from onnx_memo.proof import metrics
 
 PROMISED = {"baseline_ms", "memo_ms", "ratio", "hit_rate", "sites", "outputs", "requests", "library"}
 
@@ -106,20 +108,113 @@ def test_a_bundle_of_another_model_is_refused(made):
 
 # ---- The measures
 
-
-def vectors(*pairs: list[float]) -> list[np.ndarray]:
-    return [np.array(v, np.float64) for v in pairs]
+WIDTH = 32  # of the fixture's hidden states
 
 
-def test_relative_error_of_known_pairs():
-    assert relative_error(*vectors([3, 4], [3, 4])) == 0
-    assert relative_error(*vectors([3, 4], [3, 4.5])) == pytest.approx(0.1)
-    assert relative_error(*vectors([3, 4], [0, 0])) == 1
+def with_more_outputs(model: ir.Model) -> None:
+    """The hidden states in other types, averaged over the tokens, and as classes: `half`, `double`, ..."""
+    (states,) = model.graph.outputs
+    nodes = {
+        "half": ir.node("Cast", [states], {"to": ir.DataType.FLOAT16}),
+        "double": ir.node("Cast", [states], {"to": ir.DataType.DOUBLE}),
+        "pooled": ir.node("ReduceMean", [states], {"axes": [1], "keepdims": 0}),
+        "classes": ir.node("ArgMax", [states], {"axis": 2, "keepdims": 1}),
+    }
+    shapes = {"pooled": [None, WIDTH], "classes": [None, None, 1]}
+    types = [ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.FLOAT, ir.DataType.INT64]
+    for (name, node), element in zip(nodes.items(), types, strict=True):
+        node.outputs[0].name, node.outputs[0].type = name, ir.TensorType(element)
+        node.outputs[0].shape = ir.Shape(shapes.get(name, [None, None, WIDTH]))
+        model.graph.append(node)
+        model.graph.outputs.append(node.outputs[0])
 
 
-def test_cosine_of_known_pairs():
-    assert cosine_of(*vectors([1, 0], [5, 0])) == 1
-    assert cosine_of(*vectors([1, 0], [0, 2])) == 0
-    assert cosine_of(*vectors([1, 1], [-2, -2])) == pytest.approx(-1)
-    assert cosine_of(*vectors([0, 0], [0, 0])) == 1
-    assert cosine_of(*vectors([0, 0], [1, 0])) == 0
+@pytest.fixture(scope="module")
+def erring(tmp_path_factory):
+    """A bundle that reuses whatever has the same length, of a model with outputs of many kinds."""
+    folder = tmp_path_factory.mktemp("erring")
+    model = changed("bert", folder / "model.onnx", with_more_outputs)
+    stored, unseen = (random_samples(original(model), [9, WIDTH], seed) for seed in (1, 2))
+    data = write_samples(folder / "data.npz", stored)
+    onnx_memo.optimize(model, data, folder / "bundle", level="output", threshold=1e6)
+    asked = write_samples(folder / "unseen.npz", unseen)
+    report = onnx_memo.bench(model, folder / "bundle", asked, rounds=1, batch=2, native=False)
+    request = join(unseen)
+    outputs = [s.run(None, request) for s in (original(model), memoized(folder / "bundle", "stock"))]
+    names = [value.name for value in original(model).get_outputs()]
+    return report, *(dict(zip(names, values, strict=True)) for values in outputs)
+
+
+def test_outputs_of_all_float_types_are_compared_and_no_others(erring):
+    report, want, _ = erring
+    assert report["hit_rate"] == 1.0
+    assert list(report["outputs"]) == ["last_hidden_state", "half", "double", "pooled"]
+    assert {name: want[name].dtype for name in ("half", "double")} == {"half": "f2", "double": "f8"}
+    exact = report["outputs"]["last_hidden_state"]["relative"]
+    assert exact["worst"] > 0.01
+    assert report["outputs"]["double"]["relative"] == exact
+    assert report["outputs"]["half"]["relative"] == pytest.approx(exact, rel=0.01)
+
+
+def test_a_pooled_output_as_wide_as_the_padded_length_has_no_padding(erring):
+    report, want, have = erring
+    assert want["pooled"].shape == (2, WIDTH)  # and the longest request has as many tokens
+    errors = [metrics.relative(want["pooled"][row], have["pooled"][row]) for row in range(2)]
+    beyond_the_first_9 = np.abs(want["pooled"] - have["pooled"])[0, 9:]
+    assert beyond_the_first_9.max() > 0
+    assert report["outputs"]["pooled"]["relative"]["worst"] == max(errors)
+    assert report["outputs"]["pooled"]["relative"]["mean"] == pytest.approx(np.mean(errors))
+
+
+def test_the_errors_are_those_that_a_tolerance_is_about(erring):
+    report, want, have = erring
+    masks = np.arange(WIDTH) < np.asarray([[9], [WIDTH]])
+    name = "last_hidden_state"
+    cosines = [1 - metrics.cosine(want[name][row], have[name][row], masks[row]) for row in range(2)]
+    assert report["outputs"][name]["cosine"]["worst"] == min(cosines)
+    assert report["outputs"][name]["cosine"]["p95"] == min(cosines)  # one that occurred
+    assert report["outputs"][name]["cosine"]["mean"] == pytest.approx(np.mean(cosines))
+
+
+def of_rows(metric, want, have, mask=None) -> list[float]:
+    return errors_by_row(metric, np.asarray(want, np.float64), np.asarray(have, np.float64), mask)
+
+
+def test_relative_errors_of_known_pairs():
+    want = [[3, 4], [3, 4], [3, 4]]
+    assert of_rows(metrics.relative, want, [[3, 4], [3, 4.5], [0, 0]]) == pytest.approx([0, 0.1, 1])
+
+
+def test_cosine_errors_of_known_pairs():
+    want = [[1, 0], [1, 0], [1, 1], [0, 0], [0, 0]]
+    have = [[5, 0], [0, 2], [-2, -2], [0, 0], [1, 0]]
+    assert of_rows(metrics.cosine, want, have) == pytest.approx([0, 1, 2, 0, 1])
+
+
+def test_padding_of_outputs_with_tokens_is_left_out():
+    want = [[[1, 0], [0, 1]], [[1, 0], [0, 1]]]
+    have = [[[1, 0], [9, 9]], [[1, 0], [9, 9]]]
+    mask = np.asarray([[True, False], [True, True]])
+    first, second = of_rows(metrics.relative, want, have, mask)
+    assert first == 0 < second
+
+
+def test_without_a_mask_all_tokens_are_real_and_averaged():
+    """Errors that cancel in the mean are none for the cosine."""
+    assert of_rows(metrics.cosine, [[[1, 1], [1, 1]]], [[[2, 0], [0, 2]]]) == pytest.approx([0])
+
+
+def test_an_answer_that_is_not_a_number_is_as_wrong_as_can_be_and_is_valid_json(made, monkeypatch):
+    """Where the original has numbers."""
+    run_model = compare.run_model
+    calls = []
+
+    def spoiled(session, feeds, number):
+        calls.append(session)
+        outputs = run_model(session, feeds, number)
+        return [np.full_like(output, np.nan) for output in outputs] if len(calls) == 2 else outputs
+
+    monkeypatch.setattr(compare, "run_model", spoiled)
+    outputs = bench(made, "bert")["outputs"]["last_hidden_state"]
+    assert (outputs["relative"]["worst"], outputs["cosine"]["worst"]) == (1e30, -1)
+    assert np.isfinite([*outputs["relative"].values(), *outputs["cosine"].values()]).all()

@@ -29,6 +29,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import Copy, OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.sequence import Calibration
 from onnx_memo.store.bundle import GuardedSite
 from onnx_memo.store.data import StoredTensor
@@ -63,7 +64,7 @@ class Alternative:
 
 def high_error(errors: Floats) -> float:
     """The error that 95 % of the requests stay within."""
-    return float(np.percentile(errors, 95, method="higher"))
+    return percentile(errors.tolist(), 95)
 
 
 class NothingPays(MemoError):

@@ -54,7 +54,10 @@ def token_error(want: Outputs, have: Outputs, mask: Mask | None) -> float:
 
 
 def real_rows(output: npt.NDArray[Any], mask: Mask | None) -> Mask | None:
-    """The mask for an output of a batch of one; where the model has none, all rows of [1, L, d] are real."""
+    """The mask, bool[L], for one row of the batch of an output.
+
+    Where the model has none, all tokens of an output [B, L, d] are real.
+    """
     if mask is None and output.ndim == 3:
         return np.ones(output.shape[1], np.bool_)
     return mask

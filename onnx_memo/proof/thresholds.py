@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.errors import MemoError
+from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.promise import Promise, outside, requests_needed
 from onnx_memo.proof.sequence import Calibration, Outcome, fixed_sequence
 
@@ -127,7 +128,7 @@ def curve(
         tolerance: the largest error that is inside.
 
     Returns:
-        For each threshold: threshold; hit_rate; mean, p95 (95th percentile, an error that occurred) and
+        For each threshold: threshold; hit_rate; mean, p95 (`onnx_memo.proof.percentile`) and
         worst of the errors over all n requests, misses being 0; outside, the share beyond the tolerance.
     """
     far, forced = _paired(distances, errors)
@@ -142,8 +143,7 @@ def curve(
                 "threshold": threshold,
                 "hit_rate": float(reused.mean()),
                 "mean": float(seen.mean()),
-                # Between a finite and an infinite error there is nothing to interpolate.
-                "p95": float(np.percentile(seen, 95, method="higher")),
+                "p95": percentile(seen.tolist(), 95),
                 "worst": float(seen.max()),
                 "outside": float((reused & outside(forced, tolerance)).mean()),
             }

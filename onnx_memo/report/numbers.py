@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from onnx_memo.proof.binomial import most_failures
+from onnx_memo.proof.percentile import percentile
 
 SPACE = "\N{NO-BREAK SPACE}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -93,11 +94,12 @@ def finite(values: Sequence[float]) -> list[float]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of the values do not exceed; NaN of nothing."""
-    ordered = sorted(value for value in values if not math.isnan(value))
-    if not ordered:
-        return math.nan
-    return ordered[min(max(math.ceil(share * len(ordered)) - 1, 0), len(ordered) - 1)]
+    """The `percentile` for a share: at least that many of the values do not exceed it. NaN is left out.
+
+    NaN if there is no value.
+    """
+    known = [value for value in values if not math.isnan(value)]
+    return percentile(known, 100 * share) if known else math.nan
 
 
 def median(values: Sequence[float]) -> float:

@@ -16,6 +16,7 @@ from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.proof.goal import Goal, Outputs, token_error
+from onnx_memo.proof.percentile import percentile
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, place_weights, run_model
 
@@ -85,7 +86,7 @@ class Tried:
         return {
             "hit_rate": self.hit_rate,
             "mean": float(self.errors.mean()),
-            "p95": float(np.percentile(self.errors, 95, method="higher")),
+            "p95": percentile(self.errors.tolist(), 95),
             "worst": float(self.errors.max()),
             "outside": float((~(self.errors <= tolerance)).mean()),
         }
