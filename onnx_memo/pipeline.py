@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx_ir as ir
@@ -25,7 +25,8 @@ from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.metrics import METRICS
 from onnx_memo.proof.promise import Promise
 from onnx_memo.report import write_report
-from onnx_memo.report.evidence import evidence_of
+from onnx_memo.report.collect import evidence_of
+from onnx_memo.report.evidence import Names, Predicted
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, race
 from onnx_memo.store import bundle
@@ -115,8 +116,8 @@ def optimize(
             _copy_companions(source, vocabulary, folder)
             predicted = None
             if verdict is not None:
-                names = {"title": output.name, "model": model.name, "data": data.name}
-                predicted = _report(job, folder, verdict, names)
+                names = Names(title=output.name, model=model.name, data=data.name)
+                predicted = asdict(_report(job, folder, verdict, names))
             manifest = _manifest(model.name, blueprint, notes, predicted)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
@@ -166,7 +167,7 @@ def _bytes_needed(job: Job, uses: Sequence[tuple[Level, Use]]) -> int:
     return sum(use.bytes_needed(job) for _, use in asked) + 2 * (weights + job.path.stat().st_size)
 
 
-def _report(job: Job, folder: Path, verdict: Verdict, names: dict[str, str]) -> dict[str, float]:
+def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted:
     """Run the held-out part through original and bundle, write the report, and say what to expect.
 
     Raises:
@@ -180,13 +181,13 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: dict[str, str]) -> 
     times = race(sessions, requests, ROUNDS, job.progress("measuring", ROUNDS * len(requests)))
     size = (folder / MEMO_DATA).stat().st_size
     evidence = evidence_of(verdict, job.goal, times, names, size, job.notes)
-    predicted = {key: evidence["predicted"][key] for key in ("ratio", "hit_rate", "hit_ratio", "miss_ratio")}
-    if predicted["ratio"] > PAYS:
+    predicted = evidence.predicted
+    if predicted.ratio > PAYS:
         raise NothingPays(
-            f"{predicted['hit_rate']:.0%} of the held-out requests were reused, which took "
-            f"{predicted['ratio']:.3f} of the original's time in all: not worth a bundle",
+            f"{predicted.hit_rate:.0%} of the held-out requests were reused, which took "
+            f"{predicted.ratio:.3f} of the original's time in all: not worth a bundle",
             verdict.alternatives,
-            evidence,
+            evidence.as_json(),
         )
     write_report(folder / bundle.REPORT, evidence)
     return predicted

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-STYLE = """text{font:13px sans-serif;fill:#1f2937}path{fill:none;stroke-width:2}line{stroke:#6b7280}
-.s0{fill:#d97706}.s1{fill:#2563eb}.s2{fill:#059669}
+from onnx_memo.report.scales import Scale
+from onnx_memo.report.svg import Drawing, element
+
+STYLE = """text{font:13px sans-serif;fill:#1f2937}.title{font-weight:600}text.value{font-size:11px}
+.line{fill:none;stroke-width:2}.line.rule,.line.limit{stroke:#6b7280;stroke-width:1}.rule{stroke-opacity:.3}
+.limit{stroke-dasharray:5 4}.s0{fill:#d97706}.s1{fill:#2563eb}.s2{fill:#059669}
 .c0{stroke:#d97706}.c1{stroke:#2563eb}.c2{stroke:#059669}.c3{stroke:#9333ea}
-@media(prefers-color-scheme:dark){text{fill:#e5e7eb}line{stroke:#9ca3af}.s0{fill:#f59e0b}.s1{fill:#60a5fa}
-.s2{fill:#34d399}.c0{stroke:#f59e0b}.c1{stroke:#60a5fa}.c2{stroke:#34d399}.c3{stroke:#c084fc}}"""
+@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.line.rule,.line.limit{stroke:#9ca3af}
+.s0{fill:#f59e0b}.s1{fill:#60a5fa}.s2{fill:#34d399}
+.c0{stroke:#f59e0b}.c1{stroke:#60a5fa}.c2{stroke:#34d399}.c3{stroke:#c084fc}}"""
+LEGEND = 110  # room for a name
 
 Column = tuple[str, str, str]  # heading, key of the figure, its format
 Curve = Sequence[tuple[float, float]]
@@ -41,70 +45,83 @@ def bars(
     title: str,
     series: dict[str, dict[str, float | None]],
     limit: float,
-    told: str,
+    limit_name: str,
     form: str,
     group: int = 90,
 ) -> str:
-    """Up to three series of bars by label, and a dashed line at `limit`; None: no bar."""
+    """Up to three series of bars by label, and a dashed line at `limit`, as the text of an SVG file.
+
+    Args:
+        title: above the bars.
+        series: values by name and label; all have the same labels. None: no bar.
+        limit: where the line stands.
+        limit_name: what it is.
+        form: format of the values above their bars.
+        group: room for the bars of a label.
+    """
     labels = list(next(iter(series.values())))
     values = [value for one in series.values() for value in one.values() if value is not None]
-    top = max(limit, *values) * 1.15
+    y = Scale(0, max(limit, *values) * 1.15, 250, 70)
+    drawing = Drawing(max(group * len(labels) + 40, 480), 285)
+    drawing.text(20, 22, title, "title")
     wide = (group - 18) // len(series)
-    width = max(group * len(labels) + 40, 480)
-    at = 250 - 180 * limit / top
-    drawn = [f'<text x="20" y="22" style="font-weight:600">{escape(title)}</text>']
     for number, (name, one) in enumerate(series.items()):
-        x = 20 + 110 * number
-        drawn.append(f'<rect class="s{number}" x="{x}" y="34" width="12" height="12"/>')
-        drawn.append(f'<text x="{x + 18}" y="45">{escape(name)}</text>')
+        kind, left = f"s{number}", 20 + LEGEND * number
+        drawing.rect((left, 34), (12, 12), kind)
+        drawing.text(left + 18, 45, name)
         for place, label in enumerate(labels):
             value = one[label]
-            if value is None:
-                continue
-            x, height = 30 + group * place + wide * number, 180 * value / top
-            bar = f'x="{x}" y="{250 - height:.1f}" width="{wide - 4}" height="{height:.1f}"'
-            drawn.append(f'<rect class="s{number}" {bar}/>')
-            drawn.append(f'<text x="{x + wide / 2 - 2}" y="{246 - height:.1f}" text-anchor="middle" ')
-            drawn.append(f'style="font-size:11px">{value:{form}}</text>')
+            if value is not None:
+                x, top = 30 + group * place + wide * number, y.at(value)
+                drawing.rect((x, top), (wide - 4, y.start - top), kind)
+                drawing.text(x + wide / 2 - 2, top - 4, f"{value:{form}}", "value", "middle")
     for place, label in enumerate(labels):
-        middle = 30 + group * place + (group - 22) / 2
-        drawn.append(f'<text x="{middle}" y="270" text-anchor="middle">{escape(label)}</text>')
-    drawn.append(f'<line x1="20" x2="{width - 10}" y1="{at:.1f}" y2="{at:.1f}" stroke-dasharray="5 4"/>')
-    drawn.append(f'<text x="{30 + 110 * len(series)}" y="45">- - - {escape(told)}</text>')
-    return _svg(width, 285, title, drawn)
+        drawing.text(30 + group * place + (group - 22) / 2, 270, label, anchor="middle")
+    drawing.line([(20, y.at(limit)), (drawing.width - 10, y.at(limit))], "limit")
+    drawing.text(30 + LEGEND * len(series), 45, f"- - - {limit_name}")
+    return as_file(drawing, title, STYLE)
 
 
 def curves(title: str, panels: dict[str, dict[str, Curve]], limit: float, across: str, up: str) -> str:
-    """Curves of (x from 0 to 1.1, y on a logarithmic scale) by name, a panel for each key of `panels`."""
-    wide, high, low, top, most = 300, 220, 1e-5, 0.3, 1.1
-    drawn = [f'<text x="20" y="22" style="font-weight:600">{escape(title)}</text>']
+    """Curves by name, a panel for each key of `panels`, as the text of an SVG file.
+
+    Args:
+        title: above the panels.
+        panels: the curves by name, as (x from 0 to 1.1, y on a logarithmic scale).
+        limit: a value of y that a dashed line marks.
+        across: what x is.
+        up: what y is.
+    """
+    wide, gap = 300, 60
+    drawing = Drawing(max((wide + gap) * len(panels) + 40, 520), 345)
+    drawing.text(20, 22, title, "title")
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
-
-    def y(value: float) -> float:
-        return 295 - high * math.log(min(max(value, low), top) / low) / math.log(top / low)
-
     for number, (heading, panel) in enumerate(panels.items()):
-        left = 60 + (wide + 60) * number
-        drawn.append(f'<text x="{left}" y="64">{escape(heading)}</text>')
-        for x in (0.0, 0.25, 0.5, 0.75, 1.0):
-            drawn.append(f'<text x="{left + wide * x / most:.1f}" y="312" text-anchor="middle">{x:g}</text>')
-        for value in sorted({1e-5, 1e-4, 1e-3, 1e-2, 1e-1, limit}):
-            dashes = ' stroke-dasharray="5 4"' if value == limit else ' stroke-opacity=".3"'
-            ends = f'y1="{y(value):.1f}" y2="{y(value):.1f}"'
-            drawn.append(f'<line x1="{left}" x2="{left + wide}" {ends}{dashes}/>')
-            drawn.append(f'<text x="{left - 5}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
+        left = gap + (wide + gap) * number
+        x, y = Scale(0, 1.1, left, left + wide), Scale(1e-5, 0.3, 295, 75, log=True)
+        drawing.text(left, 64, heading)
+        draw_grid(drawing, x, y, (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), [limit])
         for name, points in panel.items():
-            at = "L".join(f"{left + wide * min(x, most) / most:.1f} {y(value):.1f}" for x, value in points)
-            drawn.append(f'<path class="c{names.index(name)}" d="M{at}"/>')
+            drawing.line([(x.at(one), y.at(other)) for one, other in points], f"c{names.index(name)}")
     for number, name in enumerate(names):
-        x = 20 + 110 * number
-        drawn.append(
-            f'<path class="c{number}" d="M{x} 40h18"/><text x="{x + 24}" y="45">{escape(name)}</text>'
-        )
-    drawn.append(f'<text x="20" y="334">across: {escape(across)}; up: {escape(up)}</text>')
-    return _svg(max((wide + 60) * len(panels) + 40, 520), 345, title, drawn)
+        left = 20 + LEGEND * number
+        drawing.line([(left, 40), (left + 18, 40)], f"c{number}")
+        drawing.text(left + 24, 45, name)
+    drawing.text(20, 334, f"across: {across}; up: {up}")
+    return as_file(drawing, title, STYLE)
 
 
-def _svg(width: int, height: int, title: str, drawn: Sequence[str]) -> str:
-    size = f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{STYLE}</style>{"".join(drawn)}</svg>\n'
+def draw_grid(
+    drawing: Drawing, x: Scale, y: Scale, marks: Collection[float], limits: Collection[float]
+) -> None:
+    """Quarters along the bottom of a panel; lines across it at marks (`rule`) and limits (`limit`) of `y`."""
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        drawing.text(x.at(share), y.start + 17, f"{share:g}", anchor="middle")
+    for value in sorted({*marks, *limits}):
+        drawing.line([(x.start, y.at(value)), (x.end, y.at(value))], "limit" if value in limits else "rule")
+        drawing.text(x.start - 5, y.at(value) + 4, f"{value:g}", anchor="end")
+
+
+def as_file(drawing: Drawing, title: str, style: str) -> str:
+    """The text of an SVG file: the drawing with a title for those who do not see it, and a style sheet."""
+    return drawing.svg(element("style", style), role="img", aria_label=title) + "\n"

@@ -30,34 +30,12 @@ COLUMNS: tuple[Column, ...] = (
 
 def write_readme(path: Path, docs: Path, rows: Mapping[str, Any], repeats: Sequence[Figures]) -> None:
     """Write picture and table between the README's markers; nothing where nothing was measured."""
-    int8: dict[str, float | None] = {}
-    ours: dict[str, float | None] = {}
-    told: list[Figures] = []
-    for key, (short, title) in SHOWN.items():
-        if key in rows:
-            row = rows[key]
-            int8[short], ours[short] = row.ratios["int8"][0], row.ours
-            figures = {"int8": int8[short], "ours": row.ours, "p95": row.errors["ours"]["p95"]}
-            told.append({"title": title, "tolerance": f"{row.tolerance:g}", "fp32": "1", **figures})
-    for row in repeats:
-        if row["tokens"] > 100:
-            short = f"{REPEAT} {row['tokens']}"
-            got = row.get("hit native", row["hit stock"])
-            int8[short], ours[short] = row["int8"], got
-            title = f"literal repeats of {row['tokens']} tokens, MiniLM"
-            told.append(
-                {
-                    "title": title,
-                    "tolerance": "none",
-                    "fp32": "1",
-                    "int8": row["int8"],
-                    "ours": got,
-                    "p95": row["hit error"],
-                }
-            )
-    if not told:
+    listed = _workloads(rows) | _repeats(repeats)
+    if not listed:
         return
     title = "Time of a request, relative to the original model (fp32)"
+    int8 = {short: figures["int8"] for short, figures in listed.items()}
+    ours = {short: figures["ours"] for short, figures in listed.items()}
     picture = bars(title, {"int8": int8, "onnx-memo": ours}, 1.0, "original = 1", ".2f", group=104)
     (docs / PICTURE).write_text(picture, encoding="utf-8")
     _make_markers(path)
@@ -65,8 +43,41 @@ def write_readme(path: Path, docs: Path, rows: Mapping[str, Any], repeats: Seque
         "Requests that were never seen (but for the repeats), one thread, batch 1, native operators; "
         "`docs/benchmarks.md` has the machine, the errors of int8, and the workloads where less is gained.\n"
     )
-    text = f"![{title}]({docs.name}/{PICTURE})\n\n{table(COLUMNS, told)}\n{note}"
+    text = f"![{title}]({docs.name}/{PICTURE})\n\n{table(COLUMNS, list(listed.values()))}\n{note}"
     write_section(path, "picture", text)
+
+
+def _workloads(rows: Mapping[str, Any]) -> dict[str, Figures]:
+    """Rows of the table by their short names: the workloads shown, as far as they were measured."""
+    found: dict[str, Figures] = {}
+    for key, (short, title) in SHOWN.items():
+        if key in rows:
+            row = rows[key]
+            found[short] = {
+                "title": title,
+                "tolerance": f"{row.tolerance:g}",
+                "fp32": "1",
+                "int8": row.ratios["int8"][0],
+                "ours": row.ours,
+                "p95": row.errors["ours"]["p95"],
+            }
+    return found
+
+
+def _repeats(repeats: Sequence[Figures]) -> dict[str, Figures]:
+    """The same for literal repeats of long requests."""
+    return {
+        f"{REPEAT} {row['tokens']}": {
+            "title": f"literal repeats of {row['tokens']} tokens, MiniLM",
+            "tolerance": "none",
+            "fp32": "1",
+            "int8": row["int8"],
+            "ours": row.get("hit native", row["hit stock"]),
+            "p95": row["hit error"],
+        }
+        for row in repeats
+        if row["tokens"] > 100
+    }
 
 
 def _make_markers(path: Path) -> None:

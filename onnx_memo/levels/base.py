@@ -31,6 +31,7 @@ from onnx_memo.job import Job
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.sequence import Calibration
+from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.store.bundle import GuardedSite
 from onnx_memo.store.data import StoredTensor
 
@@ -151,6 +152,34 @@ class Brief:
 
 
 @dataclass(frozen=True)
+class SiteFigures:
+    """What guarding a site gives.
+
+    Attributes:
+        level: at which it is guarded; None: it is not.
+        hit_rate: share of the held-out requests that are reused there.
+        saving_us: microseconds that a mean request is spared, before the overhead is taken off.
+        overhead_us: microseconds that keys, lookup and reuse take of a mean request.
+        reason: why it is guarded or not.
+    """
+
+    name: str
+    level: str | None
+    hit_rate: float
+    saving_us: float
+    overhead_us: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class StrictnessPoint:
+    """What a value of `memo_strictness`, from 0 to 1, gives on the held-out part."""
+
+    strictness: float
+    seen: CurvePoint
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A decision that was proven on the held-out part.
 
@@ -164,8 +193,8 @@ class Verdict:
         rows: the share of rows that each held-out request runs, f64[n], 1 where it is not reused; None at
             levels that reuse no single rows.
         threshold: the calibrated distance, or None where there is none.
-        strictness: what each strictness gives on the held-out part (`onnx_memo.proof.thresholds.curve`).
-        sites: what each site gives (`onnx_memo.report`).
+        strictness: what some values of `memo_strictness` give, from 0 to 1.
+        sites: what each site gives; at levels that run single rows the encoder is the only one.
     """
 
     blueprint: Blueprint
@@ -180,8 +209,8 @@ class Verdict:
     token_errors: Floats = field(repr=False)
     rows: Floats | None = field(repr=False)
     threshold: float | None
-    strictness: list[dict[str, float]] = field(repr=False)
-    sites: list[dict[str, Any]] = field(repr=False)
+    strictness: Sequence[StrictnessPoint] = field(repr=False)
+    sites: Sequence[SiteFigures] = field(repr=False)
 
 
 @dataclass(frozen=True)

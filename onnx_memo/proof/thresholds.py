@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -113,12 +114,30 @@ def calibrate(
     return fixed_sequence(promise, np.asarray(candidates, np.float64).tolist(), outcome_at)
 
 
+@dataclass(frozen=True)
+class CurvePoint:
+    """What n requests saw at one setting.
+
+    Attributes:
+        hit_rate: the share that is reused.
+        mean, p95, worst: of the errors over all n requests, misses being 0; p95, the 95th percentile, is an
+            error that occurred.
+        outside: the share beyond the tolerance.
+    """
+
+    hit_rate: float
+    mean: float
+    p95: float
+    worst: float
+    outside: float
+
+
 def curve(
     distances: npt.ArrayLike,
     errors: npt.ArrayLike,
     thresholds: Sequence[float] | FloatArray,
     tolerance: float,
-) -> list[dict[str, float]]:
+) -> list[CurvePoint]:
     """What n requests would have seen at each threshold: a picture, not a proof.
 
     Args:
@@ -128,8 +147,7 @@ def curve(
         tolerance: the largest error that is inside.
 
     Returns:
-        For each threshold: threshold; hit_rate; mean, p95 (`onnx_memo.proof.percentile`) and
-        worst of the errors over all n requests, misses being 0; outside, the share beyond the tolerance.
+        A point for each threshold, in their order.
     """
     far, forced = _paired(distances, errors)
     assert len(far), "a curve needs a request"
@@ -139,14 +157,13 @@ def curve(
         reused = far <= threshold
         seen = np.where(reused, forced, 0.0)
         points.append(
-            {
-                "threshold": threshold,
-                "hit_rate": float(reused.mean()),
-                "mean": float(seen.mean()),
-                "p95": percentile(seen.tolist(), 95),
-                "worst": float(seen.max()),
-                "outside": float((reused & outside(forced, tolerance)).mean()),
-            }
+            CurvePoint(
+                hit_rate=float(reused.mean()),
+                mean=float(seen.mean()),
+                p95=percentile(seen.tolist(), 95),
+                worst=float(seen.max()),
+                outside=float((reused & outside(forced, tolerance)).mean()),
+            )
         )
     return points
 

@@ -1,144 +1,194 @@
-"""What a decision rests on, as plain data: for the manifest, the report and machines."""
+"""What a decision rests on: everything that was measured, for the manifest, the report and machines."""
 
 from __future__ import annotations
 
 import math
-import os
-import platform
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
+from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint
 
-from onnx_memo import __version__
-from onnx_memo.data.parts import Parts
-from onnx_memo.levels.base import Verdict
-from onnx_memo.proof.goal import Goal
-from onnx_memo.runtime import library_path
-
-Floats = npt.NDArray[np.float64]
+INFINITY = 1e30  # in JSON, which has no infinity
 
 
-def machine() -> dict[str, Any]:
-    """Where the figures were taken."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count() or 1,
-        "onnxruntime": ort.__version__,
-        "library": "native" if library_path() is not None else "stock",
-    }
+@dataclass(frozen=True)
+class Names:
+    """What people call the bundle (`title`) and the files that it was made of."""
+
+    title: str
+    model: str
+    data: str
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+@dataclass(frozen=True)
+class Machine:
+    """Where the figures were measured.
 
-
-def evidence_of(
-    verdict: Verdict, goal: Goal, times: Floats, names: dict[str, str], size: int, notes: list[str]
-) -> dict[str, Any]:
-    """The figures of a decision, as `onnx_memo.report` describes them.
-
-    Args:
-        verdict: what was decided.
-        goal: what was promised.
-        times: seconds of each held-out request, original and bundle: [n, 2].
-        names: of `title`, `model` and `data`.
-        size: of the memo data, in bytes.
-        notes: for people.
+    Attributes:
+        onnxruntime: its version.
+        library: `native` where the operators' kernels were loaded, or `stock`.
     """
-    promise, parts, hits, errors = goal.promise, verdict.parts, verdict.hits, verdict.errors
-    held_out = parts.held_out
-    worst = int(errors.argmax())
-    found = names | {
-        "version": __version__,
-        "machine": machine(),
-        "promise": {
-            "metric": goal.metric,
-            "tolerance": promise.tolerance,
-            "within": promise.within,
-            "confidence": promise.confidence,
-            "held_out": verdict.calibration.requests,
-            "outside": verdict.calibration.failures,
-            "p_value": verdict.calibration.p_value,
-        },
-        "split": {
-            "store": len(parts.split.store),
-            "fit": len(parts.split.fit),
-            "held_out": len(parts.split.held_out),
-            "repeats": parts.repeats,
-            "how": _how(parts),
-        },
-        "requests": [
-            {
-                "length": held_out.extent(at),
-                "original_ms": times[at, 0] * 1e3,
-                "bundle_ms": times[at, 1] * 1e3,
-                "hit": bool(hits[at]),
-                "distance": _finite(verdict.distances[at]),
-                "error": _finite(errors[at]),
-                "token_error": _finite(verdict.token_errors[at]),
-                "rows": None if verdict.rows is None else float(verdict.rows[at]),
-                "text": held_out.text(at),
-            }
-            for at in range(len(times))
-        ],
-        "sites": verdict.sites if verdict.rows is None else [verdict.sites[0] | _of_rows(times, hits)],
-        "strictness": [{k: _finite(v) for k, v in point.items()} for point in verdict.strictness],
-        "predicted": {
-            "ratio": _ratio(times * parts.weights[:, None]),
-            "hit_rate": float((hits * parts.weights).sum() / parts.weights.sum()),
-            "hit_ratio": _ratio(times[hits]),
-            "miss_ratio": _ratio(times[~hits]),
-        },
-        "alternatives": [
-            asdict(alternative)
-            | {"error": _finite(alternative.error), "chosen": alternative.name == verdict.chosen}
-            for alternative in verdict.alternatives
-        ],
-        "worst": {"error": _finite(errors[worst]), "text": held_out.text(worst)},
-        "bytes": size,
-        "entries": len(verdict.blueprint.lengths),
-        "notes": notes,
-    }
-    if verdict.threshold is not None:
-        found["threshold"] = verdict.threshold
-    if verdict.rows is not None:
-        found["proven_share"] = verdict.calibration.setting
-    return found
+
+    processor: str
+    cores: int
+    onnxruntime: str
+    library: str
 
 
-def _of_rows(times: Floats, hits: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """What reuse of the encoder saves and costs a mean request, as the bundle was measured."""
-    saving = float((times[:, 0] * hits).mean())
-    overhead = saving - float((times[:, 0] - times[:, 1]).mean())
-    return {"saving_us": saving * 1e6, "overhead_us": max(overhead, 0.0) * 1e6}
+@dataclass(frozen=True)
+class Proof:
+    """What was promised, and what the held-out part shows of it.
+
+    Attributes:
+        metric: a name of `onnx_memo.proof.metrics`.
+        tolerance: the largest error allowed, in terms of the metric.
+        within: the share of requests that stays within the tolerance.
+        confidence: of that statement.
+        held_out: requests that were tested.
+        outside: those of them outside the tolerance.
+        p_value: the promise is kept if it is at most 1 - confidence.
+    """
+
+    metric: str
+    tolerance: float
+    within: float
+    confidence: float
+    held_out: int
+    outside: int
+    p_value: float
 
 
-def _how(parts: Parts) -> str:
-    """How the sample was split, and what of it is stored."""
-    of = len(parts.split.store) + len(parts.split.fit)
-    covered = int(parts.counts.sum())
-    stored = "Store and fit part together are the bundle's store."
-    if covered < of:
-        stored = (
-            f"{len(parts.stored):,} inputs of store and fit part are stored, chosen for their coverage "
-            f"within --max-bytes; they make up {covered:,} of the {of:,} requests of these parts."
-        )
-    return f"At random, request by request. {stored}"
+@dataclass(frozen=True)
+class SplitSizes:
+    """How many requests of the sample went to each part.
+
+    Attributes:
+        repeats: the share of requests like the sample's that are stored literally.
+        how: a sentence.
+    """
+
+    store: int
+    fit: int
+    held_out: int
+    repeats: float
+    how: str
 
 
-def _finite(value: float) -> float:
-    """JSON has no infinity."""
-    return float(value) if math.isfinite(value) else 1e30
+@dataclass(frozen=True)
+class Request:
+    """A held-out request, as calibrated.
+
+    Attributes:
+        length: in tokens.
+        original_ms, bundle_ms: milliseconds that it takes.
+        hit: whether it is reused.
+        distance: from what is reused; infinite where nothing is comparable.
+        error: in terms of the metric.
+        token_error: cosine token by token.
+        rows: the share of its rows that ran; None at levels that run no single rows.
+        text: None where the sample holds arrays.
+    """
+
+    length: int
+    original_ms: float
+    bundle_ms: float
+    hit: bool
+    distance: float
+    error: float
+    token_error: float
+    rows: float | None
+    text: str | None
 
 
-def _ratio(times: Floats) -> float:
-    return float(times[:, 1].sum() / times[:, 0].sum()) if len(times) else 1.0
+@dataclass(frozen=True)
+class Predicted:
+    """What to expect of traffic like the sample.
+
+    Attributes:
+        ratio: the bundle's time over the original's.
+        hit_rate: the share of requests that are reused.
+        hit_ratio, miss_ratio: as `ratio`, of the requests that are reused and of the others alone.
+    """
+
+    ratio: float
+    hit_rate: float
+    hit_ratio: float
+    miss_ratio: float
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The held-out request with the largest error."""
+
+    error: float
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The figures of a decision. Infinity stays infinity here; only JSON has none.
+
+    Attributes:
+        version: of this package.
+        requests: the held-out part.
+        sites: each site that could be guarded.
+        strictness: what each value of `memo_strictness` gives on the held-out part.
+        alternatives: the ways to guard that were tried on the fit part.
+        chosen: the name of the alternative that was taken.
+        bytes: size of the memo data.
+        entries: inputs that it holds.
+        notes: sentences for people.
+        threshold: the distance up to which entries are reused, if it is one.
+        proven_share: what the held-out part proves of the bound that was chosen on the fit part; None at
+            levels that run no single rows.
+    """
+
+    title: str
+    model: str
+    data: str
+    version: str
+    machine: Machine
+    promise: Proof
+    split: SplitSizes
+    requests: Sequence[Request]
+    sites: Sequence[SiteFigures]
+    strictness: Sequence[StrictnessPoint]
+    predicted: Predicted
+    alternatives: Sequence[Alternative]
+    chosen: str
+    worst: Worst
+    bytes: int
+    entries: int
+    notes: Sequence[str]
+    threshold: float | None
+    proven_share: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As one JSON object; 1e30 stands for what is not finite.
+
+        Each alternative says whether it was `chosen`, and each point of `strictness` is flat. `threshold` and
+        `proven_share` are left out where there is none.
+        """
+        found = asdict(self)
+        chosen = found.pop("chosen")
+        found["alternatives"] = [way | {"chosen": way["name"] == chosen} for way in found["alternatives"]]
+        found["strictness"] = [
+            {"strictness": point.strictness, **asdict(point.seen)} for point in self.strictness
+        ]
+        for optional in ("threshold", "proven_share"):
+            if found[optional] is None:
+                del found[optional]
+        plain: dict[str, Any] = _plain(found)
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    """The same value in lists, and with finite numbers alone."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return INFINITY
+    return value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections import Counter
 
 from onnx_memo.report import errors, latency, sections, sites, ways
 from onnx_memo.report import rows as rows_of
 from onnx_memo.report.charts import Picture
 from onnx_memo.report.errors import metric_name
+from onnx_memo.report.evidence import Evidence
 from onnx_memo.report.numbers import (
     count,
     escaped,
@@ -21,13 +22,12 @@ from onnx_memo.report.numbers import (
     with_unit,
 )
 from onnx_memo.report.style import STYLE
-
-Evidence = dict[str, Any]
+from onnx_memo.report.svg import Drawing
 
 
 def page(evidence: Evidence) -> str:
     """The whole page as HTML."""
-    title = escaped(f"{evidence['title']}: onnx-memo report", 200)
+    title = escaped(f"{evidence.title}: onnx-memo report", 200)
     body = "".join(part(evidence) for part in (_top, _pictures, *sections.SECTIONS))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -39,12 +39,12 @@ def page(evidence: Evidence) -> str:
 
 def headline(evidence: Evidence) -> str:
     """What came out, in plain words: `31 % lower latency at a 94 % hit rate`."""
-    requests = evidence["requests"]
+    requests = evidence.requests
     measured = sections.total_ratio(requests)
     if math.isnan(measured):
         return "No held-out request was measured"
     change = 1 - measured
-    hits = percent(sum(r["hit"] for r in requests) / len(requests))
+    hits = percent(sum(r.hit for r in requests) / len(requests))
     reuse = f"at a {hits} hit rate"
     if rows_of.by_rows(evidence):
         reuse = f"with {percent(rows_of.mean_share(evidence))} of the rows run"
@@ -54,61 +54,51 @@ def headline(evidence: Evidence) -> str:
 
 
 def _top(evidence: Evidence) -> str:
-    promise = evidence["promise"]
-    most = most_outside(promise["held_out"], promise["within"], promise["confidence"])
-    kept = promise["p_value"] <= 1 - promise["confidence"] + 1e-12
+    promise = evidence.promise
+    most = most_outside(promise.held_out, promise.within, promise.confidence)
     allowed = "too few to prove the promise" if most is None else f"{most:,} allowed to keep the promise"
     sentence = (
-        f"{promise['outside']:,} of {promise['held_out']:,} held-out requests "
-        f"{'is' if promise['outside'] == 1 else 'are'} outside the tolerance ({allowed})."
+        f"{promise.outside:,} of {promise.held_out:,} held-out requests "
+        f"{'is' if promise.outside == 1 else 'are'} outside the tolerance ({allowed})."
     )
-    unproven = "not kept" if most is not None else "not proven"
-    verdict = (
-        '<span class="verdict kept">Promise kept.</span>'
-        if kept
-        else (f'<span class="verdict broken">Promise {unproven}.</span>')
-    )
+    kind, outcome = "broken", "not proven" if most is None else "not kept"
+    if promise.p_value <= 1 - promise.confidence + 1e-12:
+        kind, outcome = "kept", "kept"
+    verdict = f'<span class="verdict {kind}">Promise {outcome}.</span>'
     return (
-        f'<header><p class="eyebrow">{escaped(evidence["title"], 120)} · onnx-memo report</p>'
+        f'<header><p class="eyebrow">{escaped(evidence.title, 120)} · onnx-memo report</p>'
         f'<h1>{headline(evidence)}</h1><p class="lead">{verdict} {sentence}</p>'
-        f'<p class="soft">The promise: with {percent(promise["confidence"])} confidence, at least '
-        f"{percent(promise['within'])} of requests like these stay within {promise['tolerance']:g} "
-        f"of the original model's outputs ({escaped(metric_name(promise['metric']))}).</p>"
+        f'<p class="soft">The promise: with {percent(promise.confidence)} confidence, at least '
+        f"{percent(promise.within)} of requests like these stay within {promise.tolerance:g} "
+        f"of the original model's outputs ({escaped(metric_name(promise.metric))}).</p>"
         f"{_key_figures(evidence)}</header>"
     )
 
 
 def _key_figures(evidence: Evidence) -> str:
-    requests, predicted = evidence["requests"], evidence["predicted"]
-    before, after = (median(finite([r[key] for r in requests])) for key in ("original_ms", "bundle_ms"))
-    levels = [site["level"] for site in evidence["sites"] if site["level"] is not None]
-    named = ", ".join(f"{levels.count(level)} at {escaped(level, 20)}" for level in sorted(set(levels)))
-    guarded = ("Sites guarded", f"{len(levels)} of {len(evidence['sites'])}", named or "none pays")
-    if rows_of.by_rows(evidence):
-        hits = percent(sum(r["hit"] for r in requests) / len(requests))
-        guarded = (
-            "Rows run",
-            percent(rows_of.mean_share(evidence)),
-            f"{hits} of the requests reuse an entry",
-        )
+    requests = evidence.requests
+    before, after = (median(finite(list(map(time, requests)))) for _, time in latency.SERIES)
+    ratio = figure(sections.total_ratio(requests))
     cells = (
         ("Median latency", with_unit(after, "ms"), f"original {with_unit(before, 'ms')}"),
-        (
-            "Latency ratio",
-            figure(sections.total_ratio(requests)),
-            f"predicted {figure(predicted['ratio'])}",
-        ),
-        guarded,
-        ("Memo data", size(evidence["bytes"]), count(evidence["entries"], "stored request")),
+        ("Latency ratio", ratio, f"predicted {figure(evidence.predicted.ratio)}"),
+        _extent(evidence),
+        ("Memo data", size(evidence.bytes), count(evidence.entries, "stored request")),
     )
-    return (
-        '<dl class="figures">'
-        + "".join(
-            f"<div><dt>{name}</dt><dd>{value}<small>{under}</small></dd></div>"
-            for name, value, under in cells
-        )
-        + "</dl>"
+    listed = "".join(
+        f"<div><dt>{name}</dt><dd>{value}<small>{under}</small></dd></div>" for name, value, under in cells
     )
+    return f'<dl class="figures">{listed}</dl>'
+
+
+def _extent(evidence: Evidence) -> tuple[str, str, str]:
+    """How much is reused: the rows that run, or the sites that are guarded."""
+    if rows_of.by_rows(evidence):
+        hits = percent(sum(r.hit for r in evidence.requests) / len(evidence.requests))
+        return "Rows run", percent(rows_of.mean_share(evidence)), f"{hits} of the requests reuse an entry"
+    levels = Counter(site.level for site in evidence.sites if site.level is not None)
+    named = ", ".join(f"{number} at {escaped(level, 20)}" for level, number in sorted(levels.items()))
+    return "Sites guarded", f"{levels.total()} of {len(evidence.sites)}", named or "none pays"
 
 
 def _pictures(evidence: Evidence) -> str:
@@ -137,12 +127,15 @@ def _figure(picture: Picture) -> str:
 def _swatch(kind: str) -> str:
     """The mark of a legend entry, drawn like the marks of the chart."""
     shape, _, style = kind.partition(" ")
-    drawn = {
-        "box": f'<rect class="bar area {style}" y="1" width="12" height="10" rx="1.5"/>',
-        "dot": f'<g class="dots solid {style}"><circle cx="6" cy="6" r="4"/></g>',
-        "ring": f'<circle class="ring {style}" cx="6" cy="6" r="4"/>',
-        "x": f'<path class="cross {style}" d="M2.5 2.5l7 7m0-7l-7 7"/>',
-        "line": f'<path class="line {style}" d="M-1 6H13"/>',
-    }[shape]
-    attributes = 'xmlns="http://www.w3.org/2000/svg" class="key" viewBox="0 0 12 12" aria-hidden="true"'
-    return f"<svg {attributes}>{drawn}</svg>"
+    drawing = Drawing(12, 12)
+    if shape == "box":
+        drawing.rect((0, 1), (12, 10), f"bar area {style}", round_by=1.5)
+    elif shape == "dot":
+        drawing.dots([(6, 6)], style, radius=4)
+    elif shape == "ring":
+        drawing.ring((6, 6), style, radius=4)
+    elif shape == "x":
+        drawing.crosses([(6, 6)], style, size=7)
+    else:
+        drawing.line([(-1, 6), (13, 6)], style)
+    return drawing.svg(class_="key", aria_hidden="true")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
-from onnx_memo.report.errors import outside, rank
+from onnx_memo.report.errors import is_outside, severity
+from onnx_memo.report.evidence import Evidence, Request
+from onnx_memo.report.latency import timed
 from onnx_memo.report.numbers import (
-    NONE,
     escaped,
     figure,
-    finite,
     percent,
     quantile,
     ratio,
@@ -18,7 +18,6 @@ from onnx_memo.report.numbers import (
 )
 from onnx_memo.report.rows import by_rows, share_of
 
-Evidence = dict[str, Any]
 Columns = tuple[tuple[str, str], ...]
 Row = tuple[str, tuple[str, ...]]
 
@@ -29,45 +28,32 @@ LIBRARIES = {
 }
 
 
-def total_ratio(requests: list[dict[str, Any]]) -> float:
+def total_ratio(requests: Sequence[Request]) -> float:
     """The bundle's total time over the original's; NaN if there is none."""
-    timed = [r for r in requests if len(finite([r["original_ms"], r["bundle_ms"]])) == 2]
-    return ratio(sum(r["bundle_ms"] for r in timed), sum(r["original_ms"] for r in timed))
+    both = timed(requests)
+    return ratio(sum(r.bundle_ms for r in both), sum(r.original_ms for r in both))
 
 
 def _table(columns: Columns, rows: list[Row], kind: str = "wide") -> str:
     """A table; a `wide` one turns into a list on a narrow screen.
 
     Args:
-        columns: (heading, CSS class: name, number, reason or empty).
+        columns: (heading, CSS class: name, number, word, reason or empty).
         rows: (CSS class, cells as HTML).
+        kind: the table's CSS class.
     """
-    head = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in columns)
+    head = "".join(f'<th scope="col" class="{style}">{name}</th>' for name, style in columns)
     body = ""
-    for row_kind, cells in rows:
-        body += f'<tr class="{row_kind}">' + "".join(
-            f'<td class="{kind}" data-label="{name}">{cell}</td>'
-            for (name, kind), cell in zip(columns, cells, strict=True)
+    for row_style, cells in rows:
+        row = "".join(
+            f'<td class="{style}" data-label="{name}">{cell}</td>'
+            for (name, style), cell in zip(columns, cells, strict=True)
         )
-        body += "</tr>"
+        body += f'<tr class="{row_style}">{row}</tr>'
     return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _decisions(evidence: Evidence) -> str:
-    columns: Columns = (("site", "name"), ("level", "word"), ("hit rate", "number"), ("saving", "number"))
-    columns += (("overhead", "number"), ("net", "number"), ("why", "reason"))
-    rows: list[Row] = []
-    for site in evidence["sites"]:
-        saving, overhead = float(site["saving_us"]), float(site["overhead_us"])
-        cells = (
-            escaped(site["name"], 80),
-            escaped(site["level"] or "not guarded", 20),
-            percent(site["hit_rate"]),
-            *(with_unit(value, "µs", 2) for value in (saving, overhead, saving - overhead)),
-            escaped(site["reason"]),
-        )
-        rows.append(("idle" if site["level"] is None else "", cells))
-    by_site = _table(columns, rows) if rows else '<p class="soft">The model has no sites.</p>'
     guarded = "Which sites are guarded, at which level, and why."
     if by_rows(evidence):
         guarded = (
@@ -76,10 +62,27 @@ def _decisions(evidence: Evidence) -> str:
         )
     return (
         f"<section><h2>Decisions</h2><p>{guarded} Times are means per "
-        f"request on this machine; net is saving less overhead.</p>{by_site}"
+        f"request on this machine; net is saving less overhead.</p>{_by_site(evidence)}"
         f'<div class="block">{_alternatives(evidence)}</div>'
         f'<div class="block">{_prediction(evidence)}</div></section>'
     )
+
+
+def _by_site(evidence: Evidence) -> str:
+    columns: Columns = (("site", "name"), ("level", "word"), ("hit rate", "number"), ("saving", "number"))
+    columns += (("overhead", "number"), ("net", "number"), ("why", "reason"))
+    rows: list[Row] = []
+    for site in evidence.sites:
+        saving, overhead = site.saving_us, site.overhead_us
+        cells = (
+            escaped(site.name, 80),
+            escaped(site.level or "not guarded", 20),
+            percent(site.hit_rate),
+            *(with_unit(value, "µs", 2) for value in (saving, overhead, saving - overhead)),
+            escaped(site.reason),
+        )
+        rows.append(("idle" if site.level is None else "", cells))
+    return _table(columns, rows) if rows else '<p class="soft">The model has no sites.</p>'
 
 
 def _alternatives(evidence: Evidence) -> str:
@@ -91,42 +94,41 @@ def _alternatives(evidence: Evidence) -> str:
         ("why", "reason"),
     )
     rows: list[Row] = []
-    for other in evidence["alternatives"]:
-        name = escaped(other["name"], 120) + (" (chosen)" if other["chosen"] else "")
-        error = other.get("error")
-        figures = figure(other["ratio"]), percent(other["hit_rate"]), NONE if error is None else figure(error)
-        cells = (name, *figures, escaped(other["reason"]))
-        rows.append(("chosen" if other["chosen"] else "", cells))
+    for way in evidence.alternatives:
+        chosen = way.name == evidence.chosen
+        name = escaped(way.name, 120) + (" (chosen)" if chosen else "")
+        figures = figure(way.ratio), percent(way.hit_rate), figure(way.error)
+        rows.append(("chosen" if chosen else "", (name, *figures, escaped(way.reason))))
     listed = _table(columns, rows) if rows else '<p class="soft">No other way was measured.</p>'
     return f"<h3>Ways that were compared</h3>{listed}"
 
 
 def _prediction(evidence: Evidence) -> str:
-    requests, predicted = evidence["requests"], evidence["predicted"]
-    hit = [r for r in requests if r["hit"]]
-    missed = [r for r in requests if not r["hit"]]
+    requests, predicted = evidence.requests, evidence.predicted
+    hit = [r for r in requests if r.hit]
+    missed = [r for r in requests if not r.hit]
     rate = ratio(len(hit), len(requests))
-    measured = (total_ratio(requests), rate, total_ratio(hit), total_ratio(missed))
-    names: Columns = (("ratio", "time, bundle over original"), ("hit_rate", "hit rate"))
-    names += (("hit_ratio", "the same, hits alone"), ("miss_ratio", "the same, misses alone"))
-    rows: list[Row] = []
-    for (key, name), found in zip(names, measured, strict=True):
-        form = percent if key == "hit_rate" else figure
-        rows.append(("", (name, form(predicted[key]), form(found))))
+    cells = (
+        ("time, bundle over original", figure(predicted.ratio), figure(total_ratio(requests))),
+        ("hit rate", percent(predicted.hit_rate), percent(rate)),
+        ("the same, hits alone", figure(predicted.hit_ratio), figure(total_ratio(hit))),
+        ("the same, misses alone", figure(predicted.miss_ratio), figure(total_ratio(missed))),
+    )
+    rows: list[Row] = [("", row) for row in cells]
     columns: Columns = (("", "name"), ("traffic like it", "number"), ("held-out part", "number"))
     title = "Predicted for traffic like the sample, and measured on its held-out part"
     return f"<h3>{title}</h3>{_table(columns, rows, 'narrow')}"
 
 
 def _accuracy(evidence: Evidence) -> str:
-    worst = evidence["worst"]
-    tolerance = float(evidence["promise"]["tolerance"])
-    against = ratio(worst["error"], tolerance)
+    worst = evidence.worst
+    tolerance = evidence.promise.tolerance
+    against = ratio(worst.error, tolerance)
     times = "" if math.isnan(against) else f", {figure(against, 2)} times the tolerance"
-    sentence = f"Error {figure(worst['error'])}{times}."
-    if worst["error"] == 0:
+    sentence = f"Error {figure(worst.error)}{times}."
+    if worst.error == 0:
         sentence = "No request differs from the original."
-    quote = f"<blockquote>{escaped(worst['text'], 600)}</blockquote>" if worst["text"] else ""
+    quote = f"<blockquote>{escaped(worst.text, 600)}</blockquote>" if worst.text else ""
     return (
         f"<section><h2>The worst request</h2><p>{sentence}</p>{quote}{_tokens(evidence)}"
         f"{_outside(evidence, tolerance)}{_strictness(evidence)}</section>"
@@ -134,7 +136,7 @@ def _accuracy(evidence: Evidence) -> str:
 
 
 def _tokens(evidence: Evidence) -> str:
-    given = [float(r["token_error"]) for r in evidence["requests"] if r["token_error"] is not None]
+    given = [r.token_error for r in evidence.requests]
     if not given:
         return ""
     return (
@@ -146,10 +148,10 @@ def _tokens(evidence: Evidence) -> str:
 
 def _outside(evidence: Evidence, tolerance: float) -> str:
     """The requests outside the tolerance, worst first."""
-    found = [r for r in evidence["requests"] if outside(r, tolerance)]
+    found = [r for r in evidence.requests if is_outside(r, tolerance)]
     if not found:
         return ""
-    found.sort(key=lambda r: rank(r["error"]), reverse=True)
+    found.sort(key=severity, reverse=True)
     rows_ran = by_rows(evidence)
     columns: Columns = (
         ("error", "number"),
@@ -161,10 +163,10 @@ def _outside(evidence: Evidence, tolerance: float) -> str:
         (
             "",
             (
-                figure(r["error"]),
-                percent(share_of(r)) if rows_ran else figure(r["distance"]),
-                f"{r['length']:,}",
-                escaped(r["text"] or "no text kept", 200),
+                figure(r.error),
+                percent(share_of(r)) if rows_ran else figure(r.distance),
+                f"{r.length:,}",
+                escaped(r.text or "no text kept", 200),
             ),
         )
         for r in found[:MOST_WORST]
@@ -177,7 +179,7 @@ def _outside(evidence: Evidence, tolerance: float) -> str:
 
 
 def _strictness(evidence: Evidence) -> str:
-    steps = sorted(evidence["strictness"], key=lambda step: float(step["strictness"]))
+    steps = sorted(evidence.strictness, key=lambda step: step.strictness)
     if not steps:
         return ""
     columns: Columns = (("strictness", "name"), ("hit rate", "number"), ("mean error", "number"))
@@ -186,10 +188,10 @@ def _strictness(evidence: Evidence) -> str:
         (
             "",
             (
-                f"{step['strictness']:.3g}",
-                percent(step["hit_rate"]),
-                *(figure(step[name]) for name in ("mean", "p95", "worst")),
-                percent(step["outside"]),
+                f"{step.strictness:.3g}",
+                percent(step.seen.hit_rate),
+                *(figure(error) for error in (step.seen.mean, step.seen.p95, step.seen.worst)),
+                percent(step.seen.outside),
             ),
         )
         for step in steps
@@ -199,33 +201,36 @@ def _strictness(evidence: Evidence) -> str:
 
 
 def _split(evidence: Evidence) -> str:
-    split = evidence["split"]
-    parts = (("store", "stored"), ("fit", "fitted and calibrated on"), ("held_out", "held out"))
-    kinds = {"store": "store", "fit": "fit", "held_out": "held"}
-    bars = "".join(f'<span class="{kinds[key]}" style="flex-grow:{split[key]}"></span>' for key, _ in parts)
-    named = "".join(f'<li><i class="{kinds[key]}"></i>{split[key]:,} {name}</li>' for key, name in parts)
+    split = evidence.split
+    parts = (
+        ("store", "stored", split.store),
+        ("fit", "fitted and calibrated on", split.fit),
+        ("held", "held out", split.held_out),
+    )
+    bars = "".join(f'<span class="{kind}" style="flex-grow:{number}"></span>' for kind, _, number in parts)
+    named = "".join(f'<li><i class="{kind}"></i>{number:,} {name}</li>' for kind, name, number in parts)
     return (
-        f"<section><h2>The split</h2><p>{escaped(split['how'], 600)}</p>"
+        f"<section><h2>The split</h2><p>{escaped(split.how, 600)}</p>"
         f'<div class="parts" aria-hidden="true">{bars}</div><ul class="keys">{named}</ul>'
-        f'<p class="soft">{percent(split["repeats"])} of such requests are stored word for word: '
+        f'<p class="soft">{percent(split.repeats)} of such requests are stored word for word: '
         "so much of the traffic repeats itself.</p></section>"
     )
 
 
 def _setting(evidence: Evidence) -> str:
-    machine = evidence["machine"]
+    machine = evidence.machine
     facts = (
-        ("Processor", machine["processor"]),
-        ("Cores", f"{machine['cores']:,}"),
-        ("Operators", LIBRARIES.get(machine["library"], machine["library"])),
+        ("Processor", machine.processor),
+        ("Cores", f"{machine.cores:,}"),
+        ("Operators", LIBRARIES.get(machine.library, machine.library)),
     )
     versions = (
-        ("onnx-memo", evidence["version"]),
-        ("ONNX Runtime", machine["onnxruntime"]),
-        ("Model", evidence["model"]),
-        ("Data", evidence["data"]),
+        ("onnx-memo", evidence.version),
+        ("ONNX Runtime", machine.onnxruntime),
+        ("Model", evidence.model),
+        ("Data", evidence.data),
     )
-    notes = "".join(f"<li>{escaped(note, 600)}</li>" for note in evidence["notes"])
+    notes = "".join(f"<li>{escaped(note, 600)}</li>" for note in evidence.notes)
     listed = f'<div class="block"><h2>Notes</h2><ul class="notes">{notes}</ul></div>' if notes else ""
     return (
         f'<section><div class="pair"><div><h2>The machine</h2>{_facts(facts)}</div>'

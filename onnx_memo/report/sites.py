@@ -3,111 +3,117 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
-from onnx_memo.report.charts import Chart, Picture, Scale, scale
+from onnx_memo.levels.base import SiteFigures
+from onnx_memo.report.charts import Chart, Keys, Picture
+from onnx_memo.report.evidence import Evidence
 from onnx_memo.report.numbers import count, finite, percent, with_unit
-
-Evidence = dict[str, Any]
+from onnx_memo.report.rows import by_rows
+from onnx_memo.report.scales import Scale, scale
 
 MOST_SITES = 32
 ROW = 26  # height of a row, in picture units
+LONGEST_NAME = 16
+
+
+def guarded_of(sites: Sequence[SiteFigures]) -> list[SiteFigures]:
+    """The sites that are guarded."""
+    return [site for site in sites if site.level is not None]
 
 
 def hits_by_site(evidence: Evidence) -> Picture:
     """A bar per site."""
-    sites = evidence["sites"]
-    guarded = [site for site in sites if site["level"] is not None]
-    note = f"{len(guarded)} of {count(len(sites), 'site')} guarded." + _cut_note(sites)
-    if guarded:
-        rates = sorted(float(site["hit_rate"]) for site in guarded)
-        span = (
-            percent(rates[0])
-            if percent(rates[0]) == percent(rates[-1])
-            else f"{percent(rates[0])} to {percent(rates[-1])}"
-        )
-        note = f"{len(guarded)} of {count(len(sites), 'site')} guarded, hit rate {span}." + _cut_note(sites)
-    if _one_encoder(sites):
-        note = f"The encoder is guarded as a whole: {percent(sites[0]['hit_rate'])} of the requests hit."
+    sites = evidence.sites
+    note = _hits_note(evidence)
     chart = _rows("site-hits", "Hit rate by site", note, sites)
     x = Scale(0, 100, chart.left, chart.right - 40)
     _grid(chart, x)
     for site, y in _placed(chart, sites):
-        kind = "saving" if site["level"] is not None else "idle"
-        value = float(site["hit_rate"]) * 100
-        text = percent(value / 100)
-        if math.isfinite(value):
-            chart.bar(x.start, x.at(value), y + 6, ROW - 12, kind, f"{site['name']}: {text}")
-        chart.text(
-            (x.at(value) if math.isfinite(value) else x.start) + 6, y + ROW / 2 + 4, text, "tick", "start"
-        )
+        kind = "saving" if site.level is not None else "idle"
+        text, end = percent(site.hit_rate), x.start
+        if math.isfinite(site.hit_rate):
+            end = x.at(100 * site.hit_rate)
+            chart.bar(x.start, end, y + 6, ROW - 12, kind, f"{site.name}: {text}")
+        chart.text(end + 6, y + ROW / 2 + 4, text, "tick", "start")
     chart.x_axis(x, "hit rate, %")
-    return Picture(chart.title, chart.svg(), _site_keys(sites, (("box saving", "guarded"),)), note)
+    return chart.picture(_keys(sites, (("box saving", "guarded"),)))
+
+
+def _hits_note(evidence: Evidence) -> str:
+    sites = evidence.sites
+    if by_rows(evidence):
+        return f"The encoder is guarded as a whole: {percent(sites[0].hit_rate)} of the requests hit."
+    rates = sorted(site.hit_rate for site in guarded_of(sites))
+    span = ""
+    if rates:
+        least, most = percent(rates[0]), percent(rates[-1])
+        span = f", hit rate {least}" if least == most else f", hit rate {least} to {most}"
+    return f"{len(rates)} of {count(len(sites), 'site')} guarded{span}.{_cut_note(sites)}"
 
 
 def saving_by_site(evidence: Evidence) -> Picture:
     """Two bars per site: to the right what reuse saves, to the left what looking up costs."""
-    sites = evidence["sites"]
-    guarded = [site for site in sites if site["level"] is not None]
-    saved, cost = (sum(finite([float(s[key]) for s in guarded])) for key in ("saving_us", "overhead_us"))
-    note = (
-        f"The guarded sites save {with_unit(saved, 'µs', 2)} per request and cost {with_unit(cost, 'µs', 2)}."
-        if guarded
-        else "No site is guarded."
-    )
-    if _one_encoder(sites):
-        note = (
-            f"A mean request is spared {with_unit(saved, 'µs', 2)} of the encoder's time; keys, lookup and "
-            f"the rows that run cost {with_unit(cost, 'µs', 2)}."
-        )
+    sites = evidence.sites
+    note = _saving_note(evidence)
     chart = _rows("site-saving", "Saving and overhead by site", note, sites)
-    values = [v for s in sites for v in (s["saving_us"], -s["overhead_us"])]
-    x = scale(finite(values), chart.left, chart.right)
+    ends = [end for site in sites for end in (site.saving_us, -site.overhead_us)]
+    x = scale(finite(ends), chart.left, chart.right)
     _grid(chart, x)
     for site, y in _placed(chart, sites):
-        idle = " idle" if site["level"] is None else ""
-        for key, sign, kind in (("saving_us", 1, "saving"), ("overhead_us", -1, "overhead")):
-            value = float(site[key])
+        idle = " idle" if site.level is None else ""
+        for kind, sign, value in (("saving", 1, site.saving_us), ("overhead", -1, site.overhead_us)):
             if math.isfinite(value):
-                note_of = f"{site['name']}: {kind} {with_unit(value, 'µs', 2)}"
-                chart.bar(x.at(0), x.at(sign * value), y + 6, ROW - 12, kind + idle, note_of)
+                pointed_at = f"{site.name}: {kind} {with_unit(value, 'µs', 2)}"
+                chart.bar(x.at(0), x.at(sign * value), y + 6, ROW - 12, kind + idle, pointed_at)
     chart.line([(x.at(0), chart.top), (x.at(0), chart.bottom)], "axis")
     chart.x_axis(x, "mean per request, µs")
     keys = (("box overhead", "overhead"), ("box saving", "saving"))
-    return Picture(chart.title, chart.svg(), _site_keys(sites, keys), note + _cut_note(sites))
+    return chart.picture(_keys(sites, keys))
 
 
-def _one_encoder(sites: list[dict[str, Any]]) -> bool:
-    return [site["level"] for site in sites] == ["rows"]
+def _saving_note(evidence: Evidence) -> str:
+    guarded = guarded_of(evidence.sites)
+    saved = with_unit(sum(finite([site.saving_us for site in guarded])), "µs", 2)
+    cost = with_unit(sum(finite([site.overhead_us for site in guarded])), "µs", 2)
+    cut = _cut_note(evidence.sites)
+    if by_rows(evidence):
+        return (
+            f"A mean request is spared {saved} of the encoder's time; keys, lookup and the rows that run "
+            f"cost {cost}.{cut}"
+        )
+    if not guarded:
+        return f"No site is guarded.{cut}"
+    return f"The guarded sites save {saved} per request and cost {cost}.{cut}"
 
 
-def _site_keys(sites: list[dict[str, Any]], keys: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    idle = any(site["level"] is None for site in sites)
+def _keys(sites: Sequence[SiteFigures], keys: Keys) -> Keys:
+    idle = len(guarded_of(sites)) < len(sites)
     return (*keys, ("box idle", "not guarded")) if idle else keys
 
 
-def _cut_note(sites: list[dict[str, Any]]) -> str:
-    return (
-        f" The first {MOST_SITES} are drawn; all stand in the table below." if len(sites) > MOST_SITES else ""
-    )
+def _cut_note(sites: Sequence[SiteFigures]) -> str:
+    if len(sites) <= MOST_SITES:
+        return ""
+    return f" The first {MOST_SITES} are drawn; all stand in the table below."
 
 
-def _rows(name: str, title: str, note: str, sites: list[dict[str, Any]]) -> Chart:
-    """A chart with a row per site and the sites' names at the left."""
+def _rows(name: str, title: str, note: str, sites: Sequence[SiteFigures]) -> Chart:
+    """A chart with a row per site and room for the sites' names at the left."""
     shown = sites[:MOST_SITES]
-    longest = max((min(len(site["name"]), 16) for site in shown), default=4)
+    longest = max((min(len(site.name), LONGEST_NAME) for site in shown), default=4)
     height = 12 + max(len(shown), 1) * ROW + 46
     chart = Chart(name, title, note, height=height, left=18 + longest * 7.2)
     chart.top = 8
     return chart
 
 
-def _placed(chart: Chart, sites: list[dict[str, Any]]) -> list[tuple[dict[str, Any], float]]:
+def _placed(chart: Chart, sites: Sequence[SiteFigures]) -> list[tuple[SiteFigures, float]]:
     """Every site shown and the upper edge of its row; writes the names."""
     rows = [(site, chart.top + 4 + at * ROW) for at, site in enumerate(sites[:MOST_SITES])]
     for site, y in rows:
-        name = site["name"]
-        name = name if len(name) <= 16 else f"…{name[-15:]}"
+        name = site.name
+        name = name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}"
         chart.text(chart.left - 10, y + ROW / 2 + 4, name, "tick", "end")
     return rows
 

@@ -5,13 +5,13 @@ STYLE = """
   color-scheme: light dark;
   --page: #fcfcfa; --ink: #1c2127; --soft: #5b6570; --rule: #e2e4e3; --panel: #f4f5f2;
   --before: #8b949d; --after: #1f62b8; --wash: #1f62b81f; --greywash: #8b949d33;
-  --alert: #c2410c; --good: #1b7a4b; --cost: #c98a1b;
+  --alert: #c2410c; --good: #1b7a4b; --cost: #c98a1b; --other: #7c4dbd;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #14171a; --ink: #e5e8ea; --soft: #9aa4ad; --rule: #2b3136; --panel: #1c2024;
     --before: #7f8993; --after: #6fa8f5; --wash: #6fa8f52b; --greywash: #7f89933d;
-    --alert: #ff8a57; --good: #5cc690; --cost: #d9a441;
+    --alert: #ff8a57; --good: #5cc690; --cost: #d9a441; --other: #b794f0;
   }
 }
 * { box-sizing: border-box; }
@@ -82,13 +82,15 @@ figcaption { font-size: 14.5px; line-height: 1.5; margin-top: 4px; max-width: 38
 .dots.worst { fill: var(--ink); }
 .dots.p95 { fill: var(--soft); }
 .dots.mean { fill: var(--before); }
-.line.level0 { stroke: var(--after); stroke-width: 1.6; }
-.dots.level0 { fill: var(--after); }
-.line.level1 { stroke: var(--ink); stroke-width: 1.6; stroke-dasharray: 4 3; }
-.dots.level1 { fill: var(--ink); }
-.dots.level2 { fill: var(--cost); }
-.dots.level3 { fill: var(--good); }
-.dots.level4 { fill: var(--soft); }
+.level0 { color: var(--after); }
+.level1 { color: var(--ink); }
+.level2 { color: var(--cost); }
+.level3 { color: var(--good); }
+.level4 { color: var(--soft); }
+.level5 { color: var(--other); }
+.dots[class*="level"] { fill: currentColor; }
+#ways .line[class*="level"] { stroke: currentColor; stroke-width: 1.6; }
+#ways .line.level1 { stroke-dasharray: 4 3; }
 #ways .dots circle { r: 3.6px; }
 .cross { fill: none; stroke: var(--before); stroke-width: 1.1; }
 .ring { fill: var(--page); stroke: var(--alert); stroke-width: 2; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import asdict, astuple
 
 import numpy as np
 import pytest
@@ -168,21 +169,21 @@ def test_the_order_of_the_requests_does_not_matter(held, grid, random):
 
 def test_a_point_of_the_curve_counts_misses_as_errors_of_0():
     (point,) = curve([0, 1, 2, 3], [0.0, 0.3, 0.1, 9.0], [2], tolerance=0.2)
-    assert point == pytest.approx(
-        {"threshold": 2, "hit_rate": 0.75, "mean": 0.1, "p95": 0.3, "worst": 0.3, "outside": 0.25}
+    assert asdict(point) == pytest.approx(
+        {"hit_rate": 0.75, "mean": 0.1, "p95": 0.3, "worst": 0.3, "outside": 0.25}
     )
 
 
 def test_an_infinite_error_does_not_spoil_the_percentile():
     (point,) = curve(np.zeros(100), [0.5] * 99 + [math.nan], [0], tolerance=1)
-    assert (point["p95"], point["worst"], point["mean"]) == (0.5, math.inf, math.inf)
+    assert (point.p95, point.worst, point.mean) == (0.5, math.inf, math.inf)
 
 
 @given(HELD, GRIDS)
 def test_along_the_curve_everything_rises(held, grid):
     points = curve(*held, grid, tolerance=0.5)
     for strict, loose in itertools.pairwise(points):
-        assert all(strict[name] <= loose[name] + 1e-12 for name in strict)
+        assert all(low <= high + 1e-12 for low, high in zip(astuple(strict), astuple(loose), strict=True))
 
 
 @given(HELD, GRIDS)
@@ -190,8 +191,8 @@ def test_the_curve_and_the_calibration_count_the_same(held, grid):
     made = calibrate(LENIENT, grid, *held, held_share=1)
     points = curve(*held, grid, LENIENT.tolerance)
     for step, point in zip(made.steps, points, strict=False):
-        assert step.hits / made.requests == point["hit_rate"]
-        assert step.failures / made.requests == point["outside"]
+        assert step.hits / made.requests == point.hit_rate
+        assert step.failures / made.requests == point.outside
 
 
 # ---- The promise itself
@@ -250,8 +251,9 @@ def by_the_promise(fit, held):
 
 def by_the_observed_share(fit, held):
     """What one would do without a bound: the loosest threshold that looks right on the held-out part."""
-    points = curve(*held, candidate_thresholds(fit[0]), TOLERANCE)
-    return max((p["threshold"] for p in points if p["outside"] <= PROMISE.share), default=None)
+    grid = candidate_thresholds(fit[0])
+    points = zip(grid, curve(*held, grid, TOLERANCE), strict=True)
+    return max((threshold for threshold, point in points if point.outside <= PROMISE.share), default=None)
 
 
 def true_shares(law, choose):

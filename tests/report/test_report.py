@@ -8,24 +8,21 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from support_report import make_evidence, make_rows_evidence
+from support_report import make_evidence, make_rows_evidence, with_first, with_requests
 
-from onnx_memo.levels.base import Alternative, Verdict
-from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.promise import Promise
-from onnx_memo.proof.sequence import Calibration
 from onnx_memo.report import write_report
-from onnx_memo.report.charts import WIDTH, scale
-from onnx_memo.report.evidence import evidence_of
+from onnx_memo.report.charts import WIDTH
+from onnx_memo.report.evidence import Evidence, Machine, Worst
 from onnx_memo.report.numbers import figure, most_outside, percent
+from onnx_memo.report.scales import scale
+from onnx_memo.report.ways import COLOURS
 
 OF_SITES = ("latency", "length", "error", "strictness", "site-hits", "site-saving", "ways")
 OF_ROWS = ("latency", "length", "error", "rows", "ways", "strictness", "site-hits", "site-saving")
@@ -38,88 +35,82 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 # ---- Evidence at the edges
 
 
-def all_misses() -> dict[str, Any]:
-    evidence = make_evidence(40, 3, hit_rate=0)
-    for request in evidence["requests"]:
-        request.update(distance=math.inf, error=0.0, token_error=None)
-    for site in evidence["sites"]:
-        site.update(level=None, hit_rate=0.0, saving_us=0.0, overhead_us=0.0)
-    evidence["worst"] = {"error": 0.0, "text": None}
-    return evidence
+def all_misses() -> Evidence:
+    nothing = {"distance": math.inf, "error": 0.0, "token_error": 0.0}
+    evidence = with_requests(make_evidence(40, 3, hit_rate=0), lambda number, request: nothing)
+    idle = {"level": None, "hit_rate": 0.0, "saving_us": 0.0, "overhead_us": 0.0}
+    sites = [replace(site, **idle) for site in evidence.sites]
+    return replace(evidence, sites=sites, worst=Worst(0.0, None))
 
 
-def no_requests() -> dict[str, Any]:
+def no_requests() -> Evidence:
     evidence = make_evidence(1, 1)
-    evidence.update(requests=[], sites=[], strictness=[], alternatives=[], notes=[], bytes=0, entries=0)
-    evidence["promise"].update(held_out=0, outside=0, p_value=1.0)
-    evidence["split"].update(store=0, fit=0, held_out=0, repeats=math.nan)
-    return evidence
+    return replace(
+        evidence,
+        **dict.fromkeys(("requests", "sites", "strictness", "alternatives", "notes"), ()),
+        promise=replace(evidence.promise, held_out=0, outside=0, p_value=1.0),
+        split=replace(evidence.split, store=0, fit=0, held_out=0, repeats=math.nan),
+        bytes=0,
+        entries=0,
+    )
 
 
-def wild_numbers() -> dict[str, Any]:
-    evidence = make_evidence(60, 3)
+def wild_numbers() -> Evidence:
     wild = (0.0, math.inf, math.nan, -1e-9, 1e-300, 1e9)
-    for number, request in enumerate(evidence["requests"]):
-        value = wild[number % len(wild)]
-        request[("error", "distance", "original_ms", "bundle_ms", "token_error")[number // 6 % 5]] = value
-    evidence["sites"][0].update(saving_us=math.inf, overhead_us=math.nan, hit_rate=math.nan)
-    evidence["strictness"][3].update(worst=math.inf, p95=0.0)
-    evidence["predicted"].update(ratio=math.inf, miss_ratio=math.nan)
-    evidence["worst"]["error"] = math.inf
-    return evidence
+    names = ("error", "distance", "original_ms", "bundle_ms", "token_error")
+    evidence = with_requests(
+        make_evidence(60, 3), lambda number, request: {names[number // 6 % 5]: wild[number % len(wild)]}
+    )
+    steps = list(evidence.strictness)
+    steps[3] = replace(steps[3], seen=replace(steps[3].seen, worst=math.inf, p95=0.0))
+    return replace(
+        evidence,
+        sites=with_first(evidence.sites, saving_us=math.inf, overhead_us=math.nan, hit_rate=math.nan),
+        strictness=steps,
+        predicted=replace(evidence.predicted, ratio=math.inf, miss_ratio=math.nan),
+        worst=replace(evidence.worst, error=math.inf),
+    )
 
 
-def zero_tolerance() -> dict[str, Any]:
+def zero_tolerance() -> Evidence:
     evidence = make_evidence(60, 2)
-    evidence["promise"].update(metric="argmax", tolerance=0.0)
-    for number, request in enumerate(evidence["requests"]):
-        request["error"] = 0.25 * (number % 9 == 0)
-    return evidence
+    evidence = replace(evidence, promise=replace(evidence.promise, metric="argmax", tolerance=0.0))
+    return with_requests(evidence, lambda number, request: {"error": 0.25 * (number % 9 == 0)})
 
 
-def hostile_text() -> dict[str, Any]:
-    evidence = make_evidence(150, 3)
+def hostile_text() -> Evidence:
     long = EVIL * 20_000
-    for request in evidence["requests"]:
-        request.update(text=long, error=1.0)
-    for owner, key in (
-        (evidence, "title"),
-        (evidence, "model"),
-        (evidence, "data"),
-        (evidence, "version"),
-        (evidence["machine"], "processor"),
-        (evidence["machine"], "library"),
-        (evidence["machine"], "onnxruntime"),
-        (evidence["promise"], "metric"),
-        (evidence["split"], "how"),
-        (evidence["worst"], "text"),
-        (evidence["sites"][0], "name"),
-        (evidence["sites"][0], "level"),
-        (evidence["sites"][0], "reason"),
-        (evidence["alternatives"][0], "name"),
-        (evidence["alternatives"][0], "reason"),
-    ):
-        owner[key] = long
-    evidence["notes"] = [long]
-    return evidence
+    evidence = with_requests(make_evidence(150, 3), lambda number, request: {"text": long, "error": 1.0})
+    return replace(
+        evidence,
+        **dict.fromkeys(("title", "model", "data", "version"), long),
+        machine=Machine(long, cores=2, onnxruntime=long, library=long),
+        promise=replace(evidence.promise, metric=long),
+        split=replace(evidence.split, how=long),
+        sites=with_first(evidence.sites, name=long, level=long, reason=long),
+        alternatives=with_first(evidence.alternatives, name=long, level=long, reason=long),
+        chosen=long,
+        worst=replace(evidence.worst, text=long),
+        notes=[long],
+    )
 
 
-def fixed_length() -> dict[str, Any]:
-    evidence = make_evidence(200, 12, lengths=(128, 128))
-    evidence["threshold"] = 0.88
-    return evidence
+def fixed_length() -> Evidence:
+    return replace(make_evidence(200, 12, lengths=(128, 128)), threshold=0.88)
 
 
-def wild_rows() -> dict[str, Any]:
+def wild_rows() -> Evidence:
     evidence = make_rows_evidence(60)
-    for number, share in enumerate((math.nan, math.inf, -1.0, 2.0, None)):
-        evidence["requests"][number]["rows"] = share
-    for number, error in enumerate((math.nan, math.inf, 0.0, None)):
-        evidence["alternatives"][number]["error"] = error
-    evidence["alternatives"][4]["ratio"] = math.inf
-    evidence["alternatives"][5]["level"] = EVIL
-    evidence["strictness"] = evidence["strictness"][::6]
-    return evidence
+    shares = (math.nan, math.inf, -1.0, 2.0, None)
+    evidence = with_requests(
+        evidence, lambda number, request: {"rows": shares[number]} if number < len(shares) else {}
+    )
+    ways = [*evidence.alternatives]
+    for number, error in enumerate((math.nan, math.inf, 0.0, -math.inf)):
+        ways[number] = replace(ways[number], error=error)
+    ways[4] = replace(ways[4], ratio=math.inf)
+    ways[5] = replace(ways[5], level=EVIL)
+    return replace(evidence, alternatives=ways, strictness=evidence.strictness[::6])
 
 
 CASES = {
@@ -146,7 +137,7 @@ def report(request, tmp_path_factory) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def written(path: Path, evidence: dict[str, Any]) -> str:
+def written(path: Path, evidence: Evidence) -> str:
     write_report(path / "report.html", evidence)
     return (path / "report.html").read_text(encoding="utf-8")
 
@@ -213,25 +204,26 @@ def test_the_page_is_well_formed_and_small(report):
 
 
 def test_the_headline_says_what_was_measured(tmp_path):
-    evidence = make_evidence(100, hit_rate=1.0)
-    for number, request in enumerate(evidence["requests"]):
-        request.update(original_ms=10.0, bundle_ms=6.9, hit=number < 94, error=0.0)
-    evidence["promise"].update(outside=1, p_value=0.037)
+    evidence = with_requests(
+        make_evidence(100, hit_rate=1.0),
+        lambda number, _: {"original_ms": 10.0, "bundle_ms": 6.9, "hit": number < 94, "error": 0.0},
+    )
+    evidence = replace(evidence, promise=replace(evidence.promise, outside=1, p_value=0.037))
     text = visible(written(tmp_path, evidence))
     assert "31 % lower latency at a 94 % hit rate" in text
     assert "Promise kept. 1 of 100 held-out requests is outside the tolerance (1 allowed" in text
-    for request in evidence["requests"]:
-        request["bundle_ms"] = 10.3
+    evidence = with_requests(evidence, lambda number, request: {"bundle_ms": 10.3})
     assert "3 % higher latency" in visible(written(tmp_path, evidence))
 
 
 def test_a_broken_promise_is_not_called_kept(tmp_path):
     evidence = make_evidence()
-    evidence["promise"].update(outside=9, p_value=0.7)
+    broken = replace(evidence, promise=replace(evidence.promise, outside=9, p_value=0.7))
     assert "Promise not kept. 9 of 150 held-out requests are outside the tolerance (2 allowed" in visible(
-        written(tmp_path, evidence)
+        written(tmp_path, broken)
     )
-    evidence["promise"].update(held_out=40, outside=0, p_value=0.13)
+    few = replace(evidence.promise, held_out=40, outside=0, p_value=0.13)
+    evidence = replace(evidence, promise=few)
     assert "Promise not proven." in visible(written(tmp_path, evidence))
 
 
@@ -245,24 +237,25 @@ def test_hostile_text_stays_text(tmp_path):
 def test_decisions_split_machine_and_versions_are_named(tmp_path):
     evidence = make_evidence()
     text = visible(written(tmp_path, evidence))
-    words = [evidence["split"]["how"], evidence["worst"]["text"], "0.684", "300 stored", "150 held out"]
-    words += [evidence["machine"]["processor"], "native library", "1.23.2", "42.1 MiB", "questions.txt"]
-    words += [site["reason"] for site in evidence["sites"]] + evidence["notes"]
-    words += [other["name"] for other in evidence["alternatives"]]
+    words = [evidence.split.how, evidence.worst.text, "0.684", "300 stored", "150 held out"]
+    words += [evidence.machine.processor, "native library", "1.23.2", "42.1 MiB", "questions.txt"]
+    words += [site.reason for site in evidence.sites] + [*evidence.notes]
+    words += [way.name for way in evidence.alternatives]
     for word in words:
         assert word in text
 
 
-def test_points_left_out_are_owned_up_to(tmp_path):
+def test_dots_left_out_are_counted(tmp_path):
     text = visible(written(tmp_path, make_evidence(10_000)))
     assert "3,000 of 20,000 dots are drawn." in text
     assert "dots are drawn" not in visible(written(tmp_path, make_evidence(1_000)))
 
 
-def test_misses_hits_and_failures_are_told_apart(tmp_path):
-    evidence = make_evidence(30, hit_rate=1)
-    for number, request in enumerate(evidence["requests"]):
-        request.update(hit=number < 20, error=0.02 if number < 3 else 0.001 if number < 20 else 0.0)
+def test_misses_hits_and_failures_look_different(tmp_path):
+    def change(number, request):
+        return {"hit": number < 20, "error": 0.02 if number < 3 else 0.001 if number < 20 else 0.0}
+
+    evidence = with_requests(make_evidence(30, hit_rate=1), change)
     picture = drawings(written(tmp_path, evidence))["error"]
     marks = {mark.get("class"): mark for mark in picture}
     assert len(marks["dots hit solid"]) == 17
@@ -275,11 +268,12 @@ def test_misses_hits_and_failures_are_told_apart(tmp_path):
 
 
 def test_the_level_rows_says_how_many_rows_run(tmp_path):
-    evidence = make_rows_evidence(100)
-    for number, request in enumerate(evidence["requests"]):
-        hit = number < 90
-        share = 0.2 if hit else 1.0
-        request.update(original_ms=10.0, bundle_ms=4.0, hit=hit, rows=share, error=0.02 * (number == 5))
+    def change(number, request):
+        hit, error = number < 90, 0.02 * (number == 5)
+        times = {"original_ms": 10.0, "bundle_ms": 4.0}
+        return {**times, "hit": hit, "rows": 0.2 if hit else 1.0, "error": error}
+
+    evidence = with_requests(make_rows_evidence(100), change)
     text = visible(written(tmp_path, evidence))
     assert "60 % lower latency with 28 % of the rows run" in text
     assert "Rows run 28 % 90 % of the requests reuse an entry" in text
@@ -292,64 +286,59 @@ def test_the_level_rows_says_how_many_rows_run(tmp_path):
 
 def test_exactness_against_time_draws_what_has_an_error(tmp_path):
     evidence = make_rows_evidence()
-    evidence["alternatives"][0]["error"] = None
-    picture = drawings(written(tmp_path, evidence))["ways"]
+    evidence = replace(evidence, alternatives=with_first(evidence.alternatives, error=math.nan))
+    page = written(tmp_path, evidence)
+    picture = drawings(page)["ways"]
     assert {mark.get("class", ""): len(mark) for mark in picture if mark.tag == f"{{{SVG}}}g"} == {
-        "dots level0 solid": 3,
-        "dots level1 solid": 3,
-        "dots level2 solid": 1,
-        "dots level3 solid": 1,
+        "dots level0 solid": 1,
+        "dots level1 solid": 1,
+        "dots level2 solid": 3,
+        "dots level3 solid": 3,
     }
     assert sum(mark.get("class") == "ring chosen" for mark in picture) == 1
-    text = visible(written(tmp_path, evidence))
+    text = visible(page)
     assert "8 ways tried on the fit part." in text
     assert "The one chosen, rows in int8, bound 0.05, takes 0.370 of the original's time there." in text
     assert "The held-out part proves 0.50 of its bound, which is what the bundle uses." in text
 
 
-@pytest.mark.parametrize("stored", [4, 8])
-def test_evidence_of_a_decision_at_the_level_rows(stored, tmp_path):
-    held_out = SimpleNamespace(extent=lambda at: 10, text=lambda at: f"request {at}")
-    split = SimpleNamespace(store=range(6), fit=range(2), held_out=range(4))
-    entries, counts = [None] * stored, np.ones((1, stored), np.int64)
-    told = {"repeats": 0.5, "weights": np.array([1.5, 0.5, 0.5, 1.5])}
-    parts = SimpleNamespace(split=split, stored=entries, counts=counts, held_out=held_out, **told)
-    zero = np.zeros(4)
-    verdict = Verdict(
-        blueprint=SimpleNamespace(lengths=np.full(stored, 10)),
-        parts=parts,
-        chosen="rows in int8, bound 0.1",
-        ratio=0.5,
-        alternatives=[Alternative("rows in int8, bound 0.1", "rows in int8", 0.5, 0.75, math.inf, "kept")],
-        calibration=Calibration(0.5, 0, 4, 0.04, 0.75, ()),
-        hits=np.array([True, True, True, False]),
-        distances=zero,
-        errors=zero,
-        token_errors=zero,
-        rows=np.array([0.0, 0.1, 0.3, 1.0]),
-        threshold=None,
-        strictness=[],
-        sites=[{"name": "encoder", "level": "rows", "hit_rate": 0.75, "reason": "so"}],
-    )
-    times = np.array([[8, 1], [8, 2], [8, 3], [8, 9]]) * 1e-3
-    names = {"title": "t", "model": "m", "data": "d"}
-    evidence = evidence_of(verdict, Goal(Promise(0.01, 0.5, 0.9), "cosine"), times, names, 100, [])
-    assert evidence["sites"][0]["saving_us"] == pytest.approx(6000)  # three of four requests reuse 8 ms
-    assert evidence["sites"][0]["overhead_us"] == pytest.approx(6000 - (8000 - 3750))
-    assert [request["rows"] for request in evidence["requests"]] == [0.0, 0.1, 0.3, 1.0]
-    weighted = (1.5 * (1 + 9) + 0.5 * (2 + 3)) / 32  # by how much of the traffic repeats
-    assert evidence["predicted"]["ratio"] == pytest.approx(weighted)
-    assert evidence["predicted"]["hit_rate"] == pytest.approx((1.5 + 0.5 + 0.5) / 4)
-    assert evidence["proven_share"] == 0.5 and evidence["alternatives"][0]["chosen"]
-    assert ("--max-bytes; they make up 4 of the 8 requests" in evidence["split"]["how"]) == (stored == 4)
-    assert ("together are the bundle's store" in evidence["split"]["how"]) == (stored == 8)
-    text = visible(written(tmp_path, json.loads(json.dumps(evidence, allow_nan=False))))
-    assert "53 % lower latency with 35 % of the rows run" in text
-
-
-def test_strictness_with_two_settings_tells_of_none_between(tmp_path):
+def test_ways_that_differ_in_a_setting_are_joined(tmp_path):
     evidence = make_rows_evidence()
-    evidence["strictness"] = evidence["strictness"][::6]
+    lines = {mark.get("class") for mark in drawings(written(tmp_path, evidence))["ways"]}
+    assert {"line level2", "line level3"} <= lines  # by the bound
+    assert "line level0" not in lines  # other sites, other lookups
+
+
+def test_a_level_of_any_name_is_drawn_and_named(tmp_path):
+    """The report knows no list of levels: a new one needs no line in it."""
+    evidence = make_evidence()
+    ways = [
+        replace(evidence.alternatives[0], level=f"new level {number}", name=f"new way {number}")
+        for number in range(COLOURS + 1)
+    ]
+    page = written(tmp_path, replace(evidence, alternatives=ways))
+    dots = [mark for mark in drawings(page)["ways"] if mark.tag == f"{{{SVG}}}g"]
+    assert len(dots) == len(ways)
+    classes = {mark.get("class", "").split()[1] for mark in dots}
+    assert classes == {f"level{number}" for number in range(COLOURS)}
+    assert all(f".{kind} {{" in page for kind in classes)
+    assert all(f"new level {number}" in visible(page) for number in range(len(ways)))
+
+
+def test_what_no_entry_was_found_for_stands_beside_the_scale(tmp_path):
+    """An infinite distance takes no part in the scale of the others."""
+    lost = with_requests(
+        make_evidence(40, hit_rate=0.5), lambda _, r: {} if r.hit else {"distance": math.inf}
+    )
+    page = written(tmp_path, lost)
+    ticks = [mark.text for mark in drawings(page)["error"] if mark.get("class") == "tick"]
+    assert "none" in ticks
+    assert "nothing was found to compare with" in visible(page)
+
+
+def test_strictness_with_two_settings_names_none_between(tmp_path):
+    evidence = make_rows_evidence()
+    evidence = replace(evidence, strictness=evidence.strictness[::6])
     assert "without a new bundle. At" not in visible(written(tmp_path, evidence))
 
 

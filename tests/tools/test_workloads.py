@@ -301,7 +301,7 @@ def test_curves_by_level():
     ]
     drawn = bench_levels.levels_picture([*rows, {"workload": "a", "level": "output", "reason": "none"}])
     assert ElementTree.fromstring(drawn) is not None
-    assert drawn.count("<path") == 4 + 2
+    assert drawn.count('<path class="line c') == 4 + 2  # curves, and the legend
 
 
 def test_rows_in_floats_and_int8(small):

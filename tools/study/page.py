@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
+from onnx_memo.report.scales import Scale
+from onnx_memo.report.svg import Drawing
+from tools.pages import as_file, draw_grid
 from tools.workloads import WORKLOADS
 
 TOLERANCES = {"a": (0.01, 0.002), "b": (0.01, 0.002), "e": (0.03, 0.01)}  # of the 95th percentile
@@ -24,8 +26,10 @@ COLORS = {  # by selector, on light pages and on dark ones
     "staged, not learned": ("#0891b2", "#22d3ee"),
     "oracle": ("#6b7280", "#9ca3af"),
 }
-STYLE = "text{font:12px sans-serif;fill:#1f2937}path{fill:none;stroke-width:1.6}line{stroke:#9ca3af}"
-DARK = "text{fill:#e5e7eb}line{stroke:#4b5563}"
+STYLE = """text{font:12px sans-serif;fill:#1f2937}.title{font-weight:600}.line{fill:none;stroke-width:1.6}
+.line.rule,.line.limit{stroke:#9ca3af;stroke-width:1}.limit{stroke-dasharray:5 4}
+.line.heavy{stroke-width:2.6}.dotted{stroke-dasharray:3 4}"""
+DARK = "text{fill:#e5e7eb}.line.rule,.line.limit{stroke:#4b5563}"
 
 Curve = list[tuple[float, float, float]]  # share of row-layers, mean and 95th percentile of the error
 MEAN, P95 = 1, 2  # places in a point
@@ -89,50 +93,38 @@ def _fits(results: dict[str, Any]) -> list[str]:
 
 
 def picture(results: dict[str, Any]) -> str:
-    """Error against row-layers, a panel for each workload, as SVG for light and dark pages."""
-    drawn, wide = [], 300
+    """Error against row-layers, a panel for each workload, as the text of an SVG file."""
+    wide, gap, first = 300, 35, 55
+    steps = [36 + 6 * len(title) for title in COLORS]
+    drawing = Drawing(max(first + sum(steps), 70 + (wide + gap) * len(results)), 335)
     for number, (name, result) in enumerate(results.items()):
-        drawn += _panel(name, result["curves"], 55 + (wide + 35) * number, wide)
-    left = 55
+        left = first + (wide + gap) * number
+        _draw_panel(drawing, name, result["curves"], Scale(0, 1, left, left + wide))
     for number, title in enumerate(COLORS):
-        drawn.append(f'<path class="c{number}" d="M{left} 22h18"/>')
-        drawn.append(f'<text x="{left + 23}" y="26">{title}</text>')
-        left += 36 + 6 * len(title)
-    told = "across: share of row-layers run; up: 95th percentile of 1 - cosine; "
-    told += f"with the correction, dotted: {DEFAULT} without"
-    drawn.append(f'<text x="55" y="326">{told}</text>')
-    width = max(left, 70 + (wide + 35) * len(results))
-    size = f'viewBox="0 0 {width} 335" role="img" aria-label="Error against rows run"'
+        left = first + sum(steps[:number])
+        drawing.line([(left, 22), (left + 18, 22)], f"c{number}")
+        drawing.text(left + 23, 26, title)
+    caption = "across: share of row-layers run; up: 95th percentile of 1 - cosine; "
+    caption += f"with the correction, dotted: {DEFAULT} without"
+    drawing.text(first, 326, caption)
     light, dark = (
         "".join(f".c{number}{{stroke:{pair[at]}}}" for number, pair in enumerate(COLORS.values()))
         for at in (0, 1)
     )
     style = f"{STYLE}{light}@media(prefers-color-scheme:dark){{{DARK}{dark}}}"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{style}</style>{"".join(drawn)}</svg>\n'
+    return as_file(drawing, "Error against rows run", style)
 
 
-def _panel(name: str, curves: dict[str, dict[str, Curve]], left: int, wide: int) -> list[str]:
-    high, low, top = 230, 2e-4, 0.05
+def _draw_panel(drawing: Drawing, name: str, curves: dict[str, dict[str, Curve]], x: Scale) -> None:
+    y = Scale(2e-4, 0.05, 290, 60, log=True)
 
-    def y(value: float) -> float:
-        return 290 - high * math.log(min(max(value, low), top) / low) / math.log(top / low)
+    def draw(curve: Curve, kind: str) -> None:
+        drawing.line([(x.at(cost), y.at(p95)) for cost, _, p95 in curve], kind)
 
-    def path(curve: Curve) -> str:
-        return "M" + "L".join(f"{left + wide * cost:.1f} {y(p95):.1f}" for cost, _, p95 in curve)
-
-    drawn = [f'<text x="{left}" y="50" style="font-weight:600">({name}) ']
-    drawn.append(f"{escape(WORKLOADS[name]().title)}</text>")
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        drawn.append(f'<text x="{left + wide * share}" y="306" text-anchor="middle">{share:g}</text>')
-    for value in sorted({0.001, 0.01, *TOLERANCES[name]}):
-        dashes = ' stroke-dasharray="5 4"' if value in TOLERANCES[name] else ""
-        across = f'x1="{left}" x2="{left + wide}" y1="{y(value):.1f}" y2="{y(value):.1f}"'
-        drawn.append(f"<line {across}{dashes}/>")
-        drawn.append(f'<text x="{left - 5}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
+    drawing.text(x.start, 50, f"({name}) {WORKLOADS[name]().title}", "title")
+    draw_grid(drawing, x, y, (0.001, 0.01), TOLERANCES[name])
     for number, title in enumerate(COLORS):
-        heavy = ' style="stroke-width:2.6"' if title == DEFAULT else ""
-        drawn.append(f'<path class="c{number}" d="{path(curves[title][CORRECTED])}"{heavy}/>')
-        if title == DEFAULT:
-            plain = path(curves[title][NONE])
-            drawn.append(f'<path class="c{number}" d="{plain}" stroke-dasharray="3 4"/>')
-    return drawn
+        default = title == DEFAULT
+        draw(curves[title][CORRECTED], f"c{number} heavy" if default else f"c{number}")
+        if default:
+            draw(curves[title][NONE], f"c{number} dotted")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,16 @@ from onnx_memo.data.parts import Parts
 from onnx_memo.job import Job
 from onnx_memo.keys.learned import fit_learned, sketch
 from onnx_memo.keys.network import KeyNetwork
-from onnx_memo.levels.base import PAYS, Alternative, Brief, NothingPays, Proposal, Verdict
+from onnx_memo.levels.base import (
+    PAYS,
+    Alternative,
+    Brief,
+    NothingPays,
+    Proposal,
+    SiteFigures,
+    StrictnessPoint,
+    Verdict,
+)
 from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
 from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
@@ -150,8 +158,8 @@ def _prove(
         )
     scale = calibration.setting  # of the bound
     tried, tolerance = results[scale], goal.promise.tolerance
-    points = [{"strictness": 0.0, **Tried.none(len(parts.held_out)).point(tolerance)}]
-    points += [{"strictness": at / scale, **results[at].point(tolerance)} for at in TESTED if at <= scale]
+    points = [StrictnessPoint(0.0, Tried.none(len(parts.held_out)).point(tolerance))]
+    points += [StrictnessPoint(at / scale, results[at].point(tolerance)) for at in TESTED if at <= scale]
     return Verdict(
         blueprint=RowsBlueprint(encoder, captured, replace(way.settings, bound=bound * scale)),
         parts=parts,
@@ -166,7 +174,7 @@ def _prove(
         rows=tried.rows,
         threshold=None,
         strictness=points,
-        sites=[_site_row(way.search.tried[bound], way.ratio, brief.original_us)],
+        sites=[_site_figures(way.search.tried[bound], way.ratio, brief.original_us)],
     )
 
 
@@ -207,14 +215,14 @@ def fit_rows_key(captured: RowsCapture, in_store: npt.NDArray[np.bool_]) -> KeyN
     return fit_learned(captured.means[entries], sketches / np.float32(size), captured.lengths[entries])
 
 
-def _site_row(tried: Tried, ratio: float, original_us: float) -> dict[str, Any]:
+def _site_figures(tried: Tried, ratio: float, original_us: float) -> SiteFigures:
     """The encoder as the report's only site, by rows: they take most of its time."""
     hit_rate, ran = tried.hit_rate, tried.mean_rows_of_hits
-    return {
-        "name": "encoder",
-        "level": "rows",
-        "hit_rate": hit_rate,
-        "saving_us": hit_rate * original_us,
-        "overhead_us": max(ratio - 1 + hit_rate, 0.0) * original_us,
-        "reason": f"a request that is reused runs {ran:.1%} of its rows",
-    }
+    return SiteFigures(
+        name="encoder",
+        level="rows",
+        hit_rate=hit_rate,
+        saving_us=hit_rate * original_us,
+        overhead_us=max(ratio - 1 + hit_rate, 0.0) * original_us,
+        reason=f"a request that is reused runs {ran:.1%} of its rows",
+    )

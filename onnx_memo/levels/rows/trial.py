@@ -17,6 +17,7 @@ from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.proof.goal import Goal, Outputs, token_error
 from onnx_memo.proof.percentile import percentile
+from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, place_weights, run_model
 
@@ -81,15 +82,15 @@ class Tried:
         """Mean share of rows that ran, over those that are reused."""
         return float(self.rows[self.hits].mean()) if self.hits.any() else 1.0
 
-    def point(self, tolerance: float) -> dict[str, float]:
-        """The figures of one strictness, as `onnx_memo.proof.thresholds.curve` gives them."""
-        return {
-            "hit_rate": self.hit_rate,
-            "mean": float(self.errors.mean()),
-            "p95": percentile(self.errors.tolist(), 95),
-            "worst": float(self.errors.max()),
-            "outside": float((~(self.errors <= tolerance)).mean()),
-        }
+    def point(self, tolerance: float) -> CurvePoint:
+        """The figures of one strictness."""
+        return CurvePoint(
+            hit_rate=self.hit_rate,
+            mean=float(self.errors.mean()),
+            p95=percentile(self.errors.tolist(), 95),
+            worst=float(self.errors.max()),
+            outside=float((~(self.errors <= tolerance)).mean()),
+        )
 
 
 class RowsTrial:

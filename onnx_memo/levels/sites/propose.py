@@ -9,14 +9,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.data.parts import Parts
 from onnx_memo.graph.site import Site
-from onnx_memo.levels.base import PAYS, Alternative, Brief, NothingPays, Proposal, Verdict, high_error
+from onnx_memo.levels.base import (
+    PAYS,
+    Alternative,
+    Brief,
+    NothingPays,
+    Proposal,
+    SiteFigures,
+    StrictnessPoint,
+    Verdict,
+    high_error,
+)
 from onnx_memo.levels.sites.capture import Capture, capture
 from onnx_memo.levels.sites.choose import Candidate, Chooser
 from onnx_memo.levels.sites.layout import SitesBlueprint, footprint
@@ -133,10 +142,7 @@ def _verdict(
         token_errors=np.where(hits, outcome.token_errors, 0.0),
         rows=None,
         threshold=threshold,
-        strictness=[
-            {"strictness": float(s), **{k: v for k, v in point.items() if k != "threshold"}}
-            for s, point in zip(STRICTNESS_STEPS, points, strict=True)
-        ],
+        strictness=[StrictnessPoint(float(s), p) for s, p in zip(STRICTNESS_STEPS, points, strict=True)],
         sites=_site_rows(chosen, chooser.costs, hits),
     )
 
@@ -165,7 +171,7 @@ def _why_not(best: Candidate, goal: Goal) -> str:
 
 def _site_rows(
     chosen: Candidate, costs: dict[tuple[str, str], tuple[float, float]], hits: npt.NDArray[np.bool_]
-) -> list[dict[str, Any]]:
+) -> list[SiteFigures]:
     """Each site of the costs that were measured: microseconds saved and spent by a mean request."""
     rows = []
     hit_rate = float(hits.mean())
@@ -178,13 +184,13 @@ def _site_rows(
         if not guarded:
             reason = f"not guarded: {reason}, which is not worth its error"
         rows.append(
-            {
-                "name": name,
-                "level": level,
-                "hit_rate": hit_rate if guarded else 0.0,
-                "saving_us": hit_rate * compute if guarded else 0.0,
-                "overhead_us": hit_rate * reuse if guarded else 0.0,
-                "reason": reason,
-            }
+            SiteFigures(
+                name=name,
+                level=level,
+                hit_rate=hit_rate if guarded else 0.0,
+                saving_us=hit_rate * compute if guarded else 0.0,
+                overhead_us=hit_rate * reuse if guarded else 0.0,
+                reason=reason,
+            )
         )
     return rows

@@ -1,0 +1,126 @@
+"""The evidence of a decision, from a verdict and the times of its bundle, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint, Verdict
+from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.promise import Promise
+from onnx_memo.proof.sequence import Calibration
+from onnx_memo.proof.thresholds import CurvePoint
+from onnx_memo.report import write_report
+from onnx_memo.report.collect import evidence_of
+from onnx_memo.report.evidence import Evidence, Machine, Names
+
+STORED = json.loads((Path(__file__).parent / "evidence.json").read_text(encoding="utf-8"))
+TIMES = np.array([[8, 1], [8, 2], [8, 3], [8, 9]]) * 1e-3
+ROWS, SITES = "rows in int8, bound 0.1", "output at 1 site(s), one lookup"
+
+
+def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
+    """Three of four held-out requests are reused; some figures are not finite."""
+    sites = [
+        SiteFigures("attention.0", "output", 0.75, 500.0, 20.0, "worth it"),
+        SiteFigures("attention.1", None, 0.0, 0.0, 0.0, "not worth it"),
+    ]
+    parts: Any = SimpleNamespace(
+        split=SimpleNamespace(store=range(6), fit=range(2), held_out=range(4)),
+        stored=[None] * stored,
+        counts=np.ones((1, stored), np.int64),
+        held_out=SimpleNamespace(extent=lambda at: 10, text=lambda at: f"request {at}"),
+        repeats=0.5,
+        weights=np.array([1.5, 0.5, 0.5, 1.5]),
+    )
+    blueprint: Any = SimpleNamespace(lengths=np.full(stored, 10))
+    return Verdict(
+        blueprint=blueprint,
+        parts=parts,
+        chosen=ROWS if rows else SITES,
+        ratio=0.5,
+        alternatives=[
+            Alternative(ROWS, "rows in int8", 0.5, 0.75, 0.004, "keeps the tolerance"),
+            Alternative(SITES, "output", 0.8, 0.5, math.inf, "half of the fit part"),
+        ],
+        calibration=Calibration(0.5, 1, 4, 0.04, 0.75, ()),
+        hits=np.array([True, True, True, False]),
+        distances=np.array([0.0, 0.1, 0.3, math.inf]),
+        errors=np.array([0.0, 0.001, 0.02, 0.0]),
+        token_errors=np.array([0.0, 0.002, math.nan, 0.0]),
+        rows=np.array([0.0, 0.1, 0.3, 1.0]) if rows else None,
+        threshold=None if rows else 0.5,
+        strictness=[
+            StrictnessPoint(0.0, CurvePoint(0.0, 0.0, 0.0, 0.0, 0.0)),
+            StrictnessPoint(1.0, CurvePoint(0.75, math.inf, 0.02, math.inf, 0.25)),
+        ],
+        sites=[SiteFigures("encoder", "rows", 0.75, 1.0, 2.0, "runs few rows")] if rows else sites,
+    )
+
+
+def make_evidence_of(verdict: Verdict) -> Evidence:
+    names = Names(title="bundle", model="model.onnx", data="lines.txt")
+    goal = Goal(Promise(0.01, 0.5, 0.9), "cosine")
+    made = evidence_of(verdict, goal, TIMES, names, 100, ["one note"])
+    return replace(made, version="0", machine=Machine("a processor", 1, "0", "native"))
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_the_json_object_is_the_stored_one(kind):
+    """Scripts read it: no key changes its name, and infinity is a number."""
+    made = make_evidence_of(make_verdict(rows=kind == "rows")).as_json()
+    assert json.dumps(made, allow_nan=False) == json.dumps(STORED[kind])
+
+
+def test_infinity_is_infinite_until_it_becomes_json():
+    made = make_evidence_of(make_verdict(rows=False))
+    assert made.requests[3].distance == math.inf
+    assert made.as_json()["requests"][3]["distance"] == 1e30
+
+
+def test_the_machine_is_this_one():
+    verdict, goal = make_verdict(rows=False), Goal(Promise(0.01), "cosine")
+    machine = evidence_of(verdict, goal, TIMES, Names("t", "m", "d"), 100, []).machine
+    assert machine.processor
+    assert machine.cores >= 1
+    assert machine.library in ("native", "stock")
+
+
+def test_what_the_encoder_saves_is_what_the_bundle_was_measured_to_save():
+    (encoder,) = make_evidence_of(make_verdict(rows=True)).sites
+    assert encoder.saving_us == pytest.approx(6000)  # three of four requests reuse 8 ms
+    assert encoder.overhead_us == pytest.approx(6000 - (8000 - 3750))
+
+
+def test_requests_count_by_how_much_of_the_traffic_they_stand_for():
+    predicted = make_evidence_of(make_verdict(rows=True)).predicted
+    assert predicted.ratio == pytest.approx((1.5 * (1 + 9) + 0.5 * (2 + 3)) / 32)
+    assert predicted.hit_rate == pytest.approx((1.5 + 0.5 + 0.5) / 4)
+
+
+def test_rows_and_what_is_proven_of_their_bound():
+    made = make_evidence_of(make_verdict(rows=True))
+    assert [request.rows for request in made.requests] == [0.0, 0.1, 0.3, 1.0]
+    assert made.proven_share == 0.5
+    assert made.threshold is None
+    assert made.chosen == made.alternatives[0].name
+
+
+@pytest.mark.parametrize("stored", [4, 8])
+def test_the_split_says_what_of_it_is_stored(stored):
+    how = make_evidence_of(make_verdict(rows=True, stored=stored)).split.how
+    assert ("--max-bytes; they make up 4 of the 8 requests" in how) == (stored == 4)
+    assert ("together are the bundle's store" in how) == (stored == 8)
+
+
+def test_the_report_is_written_from_it(tmp_path):
+    write_report(tmp_path / "report.html", make_evidence_of(make_verdict(rows=True)))
+    text = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\xa0", " ")
+    assert "53 % lower latency with 35 % of the rows run" in text
