@@ -14,6 +14,7 @@ from onnx_memo.data.export import Source, as_onnx
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
+from onnx_memo.files import copy_file, write_file
 from onnx_memo.graph.load import external_files
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
@@ -209,13 +210,13 @@ def _write_model(
     blueprint.insert(copy, tensors)
     for name in external_files(opened.model):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(opened.path.parent / name, folder / name)
-    ir.save(copy.model, folder / bundle.MODEL)
+        copy_file(opened.path.parent / name, folder / name)
+    write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
 
 
 def _copy_companions(source: Source, tokenizer: Path | None, folder: Path) -> None:
     """Configuration and tokenizer, so that the bundle loads wherever the original did."""
     for file in source.companions:
-        shutil.copyfile(file, folder / file.name)
+        copy_file(file, folder / file.name)
     if tokenizer is not None:
-        shutil.copyfile(tokenizer, folder / bundle.TOKENIZER)
+        copy_file(tokenizer, folder / bundle.TOKENIZER)

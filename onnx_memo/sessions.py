@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import onnxruntime as ort
 
 from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError
+from onnx_memo.files import copy_file
 from onnx_memo.graph.load import external_files
 
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -25,7 +25,7 @@ def place_weights(model: ir.Model, path: Path, folder: Path) -> None:
     for name in external_files(model):
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path.parent / name, folder / name)
+            copy_file(path.parent / name, folder / name)
 
 
 def open_file(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "onnx_memo"
 
 # From the ground up: a room imports from its own line and from those before it.
 FLOORS = [
-    {"errors", "progress", "threads", "runtime"},
+    {"errors", "files", "progress", "threads", "runtime"},
     {"proof"},
     {"graph"},
     {"data"},

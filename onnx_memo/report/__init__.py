@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onnx_memo.files import write_file
 from onnx_memo.report.evidence import Evidence
 from onnx_memo.report.page import page
 
@@ -16,4 +17,4 @@ __all__ = ["write_report"]
 
 def write_report(path: Path, evidence: Evidence) -> None:
     """Write the report as one self-contained HTML file that opens without a network."""
-    path.write_text(page(evidence), encoding="utf-8")
+    write_file(path, page(evidence).encode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_memo.errors import MemoError
+from onnx_memo.files import sync_folder, write_file
 from onnx_memo.store.data import MEMO_DATA
 
 FORMAT = 1
@@ -125,10 +125,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             name = file.relative_to(folder).as_posix()
             manifest.files[name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
     text = json.dumps(manifest.as_json(), indent=2)
-    with open(folder / MANIFEST, "x", encoding="utf-8") as file_:
-        file_.write(text + "\n")
-        file_.flush()
-        os.fsync(file_.fileno())
+    write_file(folder / MANIFEST, (text + "\n").encode())
+    sync_folder(folder)
 
 
 def read_bundle(path: Path) -> Manifest:

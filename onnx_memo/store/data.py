@@ -7,8 +7,6 @@ multiple of 4,096 on, so that ONNX Runtime can map them.
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+
+from onnx_memo.files import NewFile, new_file
 
 ALIGNMENT = 4096
 MEMO_DATA = "memo.data"
@@ -60,15 +60,15 @@ class StoredTensor:
 def write_store(folder: Path, tensors: Sequence[StoredTensor]) -> dict[str, ir.ExternalTensor]:
     """Write `tensors` to the memo data in `folder`; returns them as external data, by name."""
     external: dict[str, ir.ExternalTensor] = {}
-    with open(folder / MEMO_DATA, "xb") as file:
+    with new_file(folder / MEMO_DATA) as file:
         for tensor in tensors:
-            offset = _aligned(file.tell())
-            file.seek(offset)
+            offset = _pad(file)
             if isinstance(tensor.content, Path):
-                with open(tensor.content, "rb") as source:
-                    shutil.copyfileobj(source, file, 1 << 22)
+                file.copy(tensor.content)
             else:
-                np.ascontiguousarray(tensor.content).tofile(file)
+                file.array(tensor.content)
+            if file.tell() != offset + tensor.nbytes:
+                raise OSError(f"'{tensor.name}' has {file.tell() - offset} bytes in place of {tensor.nbytes}")
             external[tensor.name] = ir.ExternalTensor(
                 MEMO_DATA,
                 offset,
@@ -78,15 +78,15 @@ def write_store(folder: Path, tensors: Sequence[StoredTensor]) -> dict[str, ir.E
                 name=tensor.name,
                 base_dir=folder,
             )
-        # An empty tensor at the end still begins inside the file.
-        file.truncate(_aligned(file.tell() + 1))
-        file.flush()
-        os.fsync(file.fileno())
+        file.write(b"\0")  # an empty tensor at the end still begins inside the file
+        _pad(file)
     return external
 
 
-def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNMENT) * ALIGNMENT
+def _pad(file: NewFile) -> int:
+    """Write zeros up to a multiple of `ALIGNMENT`; returns where that is."""
+    file.write(bytes(-file.tell() % ALIGNMENT))
+    return file.tell()
 
 
 def offsets_of(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
+from onnx_memo.files import NewFile
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.stages import find_stages
@@ -186,12 +187,12 @@ class _Files(ExitStack):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
-        self.files: dict[str, BinaryIO] = {}
+        self.files: dict[str, NewFile] = {}
 
     def write(self, kind: str, array: npt.NDArray[Any]) -> None:
         if kind not in self.files:
-            self.files[kind] = self.enter_context(open(self.folder / f"rows.{kind}", "wb"))
-        array.tofile(self.files[kind])
+            self.files[kind] = self.enter_context(NewFile(self.folder / f"rows.{kind}"))
+        self.files[kind].array(array)
 
 
 def _heads(array: npt.NDArray[Any]) -> Floats:

@@ -21,6 +21,7 @@ from contextlib import ExitStack
 import numpy as np
 import numpy.typing as npt
 
+from onnx_memo.files import NewFile
 from onnx_memo.levels.rows.capture import RowsCapture
 
 NEIGHBOURS = 60
@@ -52,7 +53,7 @@ def write_influence(
     reaches = [captured.reach(stage) for stage in stages]
     depths = [captured.states(stage) for stage in range(len(captured.stages) + 1)]
     with ExitStack() as files:
-        written = [files.enter_context(open(captured.path(f"influence.{stage}"), "wb")) for stage in stages]
+        written = [files.enter_context(NewFile(captured.path(f"influence.{stage}"))) for stage in stages]
         for entry in range(len(keys)):
             n = int(captured.lengths[entry])
             pretended = _pretended(captured.lengths, keys, allowed, entry)
@@ -62,7 +63,7 @@ def write_influence(
                 own = reaches[stage][captured.numbers(entry)].reshape(n, n).astype(np.float32)
                 if len(pretended):
                     own = learned_influence(own, changes[stage], changes[stage + 1])
-                own.astype(np.float16).tofile(file)
+                file.array(own.astype(np.float16))
             advance()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.data.samples import Samples
+from onnx_memo.files import NewFile
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.site import Site
@@ -104,23 +106,19 @@ def capture(
     return Capture(folder, level, np.asarray(lengths, np.int64), unfit)
 
 
-class _Files:
+class _Files(ExitStack):
     """Three open files a site, appended sample by sample."""
 
     def __init__(self, folder: Path, sites: Sequence[Site], level: str) -> None:
-        self.means = {site.name: open(folder / f"{site.name}.means", "wb") for site in sites}
-        self.sketches = {site.name: open(folder / f"{site.name}.{level}.sketches", "wb") for site in sites}
-        self.payload = {site.name: open(folder / f"{site.name}.{level}", "wb") for site in sites}
+        super().__init__()
 
-    def __enter__(self) -> _Files:
-        return self
+        def opened(kind: str) -> dict[str, NewFile]:
+            return {site.name: self.enter_context(NewFile(folder / f"{site.name}.{kind}")) for site in sites}
 
-    def __exit__(self, *_: object) -> None:
-        for file in (*self.means.values(), *self.sketches.values(), *self.payload.values()):
-            file.close()
+        self.means, self.sketches, self.payload = opened("means"), opened(f"{level}.sketches"), opened(level)
 
     def write(self, site: Site, means: npt.NDArray[np.float32], payload: npt.NDArray[np.float32]) -> None:
-        means.tofile(self.means[site.name])
-        sketch(payload).tofile(self.sketches[site.name])
+        self.means[site.name].array(means)
+        self.sketches[site.name].array(sketch(payload))
         with np.errstate(over="ignore"):
-            payload.astype(np.float16).tofile(self.payload[site.name])
+            self.payload[site.name].array(payload.astype(np.float16))

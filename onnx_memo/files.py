@@ -1,0 +1,92 @@
+"""The one way to write a file: what is not written whole is an error.
+
+NumPy's `tofile` loses up to a buffer without a word where the disk is full. Here every write is checked, and
+a file that is to stay is on the disk before its name is used.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+BUFFER = 1 << 20
+
+
+class RawFile(io.FileIO):
+    """Where bytes leave the process; tests let this fail."""
+
+    def write(self, data: Any) -> int:
+        """Write some of `data`, at least a byte; how much."""
+        return int(super().write(data) or 0)
+
+
+class NewFile(io.BufferedWriter):
+    """A file that is being written; it did not exist before."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FileExistsError."""
+        super().__init__(RawFile(path, "x"), BUFFER)
+
+    def array(self, array: npt.NDArray[Any]) -> None:
+        """Write the numbers of an array, row-major."""
+        self.write(np.ascontiguousarray(array).tobytes() if array.nbytes < BUFFER else _bytes_of(array))
+
+    def copy(self, source: Path) -> None:
+        """Write the content of another file."""
+        with open(source, "rb") as file:
+            while block := file.read(BUFFER):
+                self.write(block)
+
+    def sync(self) -> None:
+        """Return when all that was written is on the disk."""
+        self.flush()
+        os.fsync(self.fileno())
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[NewFile]:
+    """A new file at `path`; at the end of the block it is whole and on the disk.
+
+    Raises:
+        OSError: it is there already, or could not be written whole.
+    """
+    with NewFile(path) as file:
+        yield file
+        file.sync()
+        expected = file.tell()
+    written = path.stat().st_size
+    if written < expected:
+        raise OSError(f"'{path}' is {written} bytes long after {expected} were written: is the disk full?")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file. Raises OSError as `new_file` does."""
+    with new_file(path) as file:
+        file.write(content)
+
+
+def copy_file(source: Path, to: Path) -> None:
+    """Copy a file to a new one. Raises OSError as `new_file` does."""
+    with new_file(to) as file:
+        file.copy(source)
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in `folder` are on the disk, where the system can tell."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
