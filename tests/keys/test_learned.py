@@ -42,6 +42,16 @@ def test_the_learned_key_picks_better_entries_than_the_fixed_one(lengths):
     assert learned(means).shape == (400, KEY_WIDTH)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_where_the_fixed_key_picks_better_entries_it_serves(seed):
+    """Inputs that differ in a few directions: the fixed key holds all of them; the payload bends them."""
+    rng = np.random.default_rng(seed)
+    directions = np.random.default_rng(9).standard_normal((4, SEGMENTS * WIDTH))
+    means = (rng.standard_normal((80, 4)) @ directions).astype(np.float32)
+    network = fit_learned(means, means * np.abs(means), np.full(80, 5))
+    np.testing.assert_array_equal(network(means), fit_keys(means)(means))
+
+
 def test_distances_are_in_units_of_the_error():
     means, payloads, length = world(400)
     keys = fit_learned(means, payloads, length)(means)

@@ -22,7 +22,7 @@ from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.rows import blueprint
 from onnx_memo.levels.rows.blueprint import RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
-from onnx_memo.levels.rows.propose import MARGIN, key_radius
+from onnx_memo.levels.rows.propose import key_radius
 from onnx_memo.levels.rows.quantize import MOST, int8_products, product_error, quantize
 from onnx_memo.store.data import write_store
 
@@ -199,6 +199,6 @@ def test_int8_counts_no_padding(tmp_path, mode):
 def test_an_entry_farther_than_any_of_the_sample_is_none():
     keys = np.array([[0.0], [1.0], [3.0], [10.0]], np.float32)
     lengths = np.array([5, 5, 5, 7])
-    assert key_radius(keys, lengths) == pytest.approx(MARGIN * 2), "of 3 to 1; 10 is alone"
+    assert key_radius(keys, lengths) == pytest.approx(4.0), "twice that of 3 to 1; 10 is alone"
     assert key_radius(keys[3:], lengths[3:]) == RADIUS, "nothing is known"
     assert key_radius(np.zeros((3, 1), np.float32), lengths[:3]) == RADIUS, "copies say nothing"
