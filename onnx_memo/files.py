@@ -28,11 +28,11 @@ class RawFile(io.FileIO):
 
 
 class NewFile(io.BufferedWriter):
-    """A file that is being written; it did not exist before."""
+    """A file that is being written."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises FileExistsError."""
-        super().__init__(RawFile(path, "x"), BUFFER)
+    def __init__(self, path: Path, replace: bool = False) -> None:
+        """Raises FileExistsError where there is one already, unless it may be replaced."""
+        super().__init__(RawFile(path, "w" if replace else "x"), BUFFER)
 
     def array(self, array: npt.NDArray[Any]) -> None:
         """Write the numbers of an array, row-major."""
@@ -51,13 +51,13 @@ class NewFile(io.BufferedWriter):
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[NewFile]:
-    """A new file at `path`; at the end of the block it is whole and on the disk.
+def new_file(path: Path, replace: bool = False) -> Iterator[NewFile]:
+    """A file at `path`, as `NewFile`; at the end of the block it is whole and on the disk.
 
     Raises:
         OSError: it is there already, or could not be written whole.
     """
-    with NewFile(path) as file:
+    with NewFile(path, replace) as file:
         yield file
         file.sync()
         expected = file.tell()
@@ -66,9 +66,9 @@ def new_file(path: Path) -> Iterator[NewFile]:
         raise OSError(f"'{path}' is {written} bytes long after {expected} were written: is the disk full?")
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a new file. Raises OSError as `new_file` does."""
-    with new_file(path) as file:
+def write_file(path: Path, content: bytes, replace: bool = False) -> None:
+    """Write a file. Raises OSError as `new_file` does."""
+    with new_file(path, replace) as file:
         file.write(content)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import onnx
@@ -16,6 +18,7 @@ from onnx_ir.passes.common import (
 from onnx_memo.errors import MemoError
 
 MIN_OPSET = 13  # below, Unsqueeze and ReduceSum take their axes another way
+MOST_SIZES = 1024  # integers in a tensor up to which it is a constant rather than a weight
 MAX_OPSET = 26  # the newest that the operators' bodies were run with
 
 
@@ -38,12 +41,13 @@ def load_model(path: Path) -> ir.Model:
         raise MemoError(f"'{path}' is not an ONNX model: it holds no graph")
     _check_external_data(path, proto)
     try:
-        onnx.checker.check_model(str(path))
+        onnx.checker.check_model(_without_files(proto))
     except onnx.checker.ValidationError as error:
         reason = str(error).splitlines()[0]
         raise MemoError(f"'{path}' is not a valid ONNX model ({reason}): export it again") from error
     del proto
     model = ir.load(path)
+    _take_in_constants(model)
     opset = model.opset_imports.get("", 0)
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise MemoError(
@@ -68,9 +72,71 @@ def external_files(model: ir.Model) -> set[str]:
     }
 
 
+def _take_in_constants(model: ir.Model) -> None:
+    """Read constants that lie in other files, but for weights.
+
+    Whoever is given the model without its folder (shape inference, a session on a model in memory) would look
+    for them where one works, or refuse them.
+    """
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if (
+                isinstance(tensor, ir.ExternalTensor)
+                and tensor.dtype.is_integer()
+                and tensor.size <= MOST_SIZES
+            ):
+                value.const_value = ir.tensor(tensor.numpy(), name=tensor.name)
+    graphs = (model.graph, *(function.graph for function in model.functions.values()))
+    for node in (node for graph in graphs for node in graph.all_nodes()):
+        for name, attribute in list(node.attributes.items()):
+            if isinstance(attribute.value, ir.ExternalTensor):
+                constant = attribute.value
+                node.attributes[name] = ir.AttrTensor(name, ir.tensor(constant.numpy(), name=constant.name))
+
+
+def _without_files(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for ONNX's checker, which refuses links: what lies in files counts as empty there."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    for tensor in _all_tensors(bare):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+            tensor.dims[:] = [0]
+    return bare
+
+
+def _all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _tensors(proto.graph)
+    for function in proto.functions:
+        yield from _tensors_of_nodes(function.node)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All tensors of a graph: initializers, constants of nodes, and those of the graphs inside."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+            yield from attribute.tensors
+            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _tensors(graph)
+
+
 def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    """Every tensor outside the file must lie in a file below the model's folder, whole."""
-    for tensor in proto.graph.initializer:
+    """Every tensor outside the file must lie, whole, in a file below the model's folder, wherever links lead."""
+    home = path.parent.resolve()
+    for tensor in _all_tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entry = {item.key: item.value for item in tensor.external_data}
@@ -81,6 +147,11 @@ def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
                 "only files beside the model are read"
             )
         file = path.parent / location
+        if not file.resolve().is_relative_to(home):
+            raise MemoError(
+                f"'{path}' takes the weight '{tensor.name}' from '{location}', a link out of its folder: copy "
+                "the file itself beside the model (cp -L)"
+            )
         if not file.is_file():
             raise MemoError(
                 f"'{path}' takes its weights from '{location}', which is missing: copy it beside the model"
@@ -89,7 +160,9 @@ def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
             offset, length = int(entry.get("offset", 0)), int(entry.get("length", 0))
         except ValueError:
             offset = length = -1
-        if min(offset, length) < 0 or offset + length > file.stat().st_size:
+        size = file.stat().st_size
+        needed = -(-math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth // 8)
+        if min(offset, length) < 0 or offset + length > size or needed > (length or size - offset):
             raise MemoError(
                 f"'{file}' is too short for the weight '{tensor.name}' of '{path}': copy it again"
             )

@@ -92,8 +92,9 @@ class ShapeTable:
         """
         bare = self.model.clone()
         for name, value in list(bare.graph.initializers.items()):
-            if value.const_value is not None and value.const_value.size > MOST_FOLDED:
-                tensor = value.const_value
+            tensor = value.const_value
+            large = tensor is not None and tensor.size > MOST_FOLDED
+            if tensor is not None and (large or isinstance(tensor, ir.ExternalTensor)):
                 value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
                 del bare.graph.initializers[name]
                 value.const_value = None

@@ -17,4 +17,4 @@ __all__ = ["write_report"]
 
 def write_report(path: Path, evidence: Evidence) -> None:
     """Write the report as one self-contained HTML file that opens without a network."""
-    write_file(path, page(evidence).encode())
+    write_file(path, page(evidence).encode(), replace=True)

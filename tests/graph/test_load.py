@@ -9,10 +9,12 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from support import ATTENTION, changed, fixture
+from support import ATTENTION, changed, fixture, original, random_samples, write_samples
 
+import onnx_memo
 from onnx_memo import MemoError
 from onnx_memo.graph.load import MAX_OPSET, MIN_OPSET, external_files, load_model
+from onnx_memo.graph.opened import OpenedModel
 
 
 @pytest.mark.parametrize("name", ATTENTION)
@@ -125,6 +127,64 @@ def test_external_weights_outside_the_folder(tmp_path, location):
 )
 def test_external_weights_beyond_their_file(tmp_path, entries):
     refused(pointing_to(with_external_weights(tmp_path), **entries), "weight 'w'|not a valid ONNX model")
+
+
+def test_a_link_out_of_the_folder(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = with_external_weights(folder)
+    (folder / "weights" / "w.bin").rename(tmp_path / "w.bin")
+    (folder / "weights" / "w.bin").symlink_to(tmp_path / "w.bin")
+    refused(path, "'weights/w.bin', a link out of its folder: copy the file itself")
+
+
+def test_a_model_that_is_a_link_beside_its_weights(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = with_external_weights(folder)
+    path.rename(tmp_path / "blob")
+    path.symlink_to(tmp_path / "blob")
+    assert external_files(load_model(path)) == {"weights/w.bin"}
+
+
+def test_what_a_constant_or_a_branch_takes_from_a_file_is_checked_too(tmp_path):
+    path = with_external_weights(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    (weight,) = model.graph.initializer
+    outside = onnx.TensorProto()
+    outside.CopyFrom(weight)
+    outside.external_data[0].value = "../w.bin"
+    then, other = (
+        helper.make_graph([helper.make_node("Constant", [], [name], value=outside)], name, [], [])
+        for name in ("a", "b")
+    )
+    model.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=then, else_branch=other))
+    path.write_bytes(model.SerializeToString())
+    refused(path, "takes the weight 'w' from '../w.bin', outside its folder")
+
+
+@pytest.mark.parametrize("name", ["bert", "bert_dynamo", "llama"])
+def test_small_constants_come_from_the_models_folder_wherever_one_works(tmp_path, name, monkeypatch):
+    """Exporters keep sizes and scales as external data, too; in the folder one works in others may lie."""
+    model = onnx.load(fixture(name))
+    path = tmp_path / "model" / "model.onnx"
+    path.parent.mkdir()
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            node.attribute[0].t.name = node.output[0]
+    options = {"size_threshold": 0, "convert_attribute": True, "location": "weights"}
+    onnx.save_model(model, path, save_as_external_data=True, **options)
+    (tmp_path / "weights").write_bytes(bytes((path.parent / "weights").stat().st_size))
+    monkeypatch.chdir(tmp_path)
+    whole, split = OpenedModel(fixture(name)), OpenedModel(path)
+    assert len(split.findings.sites) == len(whole.findings.sites) > 0
+    for have, want in zip(split.encoder.cores, whole.encoder.cores, strict=True):
+        assert (have.scale, have.heads, have.key_width) == (want.scale, want.heads, want.key_width)
+    data = write_samples(tmp_path / "data.npz", random_samples(original(fixture(name)), (5, 9), seed=1))
+    bundle = onnx_memo.optimize(path, data, tmp_path / "bundle").path
+    report = onnx_memo.bench(fixture(name), bundle, data, rounds=1)
+    assert report["hit_rate"] == 1
+    assert report["outputs"]["last_hidden_state"]["relative"]["worst"] == 0
 
 
 # ---- Opsets

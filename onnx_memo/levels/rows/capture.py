@@ -191,7 +191,7 @@ class _Files(ExitStack):
 
     def write(self, kind: str, array: npt.NDArray[Any]) -> None:
         if kind not in self.files:
-            self.files[kind] = self.enter_context(NewFile(self.folder / f"rows.{kind}"))
+            self.files[kind] = self.enter_context(NewFile(self.folder / f"rows.{kind}", replace=True))
         self.files[kind].array(array)
 
 

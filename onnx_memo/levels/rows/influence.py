@@ -53,7 +53,10 @@ def write_influence(
     reaches = [captured.reach(stage) for stage in stages]
     depths = [captured.states(stage) for stage in range(len(captured.stages) + 1)]
     with ExitStack() as files:
-        written = [files.enter_context(NewFile(captured.path(f"influence.{stage}"))) for stage in stages]
+        written = [
+            files.enter_context(NewFile(captured.path(f"influence.{stage}"), replace=True))
+            for stage in stages
+        ]
         for entry in range(len(keys)):
             n = int(captured.lengths[entry])
             pretended = _pretended(captured.lengths, keys, allowed, entry)

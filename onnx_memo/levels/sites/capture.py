@@ -113,7 +113,10 @@ class _Files(ExitStack):
         super().__init__()
 
         def opened(kind: str) -> dict[str, NewFile]:
-            return {site.name: self.enter_context(NewFile(folder / f"{site.name}.{kind}")) for site in sites}
+            return {
+                site.name: self.enter_context(NewFile(folder / f"{site.name}.{kind}", replace=True))
+                for site in sites
+            }
 
         self.means, self.sketches, self.payload = opened("means"), opened(f"{level}.sketches"), opened(level)
 
