@@ -134,7 +134,7 @@ def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorPr
 
 
 def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    """Every tensor outside the file must lie, whole, in a file below the model's folder, wherever links lead."""
+    """Every tensor outside the file must lie, whole, in a file below the model's folder, links followed."""
     home = path.parent.resolve()
     for tensor in _all_tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
@@ -149,8 +149,8 @@ def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
         file = path.parent / location
         if not file.resolve().is_relative_to(home):
             raise MemoError(
-                f"'{path}' takes the weight '{tensor.name}' from '{location}', a link out of its folder: copy "
-                "the file itself beside the model (cp -L)"
+                f"'{path}' takes the weight '{tensor.name}' from '{location}', a link out of its folder: "
+                "copy the file itself beside the model (cp -L)"
             )
         if not file.is_file():
             raise MemoError(
