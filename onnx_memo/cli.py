@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -22,7 +23,7 @@ from onnx_memo.inspection import inspect as run_inspect
 from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.registry import LEVELS
 from onnx_memo.pipeline import optimize as run_optimize
-from onnx_memo.proof.metrics import METRICS
+from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
 from onnx_memo.store.budget import parse_bytes
 from onnx_memo.store.bundle import is_bundle, read_bundle
 
@@ -78,11 +79,17 @@ def optimize(
         float | None,
         typer.Option(help="How wrong an answer may be. Without it, only literal repeats are reused."),
     ] = None,
-    metric: Annotated[str, typer.Option(help=f"How an error is measured: {', '.join(METRICS)}.")] = "cosine",
+    metric: Annotated[
+        str | None,
+        typer.Option(help=f"How an error is measured: {', '.join(METRICS)}; {DEFAULT_METRIC} by default."),
+    ] = None,
     within: Annotated[
-        float, typer.Option(help="The share of requests that stay within the tolerance.")
-    ] = 0.95,
-    confidence: Annotated[float, typer.Option(help="How certain that promise is, from 0 to 1.")] = 0.95,
+        float | None,
+        typer.Option(help="Share of requests that stay within the tolerance; 0.95 by default."),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="How certain that promise is; 0.95 by default.")
+    ] = None,
     output: Annotated[
         list[str] | None, typer.Option(help="Judge this output only (may be given several times).")
     ] = None,
@@ -185,40 +192,58 @@ class _Interrupted(BaseException):
 _signals: list[int] = []
 
 
-def _interrupt(number: int, _: object) -> NoReturn:
+def _interrupt(number: int, _: object) -> None:
     _signals.append(number)
-    raise _Interrupted
+    if len(_signals) == 1:  # a second one finds the first at work: what was begun is being removed
+        raise _Interrupted
 
 
 def main() -> NoReturn:
     """Entry point: errors that the user can mend become one line and exit code 2."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    debug = "--debug" in sys.argv[1:]
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), _interrupt)
+    # --debug is understood anywhere in the line.
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        # --debug is understood anywhere in the line.
-        app([argument for argument in sys.argv[1:] if argument != "--debug"])
-    except NothingPays as nothing:
-        if debug:
+        sys.exit(app(arguments, standalone_mode=False))
+    except (Exception, _Interrupted) as error:
+        complaint = _complaint(error)
+        if complaint is None or len(arguments) < len(sys.argv[1:]):
             raise
-        if "--json" in sys.argv[1:]:
-            print(json.dumps({"pays": False, "reason": str(nothing), **nothing.as_json()}))
-        _complain(f"no bundle was written, since none would pay: {nothing}", code=3)
-    except MemoError as error:
-        if debug:
-            raise
-        _complain(str(error))
-    except _Interrupted:
-        if debug:
-            raise
-        _complain("interrupted: nothing was written")
-    except OSError as error:
-        if debug:
-            raise
-        _complain(f"'{error.filename or 'a file'}': {error.strerror or error} (--debug shows where)")
-    sys.exit()
+        if "--json" in arguments:
+            print(json.dumps(complaint.as_json(error)))
+        print(f"onnx-memo: {complaint.line}", file=sys.stderr)
+        sys.exit(complaint.code)
 
 
-def _complain(message: str, code: int = 2) -> NoReturn:
-    print("onnx-memo: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(code)
+@dataclass(frozen=True)
+class _Complaint:
+    """What is said of an error: a line, and the exit code."""
+
+    message: str
+    code: int = 2
+
+    @property
+    def line(self) -> str:
+        return " ".join(self.message.split())
+
+    def as_json(self, error: BaseException) -> dict[str, Any]:
+        if isinstance(error, NothingPays):
+            return {"pays": False, "reason": str(error), **error.as_json(), "exit_code": self.code}
+        return {"error": self.line, "exit_code": self.code}
+
+
+def _complaint(error: BaseException) -> _Complaint | None:
+    """What is said of an error that a user can mend; None for a defect of ours."""
+    if isinstance(error, NothingPays):
+        return _Complaint(f"no bundle was written, since none would pay: {error}", code=3)
+    if isinstance(error, MemoError):
+        return _Complaint(str(error))
+    if isinstance(error, _Interrupted):
+        return _Complaint("interrupted: nothing was written")
+    if isinstance(error, OSError):
+        return _Complaint(f"'{error.filename or 'a file'}': {error.strerror or error} (--debug shows where)")
+    if hasattr(error, "format_message"):  # of the parser, whose own way takes several lines
+        return _Complaint(f"{error.format_message()} (--help shows what there is)")
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def bench(
         outputs: name of each output of floats -> `relative` error and `cosine` (1 less its error), as in
             `onnx_memo.proof.metrics`, each mean, p95 (`onnx_memo.proof.percentile`) and worst over the rows,
             padding left out. An infinite error is 1e30 and a cosine of -1;
-        requests, batch, threads, library (`native` or `stock`);
+        requests, batch, threads (no more than there are cores), library (`native` or `stock`);
         predicted: what `optimize` expected of traffic like its sample, or None if it was not asked to.
 
     Raises:
@@ -66,6 +67,12 @@ def bench(
         raise MemoError("--batch, --rounds and --threads take numbers of at least 1")
     if tokenizer is None and (bundle / bundles.TOKENIZER).is_file():
         tokenizer = bundle / bundles.TOKENIZER
+    if manifest.source_sha256 and model.is_file() and bundles.sha256(model) != manifest.source_sha256:
+        raise MemoError(
+            f"'{bundle}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
+            f"'{model}'): name the model that it was made from"
+        )
+    threads = min(threads, os.cpu_count() or 1)
     ours = bundle / bundles.MODEL
     with as_onnx(model) as source:
         inputs = model_inputs(load_model(source.onnx))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,9 +22,10 @@ from onnx_memo.job import Job
 from onnx_memo.levels.base import PAYS, Blueprint, Level, NothingPays, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
 from onnx_memo.levels.registry import allowed, check_options
+from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.metrics import METRICS
+from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
 from onnx_memo.proof.promise import Promise
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
@@ -54,9 +56,9 @@ def optimize(
     *,
     tokenizer: Path | str | None = None,
     tolerance: float | None = None,
-    metric: str = "cosine",
-    within: float = 0.95,
-    confidence: float = 0.95,
+    metric: str | None = None,
+    within: float | None = None,
+    confidence: float | None = None,
     outputs: Sequence[str] = (),
     level: str = "auto",
     sites: str | None = None,
@@ -77,9 +79,10 @@ def optimize(
         output: the bundle's directory.
         tokenizer: a `tokenizer.json`, for text; it goes into the bundle. A model directory brings its own.
         tolerance: the largest error that is acceptable, in terms of `metric`.
-        metric: `cosine`, `relative` or `argmax` (`onnx_memo.proof.metrics`), worst over the outputs.
-        within: share of requests that stays within the tolerance.
-        confidence: of that statement.
+        metric: `cosine` (the default), `relative` or `argmax` (`onnx_memo.proof.metrics`), worst over the
+            outputs.
+        within: share of requests that stays within the tolerance; 0.95 by default.
+        confidence: of that statement; 0.95 by default.
         outputs: names of the outputs that count; none: all.
         level: what is reused: `rows`, `output` or `probs`; `auto` decides.
         sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all. Not with `rows`,
@@ -96,15 +99,15 @@ def optimize(
     """
     model, data, output = Path(model), Path(data), Path(output)
     wanted = Wanted(level, sites, threshold)
-    _check_options(wanted, tolerance, metric)
-    goal = None
-    if tolerance is not None:
-        goal = Goal(Promise(tolerance, within, confidence), metric, tuple(outputs))
+    _check_options(wanted, tolerance)
+    goal = _goal(tolerance, metric, within, confidence, tuple(outputs))
     bundle.check_output(output, force)
     with as_onnx(model) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx)
-        _check_names(opened)
+        _check_original(opened)
+        if goal is not None:
+            goal.check_outputs(opened.outputs)
         notes: list[str] = []
         uses = allowed(opened, wanted, notes)
         samples = read_samples(data, model_inputs(opened.model), vocabulary)
@@ -119,7 +122,7 @@ def optimize(
             if verdict is not None:
                 names = Names(title=output.name, model=model.name, data=data.name)
                 predicted = asdict(_report(job, folder, verdict, names))
-            manifest = _manifest(model.name, blueprint, notes, predicted)
+            manifest = _manifest(model, blueprint, notes, predicted)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
 
@@ -136,11 +139,12 @@ def _build(job: Job, uses: Sequence[tuple[Level, Use]], folder: Path) -> tuple[V
 
 
 def _manifest(
-    source: str, blueprint: Blueprint, notes: list[str], predicted: dict[str, float] | None
+    model: Path, blueprint: Blueprint, notes: list[str], predicted: dict[str, float] | None
 ) -> bundle.Manifest:
     return bundle.Manifest(
         version=__version__,
-        source=source,
+        source=model.name,
+        source_sha256=bundle.sha256(model) if model.is_file() else None,
         entries=len(blueprint.lengths),
         tokens=int(blueprint.lengths.sum()),
         sites=blueprint.guarded(),
@@ -150,15 +154,36 @@ def _manifest(
     )
 
 
-def _check_options(wanted: Wanted, tolerance: float | None, metric: str) -> None:
+def _goal(
+    tolerance: float | None,
+    metric: str | None,
+    within: float | None,
+    confidence: float | None,
+    outputs: tuple[str, ...],
+) -> Goal | None:
+    """What is asked for, if anything is. Raises MemoError for what does not go together, or has no sense."""
+    if tolerance is None:
+        given = {"metric": metric, "within": within, "confidence": confidence, "output": outputs or None}
+        for name in (name for name, value in given.items() if value is not None):
+            raise MemoError(f"--{name} says what a tolerance means: give --tolerance too, or leave it out")
+        return None
+    if metric is not None and metric not in METRICS:
+        raise MemoError(f"there is no metric '{metric}': choose {', '.join(METRICS)}")
+    promise = Promise(
+        tolerance,
+        Promise.within if within is None else within,
+        Promise.confidence if confidence is None else confidence,
+    )
+    return Goal(promise, metric or DEFAULT_METRIC, outputs)
+
+
+def _check_options(wanted: Wanted, tolerance: float | None) -> None:
     check_options(wanted)
     threshold = wanted.threshold
     if threshold is not None and tolerance is not None:
         raise MemoError("give --tolerance, and the threshold follows from it, or --threshold, but not both")
-    if threshold is not None and not threshold >= 0:
-        raise MemoError(f"the threshold {threshold} is no distance: give a number of at least 0")
-    if metric not in METRICS:
-        raise MemoError(f"there is no metric '{metric}': choose {', '.join(METRICS)}")
+    if threshold is not None and not (threshold >= 0 and math.isfinite(threshold)):
+        raise MemoError(f"the threshold {threshold} is no distance: give a finite number of at least 0")
 
 
 def _bytes_needed(job: Job, uses: Sequence[tuple[Level, Use]]) -> int:
@@ -194,8 +219,10 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted
     return predicted
 
 
-def _check_names(opened: OpenedModel) -> None:
-    """The files of the model's weights are copied under their own names, which must be free."""
+def _check_original(opened: OpenedModel) -> None:
+    """It must not be guarded already; and files of weights keep their own names, which must be free."""
+    if DOMAIN in opened.model.opset_imports:
+        raise MemoError(f"'{opened.path}' is the model of a bundle, guarded already: name the original model")
     for name in sorted(external_files(opened.model) & {*bundle.OWN_FILES}):
         raise MemoError(
             f"'{opened.path}' keeps weights in '{name}', a name that the bundle needs: rename that file"

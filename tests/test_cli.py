@@ -333,3 +333,107 @@ def test_changed_names_with_brackets_are_shown_as_they_are(cli, tmp_path):
 
     path = changed("no_attention", tmp_path / "model.onnx", rename)
     assert "soft[/bold]max" in cli("inspect", path).out
+
+
+# ---- What is not accepted in silence
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("metric", "cosine"), ("within", "0.9"), ("confidence", "0.9"), ("output", "x")]
+)
+def test_what_a_tolerance_means_without_a_tolerance(optimize, data, name, value):
+    assert f"--{name} says what a tolerance means: give --tolerance too" in optimize(
+        BERT, data, f"--{name}", value
+    )
+
+
+def test_an_output_that_is_not_there_is_named_before_anything_is_computed(optimize, data):
+    line = optimize(BERT, data, "--tolerance", "0.1", "--output", "nope")
+    assert "the model has no output 'nope': it has last_hidden_state" in line
+
+
+@pytest.mark.parametrize("options", [("--threshold", "inf"), ("--sites", "0-"), ("--sites", "-")])
+def test_options_that_were_taken_for_something_else(optimize, data, options):
+    assert optimize(BERT, data, *options)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("optimize",),
+        ("optimize", BERT),
+        ("optimize", BERT, "--data", "x", "-o", "y", "--nonsense"),
+        ("optimize", BERT, "--data", "x", "-o", "y", "--tolerance", "little"),
+        ("bench", BERT, "b", "--data", "x", "--threads", "0"),
+        ("bench", BERT, "b", "--data", "x", "--threads", "many"),
+        ("nonsense",),
+    ],
+    ids=str,
+)
+def test_a_line_that_cannot_be_parsed_is_answered_in_one(cli, line):
+    outcome = cli(*line)
+    assert outcome.code == 2
+    assert outcome.err.startswith("onnx-memo: ")
+    assert outcome.err.count("\n") == 1
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("inspect", "nowhere.onnx", "--json"),
+        ("optimize", BERT, "--data", "nowhere.txt", "-o", "nowhere", "--json"),
+        ("bench", BERT, "nowhere", "--data", "nowhere.txt", "--json"),
+        ("optimize", BERT, "--json", "--nonsense"),
+    ],
+    ids=str,
+)
+def test_errors_are_objects_for_machines(cli, line):
+    outcome = cli(*line)
+    told = json.loads(outcome.out)
+    assert told["exit_code"] == outcome.code == 2
+    assert outcome.err == f"onnx-memo: {told['error']}\n"
+
+
+def test_help_is_no_error(cli):
+    for line in (("--help",), ("optimize", "--help"), ("--version",)):
+        outcome = cli(*line)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.out
+
+
+def test_a_bundle_is_no_model(made, optimize, data, cli, tmp_path):
+    bundle_ = made("bert").bundle
+    assert "is a bundle: name the original model" in optimize(bundle_, data)
+    assert "guarded already: name the original model" in optimize(bundle_ / "model.onnx", data)
+    outcome = cli("bench", bundle_, bundle_, "--data", data)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+
+
+def test_a_bundle_is_compared_with_the_model_that_it_was_made_from(made, cli, tmp_path):
+    source = made("bert")
+    other = changed("bert", tmp_path / "other.onnx", lambda model: setattr(model, "producer_name", "other"))
+    outcome = cli("bench", other, source.bundle, "--data", source.data)
+    assert outcome.code == 2
+    assert "was made from another model, 'bert.onnx'" in outcome.err
+
+
+def test_more_threads_than_cores_are_not_taken(made):
+    source = made("bert")
+    report = onnx_memo.bench(source.model, source.bundle, source.data, rounds=1, threads=100_000)
+    assert report["threads"] == os.cpu_count()
+
+
+def test_a_log_is_text_and_endings_have_no_case(tmp_path, optimize_text):
+    for name in ("lines.log", "LINES.TXT"):
+        assert optimize_text(tmp_path / name).code == 0
+
+
+@pytest.fixture
+def optimize_text(cli, tokenizer, tmp_path):
+    def run(path):
+        path.write_text("a b c\nd e\n")
+        line = ("optimize", BERT, "--data", path, "--tokenizer", tokenizer, "--force")
+        return cli(*line, "-o", tmp_path / "bundle")
+
+    return run

@@ -38,6 +38,8 @@ def as_onnx(model: Path) -> Iterator[Source]:
     if not model.is_dir():
         yield Source(model)
         return
+    if (model / "manifest.json").is_file():
+        raise MemoError(f"'{model}' is a bundle: name the original model that it was made from")
     if not (model / "config.json").is_file():
         raise MemoError(
             f"'{model}' is a directory without config.json: name an ONNX file or a Hugging Face directory"

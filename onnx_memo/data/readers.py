@@ -17,7 +17,7 @@ from onnx_memo.errors import MemoError
 # MemoError if the file is damaged or does not fit the model.
 Reader = Callable[[Path, Sequence[ModelInput], Path | None], Samples]
 
-READERS: dict[str, Reader] = {".txt": read_txt, ".jsonl": read_jsonl, ".npz": read_npz}
+READERS: dict[str, Reader] = {".txt": read_txt, ".log": read_txt, ".jsonl": read_jsonl, ".npz": read_npz}
 
 
 def read_samples(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
@@ -35,9 +35,10 @@ def read_samples(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | Non
     kinds = f"{', '.join(others)} or {last}"
     if not path.is_file():
         raise MemoError(f"'{path}' is not a file: name your inputs ({kinds})")
-    if path.suffix not in READERS:
+    read = READERS.get(path.suffix.lower())
+    if read is None:
         raise MemoError(f"'{path}' ends in '{path.suffix}': inputs come as {kinds}")
-    samples = READERS[path.suffix](path, inputs, tokenizer)
+    samples = read(path, inputs, tokenizer)
     if not samples.arrays:
         raise MemoError(f"'{path}' holds no input that can be used: at least one is needed")
     return samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +30,16 @@ class Goal:
         `mask`: bool[L], true for its real tokens; None: all rows of outputs [1, L, ...] are real.
         """
         names = self.outputs or tuple(want)
-        missing = [name for name in names if name not in want]
-        if missing:
-            raise MemoError(f"the model has no output '{missing[0]}': it has {', '.join(want)}")
         return max(
             request_error(self.metric, {n: want[n][0]}, {n: have[n][0]}, real_rows(want[n], mask))
             for n in self._compared(names, want)
         )
+
+    def check_outputs(self, names: Sequence[str]) -> None:
+        """Raises MemoError if one that was asked for is not among those of the model."""
+        for name in self.outputs:
+            if name not in names:
+                raise MemoError(f"the model has no output '{name}': it has {', '.join(names)}")
 
     def _compared(self, names: tuple[str, ...], want: Outputs) -> list[str]:
         """The outputs that hold floats, or all where none does: `request_error` then says so."""

@@ -83,6 +83,7 @@ def argmax(want: Array, have: Array, mask: Mask | None = None) -> float:
     return float(np.mean(want[real].argmax(axis=-1) != have[real].argmax(axis=-1)))
 
 
+DEFAULT_METRIC = "cosine"
 METRICS: dict[str, Metric] = {"cosine": cosine, "relative": relative, "argmax": argmax}
 
 

@@ -48,7 +48,8 @@ class Manifest:
     """What a bundle is made of.
 
     `files` maps names to sizes and SHA-256. `predicted` holds the `ratio` of time and the `hit_rate` to
-    expect, where the bundle was made for a tolerance.
+    expect, where the bundle was made for a tolerance. `source_sha256` is that of the original's `.onnx` file,
+    None where it was exported from a directory.
     """
 
     version: str
@@ -59,6 +60,7 @@ class Manifest:
     notes: list[str]
     files: dict[str, dict[str, int | str]]
     predicted: dict[str, float] | None = None
+    source_sha256: str | None = None
     format: int = FORMAT
 
     def as_json(self) -> dict[str, Any]:

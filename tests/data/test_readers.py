@@ -44,11 +44,11 @@ def test_a_new_kind_of_file_is_a_line_in_the_registry(tmp_path, monkeypatch):
         return Samples([{"input_ids": np.asarray([[7]])}], [1], None)
 
     data = text(tmp_path, "7", "data.csv")
-    refused(data, "ends in '.csv': inputs come as .txt, .jsonl or .npz")
+    refused(data, "ends in '.csv': inputs come as .txt, .log, .jsonl or .npz")
     monkeypatch.setitem(READERS, ".csv", read_csv)
     assert ids(read_samples(data, [IDS], None)) == [[7]]
     assert given == [(data, [IDS], None)]
-    refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .jsonl, .npz or .csv")
+    refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .log, .jsonl, .npz or .csv")
 
 
 def loads_tokenizers(statement: str) -> bool:
@@ -172,8 +172,8 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_file_of_another_kind(tmp_path):
-    refused(text(tmp_path, "a", "data.csv"), "ends in '.csv': inputs come as .txt, .jsonl or .npz")
-    refused(text(tmp_path, "a", "data"), "ends in '': inputs come as .txt, .jsonl or .npz")
+    refused(text(tmp_path, "a", "data.csv"), "ends in '.csv': inputs come as .txt, .log, .jsonl or .npz")
+    refused(text(tmp_path, "a", "data"), "ends in '': inputs come as .txt, .log, .jsonl or .npz")
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])

@@ -147,8 +147,8 @@ def site_numbers(wanted: str | None, count: int) -> list[int]:
         return list(range(count))
     numbers: set[int] = set()
     for part in wanted.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise MemoError(f"'{part}' in --sites is no number or range: write for example 0,2-4")
         if int(last or first) >= count:
             raise MemoError(
