@@ -25,6 +25,7 @@ from onnx_memo.proof.percentile import percentile
 from onnx_memo.runtime import library_path, session_options
 from onnx_memo.sessions import open_file, open_session, race, run_model
 from onnx_memo.store import bundle as bundles
+from onnx_memo.store.manifest import GuardedSite
 
 Report = dict[str, Any]
 
@@ -104,7 +105,7 @@ def bench(
 
 def _reuse(
     path: Path,
-    sites: list[bundles.GuardedSite],
+    sites: list[GuardedSite],
     native: bool,
     requests: list[Arrays],
     advance: Callable[[], None],

@@ -34,6 +34,7 @@ from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, race
 from onnx_memo.store import bundle
 from onnx_memo.store.data import MEMO_DATA, write_store
+from onnx_memo.store.manifest import Manifest
 from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
 
@@ -45,7 +46,7 @@ class Result:
     """What `optimize` made."""
 
     path: Path
-    manifest: bundle.Manifest
+    manifest: Manifest
 
 
 @one_thread()
@@ -140,8 +141,8 @@ def _build(job: Job, uses: Sequence[tuple[Level, Use]], folder: Path) -> tuple[V
 
 def _manifest(
     model: Path, blueprint: Blueprint, notes: list[str], predicted: dict[str, float] | None
-) -> bundle.Manifest:
-    return bundle.Manifest(
+) -> Manifest:
+    return Manifest(
         version=__version__,
         source=model.name,
         source_sha256=bundle.sha256(model) if model.is_file() else None,

@@ -10,7 +10,10 @@ from rich.table import Table
 
 from onnx_memo.inspection import Inspection
 from onnx_memo.levels.registry import level_of
-from onnx_memo.store.bundle import REPORT, Manifest
+from onnx_memo.store.bundle import REPORT
+from onnx_memo.store.manifest import Manifest
+
+MOST_LINES, MOST_LETTERS = 200, 500  # of a bundle that are shown
 
 
 def inspection_tables(inspection: Inspection) -> list[RenderableType]:
@@ -59,11 +62,18 @@ def _encoder(inspection: Inspection) -> str:
     )
 
 
+def printable(text: str) -> str:
+    """Text of a file from anywhere for a terminal: no control characters, and not too much of it."""
+    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return shown if len(shown) <= MOST_LETTERS else f"{shown[:MOST_LETTERS]}..."
+
+
 def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
     """What a bundle holds."""
     size = sum(int(file["bytes"]) for file in manifest.files.values())
     table = Table(
-        title=f"{path}: {manifest.entries} inputs of {manifest.source} stored, {size / 2**20:,.1f} MiB",
+        title=f"{path}: {manifest.entries} inputs of {printable(manifest.source)} stored, "
+        f"{size / 2**20:,.1f} MiB",
         title_justify="left",
     )
     for column in ("site", "level"):
@@ -71,9 +81,9 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
     level = level_of(manifest.sites)
     for column in (level.setting, "heads", "width", "multiply-adds guarded"):
         table.add_column(column, justify="right")
-    for site in manifest.sites:
+    for site in manifest.sites[:MOST_LINES]:
         table.add_row(
-            site.name,
+            printable(site.name),
             site.level,
             f"{site.threshold:.3g}",
             str(site.heads),
@@ -81,7 +91,10 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
             f"{site.share:.1%}",
         )
     parts: list[RenderableType] = [table, *level.describe(manifest.sites)]
-    parts += [f"note: {note}" for note in manifest.notes]
+    parts += [f"note: {printable(note)}" for note in manifest.notes[:MOST_LINES]]
+    for what, count in (("sites", len(manifest.sites)), ("notes", len(manifest.notes))):
+        if count > MOST_LINES:
+            parts.append(f"and {count - MOST_LINES} more {what}")
     if manifest.predicted is not None:
         parts.append(
             f"to expect on such traffic: {manifest.predicted['ratio']:.3f} of the original's time, "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,12 +62,22 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
     if not path.is_file():
         raise MemoError(f"'{path}' is not a file: name the model's tokenizer.json")
-    try:
+    with _answering(f"'{path}' is not a tokenizer", "name the model's tokenizer.json"):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise MemoError(f"'{path}' is not a tokenizer ({error}): name the model's tokenizer.json") from error
-    tokenizer.no_padding()
+        tokenizer.no_padding()
     return tokenizer
+
+
+@contextmanager
+def _answering(what: str, what_next: str) -> Iterator[None]:
+    """Turn whatever the tokenizers library raises into a MemoError; its panics are no Exceptions."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise MemoError(f"{what} ({reason}): {what_next}") from error
 
 
 def _tokenized(path: Path, lines: list[str], inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
@@ -78,7 +89,9 @@ def _tokenized(path: Path, lines: list[str], inputs: Sequence[ModelInput], token
         raise MemoError(
             f"text cannot serve the model's input '{unknown[0]}': give arrays for all inputs as .npz"
         )
-    encodings = load_tokenizer(tokenizer).encode_batch(lines)
+    loaded = load_tokenizer(tokenizer)
+    with _answering(f"'{tokenizer}' cannot read '{path}'", "name the model's tokenizer.json"):
+        encodings = loaded.encode_batch(lines)
     arrays, lengths, texts = [], [], []
     for line, encoding in zip(lines, encodings, strict=True):
         size = len(encoding.ids)

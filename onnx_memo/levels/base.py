@@ -32,8 +32,8 @@ from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.sequence import Calibration
 from onnx_memo.proof.thresholds import CurvePoint
-from onnx_memo.store.bundle import GuardedSite
 from onnx_memo.store.data import StoredTensor
+from onnx_memo.store.manifest import GuardedSite
 
 PAYS = 0.97  # the ratio from which on a bundle is not worth its disk
 

@@ -9,7 +9,7 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.base import Level, NotAllowed, Use, Wanted
 from onnx_memo.levels.rows.level import RowsLevel
 from onnx_memo.levels.sites.level import SitesLevel
-from onnx_memo.store.bundle import GuardedSite
+from onnx_memo.store.manifest import GuardedSite
 
 LEVELS: list[Level] = [RowsLevel(), SitesLevel()]
 

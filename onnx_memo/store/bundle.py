@@ -8,64 +8,19 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from onnx_memo.errors import MemoError
 from onnx_memo.files import sync_folder, write_file
 from onnx_memo.store.data import MEMO_DATA
+from onnx_memo.store.manifest import FORMAT, Manifest, parse_manifest
 
-FORMAT = 1
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 REPORT = "report.html"
 OWN_FILES = (MODEL, MEMO_DATA, MANIFEST, TOKENIZER, REPORT)
 MANIFEST_LIMIT = 16 * 2**20
-
-
-@dataclass(frozen=True)
-class GuardedSite:
-    """One guard, as the manifest tells it.
-
-    `threshold` is a distance of keys; at the level `rows` it is the bound, and 0 where only literal repeats
-    are reused.
-    """
-
-    name: str
-    softmax: str
-    level: str
-    threshold: float
-    lookup: bool  # False: reuses the entry of the site before it
-    heads: int
-    width: int
-    share: float
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a bundle is made of.
-
-    `files` maps names to sizes and SHA-256. `predicted` holds the `ratio` of time and the `hit_rate` to
-    expect, where the bundle was made for a tolerance. `source_sha256` is that of the original's `.onnx` file,
-    None where it was exported from a directory.
-    """
-
-    version: str
-    source: str
-    entries: int
-    tokens: int
-    sites: list[GuardedSite]
-    notes: list[str]
-    files: dict[str, dict[str, int | str]]
-    predicted: dict[str, float] | None = None
-    source_sha256: str | None = None
-    format: int = FORMAT
-
-    def as_json(self) -> dict[str, Any]:
-        """As one object, the way it is stored."""
-        return asdict(self)
 
 
 def is_bundle(path: Path) -> bool:
@@ -144,12 +99,11 @@ def read_bundle(path: Path) -> Manifest:
         if file.stat().st_size > MANIFEST_LIMIT:
             raise ValueError("too large")
         content = json.loads(file.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise MemoError(
-                f"'{path}' is a bundle of format {content['format']}; this version reads {FORMAT}"
-            )
-        manifest = _from_json(content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        version = content.get("format") if isinstance(content, dict) else None
+        if isinstance(version, int) and version != FORMAT:
+            raise MemoError(f"'{path}' is a bundle of format {version}; this version reads {FORMAT}")
+        manifest = parse_manifest(content)
+    except (ValueError, RecursionError) as error:
         raise MemoError(f"'{file}' is damaged ({error}): build the bundle again") from error
     for name, expected in manifest.files.items():
         part = path / name
@@ -162,15 +116,6 @@ def read_bundle(path: Path) -> Manifest:
     for name in (MODEL, MEMO_DATA):
         if name not in manifest.files:
             raise MemoError(f"'{file}' names no '{name}': build the bundle again")
-    return manifest
-
-
-def _from_json(content: dict[str, Any]) -> Manifest:
-    sites = [GuardedSite(**site) for site in content.pop("sites")]
-    manifest = Manifest(sites=sites, **content)
-    for name, file in manifest.files.items():
-        if not (isinstance(file["bytes"], int) and isinstance(file["sha256"], str)):
-            raise ValueError(f"no size and digest of '{name}'")
     return manifest
 
 

@@ -34,9 +34,9 @@ from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, run_model
 from onnx_memo.store.budget import most_tokens
-from onnx_memo.store.bundle import GuardedSite
 from onnx_memo.store.data import StoredTensor, offsets_of
 from onnx_memo.store.layout import Layout, TensorSpec, entries, tokens
+from onnx_memo.store.manifest import GuardedSite
 
 NAME = "whole"
 

@@ -27,8 +27,8 @@ from onnx_memo.levels.rows.layout import (
     stored_name,
 )
 from onnx_memo.levels.rows.quantize import Int8Product
-from onnx_memo.store.bundle import GuardedSite
 from onnx_memo.store.data import StoredTensor, offsets_of
+from onnx_memo.store.manifest import GuardedSite
 
 EPSILON = 0.02  # relative change of a row above which it has changed; stored rows are rounded to 5e-4
 LITERAL = 0.002  # the same, where only literal repeats are reused

@@ -20,7 +20,7 @@ from onnx_memo.levels.rows.layout import RowsForm, rows_footprint, scratch_layou
 from onnx_memo.levels.rows.propose import propose_rows
 from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.store.budget import most_tokens
-from onnx_memo.store.bundle import GuardedSite
+from onnx_memo.store.manifest import GuardedSite
 
 
 class RowsLevel(Level):

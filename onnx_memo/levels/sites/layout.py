@@ -22,9 +22,9 @@ from onnx_memo.levels.sites.guard import Guard, insert_guards
 from onnx_memo.levels.sites.payload import PAYLOADS
 from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.operators.spec import SEGMENTS
-from onnx_memo.store.bundle import GuardedSite
 from onnx_memo.store.data import StoredTensor, offsets_of
 from onnx_memo.store.layout import Footprint, Integers, Layout, TensorSpec, entries
+from onnx_memo.store.manifest import GuardedSite
 
 
 def payload_spec(site: Site, level: str) -> TensorSpec:

@@ -26,7 +26,7 @@ from onnx_memo.levels.sites.payload import OUTPUT, PROBABILITIES
 from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.levels.sites.propose import propose_sites
 from onnx_memo.store.budget import most_tokens
-from onnx_memo.store.bundle import GuardedSite
+from onnx_memo.store.manifest import GuardedSite
 
 # Key distances are scaled to about 1 between two inputs of the sample (`onnx_memo.keys`). Repeats of a stored
 # input come within 0.01 even below guards that return half precision.

@@ -1,0 +1,108 @@
+"""The manifest of a bundle: what it says, and how it is read from a file that may come from anywhere."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class GuardedSite:
+    """One guard, as the manifest tells it.
+
+    `threshold` is a distance of keys; at the level `rows` it is the bound, and 0 where only literal repeats
+    are reused.
+    """
+
+    name: str
+    softmax: str
+    level: str
+    threshold: float
+    lookup: bool  # False: reuses the entry of the site before it
+    heads: int
+    width: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is made of.
+
+    `files` maps names to sizes and SHA-256. `predicted` holds the `ratio` of time and the `hit_rate` to
+    expect, where the bundle was made for a tolerance. `source_sha256` is that of the original's `.onnx` file,
+    None where it was exported from a directory.
+    """
+
+    version: str
+    source: str
+    entries: int
+    tokens: int
+    sites: list[GuardedSite]
+    notes: list[str]
+    files: dict[str, dict[str, int | str]]
+    predicted: dict[str, float] | None = None
+    source_sha256: str | None = None
+    format: int = FORMAT
+
+    def as_json(self) -> dict[str, Any]:
+        """As one object, the way it is stored."""
+        return asdict(self)
+
+
+def parse_manifest(content: Any) -> Manifest:
+    """The manifest from what its JSON holds.
+
+    Raises:
+        ValueError: a field is missing, of another type, or not known.
+    """
+    manifest: Manifest = _parsed("the manifest", content, Manifest)
+    for name, file in manifest.files.items():
+        if not (isinstance(file.get("bytes"), int) and isinstance(file.get("sha256"), str)):
+            raise ValueError(f"no size and digest of '{name}'")
+    if manifest.predicted is not None and not {"ratio", "hit_rate"} <= manifest.predicted.keys():
+        raise ValueError("it predicts no ratio and hit rate")
+    return manifest
+
+
+def _parsed(where: str, content: Any, wanted: Any) -> Any:
+    """`content` as the type `wanted`: of dataclasses, lists, dictionaries, unions and what JSON has."""
+    if is_dataclass(wanted) and isinstance(wanted, type):
+        return _parsed_object(where, content, wanted)
+    kind, parts = get_origin(wanted), get_args(wanted)
+    if kind is list and isinstance(content, list):
+        return [_parsed(f"{where}[{at}]", part, parts[0]) for at, part in enumerate(content)]
+    if kind is dict and isinstance(content, dict):
+        return {str(key): _parsed(f"{where}.{key}", part, parts[1]) for key, part in content.items()}
+    if kind is types.UnionType:
+        fitting = [part for part in parts if _is_a(content, part)]
+        if fitting:
+            return _parsed(where, content, fitting[0])
+    elif kind is None and _is_a(content, wanted):
+        return content
+    raise ValueError(f"{where} is of another type")
+
+
+def _is_a(content: Any, wanted: Any) -> bool:
+    """Whether a value of JSON is of a type, as far as its surface says; a truth value is no number."""
+    if isinstance(content, bool):
+        return wanted is bool
+    if wanted is float:
+        return isinstance(content, int | float)
+    return isinstance(content, get_origin(wanted) or wanted)
+
+
+def _parsed_object(where: str, content: Any, wanted: type) -> Any:
+    if not isinstance(content, dict):
+        raise ValueError(f"{where} is of another type")
+    hints = get_type_hints(wanted)
+    unknown = [str(key) for key in content if key not in hints]
+    if unknown:
+        raise ValueError(f"{where} has a field '{unknown[0][:80]}' that is not known")
+    fields = {key: _parsed(f"{where}.{key}", part, hints[key]) for key, part in content.items()}
+    try:
+        return wanted(**fields)
+    except TypeError as error:  # a field is missing
+        raise ValueError(f"{where}: {error}") from error
