@@ -1,4 +1,4 @@
-"""Charts as inline SVG: axes and what stands between them, and what stands around a chart.
+"""Charts as inline SVG: axes, bars and histograms, and the legend and note that go with a chart.
 
 A chart is `WIDTH` picture units wide, and as wide as its column on the page.
 """
@@ -21,13 +21,13 @@ Keys = tuple[tuple[str, str], ...]  # a legend: CSS classes of the swatch, and i
 
 
 def thinned(points: Sequence[Point], most: int = MOST_DOTS) -> list[Point]:
-    """At most `most` of the points, drawn without preference, the same ones every time."""
+    """At most `most` of the points, chosen at random, the same ones every time."""
     return list(points) if len(points) <= most else random.Random(0).sample(list(points), most)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart and what stands around it.
+    """A chart with its legend and note.
 
     Attributes:
         keys: the legend.

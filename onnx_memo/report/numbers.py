@@ -40,13 +40,13 @@ def power_of_ten(power: int) -> str:
 
 
 def with_unit(value: float, unit: str, digits: int = 3) -> str:
-    """A number and its unit, never parted by a line break; a dash alone if there is no number."""
+    """A number and its unit, which no line break separates; for NaN a dash alone."""
     text = figure(value, digits)
     return text if text == NONE else f"{text}{SPACE}{unit}"
 
 
 def percent(share: float) -> str:
-    """A share in percent; a tenth only near 0 and 100, and never `0` or `100` for what is not."""
+    """A share in percent, with a tenth only near 0 and 100; `0 %` and `100 %` stand for exactly that."""
     if not math.isfinite(share):
         return NONE
     value = share * 100
@@ -89,7 +89,7 @@ def _printable(character: str) -> str:
 
 
 def finite(values: Sequence[float]) -> list[float]:
-    """Without infinities and NaN."""
+    """The values without infinities and NaN."""
     return [value for value in values if math.isfinite(value)]
 
 

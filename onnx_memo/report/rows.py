@@ -20,7 +20,7 @@ def by_rows(evidence: Evidence) -> bool:
 
 
 def share_of(request: Request) -> float:
-    """The share of its rows that a request ran: all, where nothing says otherwise."""
+    """The share of its rows that a request ran: all of them, where it is not known."""
     given = request.rows
     return 1.0 if given is None or math.isnan(given) else min(max(given, 0.0), 1.0)
 

@@ -1,7 +1,7 @@
 """SVG, element by element: text is escaped, lengths are rounded to a tenth of a picture unit.
 
 What is drawn has CSS classes and no colours of its own: they come from the page's style sheet, so that a
-picture follows the page into the dark, or from one inside a picture that is a file of its own.
+picture has a dark mode where the page has one, or from one inside a picture that is a file of its own.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Drawing:
         self._add("g", circles, class_=f"dots {kind}{shade}")
 
     def crosses(self, points: Iterable[Point], kind: str, size: float = 4.4) -> None:
-        """Crosses of a width."""
+        """Crosses that are `size` wide and high."""
         half, arm = size / 2, _n(size)
         path = "".join(f"M{_n(x - half)} {_n(y - half)}l{arm} {arm}m0-{arm}l-{arm} {arm}" for x, y in points)
         self._add("path", class_=f"cross {kind}", d=path or "M0 0")

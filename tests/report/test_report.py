@@ -19,6 +19,7 @@ from support_report import make_evidence, make_rows_evidence, with_first, with_r
 
 from onnx_memo.report import write_report
 from onnx_memo.report.charts import WIDTH
+from onnx_memo.report.errors import MOST_RINGS
 from onnx_memo.report.evidence import Evidence, Machine, Worst
 from onnx_memo.report.numbers import figure, most_outside, percent
 from onnx_memo.report.scales import scale
@@ -267,6 +268,26 @@ def test_misses_hits_and_failures_look_different(tmp_path):
     }
 
 
+def test_of_many_requests_outside_the_worst_are_drawn(tmp_path):
+    evidence = with_requests(
+        make_evidence(MOST_RINGS + 1, hit_rate=1),
+        lambda number, _: {"hit": True, "error": 1.0 + number, "text": f"request {number}"},
+    )
+    page = written(tmp_path, evidence)
+    notes = [ring[0].text or "" for ring in drawings(page)["error"] if ring.get("class") == "ring outside"]
+    assert len(notes) == MOST_RINGS
+    assert notes[0].endswith(f"request {MOST_RINGS}")
+    assert not any(note.endswith("request 0") for note in notes)
+    assert f"The {MOST_RINGS} worst of them are drawn." in visible(page)
+
+
+def test_at_one_length_the_original_stands_left_of_the_bundle(tmp_path):
+    picture = drawings(written(tmp_path, fixed_length()))["length"]
+    before, after = (group for group in picture if group.tag == f"{{{SVG}}}g")
+    assert before.get("class", "").startswith("dots before")
+    assert max(float(dot.get("cx", "")) for dot in before) < min(float(dot.get("cx", "")) for dot in after)
+
+
 def test_the_level_rows_says_how_many_rows_run(tmp_path):
     def change(number, request):
         hit, error = number < 90, 0.02 * (number == 5)
@@ -279,7 +300,9 @@ def test_the_level_rows_says_how_many_rows_run(tmp_path):
     assert "Rows run 28 % 90 % of the requests reuse an entry" in text
     assert "95 % run 100 % or less. 10 requests reused nothing and ran whole." in text
     assert "error rows run length" in text and "distance between the keys" not in text
-    assert "the encoder is guarded as a whole" in text.lower()
+    assert "The encoder is guarded as a whole: a request runs the rows that differ" in text
+    assert "The encoder is guarded as a whole: 94 % of the requests hit." in text
+    assert "A mean request is spared 5,900 µs of the encoder's time" in text
     marks = [mark.get("class") for mark in drawings(written(tmp_path, evidence))["rows"]]
     assert "area after" in marks and "area before" in marks
 
@@ -395,6 +418,12 @@ def test_scales_place_every_value_and_have_ticks(values, log):
     ticks = made.ticks()
     assert 2 <= len(ticks) <= 9
     assert len({label for _, label in ticks}) == len(ticks)
+
+
+def test_what_is_under_the_scale_is_zero_or_less_than_its_low_end():
+    """The strip below a logarithmic scale: zeros alone, or small values as well."""
+    assert not scale([0, 1, 50], 0, 100, log=True).cut
+    assert scale([0, 1e-9, 50], 0, 100, log=True).cut
 
 
 # ---- In a browser
