@@ -20,17 +20,44 @@ def make(tmp_path, **options):
     return onnx_memo.optimize(fixture("bert"), data, tmp_path / "bundle", **options)
 
 
+def errors_of(bundle, requests, metric) -> np.ndarray:
+    """The error of each request, by the metric's own definition."""
+    before = original(fixture("bert"))
+    after = ort.InferenceSession(str(bundle / "model.onnx"), onnx_memo.session_options(threads=1))
+    found = []
+    for feeds in requests:
+        (want,), (have,) = (session.run(None, feeds) for session in (before, after))
+        found.append(METRICS[metric](want[0], have[0], feeds["attention_mask"][0] != 0))
+    return np.asarray(found)
+
+
+# Metric, level and tolerance. By `relative` and `argmax` they are so tight that more than one request in 20
+# would be outside if failures were not counted. Classes are the 32 numbers of a hidden state.
+CASES = [
+    ("cosine", "output", 0.05),
+    ("cosine", "rows", 0.01),
+    ("cosine", "auto", 0.01),
+    ("relative", "output", 0.1),
+    ("relative", "rows", 0.1),
+    ("relative", "auto", 0.1),
+    ("argmax", "output", 0.5),
+    ("argmax", "rows", 0.2),
+    ("argmax", "auto", 0.2),
+]
+
+
 @pytest.mark.usefixtures("everything_pays")
-@pytest.mark.parametrize("level", ["output", "rows", "auto"])
-@pytest.mark.parametrize(("metric", "tolerance"), [("cosine", 0.05), ("relative", 0.3), ("argmax", 0.5)])
-def test_unseen_requests_keep_the_tolerance(tmp_path, metric, tolerance, level):
-    """The promise, by the metric that it is about: at least 95 % of requests like the sample's."""
+@pytest.mark.parametrize(("metric", "level", "tolerance"), CASES)
+def test_unseen_requests_keep_the_tolerance(tmp_path, metric, level, tolerance):
     result = make(tmp_path, tolerance=tolerance, metric=metric, level=level)
     assert result.manifest.predicted["hit_rate"] > 0
     assert "<svg" in (result.path / "report.html").read_text()
-    requests = variants(120, seed=2)
-    unseen = write_samples(tmp_path / "unseen.npz", requests)
-    report = onnx_memo.bench(fixture("bert"), result.path, unseen, rounds=1)
+    unseen = variants(120, seed=2)
+    errors = errors_of(result.path, unseen, metric)
+    assert np.mean(errors <= tolerance) >= 0.95
+    assert errors.max() > 0  # something that is not stored is reused
+    data = write_samples(tmp_path / "unseen.npz", unseen)
+    report = onnx_memo.bench(fixture("bert"), result.path, data, rounds=1)
     assert report["predicted"] == result.manifest.predicted
     assert report["hit_rate"] > 0
     before, after = original(fixture("bert")), memoized(result.path, "stock")
@@ -38,6 +65,10 @@ def test_unseen_requests_keep_the_tolerance(tmp_path, metric, tolerance, level):
     errors = np.asarray([METRICS[metric](want, have, np.ones(len(want), bool)) for want, have in answers])
     assert np.mean(errors <= tolerance) >= 0.95
     assert errors.max() > 0, "something is reused"
+
+
+def test_every_metric_is_tried():
+    assert {metric for metric, _, _ in CASES} == set(METRICS)
 
 
 @pytest.mark.usefixtures("everything_pays")
