@@ -37,6 +37,7 @@ from onnx_memo.store.data import MEMO_DATA, write_store
 from onnx_memo.store.manifest import Manifest
 from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
+from onnx_memo.verify import Checked, check_bundle
 
 ROUNDS = 3  # how often the held-out part is timed
 
@@ -118,12 +119,13 @@ def optimize(
             job = Job(opened, samples, folder / "scratch", goal, max_bytes, progress, notes)
             check_room(folder, _bytes_needed(job, uses))
             verdict, blueprint = _build(job, uses, folder)
+            checked = check_bundle(job, folder)
             _copy_companions(source, vocabulary, folder)
             predicted = None
             if verdict is not None:
                 names = Names(title=output.name, model=model.name, data=data.name)
                 predicted = asdict(_report(job, folder, verdict, names))
-            manifest = _manifest(model, blueprint, notes, predicted)
+            manifest = _manifest(model, blueprint, notes, predicted, checked)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
 
@@ -140,7 +142,11 @@ def _build(job: Job, uses: Sequence[tuple[Level, Use]], folder: Path) -> tuple[V
 
 
 def _manifest(
-    model: Path, blueprint: Blueprint, notes: list[str], predicted: dict[str, float] | None
+    model: Path,
+    blueprint: Blueprint,
+    notes: list[str],
+    predicted: dict[str, float] | None,
+    checked: Checked,
 ) -> Manifest:
     return Manifest(
         version=__version__,
@@ -152,6 +158,7 @@ def _manifest(
         notes=notes,
         files={},
         predicted=predicted,
+        checked=asdict(checked),
     )
 
 

@@ -95,12 +95,22 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
     for what, count in (("sites", len(manifest.sites)), ("notes", len(manifest.notes))):
         if count > MOST_LINES:
             parts.append(f"and {count - MOST_LINES} more {what}")
+    if manifest.checked is not None:
+        parts.append(_checked(manifest.checked))
     if manifest.predicted is not None:
         parts.append(
             f"to expect on such traffic: {manifest.predicted['ratio']:.3f} of the original's time, "
             f"{manifest.predicted['hit_rate']:.1%} of the requests reused; see {path / REPORT}"
         )
     return parts
+
+
+def _checked(checked: dict[str, Any]) -> str:
+    """What `onnx_memo.verify` found right."""
+    libraries = " and ".join(printable(str(library)) for library in checked.get("libraries") or [])
+    text = f"checked on {checked.get('requests')} inputs ({libraries}): with nothing reused, identical"
+    error = checked.get("stored_error")
+    return text if not isinstance(error, float) else f"{text}; stored inputs off by at most {error:.1g}"
 
 
 def bench_tables(report: dict[str, Any]) -> list[RenderableType]:

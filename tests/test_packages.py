@@ -23,7 +23,7 @@ FLOORS = [
     {"job"},
     {"store"},
     {"levels"},
-    {"report"},
+    {"report", "verify"},
     {"pipeline", "compare", "inspection"},
     {"tables"},
     {"cli"},

@@ -1,0 +1,100 @@
+"""Check a bundle that was just written: does it keep what no proof is about?
+
+Regions are cut by structure, and ONNX Runtime fuses what it likes across the cuts. So some inputs run through
+original and bundle, with the native library and without: with reuse switched off every bit must be the
+original's, and without a tolerance what is stored must come back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from onnx_memo.data.samples import Arrays
+from onnx_memo.errors import MemoError
+from onnx_memo.job import Job
+from onnx_memo.levels.inserter import STRICTNESS
+from onnx_memo.proof.goal import real_rows
+from onnx_memo.proof.metrics import relative
+from onnx_memo.runtime import library_path, session_options
+from onnx_memo.sessions import open_file, run_model
+from onnx_memo.store import bundle
+
+REQUESTS = 16
+STORED = 0.02  # relative L2 error of a stored input's answer; payloads of half precision stay below 0.005
+
+Outputs = list[npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was checked, and found right.
+
+    Attributes:
+        requests: how many inputs of the sample ran.
+        libraries: `stock`, and `native` where the library is there.
+        stored_error: the largest relative L2 error with reuse; None where a tolerance is about that.
+    """
+
+    requests: int
+    libraries: list[str]
+    stored_error: float | None
+
+
+def check_bundle(job: Job, folder: Path) -> Checked:
+    """Run some of the job's inputs through the bundle in `folder`.
+
+    Raises:
+        MemoError: a request that reuses nothing would not get the original's answer, or one that is stored
+            gets another one.
+    """
+    samples = job.samples
+    some = sorted(range(len(samples)), key=samples.extent)[:: max(1, len(samples) // REQUESTS)][:REQUESTS]
+    original = open_file(job.path, session_options(native=False, threads=1))
+    wanted = [run_model(original, samples.arrays[at], at) for at in some]
+    libraries = ["stock", *(["native"] if library_path() is not None else [])]
+    advance = job.progress("checking the bundle", len(libraries) * len(some))
+    worst = 0.0
+    for library in libraries:
+        options = session_options(native=library == "native", threads=1)
+        session = open_file(folder / bundle.MODEL, options)
+        for at, want in zip(some, wanted, strict=True):
+            _check_miss(session, samples.arrays[at], want, library)
+            if job.goal is None:
+                have = session.run(None, samples.arrays[at])
+                worst = max(worst, _error(want, have, samples.real(at), library))
+            advance()
+    return Checked(len(some), libraries, worst if job.goal is None else None)
+
+
+def _check_miss(session: ort.InferenceSession, feeds: Arrays, want: Outputs, library: str) -> None:
+    have = session.run(None, feeds | {STRICTNESS: np.zeros((), np.float32)})
+    for name, one, other in zip(_names(session), want, have, strict=True):
+        if one.tobytes() != other.tobytes():
+            apart = np.abs(one.astype(np.float64) - other.astype(np.float64)).max()
+            raise MemoError(
+                f"the bundle is not written: with nothing reused its output '{name}' is off by {apart:.2g} "
+                f"({library} operators), since ONNX Runtime fuses this model across the place where it is "
+                "guarded; try another --level"
+            )
+
+
+def _error(want: Outputs, have: Outputs, mask: npt.NDArray[np.bool_] | None, library: str) -> float:
+    floats = [at for at, output in enumerate(want) if np.issubdtype(output.dtype, np.floating)]
+    error = max((relative(want[at][0], have[at][0], real_rows(want[at], mask)) for at in floats), default=0.0)
+    if error > STORED:
+        raise MemoError(
+            f"the bundle is not written: the answer to a stored input is off by {error:.2g} ({library} "
+            "operators; relative L2 error), since what is stored in half precision is quantized again; try "
+            "another --level, or say with --tolerance how wrong an answer may be"
+        )
+    return error
+
+
+def _names(session: ort.InferenceSession) -> list[str]:
+    return [output.name for output in session.get_outputs()]
