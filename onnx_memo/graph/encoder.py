@@ -123,7 +123,7 @@ class _Finder:
     # 1. the input
 
     def _start(self) -> ir.Value:
-        """The first value behind which the last site depends on nothing else but masks and constants."""
+        """The first value after which the last site depends on nothing else but masks and constants."""
         site, width = self.sites[0], self.sites[0].width
         value: ir.Value | None = site.hidden
         last = self.sites[-1].output

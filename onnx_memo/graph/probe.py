@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 
 def add_outputs(model: ir.Model, values: Iterable[ir.Value], dtype: ir.DataType = ir.DataType.FLOAT) -> None:
-    """Make each of `values` an output of the main graph, behind the model's own; `model` is changed.
+    """Make each of `values` an output of the main graph, after the model's own; `model` is changed.
 
     Values that are outputs already stay where they are. Values whose type is unknown get `dtype`.
     """

@@ -32,7 +32,7 @@ def find_stages(encoder: Encoder) -> list[Stage]:
 
 
 def _states_before(encoder: Encoder) -> dict[int, ir.Value]:
-    """For each layer the last value before its core that everything behind depends on alone."""
+    """For each layer the last value before its core that everything after it depends on alone."""
     contexts = {core.context: core for core in encoder.cores}
     last_read: dict[ir.Value, int] = {encoder.output: len(encoder.steps)}
     for at, node in enumerate(encoder.steps):
