@@ -95,6 +95,7 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
     for what, count in (("sites", len(manifest.sites)), ("notes", len(manifest.notes))):
         if count > MOST_LINES:
             parts.append(f"and {count - MOST_LINES} more {what}")
+    parts.append("keep it as private as your inputs: they can be recovered from it (SECURITY.md)")
     if manifest.checked is not None:
         parts.append(_checked(manifest.checked))
     if manifest.predicted is not None:

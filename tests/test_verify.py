@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from support import fixture, nothing_left_in, original, random_samples, variants, write_samples
+from support import changed, fixture, nothing_left_in, original, random_samples, variants, write_samples
 
 import onnx_memo
 from onnx_memo import pipeline, verify
@@ -91,3 +91,23 @@ def test_a_statically_quantized_model_is_refused_where_it_would_be_wrong(tmp_pat
     quantization.quantize_static(fixture("bert"), tmp_path / "qdq.onnx", Reader())
     with pytest.raises(MemoError, match=r"not written: .* is off by"):
         onnx_memo.optimize(tmp_path / "qdq.onnx", data, tmp_path / "b", level="probs")
+
+
+@pytest.mark.parametrize(("reduction", "counts"), [("ReduceMean", True), ("ReduceMax", True), (None, False)])
+@pytest.mark.parametrize("level", ["rows", "output"])
+def test_padding_that_counts_is_said(tmp_path, data, level, reduction, counts):
+    """A mean over all positions reads padded rows, which are zeros on a hit."""
+
+    def pooled(model: ir.Model) -> None:
+        (states,) = model.graph.outputs
+        if reduction is None:
+            return
+        node = ir.node(reduction, [states], {"axes": [1], "keepdims": 0})
+        node.outputs[0].name, node.outputs[0].type = "pooled", states.type
+        node.outputs[0].shape = ir.Shape([None, 32])
+        model.graph.append(node)
+        model.graph.outputs[0] = node.outputs[0]
+
+    model = changed("bert", tmp_path / "model.onnx", pooled)
+    notes = onnx_memo.optimize(model, data, tmp_path / "b", level=level).manifest.notes
+    assert any("padding counts in this model" in note for note in notes) == counts
