@@ -37,6 +37,7 @@ WHOLE = {
     "files": {"model.onnx": {"bytes": 5, "sha256": "ab"}, "memo.data": {"bytes": 5, "sha256": "cd"}},
     "predicted": {"ratio": 0.5, "hit_rate": 1.0},
     "source_sha256": None,
+    "checked": {"requests": 3, "libraries": ["stock"], "stored_error": None},
     "format": 1,
 }
 JSON = st.recursive(
