@@ -108,10 +108,11 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
 
 def _checked(checked: dict[str, Any]) -> str:
     """What `onnx_memo.verify` found right."""
-    libraries = " and ".join(printable(str(library)) for library in checked.get("libraries") or [])
-    text = f"checked on {checked.get('requests')} inputs ({libraries}): with nothing reused, identical"
+    libraries = checked.get("libraries")
+    named = " and ".join(map(printable, libraries)) if isinstance(libraries, list) else "?"
+    text = f"checked on {checked.get('requests')} inputs ({named}): with nothing reused, identical"
     error = checked.get("stored_error")
-    return text if not isinstance(error, float) else f"{text}; stored inputs off by at most {error:.1g}"
+    return f"{text}; stored inputs off by at most {error:.1g}" if isinstance(error, float) else text
 
 
 def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
