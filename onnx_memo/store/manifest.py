@@ -63,7 +63,7 @@ def parse_manifest(content: Any) -> Manifest:
     manifest: Manifest = _parsed("the manifest", content, Manifest)
     for name, file in manifest.files.items():
         if not (isinstance(file.get("bytes"), int) and isinstance(file.get("sha256"), str)):
-            raise ValueError(f"no size and digest of '{name}'")
+            raise ValueError(f"no size and digest of {name!r}")
     if manifest.predicted is not None and not {"ratio", "hit_rate"} <= manifest.predicted.keys():
         raise ValueError("it predicts no ratio and hit rate")
     return manifest
@@ -77,7 +77,7 @@ def _parsed(where: str, content: Any, wanted: Any) -> Any:
     if kind is list and isinstance(content, list):
         return [_parsed(f"{where}[{at}]", part, parts[0]) for at, part in enumerate(content)]
     if kind is dict and isinstance(content, dict):
-        return {str(key): _parsed(f"{where}.{key}", part, parts[1]) for key, part in content.items()}
+        return {str(key): _parsed(f"{where}.{key!r}", part, parts[1]) for key, part in content.items()}
     if kind is types.UnionType:
         fitting = [part for part in parts if _is_a(content, part)]
         if fitting:
@@ -102,7 +102,7 @@ def _parsed_object(where: str, content: Any, wanted: type) -> Any:
     hints = get_type_hints(wanted)
     unknown = [str(key) for key in content if key not in hints]
     if unknown:
-        raise ValueError(f"{where} has a field '{unknown[0][:80]}' that is not known")
+        raise ValueError(f"{where} has a field {unknown[0][:80]!r} that is not known")
     fields = {key: _parsed(f"{where}.{key}", part, hints[key]) for key, part in content.items()}
     try:
         return wanted(**fields)
