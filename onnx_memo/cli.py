@@ -26,6 +26,7 @@ from onnx_memo.pipeline import optimize as run_optimize
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
 from onnx_memo.store.budget import parse_bytes
 from onnx_memo.store.bundle import is_bundle, read_bundle
+from onnx_memo.store.publish import clean as run_clean
 
 app = typer.Typer(
     name="onnx-memo",
@@ -155,6 +156,18 @@ def bench(
             progress=progress,
         )
     _show(as_json, report, lambda: tables.bench_tables(report))
+
+
+@app.command()
+def clean(
+    folder: Annotated[Path, typer.Argument(help="The folder that bundles were written to.")],
+    as_json: Json = False,
+) -> None:
+    """Remove what killed runs left, and put back bundles that they were replacing."""
+    if not folder.is_dir():
+        raise MemoError(f"'{folder}' is not a folder: name the one that bundles were written to")
+    gone = [str(path) for path in run_clean(folder)]
+    _show(as_json, {"removed": gone}, lambda: [f"removed: {path}" for path in gone] or ["nothing was left"])
 
 
 def _show(as_json: bool, content: dict[str, Any], renderables: Callable[[], list[Any]]) -> None:

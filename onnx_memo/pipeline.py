@@ -35,6 +35,7 @@ from onnx_memo.sessions import open_file, race
 from onnx_memo.store import bundle
 from onnx_memo.store.data import MEMO_DATA, write_store
 from onnx_memo.store.manifest import Manifest
+from onnx_memo.store.publish import check_output, publishing
 from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
 from onnx_memo.verify import Checked, check_bundle
@@ -103,7 +104,7 @@ def optimize(
     wanted = Wanted(level, sites, threshold)
     _check_options(wanted, tolerance)
     goal = _goal(tolerance, metric, within, confidence, tuple(outputs))
-    bundle.check_output(output, force)
+    check_output(output, force)
     with as_onnx(model) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx)
@@ -115,7 +116,7 @@ def optimize(
         samples = read_samples(data, model_inputs(opened.model), vocabulary)
         if samples.left_out:
             notes.append(f"{samples.left_out} inputs left out: empty, or their mask is no right padding")
-        with bundle.publishing(output) as folder:
+        with publishing(output) as folder:
             job = Job(opened, samples, folder / "scratch", goal, max_bytes, progress, notes)
             check_room(folder, _bytes_needed(job, uses))
             verdict, blueprint = _build(job, uses, folder)

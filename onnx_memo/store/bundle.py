@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from onnx_memo.errors import MemoError
@@ -26,53 +22,6 @@ MANIFEST_LIMIT = 16 * 2**20
 def is_bundle(path: Path) -> bool:
     """Whether `path` is a directory that holds a manifest of ours."""
     return (path / MANIFEST).is_file()
-
-
-def check_output(output: Path, force: bool) -> None:
-    """Refuse to write over what is there, unless it is a bundle and `force` is set.
-
-    Raises:
-        MemoError: with the reason.
-    """
-    if not output.exists() and not output.is_symlink():
-        return
-    if not is_bundle(output):
-        raise MemoError(f"'{output}' exists and is no bundle: choose another place with -o")
-    if not force:
-        raise MemoError(
-            f"'{output}' holds a bundle already: replace it with --force, or choose another place with -o"
-        )
-
-
-@contextlib.contextmanager
-def publishing(output: Path) -> Iterator[Path]:
-    """A folder beside `output` to build in; renamed into place at the end, removed on any failure."""
-    new_parents = [parent for parent in output.parents if not parent.exists()]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    folder.chmod(0o755)
-    try:
-        yield folder
-        _replace(folder, output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # they hold the bundle, or something else by now
-            for parent in new_parents:
-                parent.rmdir()
-
-
-def _replace(folder: Path, output: Path) -> None:
-    if not output.exists():
-        folder.rename(output)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
-    try:
-        output.rename(old / "bundle")
-        folder.rename(output)
-    finally:
-        if not output.exists():  # interrupted between the two
-            (old / "bundle").rename(output)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -11,8 +11,9 @@ from support import contents, nothing_left_in
 
 from onnx_memo import MemoError
 from onnx_memo.store import bundle
-from onnx_memo.store.bundle import check_output, is_bundle, publishing, read_bundle, write_manifest
+from onnx_memo.store.bundle import is_bundle, read_bundle, write_manifest
 from onnx_memo.store.manifest import Manifest
+from onnx_memo.store.publish import check_output, publishing
 
 # ---- Publishing
 
