@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx_memo import __version__
 from onnx_memo.data.export import Source, as_onnx
 from onnx_memo.data.readers import read_samples
-from onnx_memo.data.samples import model_inputs
+from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.files import copy_file, write_file
 from onnx_memo.graph.load import external_files
@@ -21,6 +22,7 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.base import PAYS, Blueprint, Level, NothingPays, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
+from onnx_memo.levels.padding import miss_where_padded, padding_counts
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.progress import Progress, silent
@@ -116,10 +118,11 @@ def optimize(
         samples = read_samples(data, model_inputs(opened.model), vocabulary)
         if samples.left_out:
             notes.append(f"{samples.left_out} inputs left out: empty, or their mask is no right padding")
+        padding = _note_padding(opened, samples, notes)
         with publishing(output) as folder:
             job = Job(opened, samples, folder / "scratch", goal, max_bytes, progress, notes)
             check_room(folder, _bytes_needed(job, uses))
-            verdict, blueprint = _build(job, uses, folder)
+            verdict, blueprint = _build(job, uses, padding, folder)
             checked = check_bundle(job, folder)
             _copy_companions(source, vocabulary, folder)
             predicted = None
@@ -131,14 +134,16 @@ def optimize(
     return Result(output, manifest)
 
 
-def _build(job: Job, uses: Sequence[tuple[Level, Use]], folder: Path) -> tuple[Verdict | None, Blueprint]:
-    """Decide what is guarded, and write the memo data and the guarded model."""
+def _build(
+    job: Job, uses: Sequence[tuple[Level, Use]], padding: bool, folder: Path
+) -> tuple[Verdict | None, Blueprint]:
+    """Decide what is guarded, and write the memo data and the guarded model; does `padding` count?"""
     job.scratch.mkdir()
     verdict = decide(job, uses) if job.goal is not None else None
     blueprint = verdict.blueprint if verdict is not None else uses[0][1].repeats(job)
     external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
     shutil.rmtree(job.scratch)
-    _write_model(job.opened, blueprint, external, folder)
+    _write_model(job.opened, blueprint, padding, external, folder)
     return verdict, blueprint
 
 
@@ -228,6 +233,27 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted
     return predicted
 
 
+def _note_padding(opened: OpenedModel, samples: Samples, notes: list[str]) -> bool:
+    """Whether padding counts, which is said.
+
+    Raises:
+        MemoError: it does, and the inputs come padded: nothing of them could be reused.
+    """
+    session = open_file(opened.path, session_options(native=False, threads=1))
+    if not padding_counts(opened.model, session, samples):
+        return False
+    if not all(np.all(samples.arrays[at][str(samples.mask)]) for at in range(len(samples))):
+        raise MemoError(
+            "padding counts in this model: its outputs read padded positions, which are not stored, and the "
+            "inputs are padded to its length; export it with a free length, or without pooling over padding"
+        )
+    notes.append(
+        "padding counts in this model: its outputs read padded positions, so that a request with padding, "
+        "and the batch that it is in, is never reused; send requests one by one, or batch equal lengths"
+    )
+    return True
+
+
 def _check_original(opened: OpenedModel) -> None:
     """It must not be guarded already; and files of weights keep their own names, which must be free."""
     if DOMAIN in opened.model.opset_imports:
@@ -239,11 +265,17 @@ def _check_original(opened: OpenedModel) -> None:
 
 
 def _write_model(
-    opened: OpenedModel, blueprint: Blueprint, tensors: Mapping[str, ir.TensorProtocol], folder: Path
+    opened: OpenedModel,
+    blueprint: Blueprint,
+    padding: bool,
+    tensors: Mapping[str, ir.TensorProtocol],
+    folder: Path,
 ) -> None:
     """Write the guarded model, and beside it the files that hold the original's weights."""
     copy = opened.copy()
     blueprint.insert(copy, tensors)
+    if padding:
+        miss_where_padded(copy.model)
     for name in external_files(opened.model):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy_file(opened.path.parent / name, folder / name)

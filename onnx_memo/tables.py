@@ -110,7 +110,7 @@ def _checked(checked: dict[str, Any]) -> str:
     """What `onnx_memo.verify` found right."""
     libraries = checked.get("libraries")
     named = " and ".join(map(printable, libraries)) if isinstance(libraries, list) else "?"
-    text = f"checked on {checked.get('requests')} inputs ({named}): with nothing reused, identical"
+    text = f"checked on {checked.get('requests')} requests ({named}): with nothing reused, identical"
     error = checked.get("stored_error")
     return f"{text}; stored inputs off by at most {error:.1g}" if isinstance(error, float) else text
 

@@ -1,0 +1,103 @@
+"""Models whose answers read padded positions, as a mean over all of them does: there padded requests miss.
+
+What is stored has no padding, and a hit has zeros in padded rows. Where nothing but the mask's zeros tells
+a model that a position is padding, its answer is another one then. So it is tried what the model does: with
+other inputs in padded positions, and the same mask, all that counts of its answer must stay as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from onnx_memo.data.samples import Arrays, Samples
+from onnx_memo.graph.build import Builder
+from onnx_memo.operators.spec import DOMAIN, NO_ENTRY
+from onnx_memo.proof.metrics import relative
+
+TRIED = 4  # inputs, the shortest: they leave most room for padding
+EXACT, ROUNDED = (
+    1e-6,
+    0.02,
+)  # relative L2 error up to which answers are the same: of floats, of integer products
+ROUNDS = frozenset({"DynamicQuantizeLinear"})  # one scale for all positions, also for padded ones
+
+Outputs = list[npt.NDArray[Any]]
+
+
+def padding_counts(model: ir.Model, session: ort.InferenceSession, samples: Samples) -> bool:
+    """Whether answers depend on what is in padded positions; `session` is on `model`, as it was read."""
+    if samples.mask is None:
+        return False
+    rounds = any(node.op_type in ROUNDS for node in model.graph.all_nodes())
+    allowed = ROUNDED if rounds else EXACT
+    for feeds in padded_requests(session, samples):
+        real = feeds[samples.mask][0] != 0
+        others = {name: _filled(array, real) for name, array in feeds.items() if name != samples.mask}
+        want, have = session.run(None, feeds), session.run(None, feeds | others)
+        if any(_apart(one, other, real) > allowed for one, other in zip(want, have, strict=True)):
+            return True
+    return False
+
+
+def miss_where_padded(model: ir.Model) -> None:
+    """Let requests miss of which a sequence is padded; `model` is guarded, and changed."""
+    for segments in [node for node in model.graph if (node.domain, node.op_type) == (DOMAIN, "MemoSegments")]:
+        mask, lengths = segments.inputs[0], segments.outputs[0]
+        assert mask is not None, "a request has a mask"
+        readers = list(lengths.uses())
+        b = Builder(f"{lengths.name}/unpadded", model.opset_imports[""])
+        whole = b.op("Equal", b.reduce("ReduceMin", lengths, 0, keepdims=True), b.dim(mask, 1))
+        kept = b.op("Where", whole, lengths, b.i64(NO_ENTRY))
+        for node, place in readers:
+            node.replace_input_with(place, kept)
+        model.graph.insert_after(segments, b.nodes)
+
+
+def padded_requests(session: ort.InferenceSession, samples: Samples) -> Iterator[Arrays]:
+    """Some samples with padding: as they come where the model fixes the length, else up to as long again."""
+    free = {i.name for i in session.get_inputs() if len(i.shape) > 1 and not isinstance(i.shape[1], int)}
+    for at in sorted(range(len(samples)), key=samples.extent)[:TRIED]:
+        feeds = samples.arrays[at]
+        if samples.mask in free:  # the model may have few positions to spare, or none
+            tried = (
+                {name: _longer(array, more) if name in free else array for name, array in feeds.items()}
+                for more in (samples.lengths[at], 1)
+            )
+            yield from itertools.islice((longer for longer in tried if _runs(session, longer)), 1)
+        elif not np.all(feeds[str(samples.mask)]):
+            yield feeds
+
+
+def _runs(session: ort.InferenceSession, feeds: Arrays) -> bool:
+    try:
+        session.run(None, feeds)
+    except Exception:  # ONNX Runtime's errors share no public base class
+        return False
+    return True
+
+
+def _longer(array: npt.NDArray[Any], more: int) -> npt.NDArray[Any]:
+    """With `more` positions, of zeros."""
+    return np.pad(array, [(0, more if axis == 1 else 0) for axis in range(array.ndim)])
+
+
+def _filled(array: npt.NDArray[Any], real: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """An input with its own real positions, over and over, in the padded ones."""
+    if array.ndim < 2 or array.shape[1] != len(real):
+        return array
+    return array[:, np.arange(len(real)) % np.count_nonzero(real)]
+
+
+def _apart(want: npt.NDArray[Any], have: npt.NDArray[Any], real: npt.NDArray[np.bool_]) -> float:
+    """The relative L2 error of an output, without what belongs to padded positions, along whichever axis."""
+    for axis in range(1, want.ndim):
+        if want.shape[axis] == len(real):
+            want, have = want.compress(real, axis), have.compress(real, axis)
+    return relative(want.astype(np.float64), have.astype(np.float64))
