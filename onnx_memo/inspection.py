@@ -13,14 +13,14 @@ from onnx_memo.graph.opened import OpenedModel
 
 @dataclass(frozen=True)
 class SiteReport:
-    """One site: `share` is the part of the model's multiply-adds, 0 to 1, that its region takes."""
+    """A site; `share` is the part of the model's multiply-adds that its region takes, or None: not known."""
 
     name: str
     softmax: str
     heads: int
     width: int
     nodes: int
-    share: float
+    share: float | None
     mask: str | None
     levels: tuple[str, ...]
     why_no_probs: str | None
@@ -34,12 +34,12 @@ class EncoderReport:
     output: str
     layers: int
     width: int
-    share: float
+    share: float | None
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """All sites of a model, and every softmax that is none, with the reason.
+    """All sites of a model, and every softmax or attention operator that is none, with the reason.
 
     Attributes:
         encoder: what the level `rows` takes, or None.
@@ -80,7 +80,7 @@ def inspect(model: Path | str) -> Inspection:
         )
         for site in findings.sites
     ]
-    refusals = {refusal.softmax: refusal.reason for refusal in findings.refusals}
+    refusals = {refusal.name: refusal.reason for refusal in findings.refusals}
     try:
         found = opened.encoder
     except NoEncoder as none:

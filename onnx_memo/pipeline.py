@@ -20,6 +20,7 @@ from onnx_memo.files import copy_file, write_file
 from onnx_memo.graph.load import external_files
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
+from onnx_memo.levels.attention import not_taken
 from onnx_memo.levels.base import PAYS, Blueprint, Level, NothingPays, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
 from onnx_memo.levels.padding import miss_where_padded, padding_counts
@@ -123,6 +124,7 @@ def optimize(
             job = Job(opened, samples, folder / "scratch", goal, max_bytes, progress, notes)
             check_room(folder, _bytes_needed(job, uses))
             verdict, blueprint = _build(job, uses, padding, folder)
+            _note_what_is_left(opened, blueprint, notes)
             checked = check_bundle(job, folder)
             _copy_companions(source, vocabulary, folder)
             predicted = None
@@ -145,6 +147,18 @@ def _build(
     shutil.rmtree(job.scratch)
     _write_model(job.opened, blueprint, padding, external, folder)
     return verdict, blueprint
+
+
+def _note_what_is_left(opened: OpenedModel, blueprint: Blueprint, notes: list[str]) -> None:
+    """Say which attention is not looked into, and where it is not known what part of the work is guarded."""
+    notes += [f"not memoized: {line}" for line in not_taken(opened.findings)]
+    if any(guard.share is None for guard in blueprint.guarded()):
+        first, *others = opened.uncounted
+        more = f" and {len(others)} more" if others else ""
+        notes.append(
+            "what share of the model's work is guarded is not known: it is not known what "
+            f"'{first.name}' ({first.op_type}){more} multiply"
+        )
 
 
 def _manifest(

@@ -17,7 +17,7 @@ MOST_LINES, MOST_LETTERS = 200, 500  # of a bundle that are shown
 
 
 def inspection_tables(inspection: Inspection) -> list[RenderableType]:
-    """The sites of a model, its encoder, and below every softmax that is no site."""
+    """The sites of a model, its encoder, and below every softmax or attention operator that is no site."""
     parts: list[RenderableType] = []
     table = Table(title=f"Attention in {inspection.model}", title_justify="left")
     for column in ("", "site"):
@@ -35,7 +35,7 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
             str(site.heads),
             str(site.width),
             str(site.nodes),
-            f"{site.share:.1%}",
+            _share(site.share),
             levels,
         )
     parts.append(table if inspection.sites else f"No attention found in {inspection.model}.")
@@ -43,10 +43,10 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
         parts.append(_encoder(inspection))
     if inspection.refusals:
         refused = Table(title="Not taken", title_justify="left")
-        refused.add_column("softmax", overflow="fold")
+        refused.add_column("operator", overflow="fold")
         refused.add_column("why", overflow="fold")
-        for softmax, reason in inspection.refusals.items():
-            refused.add_row(softmax, reason)
+        for name, reason in inspection.refusals.items():
+            refused.add_row(name, reason)
         parts.append(refused)
     return parts
 
@@ -58,8 +58,12 @@ def _encoder(inspection: Inspection) -> str:
         return f"level rows: not possible: {inspection.why_no_rows}"
     return (
         f"level rows: possible, from '{encoder.input}' to '{encoder.output}': {encoder.layers} layers of "
-        f"width {encoder.width}, {encoder.share:.1%} of the multiply-adds"
+        f"width {encoder.width}, {_share(encoder.share)} of the multiply-adds"
     )
+
+
+def _share(share: float | None) -> str:
+    return "an unknown share" if share is None else f"{share:.1%}"
 
 
 def printable(text: str) -> str:
@@ -88,7 +92,7 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
             f"{site.threshold:.3g}",
             str(site.heads),
             str(site.width),
-            f"{site.share:.1%}",
+            _share(site.share),
         )
     parts: list[RenderableType] = [table, *level.describe(manifest.sites)]
     parts += [f"note: {printable(note)}" for note in manifest.notes[:MOST_LINES]]

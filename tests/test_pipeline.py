@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import onnxruntime as ort
 import pytest
 from support import fixture, nothing_left_in, variants, write_samples
 
@@ -71,3 +72,32 @@ def test_a_proposal_that_is_dropped_leaves_no_notes(tmp_path, data, monkeypatch)
     other = onnx_memo.optimize(fixture("bert"), data, tmp_path / "output", tolerance=0.3)
     assert other.manifest.notes == []
     assert {site.level for site in other.manifest.sites} <= {"output", "probs"}
+
+
+@pytest.fixture
+def optimized(tmp_path):
+    """BERT as ONNX Runtime's optimizer leaves it: shapes are lost at its fused operators."""
+    options, path = ort.SessionOptions(), tmp_path / "optimized.onnx"
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath, options.log_severity_level = str(path), 3
+    ort.InferenceSession(fixture("bert"), options, providers=["CPUExecutionProvider"])
+    return path
+
+
+def test_attention_that_is_not_guarded_is_named_and_no_share_is_made_up(tmp_path, data, optimized, cli):
+    made = onnx_memo.optimize(optimized, data, tmp_path / "bundle", max_bytes=1 << 20)
+    assert [site.share for site in made.manifest.sites] == [None]
+    (skipped,) = (note for note in made.manifest.notes if note.startswith("not memoized: "))
+    for layer in (1, 2):
+        assert f"'/encoder/layer.{layer}/attention/self/Softmax'" in skipped
+    assert "not known after 'BiasGelu' (BiasGelu)" in skipped
+    assert any("share of the model's work is guarded is not known" in note for note in made.manifest.notes)
+    for shown in (cli("inspect", optimized).out, cli("inspect", tmp_path / "bundle").out):
+        assert "unknown" in shown
+        assert "100" not in shown
+
+
+def test_a_model_of_which_all_is_known_has_no_such_notes(tmp_path, data):
+    made = onnx_memo.optimize(fixture("bert"), data, tmp_path / "bundle", max_bytes=1 << 20)
+    assert made.manifest.sites[0].share == 1
+    assert not any("memoized" in note or "not known" in note for note in made.manifest.notes)

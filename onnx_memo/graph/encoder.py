@@ -23,7 +23,7 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.cores import Core, CoreFinder, inner_nodes
-from onnx_memo.graph.cost import multiply_adds
+from onnx_memo.graph.cost import share_of
 from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows
 from onnx_memo.graph.shape_reads import shape_reads
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable, batch_of
@@ -47,7 +47,7 @@ class Encoder:
     boundary: tuple[ir.Value, ...]  # what stays outside: the input, biases, tables
     mask: ir.Value | None
     width: int
-    share: float  # of the model's multiply-adds, 0 to 1
+    share: float | None  # of the model's multiply-adds, 0 to 1; None: not known
 
 
 class NoEncoder(Exception):
@@ -65,11 +65,11 @@ def find_encoder(model: ir.Model, findings: Findings, shapes: ShapeTable | None 
     """
     table, reason = shapes or ShapeTable(model), "it has no attention that can be memoized"
     for refusal in findings.refusals:
-        reason = f"softmax '{refusal.softmax}': {refusal.reason}"
+        reason = f"'{refusal.name}': {refusal.reason}"
     if findings.sites:
         for length in LENGTHS:
             try:
-                return _Finder(model, findings.sites, table, length).run()
+                return _Finder(model, findings.sites, table, length).run(table)
             except Refused as refused:
                 reason = str(refused)
     raise NoEncoder(reason)
@@ -88,7 +88,7 @@ class _Finder:
         self.cores: dict[ir.Node, Core] = {}  # by the product with the values
         self.start = self._start()
 
-    def run(self) -> Encoder:
+    def run(self, table: ShapeTable) -> Encoder:
         start = self.start
         below = flow.downstream(start)
         inner = inner_nodes(self.sites, below)
@@ -102,7 +102,6 @@ class _Finder:
         output, region = self._output(start, boundary, inner, stopped)
         steps = self._steps(output, region)
         self._check_inputs(steps)
-        total = multiply_adds(self.graph, self.inferred)
         return Encoder(
             input=start,
             output=output,
@@ -117,7 +116,7 @@ class _Finder:
             boundary=tuple(boundary),
             mask=self.sites[0].mask,
             width=self.sites[0].width,
-            share=multiply_adds(region, self.inferred) / max(total, 1),
+            share=share_of(region, self.graph, table),
         )
 
     # 1. the input

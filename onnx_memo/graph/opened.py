@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import onnx_ir as ir
 
+from onnx_memo.graph.cost import uncounted
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.shapes import ShapeTable
@@ -60,6 +61,11 @@ class OpenedModel:
             return find_encoder(self.model, self.findings, self._shapes)
         except NoEncoder as none:
             return none
+
+    @cached_property
+    def uncounted(self) -> list[ir.Node]:
+        """The nodes of which it is not known what they multiply, since their shapes are not, for one."""
+        return uncounted(self.model.graph, self._shapes)
 
     def copy(self) -> Copy:
         """A copy of the model that may be changed; tensors are shared."""

@@ -29,6 +29,7 @@ FOLDED = frozenset(
     | {"Size", "Identity", "ReduceProd", "ReduceMax", "Floor", "Ceil", "Sqrt"}
 )
 
+STANDARD = ("", "ai.onnx")  # the domains of ONNX's own operators
 Shape = tuple[int | None, ...]
 
 
@@ -105,6 +106,28 @@ class ShapeTable:
             output.type.tensor_type.ClearField("shape")
         del proto.graph.value_info[:]
         return proto
+
+
+def lost_at(value: ir.Value, shapes: Mapping[str, Shape]) -> ir.Node | None:
+    """A node before `value` at which shapes are lost: its inputs' are known, and not all of its results'.
+
+    Where there are several, one that ONNX does not know counts first.
+    """
+    todo, seen, lost = [value], {value}, []
+    while todo:
+        node = todo.pop().producer()
+        if node is None:
+            continue
+        unknown = [before for before in node.inputs if before is not None and not _known(before, shapes)]
+        if not unknown and not all(_known(made, shapes) for made in node.outputs):
+            lost.append(node)
+        todo += [before for before in unknown if before not in seen]
+        seen.update(unknown)
+    return min(lost, key=lambda node: node.domain in STANDARD, default=None)
+
+
+def _known(value: ir.Value, shapes: Mapping[str, Shape]) -> bool:
+    return None not in shapes.get(value.name or "", (None,))
 
 
 def _shapes_of(graph: onnx.GraphProto) -> dict[str, Shape]:

@@ -30,7 +30,7 @@ class Site:
     values: ir.Value | None
     merged_context: ir.Value | None
     region: tuple[ir.Node, ...]  # the nodes that a hit at the level `output` saves
-    share: float  # of the model's multiply-adds, 0 to 1
+    share: float | None  # of the model's multiply-adds, 0 to 1; None: not known
     why_no_probs: str | None
 
     @property
@@ -47,9 +47,9 @@ class Site:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A softmax that is not taken for attention, or attention that cannot be memoized."""
+    """A softmax or attention operator, by its name, that is not taken for a site, with the reason."""
 
-    softmax: str
+    name: str
     reason: str
 
 

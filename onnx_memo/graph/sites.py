@@ -13,14 +13,16 @@ A site is found by its cuts. The anchor is the softmax; from there
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
-from onnx_memo.graph.cost import PRODUCTS, multiply_adds
+from onnx_memo.graph.anchors import anchors, label
+from onnx_memo.graph.cost import PRODUCTS, share_of
 from onnx_memo.graph.masks import Masks
-from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable, batch_of
+from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable, batch_of, lost_at
 from onnx_memo.graph.site import Findings, Refusal, Site
 
 INTEGER_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
@@ -43,7 +45,7 @@ class _Refused(Exception):
 
 
 def find_sites(model: ir.Model, shapes: ShapeTable | None = None) -> Findings:
-    """Every softmax of the main graph becomes a site or a refusal; `shapes` are those of the model."""
+    """Every softmax or attention operator becomes a site or a refusal; `shapes` are those of the model."""
     shapes, findings = shapes or ShapeTable(model), Findings([], [])
     for length in LENGTHS:
         findings = _Finder(model, shapes, length).run()
@@ -56,25 +58,26 @@ class _Finder:
     def __init__(self, model: ir.Model, table: ShapeTable, length: int) -> None:
         self.graph = model.graph
         self.length, self.batch = length, batch_of(model)
+        self.table = table
         # Beside axes of 1, ONNX's inference alone knows little.
         self.shapes = table.at(length, follow=self.batch == 1)
         self.masks = Masks(model, table, length)
         self.constant = flow.constant_nodes(self.graph)
 
     def run(self) -> Findings:
-        anchors = [node for node in self.graph if node.op_type == "Softmax"]
-        total = multiply_adds(self.graph, self.shapes)
         sites: list[Site] = []
-        refusals: list[Refusal] = []
-        for softmax in anchors:
+        found, refusals = anchors(self.graph)
+        names = Counter(node.name for node in self.graph.all_nodes())
+        for softmax in found:
             try:
-                sites.append(self._site(softmax, f"attention.{len(sites)}", total))
+                sites.append(self._site(softmax, f"attention.{len(sites)}"))
             except _Refused as refused:
-                label = softmax.name or softmax.outputs[0].name or "?"
-                refusals.append(Refusal(label, str(refused)))
+                lost = lost_at(softmax.outputs[0], self.shapes)
+                where = f"; sizes are not known after '{lost.name}' ({lost.op_type})" if lost else ""
+                refusals.append(Refusal(label(softmax, names), f"{refused}{where}"))
         return Findings(sites, refusals)
 
-    def _site(self, softmax: ir.Node, name: str, total: int) -> Site:
+    def _site(self, softmax: ir.Node, name: str) -> Site:
         probabilities, product = self._product_with_values(softmax)
         context = product.outputs[0]
         (values_apart,) = (value for value in product.inputs if value not in (None, probabilities))
@@ -106,7 +109,7 @@ class _Finder:
             values=values,
             merged_context=merged,
             region=tuple(region),
-            share=multiply_adds(region, self.shapes) / max(total, 1),
+            share=share_of(region, self.graph, self.table),
             why_no_probs=self._why_no_probs(product, probabilities, values, merged, hidden, heads, mask),
         )
 
@@ -134,6 +137,8 @@ class _Finder:
         axis = softmax.attributes.get_int("axis", -1)
         if axis not in (-1, len(shape) - 1):
             raise _Refused(f"it runs over axis {axis}, not over the last one")
+        if None in shape[-2:]:
+            raise _Refused(f"its scores of shape {_text(shape)} are not known to be square")
         if shape[-1] != shape[-2]:
             raise _Refused(
                 f"its scores are {shape[-2]} x {shape[-1]}: queries and keys are not the same positions "

@@ -23,5 +23,13 @@ def attention_of(opened: OpenedModel) -> list[Site]:
 
 
 def _looked_at(findings: Findings) -> str:
-    reasons = "; ".join(f"softmax '{r.softmax}': {r.reason}" for r in findings.refusals)
+    reasons = "; ".join(not_taken(findings))
     return reasons or "it has no softmax at all"
+
+
+def not_taken(findings: Findings) -> list[str]:
+    """Every softmax or attention operator that is not taken, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for refusal in findings.refusals:
+        by_reason.setdefault(refusal.reason, []).append(f"'{refusal.name}'")
+    return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]

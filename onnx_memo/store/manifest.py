@@ -14,7 +14,7 @@ class GuardedSite:
     """One guard, as the manifest tells it.
 
     `threshold` is a distance of keys; at the level `rows` it is the bound, and 0 where only literal repeats
-    are reused.
+    are reused. `share` of the model's multiply-adds that a hit spares is None where it is not known.
     """
 
     name: str
@@ -24,7 +24,7 @@ class GuardedSite:
     lookup: bool  # False: reuses the entry of the site before it
     heads: int
     width: int
-    share: float
+    share: float | None
 
 
 @dataclass(frozen=True)

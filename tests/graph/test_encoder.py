@@ -59,7 +59,10 @@ def test_the_encoder_reaches_from_the_embeddings_to_the_last_layer(name):
     assert encoder.output.name == "last_hidden_state"
     assert encoder.output is model.graph.outputs[0]
     assert encoder.width == 32
-    assert 0.9 < encoder.share <= 1
+    if name == "vit":  # its pictures may have any size, and so what its convolution takes is not known
+        assert encoder.share is None
+    else:
+        assert 0.9 < encoder.share <= 1
 
 
 @architectures
@@ -142,8 +145,8 @@ def test_forms_tell_where_the_rows_are_at_run_time(name):
     ("name", "why"),
     [
         ("deberta_v2", r"attention\.0: its scores go through '.*' \(Where\)"),
-        ("cross_attention", r"softmax '/Softmax'"),
-        ("no_attention", r"softmax '/4/Softmax': it runs over a tensor of shape \[3, 10\]"),
+        ("cross_attention", r"^'/Softmax'"),
+        ("no_attention", r"'/4/Softmax': it runs over a tensor of shape \[3, 10\]"),
     ],
 )
 def test_what_has_no_encoder_says_why(name, why):

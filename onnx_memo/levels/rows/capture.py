@@ -43,7 +43,7 @@ class RowsCapture:
         width: d.
         heads: (H, dk, dv) of each core.
         stages: the first layer of each stage (`onnx_memo.graph.stages`).
-        share: of the model's multiply-adds that lie in the encoder, 0 to 1.
+        share: of the model's multiply-adds that lie in the encoder, 0 to 1; None: not known.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class RowsCapture:
     width: int
     heads: tuple[tuple[int, int, int], ...]
     stages: tuple[int, ...]
-    share: float
+    share: float | None
 
     def tokens(self, sample: int) -> slice:
         """Where a sample's tokens lie in `states`."""

@@ -78,7 +78,7 @@ class RowsUse(Use):
 
 def _reused(encoder: GuardedSite) -> str:
     if not encoder.threshold:
-        return "reused: the encoder's whole output, for requests that repeat a stored input literally"
+        return "reused: the output of all guarded layers, for requests that repeat a stored input literally"
     return (
         "reused: the rows that are as in the nearest stored input of the same length and, within the bound, "
         "are not moved by those that differ; a request runs the others"
