@@ -23,6 +23,7 @@ class SiteReport:
     share: float | None
     mask: str | None
     levels: tuple[str, ...]
+    why_no_level: str | None
     why_no_probs: str | None
 
 
@@ -76,6 +77,7 @@ def inspect(model: Path | str) -> Inspection:
             share=site.share,
             mask=site.mask.name if site.mask is not None else None,
             levels=site.levels,
+            why_no_level=site.why_no_level,
             why_no_probs=site.why_no_probs,
         )
         for site in findings.sites

@@ -8,28 +8,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from onnx_memo import __version__
 from onnx_memo.data.export import Source, as_onnx
 from onnx_memo.data.readers import read_samples
-from onnx_memo.data.samples import Samples, model_inputs
+from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.files import copy_file, write_file
 from onnx_memo.graph.load import external_files
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
-from onnx_memo.levels.attention import not_taken
+from onnx_memo.levels.attention import note_unguarded
 from onnx_memo.levels.base import PAYS, Blueprint, Level, NothingPays, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
-from onnx_memo.levels.padding import miss_where_padded, padding_counts
+from onnx_memo.levels.inserter import STRICTNESS
+from onnx_memo.levels.padding import miss_where_padded, note_padding
 from onnx_memo.levels.registry import allowed, check_options
-from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.progress import Progress, silent
-from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
-from onnx_memo.proof.promise import Promise
+from onnx_memo.proof.goal import goal_of
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Names, Predicted
@@ -41,7 +38,7 @@ from onnx_memo.store.manifest import Manifest
 from onnx_memo.store.publish import check_output, publishing
 from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
-from onnx_memo.verify import Checked, check_bundle
+from onnx_memo.verify import Checked, Unfit, check_bundle
 
 ROUNDS = 3  # how often the held-out part is timed
 
@@ -106,7 +103,7 @@ def optimize(
     model, data, output = Path(model), Path(data), Path(output)
     wanted = Wanted(level, sites, threshold)
     _check_options(wanted, tolerance)
-    goal = _goal(tolerance, metric, within, confidence, tuple(outputs))
+    goal = goal_of(tolerance, metric, within, confidence, tuple(outputs))
     check_output(output, force)
     with as_onnx(model) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
@@ -119,13 +116,12 @@ def optimize(
         samples = read_samples(data, model_inputs(opened.model), vocabulary)
         if samples.left_out:
             notes.append(f"{samples.left_out} inputs left out: empty, or their mask is no right padding")
-        padding = _note_padding(opened, samples, notes)
+        padding = note_padding(opened, samples, notes)
         with publishing(output) as folder:
             job = Job(opened, samples, folder / "scratch", goal, max_bytes, progress, notes)
             check_room(folder, _bytes_needed(job, uses))
-            verdict, blueprint = _build(job, uses, padding, folder)
-            _note_what_is_left(opened, blueprint, notes)
-            checked = check_bundle(job, folder)
+            verdict, blueprint, checked = _build(job, uses, padding, folder)
+            note_unguarded(opened, blueprint.guarded(), notes)
             _copy_companions(source, vocabulary, folder)
             predicted = None
             if verdict is not None:
@@ -138,27 +134,42 @@ def optimize(
 
 def _build(
     job: Job, uses: Sequence[tuple[Level, Use]], padding: bool, folder: Path
-) -> tuple[Verdict | None, Blueprint]:
-    """Decide what is guarded, and write the memo data and the guarded model; does `padding` count?"""
+) -> tuple[Verdict | None, Blueprint, Checked]:
+    """Decide what is guarded, write memo data and guarded model, and check them; does `padding` count?
+
+    Without a tolerance the first level is taken whose bundle is right. A proof is done once, for one level.
+
+    Raises:
+        Unfit: the bundle of the last level is not right.
+    """
     job.scratch.mkdir()
-    verdict = decide(job, uses) if job.goal is not None else None
-    blueprint = verdict.blueprint if verdict is not None else uses[0][1].repeats(job)
+    if job.goal is not None:
+        verdict = decide(job, uses)
+        return verdict, verdict.blueprint, _write(job, verdict.blueprint, padding, folder)
+    *others, last = uses
+    for level, use in others:
+        trial = job.on_trial()
+        try:
+            blueprint = use.repeats(trial)
+            checked = _write(trial, blueprint, padding, folder)
+        except Unfit as unfit:
+            job.notes.append(f"the level '{level.title}' is left out: {unfit.why}")
+            for part in folder.iterdir():
+                part.unlink() if part.is_file() else shutil.rmtree(part)
+            job.scratch.mkdir()
+        else:
+            job.notes.extend(trial.notes)
+            return None, blueprint, checked
+    blueprint = last[1].repeats(job)
+    return None, blueprint, _write(job, blueprint, padding, folder)
+
+
+def _write(job: Job, blueprint: Blueprint, padding: bool, folder: Path) -> Checked:
+    """Write the memo data and the guarded model, and check them."""
     external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
     shutil.rmtree(job.scratch)
     _write_model(job.opened, blueprint, padding, external, folder)
-    return verdict, blueprint
-
-
-def _note_what_is_left(opened: OpenedModel, blueprint: Blueprint, notes: list[str]) -> None:
-    """Say which attention is not looked into, and where it is not known what part of the work is guarded."""
-    notes += [f"not memoized: {line}" for line in not_taken(opened.findings)]
-    if any(guard.share is None for guard in blueprint.guarded()):
-        first, *others = opened.uncounted
-        more = f" and {len(others)} more" if others else ""
-        notes.append(
-            "what share of the model's work is guarded is not known: it is not known what "
-            f"'{first.name}' ({first.op_type}){more} multiply"
-        )
+    return check_bundle(job, folder)
 
 
 def _manifest(
@@ -180,29 +191,6 @@ def _manifest(
         predicted=predicted,
         checked=asdict(checked),
     )
-
-
-def _goal(
-    tolerance: float | None,
-    metric: str | None,
-    within: float | None,
-    confidence: float | None,
-    outputs: tuple[str, ...],
-) -> Goal | None:
-    """What is asked for, if anything is. Raises MemoError for what does not go together, or has no sense."""
-    if tolerance is None:
-        given = {"metric": metric, "within": within, "confidence": confidence, "output": outputs or None}
-        for name in (name for name, value in given.items() if value is not None):
-            raise MemoError(f"--{name} says what a tolerance means: give --tolerance too, or leave it out")
-        return None
-    if metric is not None and metric not in METRICS:
-        raise MemoError(f"there is no metric '{metric}': choose {', '.join(METRICS)}")
-    promise = Promise(
-        tolerance,
-        Promise.within if within is None else within,
-        Promise.confidence if confidence is None else confidence,
-    )
-    return Goal(promise, metric or DEFAULT_METRIC, outputs)
 
 
 def _check_options(wanted: Wanted, tolerance: float | None) -> None:
@@ -247,30 +235,10 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted
     return predicted
 
 
-def _note_padding(opened: OpenedModel, samples: Samples, notes: list[str]) -> bool:
-    """Whether padding counts, which is said.
-
-    Raises:
-        MemoError: it does, and the inputs come padded: nothing of them could be reused.
-    """
-    session = open_file(opened.path, session_options(native=False, threads=1))
-    if not padding_counts(opened.model, session, samples):
-        return False
-    if not all(np.all(samples.arrays[at][str(samples.mask)]) for at in range(len(samples))):
-        raise MemoError(
-            "padding counts in this model: its outputs read padded positions, which are not stored, and the "
-            "inputs are padded to its length; export it with a free length, or without pooling over padding"
-        )
-    notes.append(
-        "padding counts in this model: its outputs read padded positions, so that a request with padding, "
-        "and the batch that it is in, is never reused; send requests one by one, or batch equal lengths"
-    )
-    return True
-
-
 def _check_original(opened: OpenedModel) -> None:
     """It must not be guarded already; and files of weights keep their own names, which must be free."""
-    if DOMAIN in opened.model.opset_imports:
+    # Not by the operators' domain: ONNX Runtime, saving a model, names all domains that it knows.
+    if any(value.name == STRICTNESS for value in opened.model.graph.inputs):
         raise MemoError(f"'{opened.path}' is the model of a bundle, guarded already: name the original model")
     for name in sorted(external_files(opened.model) & {*bundle.OWN_FILES}):
         raise MemoError(

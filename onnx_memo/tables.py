@@ -26,7 +26,7 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
         table.add_column(column, justify="right")
     table.add_column("levels")
     for number, site in enumerate(inspection.sites):
-        levels = ", ".join(site.levels) or "none: the batch is fixed"
+        levels = ", ".join(site.levels) or "none"
         if site.why_no_probs:
             levels += f" (not probs: {site.why_no_probs})"
         table.add_row(
@@ -40,6 +40,8 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
         )
     parts.append(table if inspection.sites else f"No attention found in {inspection.model}.")
     if inspection.sites:
+        if inspection.sites[0].why_no_level:
+            parts.append(f"levels output and probs: not possible: {inspection.sites[0].why_no_level}")
         parts.append(_encoder(inspection))
     if inspection.refusals:
         refused = Table(title="Not taken", title_justify="left")

@@ -32,6 +32,18 @@ STORED = 0.02  # relative L2 error of a stored input's answer; payloads of half 
 Outputs = list[npt.NDArray[Any]]
 
 
+class Unfit(MemoError):
+    """A bundle is not right.
+
+    Attributes:
+        why: the reason alone.
+    """
+
+    def __init__(self, why: str, what_next: str) -> None:
+        super().__init__(f"the bundle is not written: {why}; {what_next}")
+        self.why = why
+
+
 @dataclass(frozen=True)
 class Checked:
     """What was checked, and found right.
@@ -51,7 +63,7 @@ def check_bundle(job: Job, folder: Path) -> Checked:
     """Run some of the job's inputs through the bundle in `folder`.
 
     Raises:
-        MemoError: a request that reuses nothing would not get the original's answer, or one that is stored
+        Unfit: a request that reuses nothing would not get the original's answer, or one that is stored
             gets another one.
     """
     original = open_file(job.path, session_options(native=False, threads=1))
@@ -85,20 +97,20 @@ def _check_miss(session: ort.InferenceSession, feeds: Arrays, want: Outputs, lib
     for name, one, other in zip(_names(session), want, have, strict=True):
         if one.tobytes() != other.tobytes():
             apart = np.abs(one.astype(np.float64) - other.astype(np.float64)).max()
-            raise MemoError(
-                f"the bundle is not written: with nothing reused its output '{name}' is off by {apart:.2g} "
-                f"({library} operators), since ONNX Runtime fuses this model across the place where it is "
-                "guarded; try another --level"
+            raise Unfit(
+                f"with nothing reused its output '{name}' is off by {apart:.2g} ({library} operators), since "
+                "ONNX Runtime fuses this model across the place where it is guarded",
+                "try another --level",
             )
 
 
 def _error(want: Outputs, have: Outputs, mask: npt.NDArray[np.bool_] | None, library: str) -> float:
     error = _largest_error(want, have, mask)
     if error > STORED:
-        raise MemoError(
-            f"the bundle is not written: the answer to a stored input is off by {error:.2g} ({library} "
-            "operators; relative L2 error), since what is stored in half precision is quantized again; try "
-            "another --level, or say with --tolerance how wrong an answer may be"
+        raise Unfit(
+            f"the answer to a stored input is off by {error:.2g} ({library} operators; relative L2 error), "
+            "since what is stored in half precision is quantized again",
+            "try another --level, or say with --tolerance how wrong an answer may be",
         )
     return error
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+from onnxruntime import quantization
 from support import fixture, nothing_left_in, original, random_samples, variants, write_samples
 
 import onnx_memo
 from onnx_memo import pipeline, verify
 from onnx_memo.errors import MemoError
+from onnx_memo.graph import sites
 from onnx_memo.levels.padding import TRIED
 from onnx_memo.levels.sites.payload import OUTPUT
 
@@ -80,15 +82,52 @@ def test_an_answer_to_a_stored_input_that_is_wrong_is_never_published(tmp_path, 
         onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", level="output")
 
 
-def test_a_statically_quantized_model_is_refused_where_it_would_be_wrong(tmp_path, data):
-    """Payloads of half precision are quantized again: a step more or less here and there."""
-    quantization = pytest.importorskip("onnxruntime.quantization")
+def dynamically_quantized(path):
+    quantization.quantize_dynamic(fixture("bert"), path)
+
+
+def statically_quantized(path):
     samples = iter(random_samples(original(fixture("bert")), LENGTHS, seed=1))
 
     class Reader(quantization.CalibrationDataReader):
         def get_next(self):
             return next(samples, None)
 
-    quantization.quantize_static(fixture("bert"), tmp_path / "qdq.onnx", Reader())
-    with pytest.raises(MemoError, match=r"not written: .* is off by"):
-        onnx_memo.optimize(tmp_path / "qdq.onnx", data, tmp_path / "b", level="probs")
+    quantization.quantize_static(fixture("bert"), path, Reader())
+
+
+@pytest.mark.parametrize("level", ["output", "probs"])
+@pytest.mark.parametrize("quantize", [dynamically_quantized, statically_quantized])
+def test_what_quantizes_its_states_offers_no_single_blocks(tmp_path, data, quantize, level):
+    """ONNX Runtime fuses across their cuts, and half precision would be quantized again."""
+    quantize(tmp_path / "quantized.onnx")
+    with pytest.raises(
+        MemoError, match=rf"not allow the level '{level}': the model quantizes what attention"
+    ):
+        onnx_memo.optimize(tmp_path / "quantized.onnx", data, tmp_path / "b", level=level)
+
+
+@pytest.mark.parametrize("level", ["output", "probs"])
+def test_the_check_would_find_that_too(tmp_path, data, monkeypatch, level):
+    monkeypatch.setattr(sites, "why_no_level", lambda *_: None)
+    statically_quantized(tmp_path / "quantized.onnx")
+    with nothing_left_in(tmp_path), pytest.raises(MemoError, match=r"not written: .* is off by"):
+        onnx_memo.optimize(tmp_path / "quantized.onnx", data, tmp_path / "b", level=level)
+
+
+def test_a_level_whose_bundle_is_not_right_is_left_out(tmp_path, data, monkeypatch):
+    """Where there is another."""
+    check = verify.check_bundle
+
+    def checked(job, folder):
+        if "memo/encoder" in (folder / "model.onnx").read_bytes().decode("latin1"):
+            raise verify.Unfit("made to fail", "try another --level")
+        return check(job, folder)
+
+    monkeypatch.setattr(pipeline, "check_bundle", checked)
+    made = onnx_memo.optimize(fixture("bert"), data, tmp_path / "b")
+    assert {site.level for site in made.manifest.sites} == {"output"}
+    assert "the level 'rows' is left out: made to fail" in made.manifest.notes
+    assert onnx_memo.bench(fixture("bert"), tmp_path / "b", data, rounds=1)["hit_rate"] == 1
+    with nothing_left_in(tmp_path), pytest.raises(MemoError, match="not written: made to fail; try another"):
+        onnx_memo.optimize(fixture("bert"), data, tmp_path / "c", level="rows")

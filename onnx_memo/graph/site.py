@@ -22,7 +22,7 @@ class Site:
     mask: ir.Value | None  # graph input [B, L], 1 = real token; None: nothing is masked
     heads: int
     length: int | None  # L where the model fixes it
-    one_request: bool  # the model fixes B to one
+    why_no_level: str | None  # why nothing of it alone can be reused, whatever the level
     width: int  # d
     output_width: int  # d'
     context_width: int  # H * dv, where the context takes the merged form; else 0
@@ -35,12 +35,8 @@ class Site:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The levels at which this site can be guarded.
-
-        None where the batch is fixed: ONNX Runtime then fuses across all cuts but those around the encoder,
-        and what misses would not be the original's to the last bit.
-        """
-        if self.one_request:
+        """The levels at which this site can be guarded."""
+        if self.why_no_level is not None:
             return ()
         return LEVELS if self.why_no_probs is None else ("output",)
 

@@ -20,24 +20,11 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.anchors import anchors, label
+from onnx_memo.graph.between import MOVES, ROW_WISE, is_float, products_after, readers_of, why_no_level
 from onnx_memo.graph.cost import PRODUCTS, share_of
 from onnx_memo.graph.masks import Masks
 from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable, batch_of, lost_at
 from onnx_memo.graph.site import Findings, Refusal, Site
-
-INTEGER_PRODUCTS = frozenset({"MatMulInteger", "ConvInteger"})
-QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
-
-# What may stand between two cuts: moves data, or works on every element or row by itself.
-MOVES = frozenset(
-    {"Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", "Split", "Slice"}
-    | {"Gather", "Expand", "Dropout"}
-)
-ROW_WISE = frozenset({"Mul", "Div", "Add", "Sub", "Where", "IsNaN", "DynamicQuantizeLinear", "Clip"}) | {
-    "LayerNormalization",
-    "QuantizeLinear",
-    "DequantizeLinear",
-}
 
 
 class _Refused(Exception):
@@ -63,6 +50,7 @@ class _Finder:
         self.shapes = table.at(length, follow=self.batch == 1)
         self.masks = Masks(model, table, length)
         self.constant = flow.constant_nodes(self.graph)
+        self.why_no_level = why_no_level(self.graph, self.batch, self.constant)
 
     def run(self) -> Findings:
         sites: list[Site] = []
@@ -101,7 +89,7 @@ class _Finder:
             output=output,
             mask=mask,
             heads=heads,
-            one_request=self.batch == 1,
+            why_no_level=self.why_no_level,
             length=length if (length := self._dim(hidden, 1)) != self.length else None,
             width=width,
             output_width=self._dim(output, 2),
@@ -118,7 +106,7 @@ class _Finder:
     def _product_with_values(self, softmax: ir.Node) -> tuple[ir.Value, ir.Node]:
         """The probabilities, and the one product that they enter."""
         self._check_scores(softmax)
-        products = _products_after(softmax.outputs[0])
+        products = products_after(softmax.outputs[0])
         if len(products) != 1:
             raise _Refused(
                 "its result is not multiplied with values (a classifier's softmax?)"
@@ -153,7 +141,7 @@ class _Finder:
         while True:
             if merged is None and self._is_rows(value):
                 merged = value
-            readers = _readers(value)
+            readers = readers_of(value)
             if len(readers) != 1:
                 raise _Refused(
                     f"its context '{value.name}' is read by {len(readers)} nodes, not by one projection"
@@ -169,8 +157,8 @@ class _Finder:
 
     def _rows_after(self, value: ir.Value) -> ir.Value:
         """From a projection's raw result on to the value [B, L, d'] in floats, before any bias."""
-        while not self._is_rows(value) or not _is_float(value):
-            readers = _readers(value)
+        while not self._is_rows(value) or not is_float(value):
+            readers = readers_of(value)
             if len(readers) != 1 or readers[0].op_type not in MOVES | {"Mul"}:
                 raise _Refused(
                     f"its projected output '{value.name}' does not take the form [batch, length, width]"
@@ -200,7 +188,7 @@ class _Finder:
 
     def _rows_before(self, value: ir.Value) -> ir.Value:
         """Back from a projection's operand to the value [B, L, d] in floats that it is made of."""
-        while not self._is_rows(value) or not _is_float(value):
+        while not self._is_rows(value) or not is_float(value):
             producer = value.producer()
             if producer is None or producer.op_type not in MOVES | ROW_WISE:
                 raise _Refused(
@@ -283,45 +271,6 @@ class _Finder:
         if leading % self.batch:
             raise _Refused(f"the heads of '{probabilities.name}' are not counted by the batch")
         return leading // self.batch
-
-
-def _is_float(value: ir.Value) -> bool:
-    """Whether the numbers are meant as they are: no integers, and none cast that still lack their scale."""
-    producer = value.producer()
-    if producer is not None and producer.op_type == "Cast":
-        source = producer.inputs[0]
-        producer = source.producer() if source is not None else None
-        if producer is None or producer.op_type not in INTEGER_PRODUCTS:
-            producer = None
-    if producer is not None and producer.op_type in INTEGER_PRODUCTS | QUANTIZERS:
-        return False
-    return value.dtype in (None, ir.DataType.FLOAT)
-
-
-def _products_after(probabilities: ir.Value) -> list[tuple[ir.Value, ir.Node]]:
-    """The products that a softmax's result enters, through whatever keeps its shape, and in which form."""
-    seen = {probabilities}
-    todo = [probabilities]
-    products: list[tuple[ir.Value, ir.Node]] = []
-    while todo:
-        value = todo.pop(0)
-        for reader in _readers(value):
-            if reader.op_type == "MatMul":
-                products.append((value, reader))
-            elif reader.op_type in MOVES | ROW_WISE:
-                fresh = [result for result in reader.outputs if result not in seen]
-                seen.update(fresh)
-                todo.extend(fresh)
-    return products
-
-
-def _readers(value: ir.Value) -> list[ir.Node]:
-    """The nodes that read the data of `value`, each once."""
-    found: dict[ir.Node, None] = {}
-    for node, _ in value.uses():
-        if node.op_type not in flow.SHAPE_READERS:
-            found[node] = None
-    return list(found)
 
 
 def _text(shape: Iterable[int | None]) -> str:

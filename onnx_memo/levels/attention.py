@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.site import Findings, Site
+from onnx_memo.store.manifest import GuardedSite
 
 
 def attention_of(opened: OpenedModel) -> list[Site]:
@@ -25,6 +28,18 @@ def attention_of(opened: OpenedModel) -> list[Site]:
 def _looked_at(findings: Findings) -> str:
     reasons = "; ".join(not_taken(findings))
     return reasons or "it has no softmax at all"
+
+
+def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: list[str]) -> None:
+    """Say which attention is not looked into, and where it is not known what part of the work is guarded."""
+    notes += [f"not memoized: {line}" for line in not_taken(opened.findings)]
+    if any(guard.share is None for guard in guards):
+        first, *others = opened.uncounted
+        more = f" and {len(others)} more" if others else ""
+        notes.append(
+            "what share of the model's work is guarded is not known: it is not known what "
+            f"'{first.name}' ({first.op_type}){more} multiply"
+        )
 
 
 def not_taken(findings: Findings) -> list[str]:

@@ -17,9 +17,13 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.data.samples import Arrays, Samples
+from onnx_memo.errors import MemoError
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.operators.spec import DOMAIN, NO_ENTRY
 from onnx_memo.proof.metrics import relative
+from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_file
 
 TRIED = 4  # inputs, the shortest: they leave most room for padding
 EXACT, ROUNDED = (
@@ -31,14 +35,35 @@ ROUNDS = frozenset({"DynamicQuantizeLinear"})  # one scale for all positions, al
 Outputs = list[npt.NDArray[Any]]
 
 
+def note_padding(opened: OpenedModel, samples: Samples, notes: list[str]) -> bool:
+    """Whether padding counts, which is said.
+
+    Raises:
+        MemoError: it does, and the inputs come padded: nothing of them could be reused.
+    """
+    session = open_file(opened.path, session_options(native=False, threads=1))
+    if not padding_counts(opened.model, session, samples):
+        return False
+    if not all(np.all(feeds[str(samples.mask)]) for feeds in samples.arrays):
+        raise MemoError(
+            "padding counts in this model: its answers depend on padded positions, which are not stored, "
+            "and the inputs are padded to its length; export it with a free length, or without pooling over "
+            "padding"
+        )
+    notes.append(
+        "padding counts in this model: its answers depend on what is in padded positions, so that a "
+        "request with padding, and the batch that it is in, is never reused; send requests one by one, or "
+        "batch equal lengths"
+    )
+    return True
+
+
 def padding_counts(model: ir.Model, session: ort.InferenceSession, samples: Samples) -> bool:
     """Whether answers depend on what is in padded positions; `session` is on `model`, as it was read."""
-    if samples.mask is None:
-        return False
     rounds = any(node.op_type in ROUNDS for node in model.graph.all_nodes())
     allowed = ROUNDED if rounds else EXACT
     for feeds in padded_requests(session, samples):
-        real = feeds[samples.mask][0] != 0
+        real = feeds[str(samples.mask)][0] != 0
         others = {name: _filled(array, real) for name, array in feeds.items() if name != samples.mask}
         want, have = session.run(None, feeds), session.run(None, feeds | others)
         if any(_apart(one, other, real) > allowed for one, other in zip(want, have, strict=True)):
@@ -61,7 +86,11 @@ def miss_where_padded(model: ir.Model) -> None:
 
 
 def padded_requests(session: ort.InferenceSession, samples: Samples) -> Iterator[Arrays]:
-    """Some samples with padding: as they come where the model fixes the length, else up to as long again."""
+    """Some samples with padding: as they come where the model fixes the length, else up to as long again.
+
+    None where the model has no mask."""
+    if samples.mask is None:
+        return
     free = {i.name for i in session.get_inputs() if len(i.shape) > 1 and not isinstance(i.shape[1], int)}
     for at in sorted(range(len(samples)), key=samples.extent)[:TRIED]:
         feeds = samples.arrays[at]
@@ -71,7 +100,7 @@ def padded_requests(session: ort.InferenceSession, samples: Samples) -> Iterator
                 for more in (samples.lengths[at], 1)
             )
             yield from itertools.islice((longer for longer in tried if _runs(session, longer)), 1)
-        elif not np.all(feeds[str(samples.mask)]):
+        elif not np.all(feeds[samples.mask]):
             yield feeds
 
 

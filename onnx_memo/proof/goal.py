@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.errors import MemoError
-from onnx_memo.proof.metrics import Mask, cosine_by_token, request_error
+from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS, Mask, cosine_by_token, request_error
 from onnx_memo.proof.promise import Promise
 
 Outputs = dict[str, npt.NDArray[Any]]
@@ -45,6 +45,33 @@ class Goal:
         """The outputs that hold floats, or all where none does: `request_error` then says so."""
         floats = [name for name in names if np.issubdtype(want[name].dtype, np.floating) and want[name].size]
         return floats or list(names)
+
+
+def goal_of(
+    tolerance: float | None,
+    metric: str | None,
+    within: float | None,
+    confidence: float | None,
+    outputs: tuple[str, ...],
+) -> Goal | None:
+    """What is asked for; None: nothing. None of the others counts without a tolerance.
+
+    Raises:
+        MemoError: for what does not go together, or has no sense.
+    """
+    if tolerance is None:
+        given = {"metric": metric, "within": within, "confidence": confidence, "output": outputs or None}
+        for name in (name for name, value in given.items() if value is not None):
+            raise MemoError(f"--{name} says what a tolerance means: give --tolerance too, or leave it out")
+        return None
+    if metric is not None and metric not in METRICS:
+        raise MemoError(f"there is no metric '{metric}': choose {', '.join(METRICS)}")
+    promise = Promise(
+        tolerance,
+        Promise.within if within is None else within,
+        Promise.confidence if confidence is None else confidence,
+    )
+    return Goal(promise, metric or DEFAULT_METRIC, outputs)
 
 
 def token_error(want: Outputs, have: Outputs, mask: Mask | None) -> float:

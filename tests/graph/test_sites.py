@@ -222,8 +222,12 @@ def test_a_mask_of_fixed_length_is_found(tmp_path, name, batch, length):
     found, free = find_sites(load_model(model)), find(name)[1]
     assert found.refusals == []
     for site, want in zip(found.sites, free.sites, strict=True):
-        assert (site.mask.name, site.length, site.one_request) == ("attention_mask", length, batch == 1)
-        assert site.levels == (() if site.one_request else want.levels)
+        assert (site.mask.name, site.length, bool(site.why_no_level)) == (
+            "attention_mask",
+            length,
+            batch == 1,
+        )
+        assert site.levels == (() if site.why_no_level else want.levels)
         for field in ("softmax", "hidden", "output", "values", "merged_context"):
             assert getattr(site, field).name == getattr(want, field).name
 

@@ -44,8 +44,8 @@ class SitesLevel(Level):
     def use(self, opened: OpenedModel, wanted: Wanted, notes: list[str]) -> Use:
         """The wanted sites."""
         sites = attention_of(opened)
-        if sites[0].one_request:
-            raise NotAllowed("the model fixes the batch to one, where only whole requests are reused")
+        if sites[0].why_no_level is not None:
+            raise NotAllowed(sites[0].why_no_level)
         levels = self.names if wanted.level == "auto" else (wanted.level,)
         chosen = [sites[number] for number in site_numbers(wanted.sites, len(sites))]
         kept = [site for site in chosen if set(levels) & set(site.levels)]
