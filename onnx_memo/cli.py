@@ -24,6 +24,7 @@ from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.registry import LEVELS
 from onnx_memo.pipeline import optimize as run_optimize
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
+from onnx_memo.proof.scores import SCORE_METRICS
 from onnx_memo.store.budget import parse_bytes
 from onnx_memo.store.bundle import is_bundle, read_bundle
 from onnx_memo.store.publish import clean as run_clean
@@ -38,6 +39,7 @@ app = typer.Typer(
 out = Console(markup=False)  # names and reasons hold brackets
 err = Console(stderr=True)
 
+METRIC_NAMES = ", ".join([*METRICS, *SCORE_METRICS])
 LEVEL_NAMES = ", ".join(name for level in LEVELS for name in level.names)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
@@ -82,7 +84,7 @@ def optimize(
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help=f"How an error is measured: {', '.join(METRICS)}; {DEFAULT_METRIC} by default."),
+        typer.Option(help=f"How an error is measured: {METRIC_NAMES}; {DEFAULT_METRIC} by default."),
     ] = None,
     within: Annotated[
         float | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,15 @@ from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
 from onnx_memo.proof.goal import real_rows
 from onnx_memo.proof.percentile import percentile
+from onnx_memo.proof.scores import SCORE_METRICS, ScoreMetric, is_score, scores_of
 from onnx_memo.runtime import library_path, session_options
 from onnx_memo.sessions import open_file, open_session, race, run_model
 from onnx_memo.store import bundle as bundles
 from onnx_memo.store.manifest import GuardedSite
 
 Report = dict[str, Any]
+# An output of a request from the original and from the bundle, and the real tokens.
+_Pair = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_] | None]
 
 
 def bench(
@@ -54,8 +58,10 @@ def bench(
         rows_run: at the level `rows` the mean share of their real rows that requests ran, 1 for what is not
             reused; None at other levels;
         outputs: name of each output of floats -> `relative` error and `cosine` (1 less its error), as in
-            `onnx_memo.proof.metrics`, each mean, p95 (`onnx_memo.proof.percentile`) and worst over the rows,
-            padding left out. An infinite error is 1e30 and a cosine of -1;
+            `onnx_memo.proof.metrics`, or of one number `relative`, `spread` and `order`, the latter against
+            the original's answers to these requests (`onnx_memo.proof.scores`); each mean, p95
+            (`onnx_memo.proof.percentile`) and worst over the rows, padding left out. An infinite error is
+            1e30 and a cosine of -1;
         requests, batch, threads (no more than there are cores), library (`native` or `stock`);
         predicted: what `optimize` expected of traffic like its sample, or None if it was not asked to.
 
@@ -132,25 +138,48 @@ def _compare(
     advance: Callable[[], None],
 ) -> dict[str, dict[str, dict[str, float]]]:
     names = [output.name for output in before.get_outputs()]
-    relative: dict[str, list[float]] = {}
-    cosine: dict[str, list[float]] = {}
+    errors: dict[str, dict[str, list[float]]] = {}
+    scored: dict[str, list[_Pair]] = {}  # kept: they are measured against all of them
     for number, feeds in enumerate(requests):
         expected = run_model(before, feeds, number)
         given = run_model(after, feeds, number)
         mask = feeds[samples.mask] != 0 if samples.mask else None
         for name, want, have in zip(names, expected, given, strict=True):
-            if np.issubdtype(want.dtype, np.floating):
-                relative.setdefault(name, []).extend(errors_by_row(metrics.relative, want, have, mask))
-                cosine.setdefault(name, []).extend(errors_by_row(metrics.cosine, want, have, mask))
+            if not np.issubdtype(want.dtype, np.floating):
+                continue
+            own = errors.setdefault(name, {})
+            own.setdefault("relative", []).extend(errors_by_row(metrics.relative, want, have, mask))
+            if is_score(want):
+                scored.setdefault(name, []).append((want, have, mask))
+            else:
+                own.setdefault("cosine", []).extend(errors_by_row(metrics.cosine, want, have, mask))
         advance()
+    for name, pairs in scored.items():
+        known = scores_of(want for want, _, _ in pairs)
+        for metric, measure in SCORE_METRICS.items():
+            by = functools.partial(_scored, measure, known)
+            errors[name][metric] = [error for pair in pairs for error in errors_by_row(by, *pair)]
     return {
-        name: {
-            # JSON has no infinity, and no angle is wider than the opposite direction.
-            "relative": _summary([min(error, 1e30) for error in relative[name]]),
-            "cosine": _summary([1 - min(error, 2.0) for error in cosine[name]], low_is_worse=True),
-        }
-        for name in relative
+        name: {metric: _figures(metric, figures) for metric, figures in own.items()}
+        for name, own in errors.items()
     }
+
+
+def _scored(
+    measure: ScoreMetric,
+    known: metrics.FloatArray,
+    want: metrics.Array,
+    have: metrics.Array,
+    mask: metrics.Mask | None,
+) -> float:
+    return measure(want, have, mask, known)
+
+
+def _figures(metric: str, errors: list[float]) -> dict[str, float]:
+    """JSON has no infinity, and no angle is wider than the opposite direction."""
+    if metric == "cosine":
+        return _summary([1 - min(error, 2.0) for error in errors], low_is_worse=True)
+    return _summary([min(error, 1e30) for error in errors])
 
 
 def errors_by_row(

@@ -215,14 +215,13 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted
     Raises:
         NothingPays: the bundle turned out not to save time.
     """
-    assert job.goal is not None, "a verdict is given on a goal"
     before, after = session_options(native=False, threads=1), session_options(threads=1)
     sessions = [open_file(job.path, before), open_file(folder / bundle.MODEL, after)]
     requests = verdict.parts.held_out.arrays
     race(sessions, requests[:4], 1)  # the first runs of a session allocate
     times = race(sessions, requests, ROUNDS, job.progress("measuring", ROUNDS * len(requests)))
     size = (folder / MEMO_DATA).stat().st_size
-    evidence = evidence_of(verdict, job.goal, times, names, size, job.notes)
+    evidence = evidence_of(verdict, times, names, size, job.notes)
     predicted = evidence.predicted
     if predicted.ratio > PAYS:
         raise NothingPays(

@@ -13,6 +13,11 @@ from onnx_memo.levels.registry import level_of
 from onnx_memo.store.bundle import REPORT
 from onnx_memo.store.manifest import Manifest
 
+MEASURES = {
+    "relative": "relative L2 error",
+    "spread": "in standard deviations",
+    "order": "pairs that change order",
+}
 MOST_LINES, MOST_LETTERS = 200, 500  # of a bundle that are shown
 
 
@@ -147,9 +152,9 @@ def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
         errors.add_column(column, justify="right")
     for name, measures in report["outputs"].items():
         for measure, figures in measures.items():
-            form = ".2e" if measure == "relative" else ".6f"
+            form = ".6f" if measure == "cosine" else ".2e"
             row = [format(figures[key], form) for key in ("mean", "p95", "worst")]
-            errors.add_row(name, {"relative": "relative L2 error"}.get(measure, measure), *row)
+            errors.add_row(name, MEASURES.get(measure, measure), *row)
     parts: list[RenderableType] = [latency]
     if len(report["sites"]) > 1:
         parts.append(f"hits by site: {sites}")

@@ -184,6 +184,7 @@ class Verdict:
     """A decision that was proven on the held-out part.
 
     Attributes:
+        goal: what was proven.
         ratio: the time to expect by the fit part, relative to the original's.
         alternatives: all that was tried; the one of the name `chosen` was taken.
         hits: which held-out requests are reused, bool[n].
@@ -198,6 +199,7 @@ class Verdict:
     """
 
     blueprint: Blueprint
+    goal: Goal
     parts: Parts
     chosen: str
     ratio: float

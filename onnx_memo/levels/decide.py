@@ -6,15 +6,21 @@ Levels make their proposals in order. One that could hardly save more than what 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime as ort
 
 from onnx_memo.data.parts import Parts, make_parts
 from onnx_memo.job import Job
 from onnx_memo.levels.base import Alternative, Brief, Level, NothingPays, Proposal, Use, Verdict
+from onnx_memo.proof.goal import Goal, Outputs
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, race, run_model
 
 ROUNDS = 3  # how often the original is timed
 TIMED = 16  # on so many requests
+SCORES = 512  # inputs of which the original's scores are taken, where an output is one number
 
 
 def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
@@ -30,14 +36,16 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     """
     assert job.goal is not None, "a decision is made for a goal"
     parts = make_parts(job.samples, job.goal.promise)
-    original_us = _original_time(job, parts)
+    session = open_file(job.path, session_options(native=False, threads=1))
+    original_us = _original_time(session, parts)
+    goal = _with_scores(job, session, parts)
     found: list[tuple[Proposal, Job]] = []
     reasons: list[str] = []
     tried: list[Alternative] = []
     for level, use in uses:
         if any(proposal.ratio <= level.reach for proposal, _ in found):
             continue
-        own = job.on_trial()
+        own = replace(job.on_trial(), goal=goal)
         try:
             proposal = use.propose(Brief(own, parts, original_us))
         except NothingPays as nothing:
@@ -58,10 +66,30 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     return verdict
 
 
-def _original_time(job: Job, parts: Parts) -> float:
+def _original_time(session: ort.InferenceSession, parts: Parts) -> float:
     """Microseconds that the original takes for a request, the mean over some of the fit part."""
-    session = open_file(job.path, session_options(native=False, threads=1))
     some = parts.fit.arrays[:: max(1, len(parts.fit) // TIMED)]
     for number, feeds in enumerate(some):  # the first run of a session allocates; and a misfit is named
         run_model(session, feeds, number)
     return 1e6 * float(race([session], some, ROUNDS).mean())
+
+
+def _with_scores(job: Job, session: ort.InferenceSession, parts: Parts) -> Goal:
+    """The job's goal, with the scores that the original gives for store and fit part, if any are measured."""
+    assert job.goal is not None, "a decision is made for a goal"
+    names = job.opened.outputs
+
+    def run(at: int) -> Outputs:
+        return dict(zip(names, run_model(session, parts.stored.arrays[at], at), strict=True))
+
+    if not job.goal.with_scores([run(0)]).scores:
+        return job.goal
+    some = np.random.default_rng(0).permutation(len(parts.stored))[:SCORES]
+    goal = job.goal.with_scores([run(int(at)) for at in some])
+    for name, scores in goal.scores.items():
+        size = float(scores.std()) if len(scores) else 0.0
+        job.notes.append(
+            f"output '{name}' is one number: its error is measured against the {len(scores)} that the "
+            f"original gives for some of the sample, of standard deviation {size:.3g}"
+        )
+    return goal

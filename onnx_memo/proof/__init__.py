@@ -1,5 +1,5 @@
 """What is promised and how it is proven.
 
-`goal` and `metrics` say what is kept, `promise` how surely, `binomial` and `sequence` prove it; `thresholds`
-are what is tested where one distance decides. Numbers in, numbers out: no models, no files.
+`goal`, `metrics` and `scores` say what is kept, `promise` how surely, `binomial` and `sequence` prove it;
+`thresholds` are what is tested where one distance decides. Numbers in, numbers out: no models, no files.
 """

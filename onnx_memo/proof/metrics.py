@@ -35,7 +35,7 @@ def cosine(want: Array, have: Array, mask: Mask | None = None) -> float:
 
     A zero vector has no direction: error 1 against any other vector, 0 against another zero vector.
     """
-    pair = _real_part(want, have, mask)
+    pair = real_part(want, have, mask)
     if pair is None:
         return math.inf
     a, b = pair
@@ -49,7 +49,7 @@ def cosine_by_token(want: Array, have: Array, mask: Mask | None = None) -> float
 
     Averaging lets the errors of tokens cancel; this shows what it hid.
     """
-    pair = _real_part(want, have, mask)
+    pair = real_part(want, have, mask)
     if pair is None:
         return math.inf
     if not _token_level(want, mask):
@@ -59,7 +59,7 @@ def cosine_by_token(want: Array, have: Array, mask: Mask | None = None) -> float
 
 def relative(want: Array, have: Array, mask: Mask | None = None) -> float:
     """|have - want| / |want| in the L2 norm, over real tokens; infinite if only `want` is zero."""
-    pair = _real_part(want, have, mask)
+    pair = real_part(want, have, mask)
     if pair is None:
         return math.inf
     a, b = pair
@@ -113,7 +113,7 @@ def request_error(
         if want[name].ndim == 0 or want[name].shape[-1] < 2:
             raise MemoError(
                 f"--metric argmax needs two classes or more, and output '{name}' has one number: "
-                "take --metric relative, or choose another output with --output"
+                "take --metric spread, or choose another output with --output"
             )
     return max(METRICS[metric](want[name], have[name], mask) for name in compared)
 
@@ -127,7 +127,7 @@ def _real(row: Array, mask: Mask | None) -> Any:
     return mask if _token_level(row, mask) else slice(None) if row.ndim else ...
 
 
-def _real_part(want: Array, have: Array, mask: Mask | None) -> tuple[FloatArray, FloatArray] | None:
+def real_part(want: Array, have: Array, mask: Mask | None) -> tuple[FloatArray, FloatArray] | None:
     """Both rows in float64, real tokens only, without the gaps they share; None if the gaps differ."""
     real = _real(want, mask)
     a, b = want[real].astype(np.float64), have[real].astype(np.float64)

@@ -15,7 +15,6 @@ import onnxruntime as ort
 from onnx_memo import __version__
 from onnx_memo.data.parts import Parts
 from onnx_memo.levels.base import SiteFigures, Verdict
-from onnx_memo.proof.goal import Goal
 from onnx_memo.report.evidence import (
     Evidence,
     Machine,
@@ -31,20 +30,17 @@ from onnx_memo.runtime import library_path
 Floats = npt.NDArray[np.float64]
 
 
-def evidence_of(
-    verdict: Verdict, goal: Goal, times: Floats, names: Names, size: int, notes: Sequence[str]
-) -> Evidence:
+def evidence_of(verdict: Verdict, times: Floats, names: Names, size: int, notes: Sequence[str]) -> Evidence:
     """The figures of a decision.
 
     Args:
         verdict: what was decided.
-        goal: what was promised.
         times: seconds of each held-out request, original and bundle: f64[n, 2].
         names: of the bundle, its model and its data.
         size: of the memo data, in bytes.
         notes: for people.
     """
-    parts, calibration = verdict.parts, verdict.calibration
+    parts, goal, calibration = verdict.parts, verdict.goal, verdict.calibration
     worst = int(verdict.errors.argmax())
     return Evidence(
         title=names.title,

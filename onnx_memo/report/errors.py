@@ -18,6 +18,8 @@ _METRICS = {
     "cosine": "1 \N{MINUS SIGN} cosine",
     "relative": "relative L2 error",
     "argmax": "share of positions changed",
+    "spread": "difference in standard deviations",
+    "order": "share of pairs that change order",
 }
 MOST_RINGS = 600
 

@@ -200,7 +200,7 @@ def test_outputs_without_a_float_are_refused():
 
 @pytest.mark.parametrize("row", [np.float32(1.0).reshape(()), np.ones(1), np.ones((5, 1))])
 def test_argmax_of_a_single_class_is_refused_because_it_could_never_fail(row):
-    with pytest.raises(MemoError, match="output 'score' has one number: take --metric relative"):
+    with pytest.raises(MemoError, match="output 'score' has one number: take --metric spread"):
         request_error("argmax", {"score": row}, {"score": row})
 
 

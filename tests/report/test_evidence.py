@@ -43,6 +43,7 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
     blueprint: Any = SimpleNamespace(lengths=np.full(stored, 10))
     return Verdict(
         blueprint=blueprint,
+        goal=Goal(Promise(0.01, 0.5, 0.9), "cosine"),
         parts=parts,
         chosen=ROWS if rows else SITES,
         ratio=0.5,
@@ -67,8 +68,7 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
 
 def make_evidence_of(verdict: Verdict) -> Evidence:
     names = Names(title="bundle", model="model.onnx", data="lines.txt")
-    goal = Goal(Promise(0.01, 0.5, 0.9), "cosine")
-    made = evidence_of(verdict, goal, TIMES, names, 100, ["one note"])
+    made = evidence_of(verdict, TIMES, names, 100, ["one note"])
     return replace(made, version="0", machine=Machine("a processor", 1, "0", "native"))
 
 
@@ -86,8 +86,7 @@ def test_infinity_is_infinite_until_it_becomes_json():
 
 
 def test_the_machine_is_this_one():
-    verdict, goal = make_verdict(rows=False), Goal(Promise(0.01), "cosine")
-    machine = evidence_of(verdict, goal, TIMES, Names("t", "m", "d"), 100, []).machine
+    machine = evidence_of(make_verdict(rows=False), TIMES, Names("t", "m", "d"), 100, []).machine
     assert machine.processor
     assert machine.cores >= 1
     assert machine.library in ("native", "stock")

@@ -162,6 +162,7 @@ def _prove(
     points += [StrictnessPoint(at / scale, results[at].point(tolerance)) for at in TESTED if at <= scale]
     return Verdict(
         blueprint=RowsBlueprint(encoder, captured, replace(way.settings, bound=bound * scale)),
+        goal=goal,
         parts=parts,
         chosen=way.search.name(bound),
         ratio=way.ratio,

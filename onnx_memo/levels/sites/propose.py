@@ -130,6 +130,7 @@ def _verdict(
     points = curve(outcome.distances, outcome.errors, scaled, chooser.goal.promise.tolerance)
     networks = dict.fromkeys(chosen.plan.lookups, chosen.network)
     return Verdict(
+        goal=chooser.goal,
         blueprint=SitesBlueprint(chosen.plan, chooser.sites, captures, networks, threshold),
         parts=parts,
         chosen=str(chosen.plan),
