@@ -24,8 +24,8 @@ from onnx_memo.proof import metrics
 from onnx_memo.proof.goal import real_rows
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.scores import SCORE_METRICS, ScoreMetric, is_score, scores_of
-from onnx_memo.runtime import library_path, session_options
-from onnx_memo.sessions import open_file, open_session, race, run_model
+from onnx_memo.runtime import operators_used, session_options
+from onnx_memo.sessions import open_file, open_session, race, run_model, runner
 from onnx_memo.store import bundle as bundles
 from onnx_memo.store.manifest import GuardedSite
 
@@ -53,6 +53,7 @@ def bench(
     Returns:
         baseline_ms, memo_ms: median over the requests, in milliseconds;
         ratio: the bundle's total time over the original's;
+        noise: half the range of the ratios of single rounds;
         hit_rate: share of (row, site) pairs that were reused;
         sites: name -> hit rate of that site;
         rows_run: at the level `rows` the mean share of their real rows that requests ran, 1 for what is not
@@ -63,7 +64,8 @@ def bench(
             (`onnx_memo.proof.percentile`) and worst over the rows, padding left out. An infinite error is
             1e30 and a cosine of -1;
         requests, batch, threads (no more than there are cores), library (`native` or `stock`);
-        predicted: what `optimize` expected of traffic like its sample, or None if it was not asked to.
+        predicted, predicted_with: what `optimize` expected of traffic like its sample, one request at a time
+            on one thread, and with which operators; None if it was not asked to.
 
     Raises:
         MemoError: the bundle is damaged, or the data does not fit.
@@ -92,11 +94,14 @@ def bench(
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
     hits, rows_run = _reuse(ours, manifest.sites, native, requests, progress("counting hits", len(requests)))
-    times = race((before, after), requests, rounds, progress("measuring", rounds * len(requests)))
+    runners = [runner(before), runner(after)]
+    raced = race(runners, requests, rounds, progress("measuring", rounds * len(requests)))
+    times = raced.medians
     return {
         "baseline_ms": float(np.median(times[:, 0]) * 1e3),
         "memo_ms": float(np.median(times[:, 1]) * 1e3),
-        "ratio": float(times[:, 1].sum() / times[:, 0].sum()),
+        "ratio": raced.ratio,
+        "noise": raced.noise,
         "hit_rate": float(np.mean(list(hits.values()))),
         "sites": hits,
         "rows_run": rows_run,
@@ -104,8 +109,9 @@ def bench(
         "requests": len(requests),
         "batch": batch,
         "threads": threads,
-        "library": "native" if native and library_path() is not None else "stock",
+        "library": operators_used(native),
         "predicted": manifest.predicted,
+        "predicted_with": manifest.predicted_with,
     }
 
 

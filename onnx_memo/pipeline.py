@@ -30,8 +30,8 @@ from onnx_memo.proof.goal import goal_of
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Names, Predicted
-from onnx_memo.runtime import session_options
-from onnx_memo.sessions import open_file, race
+from onnx_memo.runtime import operators_used, session_options
+from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
 from onnx_memo.store.data import MEMO_DATA, write_store
 from onnx_memo.store.manifest import Manifest
@@ -189,6 +189,7 @@ def _manifest(
         notes=notes,
         files={},
         predicted=predicted,
+        predicted_with=operators_used() if predicted else None,
         checked=asdict(checked),
     )
 
@@ -216,12 +217,12 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted
         NothingPays: the bundle turned out not to save time.
     """
     before, after = session_options(native=False, threads=1), session_options(threads=1)
-    sessions = [open_file(job.path, before), open_file(folder / bundle.MODEL, after)]
+    runners = [runner(open_file(job.path, before)), runner(open_file(folder / bundle.MODEL, after))]
     requests = verdict.parts.held_out.arrays
-    race(sessions, requests[:4], 1)  # the first runs of a session allocate
-    times = race(sessions, requests, ROUNDS, job.progress("measuring", ROUNDS * len(requests)))
+    race(runners, requests[:4], 1)  # the first runs of a session allocate
+    raced = race(runners, requests, ROUNDS, job.progress("measuring", ROUNDS * len(requests)))
     size = (folder / MEMO_DATA).stat().st_size
-    evidence = evidence_of(verdict, times, names, size, job.notes)
+    evidence = evidence_of(verdict, raced, names, size, job.notes)
     predicted = evidence.predicted
     if predicted.ratio > PAYS:
         raise NothingPays(

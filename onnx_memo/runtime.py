@@ -27,6 +27,11 @@ def library_path() -> Path | None:
     return None
 
 
+def operators_used(native: bool = True) -> str:
+    """`native` or `stock`: the operators that sessions with these options run."""
+    return "native" if native and library_path() is not None else "stock"
+
+
 def session_options(*, native: bool = True, threads: int | None = None) -> ort.SessionOptions:
     """ONNX Runtime session options with the native library registered, where there is one.
 

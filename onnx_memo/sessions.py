@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,24 +77,55 @@ def real_length(feeds: dict[str, Any], mask: ir.Value | None, states: npt.NDArra
     return int(states.shape[1]) if mask is None else int(np.count_nonzero(feeds[str(mask.name)]))
 
 
+Runner = Callable[[Arrays], object]
+
+
+def runner(session: ort.InferenceSession, extra: Arrays | None = None) -> Runner:
+    """Runs a request in a session, with `extra` inputs."""
+    return lambda feeds: session.run(None, feeds | extra if extra else feeds)
+
+
+@dataclass(frozen=True)
+class Raced:
+    """What a race took: seconds by round, request and runner, f64[rounds, requests, runners]."""
+
+    seconds: npt.NDArray[np.float64]
+
+    @property
+    def medians(self) -> npt.NDArray[np.float64]:
+        """Of each request over the rounds, f64[requests, runners]."""
+        return np.median(self.seconds, axis=0)
+
+    @property
+    def ratio(self) -> float:
+        """The second runner's total time over the first's, by medians."""
+        first, second = self.medians.sum(axis=0)[:2]
+        return float(second / first)
+
+    @property
+    def noise(self) -> float:
+        """How far the ratio is uncertain: half the range of those of single rounds."""
+        totals = self.seconds.sum(axis=1)
+        return float(np.ptp(totals[:, 1] / totals[:, 0])) / 2
+
+
 def race(
-    sessions: Sequence[ort.InferenceSession],
+    runners: Sequence[Runner],
     requests: Sequence[Arrays],
     rounds: int,
     advance: Callable[[], None] = lambda: None,
-) -> npt.NDArray[np.float64]:
-    """Seconds of each request in each session, medians over the rounds: [requests, sessions].
+) -> Raced:
+    """Run every request by every runner, before the next request comes.
 
-    Every session runs a request before the next request comes. Who goes first changes from turn to turn:
-    whoever follows finds the caches warmer.
+    Who goes first changes from turn to turn: whoever follows finds the caches warmer.
     """
-    times = np.zeros((rounds, len(requests), len(sessions)))
+    seconds = np.zeros((rounds, len(requests), len(runners)))
     for turn in range(rounds):
         for at, feeds in enumerate(requests):
-            for step in range(len(sessions)):
-                which = (turn + at + step) % len(sessions)
+            for step in range(len(runners)):
+                which = (turn + at + step) % len(runners)
                 start = time.perf_counter()
-                sessions[which].run(None, feeds)
-                times[turn, at, which] = time.perf_counter() - start
+                runners[which](feeds)
+                seconds[turn, at, which] = time.perf_counter() - start
             advance()
-    return np.median(times, axis=0)
+    return Raced(seconds)

@@ -111,8 +111,9 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
         parts.append(_checked(manifest.checked))
     if manifest.predicted is not None:
         parts.append(
-            f"to expect on such traffic: {manifest.predicted['ratio']:.3f} of the original's time, "
-            f"{manifest.predicted['hit_rate']:.1%} of the requests reused; see {path / REPORT}"
+            f"to expect on such traffic: {manifest.predicted['ratio']:.3f} of the original's time, as "
+            f"measured on the held-out part, {manifest.predicted['hit_rate']:.1%} of the requests reused; "
+            f"see {path / REPORT}"
         )
     return parts
 
@@ -136,7 +137,7 @@ def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
     figures = {
         "original ms": f"{report['baseline_ms']:.2f}",
         "bundle ms": f"{report['memo_ms']:.2f}",
-        "ratio": f"{report['ratio']:.3f}",
+        "ratio": f"{report['ratio']:.3f} \N{PLUS-MINUS SIGN} {report['noise']:.3f}",
         "hits": f"{report['hit_rate']:.1%}",
     }
     if report["rows_run"] is not None:
@@ -159,6 +160,17 @@ def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
     if len(report["sites"]) > 1:
         parts.append(f"hits by site: {sites}")
     if report["predicted"] is not None:
-        off = report["ratio"] - report["predicted"]["ratio"]
-        parts.append(f"predicted was a ratio of {report['predicted']['ratio']:.3f}: off by {off:+.3f}")
+        parts.append(_against_prediction(report))
     return [*parts, errors]
+
+
+def _against_prediction(report: dict[str, Any]) -> str:
+    """The ratio beside the one to expect, where both are of the same way to run."""
+    predicted, library = report["predicted"], report["predicted_with"]
+    expected = f"to expect was a ratio of {predicted['ratio']:.3f}"
+    if (report["batch"], report["threads"], report["library"]) != (1, 1, library):
+        return (
+            f"{expected}, with {printable(str(library))} operators, one request at a time on one thread: "
+            "not comparable with this run"
+        )
+    return f"{expected}: off by {report['ratio'] - predicted['ratio']:+.3f}"

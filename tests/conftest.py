@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import MODES, Arrays, fixture, original, random_samples, write_samples
+from support import MODES, Arrays, fixture, original, raced, random_samples, write_samples
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import onnx_memo
@@ -57,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
 def everything_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decisions rest on timings, tests must not: all that is reused saves the same, any bundle is kept."""
     monkeypatch.setattr(Chooser, "saving", lambda self, level, name: 0.1 * self.original_us)
-    monkeypatch.setattr(RowsTrial, "ratio", lambda self, samples, original, strictness: 0.1)
+    monkeypatch.setattr(RowsTrial, "race", lambda self, samples, original, strictness: raced(0.1))
     for name, module in list(sys.modules.items()):
         if name.startswith("onnx_memo.") and hasattr(module, "PAYS"):
             monkeypatch.setattr(module, "PAYS", 1e9)

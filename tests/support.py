@@ -21,6 +21,7 @@ import onnx_memo
 from onnx_memo.graph.load import MAX_OPSET
 from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, OPERATORS, VERSION
+from onnx_memo.sessions import Raced
 
 Arrays = dict[str, np.ndarray]
 
@@ -55,6 +56,11 @@ def memoized(bundle: Path, mode: str, threads: int = 1) -> ort.InferenceSession:
     """A session on a bundle, with the native library (`native`) or without (`stock`)."""
     options = onnx_memo.session_options(native=mode == "native", threads=threads)
     return ort.InferenceSession(bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
+
+
+def raced(ratio: float, noise: float = 0.0) -> Raced:
+    """A race of one request, of two rounds around a ratio."""
+    return Raced(np.array([[[1.0, ratio - noise]], [[1.0, ratio + noise]]]))
 
 
 # ---- Samples and requests

@@ -62,7 +62,7 @@ def make_evidence(
         requests=made,
         sites=rows,
         strictness=[_step(at / 10, hit_rate) for at in range(11)],
-        predicted=Predicted(ratio=0.684, hit_rate=hit_rate, hit_ratio=0.661, miss_ratio=1.042),
+        predicted=Predicted(ratio=0.684, hit_rate=hit_rate, hit_ratio=0.661, miss_ratio=1.042, noise=0.004),
         alternatives=[
             Alternative(
                 name="output at all sites, one lookup",

@@ -98,7 +98,7 @@ def shared_prefix(path: Path) -> dict[str, float]:
             "shared": SHARED,
             "hits": tried.hit_rate,
             "rows": tried.mean_rows,
-            "ratio": trial.ratio(asked, original, 1.0),
+            "ratio": trial.race(asked, original, 1.0).ratio,
             "relative": float(tried.errors.max()),
             "apart": apart,
         }

@@ -16,6 +16,7 @@ from onnx_memo.store.index import EXACT_SEARCH, MOST_PER_KEY, annoy_available, b
 from onnx_memo.store.layout import Integers, TensorSpec, entries
 
 LENGTHS = "memo/lengths"  # i64[N], shared by all lookups
+EXCLUDED = 1e15  # each number of a key that is never found
 PARTS = ("reduction", "projection", "bias", "keys", "index")
 
 
@@ -51,6 +52,13 @@ def lookup_specs(name: str, width: int, reduced: int) -> list[TensorSpec]:
         "index": (np.uint8, (index_bytes,)),
     }
     return [TensorSpec(f"memo/{name}/{part}", *parts[part], at_most=part == "index") for part in PARTS]
+
+
+def found_only(
+    keys: npt.NDArray[np.float32], allowed: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.float32]:
+    """Keys [N, k] of which only those of `allowed` entries, bool[N], are ever found; None: all."""
+    return keys if allowed is None else np.where(allowed[:, None], keys, np.float32(EXCLUDED))
 
 
 def lookup_contents(

@@ -25,22 +25,23 @@ from onnx_memo.report.evidence import (
     SplitSizes,
     Worst,
 )
-from onnx_memo.runtime import library_path
+from onnx_memo.runtime import operators_used
+from onnx_memo.sessions import Raced
 
 Floats = npt.NDArray[np.float64]
 
 
-def evidence_of(verdict: Verdict, times: Floats, names: Names, size: int, notes: Sequence[str]) -> Evidence:
+def evidence_of(verdict: Verdict, raced: Raced, names: Names, size: int, notes: Sequence[str]) -> Evidence:
     """The figures of a decision.
 
     Args:
         verdict: what was decided.
-        times: seconds of each held-out request, original and bundle: f64[n, 2].
+        raced: the held-out requests, original against bundle.
         names: of the bundle, its model and its data.
         size: of the memo data, in bytes.
         notes: for people.
     """
-    parts, goal, calibration = verdict.parts, verdict.goal, verdict.calibration
+    parts, goal, calibration, times = verdict.parts, verdict.goal, verdict.calibration, raced.medians
     worst = int(verdict.errors.argmax())
     return Evidence(
         title=names.title,
@@ -61,7 +62,7 @@ def evidence_of(verdict: Verdict, times: Floats, names: Names, size: int, notes:
         requests=[_request(verdict, times, at) for at in range(len(times))],
         sites=_sites(verdict, times),
         strictness=verdict.strictness,
-        predicted=_predicted(times, verdict.hits, parts.weights),
+        predicted=_predicted(raced, verdict.hits, parts.weights),
         alternatives=verdict.alternatives,
         chosen=verdict.chosen,
         worst=Worst(float(verdict.errors[worst]), parts.held_out.text(worst)),
@@ -74,8 +75,7 @@ def evidence_of(verdict: Verdict, times: Floats, names: Names, size: int, notes:
 
 
 def _machine() -> Machine:
-    library = "native" if library_path() is not None else "stock"
-    return Machine(_processor(), os.cpu_count() or 1, ort.__version__, library)
+    return Machine(_processor(), os.cpu_count() or 1, ort.__version__, operators_used())
 
 
 def _processor() -> str:
@@ -125,12 +125,14 @@ def _sites(verdict: Verdict, times: Floats) -> Sequence[SiteFigures]:
     return [replace(encoder, saving_us=saving * 1e6, overhead_us=max(overhead, 0.0) * 1e6)]
 
 
-def _predicted(times: Floats, hits: npt.NDArray[np.bool_], weights: Floats) -> Predicted:
+def _predicted(raced: Raced, hits: npt.NDArray[np.bool_], weights: Floats) -> Predicted:
+    times = raced.medians
     return Predicted(
         ratio=_ratio(times * weights[:, None]),
         hit_rate=float((hits * weights).sum() / weights.sum()),
         hit_ratio=_ratio(times[hits]),
         miss_ratio=_ratio(times[~hits]),
+        noise=raced.noise,
     )
 
 

@@ -109,12 +109,14 @@ class Predicted:
         ratio: the bundle's time over the original's.
         hit_rate: the share of requests that are reused.
         hit_ratio, miss_ratio: as `ratio`, of the requests that are reused and of the others alone.
+        noise: half the range of the ratios that single rounds of the measurement gave.
     """
 
     ratio: float
     hit_rate: float
     hit_ratio: float
     miss_ratio: float
+    noise: float
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def _key_figures(evidence: Evidence) -> str:
     ratio = figure(sections.total_ratio(requests))
     cells = (
         ("Median latency", with_unit(after, "ms"), f"original {with_unit(before, 'ms')}"),
-        ("Latency ratio", ratio, f"predicted {figure(evidence.predicted.ratio)}"),
+        ("Latency ratio", ratio, _uncertain(evidence)),
         _extent(evidence),
         ("Memo data", size(evidence.bytes), count(evidence.entries, "stored request")),
     )
@@ -89,6 +89,13 @@ def _key_figures(evidence: Evidence) -> str:
         f"<div><dt>{name}</dt><dd>{value}<small>{under}</small></dd></div>" for name, value, under in cells
     )
     return f'<dl class="figures">{listed}</dl>'
+
+
+def _uncertain(evidence: Evidence) -> str:
+    """How far the ratio can be trusted: the range of its rounds, and what was predicted of it."""
+    fit = sections.fit_ratio(evidence)
+    predicted = "" if fit is None else f"; the fit part said {figure(fit)}"
+    return f"\N{PLUS-MINUS SIGN} {figure(evidence.predicted.noise, 2)}{predicted}"
 
 
 def _extent(evidence: Evidence) -> tuple[str, str, str]:

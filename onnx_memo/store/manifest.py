@@ -31,10 +31,11 @@ class GuardedSite:
 class Manifest:
     """What a bundle is made of.
 
-    `files` maps names to sizes and SHA-256. `predicted` holds the `ratio` of time and the `hit_rate` to
-    expect, where the bundle was made for a tolerance. `source_sha256` is that of the original's `.onnx` file,
-    None where it was exported from a directory. `checked` is what the bundle was checked with when it was
-    written (`onnx_memo.verify`).
+    `files` maps names to sizes and SHA-256. `predicted` holds the `ratio` of time, its `noise` and the
+    `hit_rate` to expect, where the bundle was made for a tolerance: one request at a time, on one thread,
+    with the operators that `predicted_with` names, `native` or `stock`. `source_sha256` is that of the
+    original's `.onnx` file, None where it was exported from a directory. `checked` is what the bundle was
+    checked with when it was written (`onnx_memo.verify`).
     """
 
     version: str
@@ -45,6 +46,7 @@ class Manifest:
     notes: list[str]
     files: dict[str, dict[str, int | str]]
     predicted: dict[str, float] | None = None
+    predicted_with: str | None = None
     source_sha256: str | None = None
     checked: dict[str, int | float | list[str] | None] | None = None
     format: int = FORMAT

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.opened import Copy
 from onnx_memo.keys.network import KeyNetwork
-from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, lookup_contents
+from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, found_only, lookup_contents
 from onnx_memo.levels.rows.capture import RowsCapture
 from onnx_memo.levels.rows.guard import NAME, RowsGuard, StageData, insert_rows_guard
 from onnx_memo.levels.rows.layout import (
@@ -35,7 +35,6 @@ LITERAL = 0.002  # the same, where only literal repeats are reused
 LIMIT = 0.8  # share of rows up to which running them alone is worth it,
 INT8_LIMIT = 0.95  # and if their products are int8
 RADIUS = 1e6  # key distance up to which an entry is looked at: any, where nothing was learned of distances
-EXCLUDED = 1e15  # each number of a key that is never found
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,7 @@ class RowsBlueprint:
     def _shared(self, scratch: Path, notes: list[str]) -> dict[str, npt.NDArray[Any] | Path]:
         """What is stored in any case: lengths, offsets, the lookup, and what was captured."""
         captured, lengths, network = self.captured, self.captured.lengths, self.settings.network
-        keys = network(captured.means)
-        if self.allowed is not None:
-            keys = np.where(self.allowed[:, None], keys, np.float32(EXCLUDED))
+        keys = found_only(network(captured.means), self.allowed)
         kinds = [spec.name.removeprefix(stored_name("")) for spec in captured_specs(captured.form)]
         return {
             LENGTHS: lengths,

@@ -70,7 +70,7 @@ def propose_rows(brief: Brief) -> Proposal:
     kept = [way for way in ways if way.bound is not None]
     if not kept:
         raise NothingPays(ways[0].search.why_not(), alternatives)
-    best = min(kept, key=lambda way: way.ratio)
+    best = _simplest(kept, job.notes)
 
     def prove(tried: Sequence[Alternative]) -> Verdict:
         return _prove(brief, parts, learned.captured, best, tried)
@@ -119,6 +119,27 @@ class _Way:
         """The time to expect at that bound, relative to the original's."""
         assert self.bound is not None
         return self.search.ratios[self.bound]
+
+    @property
+    def noise(self) -> float:
+        """How far that is uncertain."""
+        assert self.bound is not None
+        return self.search.noises[self.bound]
+
+
+def _simplest(ways: Sequence[_Way], notes: list[str]) -> _Way:
+    """The fastest way, or a simpler one that is slower by no more than the measurement is uncertain.
+
+    `ways` come from fast products to exact ones, which are the simpler: the original's own.
+    """
+    fastest = min(ways, key=lambda way: way.ratio)
+    best = next(way for way in reversed(ways) if way.ratio - fastest.ratio <= way.noise + fastest.noise)
+    if best is not fastest:
+        notes.append(
+            f"products in {best.search.precision} are taken: {fastest.search.precision} was faster by "
+            f"{best.ratio - fastest.ratio:.3f} of the original's time, no more than the timing is uncertain"
+        )
+    return best
 
 
 def _search(brief: Brief, parts: Parts, fit: Original, learned: _Learned) -> list[_Way]:

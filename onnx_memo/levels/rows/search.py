@@ -25,6 +25,7 @@ class Search:
     Attributes:
         tried: what came of each bound.
         ratios: the time of each, relative to the original's.
+        noises: how far these are uncertain (`onnx_memo.sessions.Raced`).
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Search:
         self.promise = provable(goal.promise, len(parts.held_out))
         self.tried: dict[float, Tried] = {}
         self.ratios: dict[float, float] = {}
+        self.noises: dict[float, float] = {}
 
     def loosest(self, beyond: float | None, ratio: float) -> float | None:
         """The loosest bound within the tolerance, by bisection; None if there is none that saves time.
@@ -109,7 +111,8 @@ class Search:
         advance = self.progress(f"trying the bound {bound:.2g}", len(self.samples))
         strictness = bound / BOUNDS[-1]
         self.tried[bound] = self.trial.run(self.samples, self.original, strictness, self.goal, advance)
-        self.ratios[bound] = self.trial.ratio(self.samples, self.original, strictness)
+        raced = self.trial.race(self.samples, self.original, strictness)
+        self.ratios[bound], self.noises[bound] = raced.ratio, raced.noise
         return self._within(self.tried[bound])
 
     def _within(self, tried: Tried) -> bool:

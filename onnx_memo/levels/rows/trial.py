@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,13 +14,14 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.watch import RowsWatch
+from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.proof.goal import Goal, Outputs, token_error
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
-from onnx_memo.sessions import open_session, place_weights, run_model
+from onnx_memo.sessions import Raced, open_session, race, run_model, runner
 
-TIMED, ROUNDS = 16, 3  # requests that are timed, and how often; the fastest counts
+TIMED, ROUNDS = 16, 3  # requests that are timed, and how often
 
 Floats = npt.NDArray[np.float64]
 
@@ -97,13 +97,11 @@ class RowsTrial:
     """The guarded model on the captured files."""
 
     def __init__(self, opened: OpenedModel, blueprint: RowsBlueprint) -> None:
-        copy, folder = opened.copy(), blueprint.captured.folder
+        folder = blueprint.captured.folder
+        model = guarded_on_trial(opened, blueprint, folder)
         self.names = opened.outputs
-        place_weights(copy.model, opened.path, folder)
-        stored = blueprint.tensors(folder, [])
-        blueprint.insert(copy, {tensor.name: tensor.in_place() for tensor in stored})
-        self.watch = RowsWatch(copy.model)
-        self.session = open_session(copy.model, folder, session_options(threads=1))
+        self.watch = RowsWatch(model)
+        self.session = open_session(model, folder, session_options(threads=1))
 
     def run(
         self,
@@ -134,17 +132,8 @@ class RowsTrial:
             np.asarray(tokens),
         )
 
-    def ratio(self, samples: Samples, original: Original, strictness: float) -> float:
-        """Total time over the original's, turn by turn, over some of the samples."""
-        extra = {STRICTNESS: np.asarray(strictness, np.float32)}
-        seconds = np.zeros(2)
-        for feeds in samples.arrays[:: max(1, len(samples) // TIMED)]:
-            took = np.full(2, np.inf)
-            for _ in range(ROUNDS):
-                for which, session in enumerate((original.session, self.session)):
-                    given = feeds | extra if which else feeds
-                    start = time.perf_counter()
-                    session.run(None, given)
-                    took[which] = min(took[which], time.perf_counter() - start)
-            seconds += took
-        return float(seconds[1] / seconds[0])
+    def race(self, samples: Samples, original: Original, strictness: float) -> Raced:
+        """The time that some of the samples take, against the original."""
+        strict = {STRICTNESS: np.asarray(strictness, np.float32)}
+        runners = [runner(original.session), runner(self.session, strict)]
+        return race(runners, samples.arrays[:: max(1, len(samples) // TIMED)], ROUNDS)

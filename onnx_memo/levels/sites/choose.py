@@ -46,7 +46,7 @@ class Candidate:
     """A plan that was tried on the fit part.
 
     Attributes:
-        ratio: the time to expect, relative to the original's.
+        ratio: the time to expect, relative to the original's, by what ONNX Runtime's profile says of sites.
         hit_rate: share of the fit requests that are reused at `most`.
         most: the loosest threshold at which the fit part keeps the tolerance.
         distances: of the fit requests to their nearest entries.
@@ -210,7 +210,7 @@ class Chooser:
         reused = np.isfinite(distances) & (distances <= most)
         hits = float(reused.mean())
         saved = sum(self.saving(level, name) for name, level in plan.levels.items())
-        ratio = 1 - hits * saved / self.original_us
+        ratio = max(1 - hits * saved / self.original_us, 0.0)  # a profile may see more than there is
         return Candidate(plan, ratio, hits, most, distances, network, np.where(reused, errors, 0.0))
 
     def learn(self, plan: Plan, captures: Mapping[str, Capture]) -> KeyNetwork:

@@ -16,7 +16,15 @@ from onnx_memo.graph.site import Site
 from onnx_memo.keys.fixed import FIXED_WIDTH
 from onnx_memo.keys.learned import LEARNED_WIDTH, SKETCH_WIDTH
 from onnx_memo.keys.network import KeyNetwork
-from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, lengths_spec, lookup_contents, lookup_specs
+from onnx_memo.levels.lookup import (
+    LENGTHS,
+    PARTS,
+    Lookup,
+    found_only,
+    lengths_spec,
+    lookup_contents,
+    lookup_specs,
+)
 from onnx_memo.levels.sites.capture import Capture
 from onnx_memo.levels.sites.guard import Guard, insert_guards
 from onnx_memo.levels.sites.payload import PAYLOADS
@@ -91,6 +99,7 @@ class SitesBlueprint:
         captures: by level.
         networks: by the site that looks up.
         threshold: largest key distance that counts as a hit.
+        allowed: which entries may be found, bool[N]; None: all. A trial stores the others all the same.
     """
 
     plan: Plan
@@ -98,6 +107,7 @@ class SitesBlueprint:
     captures: Mapping[str, Capture]
     networks: Mapping[str, KeyNetwork]
     threshold: float
+    allowed: npt.NDArray[np.bool_] | None = None
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -114,7 +124,7 @@ class SitesBlueprint:
             contents[f"memo/{name}/payload"] = captured.payload(site)
             if name in self.plan.lookups:
                 network = self.networks[name]
-                keys = network(captured.means(site))
+                keys = found_only(network(captured.means(site)), self.allowed)
                 contents |= lookup_contents(name, network, keys, lengths, scratch, notes)
         reduced = {name: network.reduction.shape[1] for name, network in self.networks.items()}
         return sites_layout(self.plan, self.sites, reduced).holding(contents, lengths)

@@ -2,7 +2,8 @@
 
 1. On the fit part plans are tried (`choose`). The level `probs` saves less and needs a second
    capture, so it is tried, at the sites that `output` leaves out, only where `output` alone saves little.
-2. The plan that saves most is tested on the held-out part, with store and fit part as the store:
+   The one that seems to save most is raced against the original (`race`).
+2. That plan is tested on the held-out part, with store and fit part as the store:
    thresholds from strict to loose, until the proof fails (`onnx_memo.proof.sequence`).
 """
 
@@ -31,6 +32,7 @@ from onnx_memo.levels.sites.choose import Candidate, Chooser
 from onnx_memo.levels.sites.layout import SitesBlueprint, footprint
 from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.levels.sites.prove import Outcome, run_held_out
+from onnx_memo.levels.sites.race import race_plans
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.sequence import Calibration
 from onnx_memo.proof.thresholds import calibrate, candidate_thresholds, curve
@@ -67,6 +69,8 @@ def propose_sites(brief: Brief, sites: Sequence[Site], levels: Sequence[str]) ->
         advance = job.progress(f"capturing {wanted}", len(parts.stored))
         captures[wanted] = capture(job.opened, sites, wanted, parts.stored, job.scratch, advance)
         candidates += chooser.candidates(captures, job.progress)
+    if candidates:
+        chosen, candidates = race_plans(brief, parts, candidates, captures)
     alternatives = [_alternative(candidate) for candidate in candidates]
     if not candidates:
         raise NothingPays(
@@ -74,7 +78,6 @@ def propose_sites(brief: Brief, sites: Sequence[Site], levels: Sequence[str]) ->
             "more inputs, or inputs of equal length, would change that",
             alternatives,
         )
-    chosen = min(candidates, key=lambda c: c.ratio)
     if chosen.ratio > PAYS:
         raise NothingPays(_why_not(chosen, goal), alternatives)
 

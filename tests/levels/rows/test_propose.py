@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from support import assert_identical, fixture, original, random_samples, variants, write_samples
+from support import assert_identical, fixture, original, raced, random_samples, variants, write_samples
 from support_rows import Built, open_pair
 
 import onnx_memo
@@ -32,7 +32,7 @@ def decided(tmp_path_factory):
     """A bundle that was decided once, without timing."""
     folder = tmp_path_factory.mktemp("decided")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RowsTrial, "ratio", lambda self, samples, original, strictness: 0.1)
+        patch.setattr(RowsTrial, "race", lambda self, samples, original, strictness: raced(0.1))
         patch.setattr(sys.modules["onnx_memo.pipeline"], "PAYS", 1e9)
         return make(folder, level="auto")
 
@@ -106,7 +106,7 @@ def test_the_report_is_written(decided):
 
 
 def test_unrelated_inputs_do_not_pay_and_the_numbers_say_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(RowsTrial, "ratio", lambda self, samples, original, strictness: 1.0)
+    monkeypatch.setattr(RowsTrial, "race", lambda self, samples, original, strictness: raced(1.0))
     samples = random_samples(original(fixture("bert")), [16] * 240, seed=1)
     with pytest.raises(NothingPays) as nothing:
         make(tmp_path, tolerance=1e-9, samples=samples)

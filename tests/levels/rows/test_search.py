@@ -6,13 +6,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support import raced
 
+from onnx_memo.levels.rows.propose import _simplest, _Way
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
 from onnx_memo.levels.rows.trial import Tried
 from onnx_memo.progress import silent
 from onnx_memo.proof.binomial import failure_p_value
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.promise import Promise
+from onnx_memo.sessions import Raced
 
 GOAL = Goal(Promise(0.1), "cosine")
 
@@ -29,8 +32,8 @@ class Traffic:
         errors = np.where(np.arange(count) < self.failures(strictness), 0.2, goal.promise.tolerance)
         return Tried(np.ones(count, np.bool_), np.full(count, 0.5), errors, errors)
 
-    def ratio(self, samples, original, strictness) -> float:
-        return 0.1
+    def race(self, samples, original, strictness) -> Raced:
+        return raced(0.1)
 
 
 # ---- The fit part
@@ -96,3 +99,29 @@ def test_a_p_value_between_delta_and_twice_delta_proves_nothing():
     failures, held_out = 2, 108
     assert 0.05 < failure_p_value(failures, held_out, 0.05) < 0.1
     assert proven(lambda strictness: failures, held_out)[0].setting is None
+
+
+# ---- The precision
+
+
+def ways(*measured: tuple[str, float, float]) -> list[_Way]:
+    """By precision, ratio and noise."""
+    return [
+        _Way(SimpleNamespace(ratios={1.0: ratio}, noises={1.0: noise}, precision=name), None, 1.0)
+        for name, ratio, noise in measured
+    ]
+
+
+@pytest.mark.parametrize(
+    ("int8", "floats", "taken"),
+    [
+        ((0.30, 0.00), (0.35, 0.00), "int8"),
+        ((0.30, 0.03), (0.35, 0.03), "float"),
+        ((0.30, 0.01), (0.35, 0.01), "int8"),
+        ((0.35, 0.00), (0.30, 0.00), "float"),
+    ],
+)
+def test_exact_products_are_taken_where_fast_ones_gain_nothing_measurable(int8, floats, taken):
+    notes: list[str] = []
+    assert _simplest(ways(("int8", *int8), ("float", *floats)), notes).search.precision == taken
+    assert bool(notes) == (taken == "float" and floats[0] > int8[0])
