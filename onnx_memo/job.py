@@ -19,7 +19,8 @@ class Job:
         opened: the original model.
         samples: the user's inputs, repeats included.
         scratch: a folder for captured tensors, removed in the end.
-        goal: how wrong answers may be; None: only repeats are reused.
+        goal: how wrong answers may be; None: only repeats are reused, or what lies within `threshold`.
+        threshold: the key distance that the user set; None: the level's own.
         max_bytes: the most that the memo data may take; None: no bound.
         progress: is called for each step and its parts.
         notes: what people should know; steps add to it.
@@ -29,6 +30,7 @@ class Job:
     samples: Samples
     scratch: Path
     goal: Goal | None = None
+    threshold: float | None = None
     max_bytes: int | None = None
     progress: Progress = silent
     notes: list[str] = field(default_factory=list)

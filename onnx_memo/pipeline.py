@@ -118,7 +118,7 @@ def optimize(
             notes.append(f"{samples.left_out} inputs left out: empty, or their mask is no right padding")
         padding = note_padding(opened, samples, notes)
         with publishing(output) as folder:
-            job = Job(opened, samples, folder / "scratch", goal, max_bytes, progress, notes)
+            job = Job(opened, samples, folder / "scratch", goal, threshold, max_bytes, progress, notes)
             check_room(folder, _bytes_needed(job, uses))
             verdict, blueprint, checked = _build(job, uses, padding, folder)
             note_unguarded(opened, blueprint.guarded(), notes)

@@ -13,6 +13,7 @@ from onnx_memo import pipeline, verify
 from onnx_memo.errors import MemoError
 from onnx_memo.graph import sites
 from onnx_memo.levels.padding import TRIED
+from onnx_memo.levels.sites import level
 from onnx_memo.levels.sites.payload import OUTPUT
 
 LENGTHS = (3, 5, 9, 9, 16, 23)
@@ -30,10 +31,10 @@ def libraries() -> list[str]:
 @pytest.mark.parametrize(("level", "most"), [("rows", 0.0), ("output", 5e-3), ("probs", 5e-3)])
 def test_what_was_checked_stands_in_the_manifest_and_is_shown(tmp_path, data, cli, level, most):
     checked = onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", level=level).manifest.checked
-    assert (checked["requests"], checked["libraries"]) == (len(LENGTHS) + TRIED, libraries())
+    assert (checked["requests"], checked["libraries"]) == (2 * len(LENGTHS) + TRIED, libraries())
     assert 0 <= checked["stored_error"] <= most
     shown = " ".join(cli("inspect", tmp_path / "b").out.split())
-    assert f"checked on 10 requests ({' and '.join(libraries())}): with nothing reused, identical" in shown
+    assert f"checked on 16 requests ({' and '.join(libraries())}): with nothing reused, identical" in shown
 
 
 @pytest.mark.usefixtures("everything_pays")
@@ -80,6 +81,23 @@ def test_an_answer_to_a_stored_input_that_is_wrong_is_never_published(tmp_path, 
     reason = r"not written: the answer to a stored input is off by .* \(stock operators"
     with nothing_left_in(tmp_path), pytest.raises(MemoError, match=reason):
         onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", level="output")
+
+
+def test_an_answer_to_an_input_that_is_not_stored_is_checked(tmp_path, data, monkeypatch):
+    """As where everything is taken for a repeat."""
+    monkeypatch.setattr(level, "NEAR_EXACT", 1e9)
+    reason = r"not written: the answer to an input that is not stored is off by .* \(stock operators"
+    with nothing_left_in(tmp_path), pytest.raises(MemoError, match=reason):
+        onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", level="output")
+
+
+def test_with_a_threshold_the_rest_is_the_users_to_measure(tmp_path, data):
+    """Not all is stored, and what is not reuses what is near enough to the user."""
+    made = onnx_memo.optimize(
+        fixture("bert"), data, tmp_path / "b", level="output", threshold=1e9, max_bytes=300_000
+    )
+    assert 0 < made.manifest.entries < 5
+    assert made.manifest.checked["stored_error"] is None
 
 
 def dynamically_quantized(path):
