@@ -23,6 +23,7 @@ from onnx_memo.inspection import inspect as run_inspect
 from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.registry import LEVELS
 from onnx_memo.pipeline import optimize as run_optimize
+from onnx_memo.proof.decisions import DECISIONS, SLACK
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
 from onnx_memo.proof.scores import SCORE_METRICS
 from onnx_memo.store.budget import parse_bytes
@@ -90,6 +91,20 @@ def optimize(
         float | None,
         typer.Option(help="Share of requests that stay within the tolerance; 0.95 by default."),
     ] = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(help="Instead of a tolerance: share of requests that must lead to the same decision."),
+    ] = None,
+    decision: Annotated[
+        str | None,
+        typer.Option(help=f"What --keep keeps: {', '.join(DECISIONS)}; by default what the outputs suggest."),
+    ] = None,
+    slack: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Up to which multiple of the nearest's distance another is as near; {SLACK} by default."
+        ),
+    ] = None,
     confidence: Annotated[
         float | None, typer.Option(help="How certain that promise is; 0.95 by default.")
     ] = None,
@@ -119,6 +134,9 @@ def optimize(
             tokenizer=tokenizer,
             tolerance=tolerance,
             metric=metric,
+            keep=keep,
+            decision=decision,
+            slack=slack,
             within=within,
             confidence=confidence,
             outputs=output or (),

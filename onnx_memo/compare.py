@@ -21,7 +21,7 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.levels.registry import level_of
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
-from onnx_memo.proof.goal import real_rows
+from onnx_memo.proof.answer import real_rows
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.scores import SCORE_METRICS, ScoreMetric, is_score, scores_of
 from onnx_memo.runtime import operators_used, session_options

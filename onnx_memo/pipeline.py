@@ -26,7 +26,7 @@ from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.padding import miss_where_padded, note_padding
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.progress import Progress, silent
-from onnx_memo.proof.goal import goal_of
+from onnx_memo.proof.goal import Asked, goal_of
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Names, Predicted
@@ -62,6 +62,9 @@ def optimize(
     metric: str | None = None,
     within: float | None = None,
     confidence: float | None = None,
+    keep: float | None = None,
+    decision: str | None = None,
+    slack: float | None = None,
     outputs: Sequence[str] = (),
     level: str = "auto",
     sites: str | None = None,
@@ -73,8 +76,9 @@ def optimize(
     """Write a bundle in which `model` reuses what it computed for inputs like those in `data`.
 
     With a `tolerance`, what is guarded and how much is reused is decided by measurement, so that with
-    `confidence` at least the share `within` of such requests stays within it (`docs/calibration.md`).
-    Without, literal repeats are reused (or what lies within `threshold`).
+    `confidence` at least the share `within` of such requests stays within it (`docs/calibration.md`). With
+    `keep`, so that this share of requests leads to the same decision. Without either, literal repeats are
+    reused (or what lies within `threshold`).
 
     Args:
         model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
@@ -86,6 +90,9 @@ def optimize(
             outputs.
         within: share of requests that stays within the tolerance; 0.95 by default.
         confidence: of that statement; 0.95 by default.
+        keep: instead of a tolerance, the share of requests that must lead to the same decision.
+        decision: `neighbours` or `label` (`onnx_memo.proof.decisions`); None: what the outputs suggest.
+        slack: of `neighbours`: up to which multiple of the nearest's distance another is as near.
         outputs: names of the outputs that count; none: all.
         level: what is reused: `rows`, `output` or `probs`; `auto` decides.
         sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all. Not with `rows`,
@@ -102,8 +109,8 @@ def optimize(
     """
     model, data, output = Path(model), Path(data), Path(output)
     wanted = Wanted(level, sites, threshold)
-    _check_options(wanted, tolerance)
-    goal = goal_of(tolerance, metric, within, confidence, tuple(outputs))
+    _check_options(wanted, tolerance if keep is None else keep)
+    goal = goal_of(Asked(tolerance, metric, within, confidence, keep, decision, slack, tuple(outputs)))
     check_output(output, force)
     with as_onnx(model) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
@@ -198,7 +205,9 @@ def _check_options(wanted: Wanted, tolerance: float | None) -> None:
     check_options(wanted)
     threshold = wanted.threshold
     if threshold is not None and tolerance is not None:
-        raise MemoError("give --tolerance, and the threshold follows from it, or --threshold, but not both")
+        raise MemoError(
+            "give --tolerance or --keep, and the threshold follows from it, or --threshold, but not both"
+        )
     if threshold is not None and not (threshold >= 0 and math.isfinite(threshold)):
         raise MemoError(f"the threshold {threshold} is no distance: give a finite number of at least 0")
 

@@ -22,7 +22,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.job import Job
 from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.padding import padded_requests
-from onnx_memo.proof.goal import real_rows
+from onnx_memo.proof.answer import real_rows
 from onnx_memo.proof.metrics import relative
 from onnx_memo.runtime import library_path, session_options
 from onnx_memo.sessions import open_file, run_model

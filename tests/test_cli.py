@@ -339,12 +339,18 @@ def test_changed_names_with_brackets_are_shown_as_they_are(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("metric", "cosine"), ("within", "0.9"), ("confidence", "0.9"), ("output", "x")]
+    ("name", "value", "what"),
+    [
+        ("metric", "cosine", "a tolerance means: give --tolerance too"),
+        ("within", "0.9", "a tolerance means: give --tolerance too"),
+        ("confidence", "0.9", "--tolerance or --keep means: give one of these"),
+        ("output", "x", "--tolerance or --keep means: give one of these"),
+        ("decision", "label", "--keep keeps: give --keep too"),
+        ("slack", "1.2", "--keep keeps: give --keep too"),
+    ],
 )
-def test_what_a_tolerance_means_without_a_tolerance(optimize, data, name, value):
-    assert f"--{name} says what a tolerance means: give --tolerance too" in optimize(
-        BERT, data, f"--{name}", value
-    )
+def test_what_a_goal_means_without_a_goal(optimize, data, name, value, what):
+    assert f"--{name} says what {what}" in optimize(BERT, data, f"--{name}", value)
 
 
 def test_an_output_that_is_not_there_is_named_before_anything_is_computed(optimize, data):

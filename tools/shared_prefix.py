@@ -25,6 +25,7 @@ from onnx_memo.levels.rows.influence import write_influence
 from onnx_memo.levels.rows.trial import RowsTrial, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Distance
 from onnx_memo.proof.promise import Promise
 from tools.random_models import bring_random
 
@@ -87,12 +88,14 @@ def shared_prefix(path: Path) -> dict[str, float]:
         settings = RowsSettings(network, corrections, 0.0)
         trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, settings))
         original = run_original(opened, asked, lambda: None)
-        goal = Goal(Promise(1e-4, 0.95, 0.95), "relative")
+        goal = Goal(Promise(1e-4, 0.95, 0.95), Distance("relative"))
         tried = trial.run(asked, original, 1.0, goal, lambda: None)
         apart = 0.0
-        for feeds, want in zip(asked.arrays, original.outputs, strict=True):
+        for feeds, want in zip(asked.arrays, original.answers, strict=True):
             have = _by_name(trial.session, feeds)
-            apart = max(apart, *(float(np.abs(have[output] - want[output]).max()) for output in want))
+            apart = max(
+                apart, *(float(np.abs(have[name] - output).max()) for name, output in want.outputs.items())
+            )
         return {
             "tokens": TOKENS,
             "shared": SHARED,

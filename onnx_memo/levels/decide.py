@@ -14,13 +14,14 @@ import onnxruntime as ort
 from onnx_memo.data.parts import Parts, make_parts
 from onnx_memo.job import Job
 from onnx_memo.levels.base import Alternative, Brief, Level, NothingPays, Proposal, Use, Verdict
-from onnx_memo.proof.goal import Goal, Outputs
+from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.goal import Goal
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, race, run_model, runner
 
 ROUNDS = 3  # how often the original is timed
 TIMED = 16  # on so many requests
-SCORES = 512  # inputs of which the original's scores are taken, where an output is one number
+ANSWERS = 512  # of the original, at most, that answers are judged against
 
 
 def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
@@ -38,7 +39,7 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     parts = make_parts(job.samples, job.goal.promise)
     session = open_file(job.path, session_options(native=False, threads=1))
     original_us = _original_time(session, parts)
-    goal = _with_scores(job, session, parts)
+    goal = _settled(job, session, parts)
     found: list[tuple[Proposal, Job]] = []
     reasons: list[str] = []
     tried: list[Alternative] = []
@@ -74,22 +75,23 @@ def _original_time(session: ort.InferenceSession, parts: Parts) -> float:
     return 1e6 * float(race([runner(session)], some, ROUNDS).medians.mean())
 
 
-def _with_scores(job: Job, session: ort.InferenceSession, parts: Parts) -> Goal:
-    """The job's goal, with the scores that the original gives for store and fit part, if any are measured."""
+def _settled(job: Job, session: ort.InferenceSession, parts: Parts) -> Goal:
+    """The job's goal, judging as the outputs suggest, if need be against answers to store and fit part."""
     assert job.goal is not None, "a decision is made for a goal"
-    names = job.opened.outputs
+    names, stored = job.opened.outputs, parts.stored
 
-    def run(at: int) -> Outputs:
-        return dict(zip(names, run_model(session, parts.stored.arrays[at], at), strict=True))
+    def answer(at: int) -> Answer:
+        outputs = dict(zip(names, run_model(session, stored.arrays[at], at), strict=True))
+        return Answer(outputs, stored.real(at), stored.arrays[at])
 
-    if not job.goal.with_scores([run(0)]).scores:
-        return job.goal
-    some = np.random.default_rng(0).permutation(len(parts.stored))[:SCORES]
-    goal = job.goal.with_scores([run(int(at)) for at in some])
-    for name, scores in goal.scores.items():
-        size = float(scores.std()) if len(scores) else 0.0
-        job.notes.append(
-            f"output '{name}' is one number: its error is measured against the {len(scores)} that the "
-            f"original gives for some of the sample, of standard deviation {size:.3g}"
-        )
-    return goal
+    first = answer(0)
+    goal = job.goal.with_measure(first)
+    if not goal.judge.needs_answers(first):
+        return goal
+    some = np.random.default_rng(0).permutation(len(stored))[:ANSWERS]
+    advance = job.progress("running the original", len(some))
+    answers = []
+    for at in some:
+        answers.append(answer(int(at)))
+        advance()
+    return replace(goal, measure=goal.judge.against(answers, job.notes))

@@ -1,62 +1,69 @@
-"""What the user asks for: a promise about a metric, over some outputs."""
+"""What the user asks for: a promise about how answers are judged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from onnx_memo.errors import MemoError
-from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS, Mask, cosine_by_token, request_error
+from onnx_memo.proof.answer import Answer, Outputs
+from onnx_memo.proof.decisions import DECISIONS, SLACK, Label, Neighbours, guessed
+from onnx_memo.proof.measure import Distance, Measure
+from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS, cosine_by_token
 from onnx_memo.proof.promise import Promise
-from onnx_memo.proof.scores import SCORE_METRICS, is_score, scores_of
+from onnx_memo.proof.scores import SCORE_METRICS
 
-Outputs = dict[str, npt.NDArray[Any]]
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of a goal; None: nothing.
+
+    Attributes:
+        tolerance: the largest distance from the original's answer, by `metric`.
+        keep: instead of that, the share of requests that must lead to the same `decision`.
+        slack: of the decision `neighbours`, as a factor.
+        outputs: that count; none: all.
+    """
+
+    tolerance: float | None = None
+    metric: str | None = None
+    within: float | None = None
+    confidence: float | None = None
+    keep: float | None = None
+    decision: str | None = None
+    slack: float | None = None
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What the user asked for: a promise about a metric, over some outputs (all, if none are named).
-
-    Attributes:
-        metric: of `onnx_memo.proof.metrics` or `onnx_memo.proof.scores`. Where it is `cosine`, outputs of one
-            number are measured by `spread`.
-        scores: what the original gives for some of the sample, f64[n], rising, by the name of each output of
-            one number; a goal that measures such an output has it (`with_scores`).
-    """
+    """A promise, and how answers are judged; None: by the decision that the outputs suggest."""
 
     promise: Promise
-    metric: str
+    measure: Measure | None
     outputs: tuple[str, ...] = ()
-    scores: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    slack: float = SLACK
 
-    def error(self, want: Outputs, have: Outputs, mask: Mask | None) -> float:
-        """The error of one request, a batch of one: worst over the outputs.
+    @property
+    def metric(self) -> str:
+        """What the errors are, as options take it and manifests hold it."""
+        return self.judge.name
 
-        `mask`: bool[L], true for its real tokens; None: all rows of outputs [1, L, ...] are real.
-        """
-        return max(
-            self._error(name, want[name], have[name], real_rows(want[name], mask))
-            for name in self._compared(want)
-        )
+    @property
+    def judge(self) -> Measure:
+        """How answers are judged."""
+        assert self.measure is not None, "a goal is settled before it judges"
+        return self.measure
 
-    def with_scores(self, outputs: Sequence[Outputs]) -> Goal:
-        """The same, with the scores among what the original gave for some requests, batches of one.
+    def error(self, want: Answer, have: Outputs) -> float:
+        """The error of an answer."""
+        return self.judge.error(want, have)
 
-        Where all that is compared are scores, an angle becomes the spread in name, too.
-        """
-        metrics = {name: self.metric_of(outputs[0][name]) for name in self._compared(outputs[0])}
-        measured = [name for name, metric in metrics.items() if metric in SCORE_METRICS]
-        metric = metrics[measured[0]] if len(measured) == len(metrics) else self.metric
-        scores = {name: scores_of(given[name] for given in outputs) for name in measured}
-        return replace(self, metric=metric, scores=scores)
-
-    def metric_of(self, output: npt.NDArray[Any]) -> str:
-        """The metric by which an output [1, ...] is measured."""
-        return "spread" if self.metric == "cosine" and is_score(output) else self.metric
+    def with_measure(self, first: Answer) -> Goal:
+        """The same; where no measure is given, with the one that the outputs of an answer suggest."""
+        if self.measure is not None:
+            return self
+        return replace(self, measure=decision_of(guessed(first, self.outputs), self.outputs, self.slack))
 
     def check_outputs(self, names: Sequence[str]) -> None:
         """Raises MemoError if one that was asked for is not among those of the model."""
@@ -64,74 +71,69 @@ class Goal:
             if name not in names:
                 raise MemoError(f"the model has no output '{name}': it has {', '.join(names)}")
 
-    def _error(self, name: str, want: npt.NDArray[Any], have: npt.NDArray[Any], mask: Mask | None) -> float:
-        metric = self.metric_of(want)
-        if metric in SCORE_METRICS:
-            return SCORE_METRICS[metric](want[0], have[0], mask, self.scores[name])
-        return request_error(metric, {name: want[0]}, {name: have[0]}, mask)
 
-    def _compared(self, want: Outputs) -> list[str]:
-        """The outputs that the metric can compare, or all where it can none: `request_error` then says so.
-
-        Raises:
-            MemoError: a metric of scores, and no output is one.
-        """
-        names = self.outputs or tuple(want)
-        floats = [name for name in names if np.issubdtype(want[name].dtype, np.floating) and want[name].size]
-        if self.metric not in SCORE_METRICS:
-            return floats or list(names)
-        scores = [name for name in floats if is_score(want[name])]
-        if not scores:
-            raise MemoError(
-                f"--metric {self.metric} compares outputs of one number a request, and there is none among: "
-                f"{', '.join(names)}; take --metric {DEFAULT_METRIC}, or choose another with --output"
-            )
-        return scores
-
-
-def goal_of(
-    tolerance: float | None,
-    metric: str | None,
-    within: float | None,
-    confidence: float | None,
-    outputs: tuple[str, ...],
-) -> Goal | None:
-    """What is asked for; None: nothing. None of the others counts without a tolerance.
+def goal_of(asked: Asked) -> Goal | None:
+    """The goal; None: nothing is asked for, and nothing else counts then.
 
     Raises:
         MemoError: for what does not go together, or has no sense.
     """
-    if tolerance is None:
-        given = {"metric": metric, "within": within, "confidence": confidence, "output": outputs or None}
-        for name in (name for name, value in given.items() if value is not None):
-            raise MemoError(f"--{name} says what a tolerance means: give --tolerance too, or leave it out")
+    if asked.tolerance is not None and asked.keep is not None:
+        raise MemoError("give --tolerance, a distance, or --keep, a share of decisions, but not both")
+    if asked.keep is not None:
+        return _of_decisions(asked, asked.keep)
+    _refuse(asked, ("decision", "slack"), "says what --keep keeps: give --keep too, or leave it out")
+    if asked.tolerance is None:
+        what = "says what a tolerance means: give --tolerance too, or leave it out"
+        _refuse(asked, ("metric", "within"), what)
+        what = "says what --tolerance or --keep means: give one of these, or leave it out"
+        _refuse(asked, ("confidence", "outputs"), what)
         return None
     known = [*METRICS, *SCORE_METRICS]
-    if metric is not None and metric not in known:
-        raise MemoError(f"there is no metric '{metric}': choose {', '.join(known)}")
+    if asked.metric is not None and asked.metric not in known:
+        raise MemoError(f"there is no metric '{asked.metric}': choose {', '.join(known)}")
     promise = Promise(
-        tolerance,
-        Promise.within if within is None else within,
-        Promise.confidence if confidence is None else confidence,
+        asked.tolerance,
+        Promise.within if asked.within is None else asked.within,
+        Promise.confidence if asked.confidence is None else asked.confidence,
     )
-    return Goal(promise, metric or DEFAULT_METRIC, outputs)
+    return Goal(promise, Distance(asked.metric or DEFAULT_METRIC, asked.outputs), asked.outputs)
 
 
-def token_error(want: Outputs, have: Outputs, mask: Mask | None) -> float:
+def decision_of(name: str, outputs: Sequence[str], slack: float) -> Measure:
+    """The decision of this name, about the first of some outputs, or the first that suits it."""
+    output = outputs[0] if outputs else ""
+    return Neighbours(output, slack) if name == Neighbours().name else Label(output)
+
+
+def token_error(want: Answer, have: Outputs) -> float:
     """The largest cosine error of a single token, over the outputs that have tokens."""
     errors = [
-        cosine_by_token(want[n][0], have[n][0], real_rows(want[n], mask))
-        for n in want
-        if want[n].ndim == 3 and np.issubdtype(want[n].dtype, np.floating)
+        cosine_by_token(want.outputs[name][0], have[name][0], want.real(name))
+        for name in want.floats
+        if want.outputs[name].ndim == 3
     ]
     return max(errors, default=0.0)
 
 
-def real_rows(output: npt.NDArray[Any], mask: Mask | None) -> Mask | None:
-    """The mask, bool[L], for one row of the batch of an output.
+def _of_decisions(asked: Asked, keep: float) -> Goal:
+    what = "goes with --tolerance; with --keep the share is --keep's, and --decision says what is kept"
+    _refuse(asked, ("metric", "within"), what)
+    if asked.decision is not None and asked.decision not in DECISIONS:
+        raise MemoError(f"there is no decision '{asked.decision}': choose {', '.join(DECISIONS)}")
+    if not 0 < keep < 1:
+        raise MemoError(f"--keep takes a share above 0 and below 1, such as 0.95, not {keep}")
+    slack = SLACK if asked.slack is None else asked.slack
+    if not 1 <= slack < float("inf"):
+        raise MemoError(f"--slack takes a factor of at least 1, such as {SLACK}, not {slack}")
+    if len(asked.outputs) > 1:
+        raise MemoError("a decision is about one output: give --output once")
+    promise = Promise(0.0, keep, Promise.confidence if asked.confidence is None else asked.confidence)
+    measure = decision_of(asked.decision, asked.outputs, slack) if asked.decision else None
+    return Goal(promise, measure, asked.outputs, slack)
 
-    Where the model has none, all tokens of an output [B, L, d] are real.
-    """
-    if mask is None and output.ndim == 3:
-        return np.ones(output.shape[1], np.bool_)
-    return mask
+
+def _refuse(asked: Asked, names: Sequence[str], what: str) -> None:
+    for name in names:
+        if getattr(asked, name) not in (None, ()):
+            raise MemoError(f"--{name.removesuffix('s') if name == 'outputs' else name} {what}")

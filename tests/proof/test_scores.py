@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onnx_memo.errors import MemoError
-from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.promise import Promise
+from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.measure import Distance
 from onnx_memo.proof.scores import SCORE_METRICS, is_score, order, scores_of, spread
 
 SCORES = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
@@ -82,35 +82,47 @@ def test_a_score_that_broke_is_an_infinite_error(metric, bad):
         assert SCORE_METRICS[metric](*pair, None, SCORES) == math.inf
 
 
-# ---- In a goal
+# ---- Among the outputs of a model
 
-REFERENCE = [{"logits": np.array([[score]])} for score in SCORES]
+REFERENCE = [Answer({"logits": np.array([[score]])}) for score in SCORES]
+
+
+def logits(score: float) -> dict[str, np.ndarray]:
+    return {"logits": np.array([[score]])}
 
 
 def test_a_cosine_of_one_number_is_its_spread():
     """A sign is all that an angle would see."""
-    goal = Goal(Promise(0.1), "cosine").with_scores(REFERENCE)
-    assert goal.metric == "spread"
-    error = goal.error({"logits": np.array([[0.5]])}, {"logits": np.array([[0.6]])}, None)
-    assert error == pytest.approx(0.1 / math.sqrt(2))
+    notes: list[str] = []
+    measure = Distance().against(REFERENCE, notes)
+    assert measure.name == "spread"
+    assert measure.error(Answer(logits(0.5)), logits(0.6)) == pytest.approx(0.1 / math.sqrt(2))
+    (note,) = notes
+    assert note.startswith("output 'logits' is one number") and note.endswith("of standard deviation 1.41")
 
 
 def test_beside_a_vector_each_output_has_its_own_measure():
     wide = {"states": np.array([[3.0, 4.0]])}
-    goal = Goal(Promise(0.1), "cosine").with_scores([one | wide for one in REFERENCE])
-    assert (goal.metric, list(goal.scores)) == ("cosine", ["logits"])
-    want = {"logits": np.array([[0.5]])} | wide
-    assert goal.error(want, want | {"states": np.array([[4.0, -3.0]])}, None) == pytest.approx(1)
-    assert goal.error(want, want | {"logits": np.array([[-0.5]])}, None) == pytest.approx(1 / math.sqrt(2))
+    measure = Distance().against([Answer(one.outputs | wide) for one in REFERENCE], [])
+    assert measure.name == "cosine"
+    want = logits(0.5) | wide
+    assert measure.error(Answer(want), want | {"states": np.array([[4.0, -3.0]])}) == pytest.approx(1)
+    assert measure.error(Answer(want), want | logits(-0.5)) == pytest.approx(1 / math.sqrt(2))
+
+
+def test_only_outputs_of_one_number_ask_for_scores():
+    assert Distance().needs_answers(REFERENCE[0])
+    assert not Distance("relative").needs_answers(REFERENCE[0])
+    assert not Distance().needs_answers(Answer({"states": np.zeros((1, 3))}))
 
 
 def test_the_order_is_asked_for():
-    goal = Goal(Promise(0.1), "order").with_scores(REFERENCE)
-    assert goal.error({"logits": np.array([[0.5]])}, {"logits": np.array([[1.5]])}, None) == 0.2
+    measure = Distance("order").against(REFERENCE, [])
+    assert measure.error(Answer(logits(0.5)), logits(1.5)) == 0.2
 
 
 @pytest.mark.parametrize("metric", SCORE_METRICS)
 def test_a_vector_has_no_order(metric):
     states = {"states": np.zeros((1, 3))}
     with pytest.raises(MemoError, match=f"--metric {metric} compares outputs of one number.*: states; take"):
-        Goal(Promise(0.1), metric).with_scores([states])
+        Distance(metric).against([Answer(states)], [])

@@ -14,6 +14,7 @@ import pytest
 
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint, Verdict
 from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Distance
 from onnx_memo.proof.promise import Promise
 from onnx_memo.proof.sequence import Calibration
 from onnx_memo.proof.thresholds import CurvePoint
@@ -44,7 +45,7 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
     blueprint: Any = SimpleNamespace(lengths=np.full(stored, 10))
     return Verdict(
         blueprint=blueprint,
-        goal=Goal(Promise(0.01, 0.5, 0.9), "cosine"),
+        goal=Goal(Promise(0.01, 0.5, 0.9), Distance()),
         parts=parts,
         chosen=ROWS if rows else SITES,
         ratio=0.5,

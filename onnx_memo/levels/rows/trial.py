@@ -15,7 +15,8 @@ from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.levels.trial import guarded_on_trial
-from onnx_memo.proof.goal import Goal, Outputs, token_error
+from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.goal import Goal, token_error
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
@@ -31,18 +32,19 @@ class Original:
     """The original model, one thread, and what it gave for some requests."""
 
     session: ort.InferenceSession
-    outputs: list[Outputs]
+    answers: list[Answer]
 
 
 def run_original(opened: OpenedModel, samples: Samples, advance: Callable[[], None]) -> Original:
     """Run every sample through the original model."""
     names = opened.outputs
     session = open_session(opened.model, opened.path.parent, session_options(native=False, threads=1))
-    outputs = []
+    answers = []
     for number, feeds in enumerate(samples.arrays):
-        outputs.append(dict(zip(names, run_model(session, feeds, number), strict=True)))
+        outputs = dict(zip(names, run_model(session, feeds, number), strict=True))
+        answers.append(Answer(outputs, samples.real(number), feeds))
         advance()
-    return Original(session, outputs)
+    return Original(session, answers)
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,13 @@ class RowsTrial:
         for at, feeds in enumerate(samples.arrays):
             watched = self.watch.watched(self.session.run(None, feeds | extra))
             results, hit = watched.outputs, watched.hit
-            have, want = dict(zip(self.names, results, strict=True)), original.outputs[at]
-            mask = samples.real(at)
+            have, want = dict(zip(self.names, results, strict=True)), original.answers[at]
+            mask = want.mask
             length = mask.sum() if mask is not None else max(v.shape[1] for v in results if v.ndim == 3)
             hits.append(hit)
             rows.append(watched.ran / length if hit else 1.0)
-            errors.append(goal.error(want, have, mask) if hit else 0.0)
-            tokens.append(token_error(want, have, mask) if hit else 0.0)
+            errors.append(goal.error(want, have) if hit else 0.0)
+            tokens.append(token_error(want, have) if hit else 0.0)
             advance()
         return Tried(
             np.asarray(hits, np.bool_),

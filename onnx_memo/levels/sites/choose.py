@@ -28,7 +28,8 @@ from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.levels.sites.trial import Trial, site_costs
 from onnx_memo.progress import Progress
-from onnx_memo.proof.goal import Goal, Outputs
+from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.promise import provable
 from onnx_memo.proof.thresholds import loosest_threshold, tolerable
 
@@ -86,7 +87,7 @@ class Chooser:
         self.in_store, self.requests = parts.in_store, parts.fit
         self.provable = provable(goal.promise, len(parts.held_out))
         self.original_us = original_us
-        self.wanted: list[Outputs] = []
+        self.wanted: list[Answer] = []
         self.means: dict[str, npt.NDArray[np.float32]] = {}  # of the requests, by site
         self.lengths = np.zeros(0, np.int64)
         self.costs: dict[tuple[str, str], tuple[float, float]] = {}
@@ -100,9 +101,9 @@ class Chooser:
         """Take the original's outputs and the segment means for the fit part."""
         advance = progress("running the fit part", len(self.requests))
         means, lengths = [], []
-        for feeds in self.requests.arrays:
+        for at, feeds in enumerate(self.requests.arrays):
             outputs, by_site, length = observer.run_all(feeds)
-            self.wanted.append(outputs)
+            self.wanted.append(Answer(outputs, self.requests.real(at), feeds))
             means.append(by_site)
             lengths.append(length)
             advance()
@@ -204,7 +205,7 @@ class Chooser:
             # Farther requests than the last that fails cannot be reused anyhow.
             if entries[at] >= 0 and failures <= tolerable(self.provable, len(entries)):
                 have = trial.run(self.requests.arrays[at], int(entries[at]), enabled)
-                errors[at] = self.goal.error(self.wanted[at], have, self.requests.real(at))
+                errors[at] = self.goal.error(self.wanted[at], have)
                 failures += errors[at] > self.provable.tolerance
         most = loosest_threshold(self.provable, distances, errors)
         reused = np.isfinite(distances) & (distances <= most)
@@ -263,7 +264,7 @@ class Chooser:
             alone = np.arange(len(errors)) == site
             for at in requests:
                 have = trial.run(self.requests.arrays[at], int(entries[at]), alone)
-                errors[site] += self.goal.error(self.wanted[at], have, self.requests.real(at)) / len(requests)
+                errors[site] += self.goal.error(self.wanted[at], have) / len(requests)
             advance()
         return errors
 

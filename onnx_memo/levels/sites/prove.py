@@ -15,6 +15,7 @@ from onnx_memo.levels.sites.capture import Capture
 from onnx_memo.levels.sites.choose import Candidate, nearest_entries
 from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.levels.sites.trial import Trial
+from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal, token_error
 
 Floats = npt.NDArray[np.float64]
@@ -56,15 +57,15 @@ def run_held_out(
     advance = job.progress("running the held-out part", len(samples))
     enabled = np.ones(len(candidate.plan.levels), np.bool_)
     for number, feeds in enumerate(samples.arrays):
-        want, means, length = observer.run(feeds, first)
+        outputs, means, length = observer.run(feeds, first)
+        want = Answer(outputs, samples.real(number), feeds)
         entry, distance = nearest_entries(
             candidate.network(means[None]), np.asarray([length]), keys, captured.lengths, everything
         )
         error = token = 0.0
         if entry[0] >= 0:
             have = trial.run(feeds, int(entry[0]), enabled)
-            error = goal.error(want, have, samples.real(number))
-            token = token_error(want, have, samples.real(number))
+            error, token = goal.error(want, have), token_error(want, have)
         entries.append(entry[0])
         distances.append(distance[0])
         errors.append(error)

@@ -27,7 +27,7 @@ from onnx_memo.levels.sites.guard import Guard, SitesInserter
 from onnx_memo.levels.sites.layout import offsets_name, payload_spec
 from onnx_memo.levels.sites.payload import PAYLOADS
 from onnx_memo.levels.sites.plan import Plan
-from onnx_memo.proof.goal import Outputs
+from onnx_memo.proof.answer import Outputs
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, place_weights
 from onnx_memo.store.data import offsets_of

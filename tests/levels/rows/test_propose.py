@@ -13,9 +13,7 @@ from support_rows import Built, open_pair
 import onnx_memo
 from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.rows.trial import RowsTrial
-from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.metrics import cosine
-from onnx_memo.proof.promise import Promise
 
 TOLERANCE = 0.05
 
@@ -164,60 +162,3 @@ def test_a_model_that_allows_no_rows_says_why(tmp_path, cli, tolerance):
     assert "does not allow the level 'rows': attention.0: its scores go through" in outcome.err
     assert "try --level auto" in outcome.err
     assert not (tmp_path / "b").exists()
-
-
-# ---- The error of a request
-
-GOAL = Goal(Promise(0.1), "cosine")
-
-
-def outputs(*tokens: list[float]) -> dict[str, np.ndarray]:
-    return {"states": np.asarray([tokens], np.float32)}
-
-
-def test_cosine_pools_outputs_of_tokens():
-    """Errors that cancel in the mean are none; token by token they would be large."""
-    want = outputs([1, 1], [1, 1])
-    have = outputs([2, 0], [0, 2])
-    assert GOAL.error(want, have, np.ones(2, np.bool_)) == pytest.approx(0, abs=1e-12)
-
-
-def test_cosine_pools_real_tokens_alone():
-    want, have = outputs([1, 0], [0, 1]), outputs([1, 0], [5, 0])
-    assert GOAL.error(want, have, np.asarray([True, False])) == 0
-    assert GOAL.error(want, have, np.asarray([True, True])) == pytest.approx(1 - np.sqrt(0.5))
-
-
-def test_without_a_mask_all_rows_are_real():
-    """A model of pictures: pooled as well, not one long vector."""
-    want, have = outputs([1, 1], [1, 1]), outputs([2, 0], [0, 2])
-    assert GOAL.error(want, have, None) == pytest.approx(0, abs=1e-12)
-
-
-def test_outputs_without_tokens_are_not_pooled():
-    want = {"pooled": np.asarray([[1.0, 0.0]], np.float32)}
-    have = {"pooled": np.asarray([[0.0, 1.0]], np.float32)}
-    for mask in (None, np.ones(2, np.bool_)):
-        assert GOAL.error(want, have, mask) == pytest.approx(1)
-
-
-def test_the_worst_output_counts_and_only_those_named():
-    want = outputs([1, 1], [1, 1]) | {"pooled": np.asarray([[1.0, 0.0]], np.float32)}
-    have = outputs([2, 0], [0, 2]) | {"pooled": np.asarray([[0.0, 1.0]], np.float32)}
-    mask = np.ones(2, np.bool_)
-    assert GOAL.error(want, have, mask) == pytest.approx(1)
-    assert Goal(Promise(0.1), "cosine", ("states",)).error(want, have, mask) == pytest.approx(0, abs=1e-12)
-
-
-def test_relative_counts_every_real_token():
-    """It is not pooled."""
-    goal = Goal(Promise(0.1), "relative")
-    want, have = outputs([1, 1], [1, 1]), outputs([2, 0], [0, 2])
-    assert goal.error(want, have, np.ones(2, np.bool_)) == pytest.approx(1)
-    assert goal.error(want, have, np.asarray([True, False])) == pytest.approx(1)
-    assert goal.error(want, outputs([1, 1], [9, 9]), np.asarray([True, False])) == 0
-
-
-def test_integer_outputs_beside_floats_are_passed_over():
-    want = outputs([1, 1]) | {"labels": np.asarray([[3]])}
-    assert GOAL.error(want, outputs([1, 1]) | {"labels": np.asarray([[4]])}, None) == 0

@@ -26,6 +26,7 @@ from onnx_memo.levels.rows.capture import attention_rollout, capture_rows
 from onnx_memo.levels.rows.layout import rows_footprint
 from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Distance
 from onnx_memo.proof.promise import Promise
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session
@@ -202,7 +203,7 @@ def test_the_footprint_is_an_upper_bound(tmp_path, name, literal, count):
     assert each <= whole  # what is counted an entry is not more than they take
 
 
-@pytest.mark.parametrize("goal", [None, Goal(Promise(0.1), "cosine")])
+@pytest.mark.parametrize("goal", [None, Goal(Promise(0.1), Distance())])
 def test_the_elements_of_a_picture_are_no_tokens(tmp_path, goal):
     """The disk that is asked for follows from the patches: 17, not 768."""
     opened = OpenedModel(fixture("vit"))

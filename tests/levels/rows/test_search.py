@@ -14,10 +14,11 @@ from onnx_memo.levels.rows.trial import Tried
 from onnx_memo.progress import silent
 from onnx_memo.proof.binomial import failure_p_value
 from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Distance
 from onnx_memo.proof.promise import Promise
 from onnx_memo.sessions import Raced
 
-GOAL = Goal(Promise(0.1), "cosine")
+GOAL = Goal(Promise(0.1), Distance())
 
 
 class Traffic:

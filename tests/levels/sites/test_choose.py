@@ -78,7 +78,7 @@ def test_requests_beyond_the_last_that_fails_are_not_run(share):
         def __init__(self):
             promise = Promise(0.5)
             self.provable, self.original_us, self.wanted = promise, 1.0, list(range(100))
-            self.goal = SimpleNamespace(error=lambda want, have, mask: errors[want])
+            self.goal = SimpleNamespace(error=lambda want, have: errors[want])
             self.sites, self.costs = {"s": None}, {}
             self.requests = SimpleNamespace(arrays=list(range(100)), real=lambda at: None)
 

@@ -1,0 +1,48 @@
+"""An answer of the original: what an error or a decision is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_memo.proof.metrics import Array, Mask
+
+Outputs = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the original gives for one request, a batch of one.
+
+    Attributes:
+        outputs: by name.
+        mask: bool[L], true for its real tokens; None: all rows of outputs [1, L, ...] are real.
+        inputs: by name.
+    """
+
+    outputs: Outputs = field(repr=False)
+    mask: Mask | None = field(repr=False, default=None)
+    inputs: Mapping[str, Array] = field(repr=False, default_factory=dict)
+
+    def real(self, name: str) -> Mask | None:
+        """Which rows of an output are real tokens."""
+        return real_rows(self.outputs[name], self.mask)
+
+    @property
+    def floats(self) -> list[str]:
+        """The outputs that hold floats, and any at all."""
+        return [n for n, o in self.outputs.items() if np.issubdtype(o.dtype, np.floating) and o.size]
+
+
+def real_rows(output: npt.NDArray[Any], mask: Mask | None) -> Mask | None:
+    """The mask, bool[L], for one row of the batch of an output.
+
+    Where the model has none, all tokens of an output [B, L, d] are real.
+    """
+    if mask is None and output.ndim == 3:
+        return np.ones(output.shape[1], np.bool_)
+    return mask

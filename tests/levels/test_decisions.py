@@ -1,0 +1,94 @@
+"""Bundles made to keep decisions: on requests that nobody has seen, as often as was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from support import changed, fixture, memoized, nothing_left_in, original, variants, write_samples
+
+import onnx_memo
+from onnx_memo.errors import MemoError
+from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.decisions import Label, Neighbours
+
+KEEP = 0.9
+
+
+def classifying(model: ir.Model) -> None:
+    """Classes, `logits` [B, 5]: five of the first token's states."""
+    (states,) = model.graph.outputs
+    first = ir.node("Constant", [], {"value": ir.tensor(np.asarray(0))})
+    which = ir.node("Constant", [], {"value": ir.tensor(np.arange(5))})
+    token = ir.node("Gather", [states, first.outputs[0]], {"axis": 1})
+    logits = ir.node("Gather", [token.outputs[0], which.outputs[0]], {"axis": 1})
+    logits.outputs[0].name, logits.outputs[0].type = "logits", states.type
+    logits.outputs[0].shape = ir.Shape([None, 5])
+    model.graph.extend([first, which, token, logits])
+    model.graph.outputs[0] = logits.outputs[0]
+
+
+def make(tmp_path, model, **options):
+    data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
+    return onnx_memo.optimize(model, data, tmp_path / "bundle", keep=KEEP, **options)
+
+
+def kept(model, bundle, measure) -> tuple[float, float]:
+    """Of unseen requests: the share whose decision stays, and the share whose answer is another one."""
+    before, after = original(model), memoized(bundle, "stock")
+    name = before.get_outputs()[0].name
+
+    def answer(feeds) -> Answer:
+        return Answer({name: before.run(None, feeds)[0]}, feeds["attention_mask"][0] != 0)
+
+    sample = [answer(feeds) for feeds in variants(240, seed=1)]
+    measure = measure.against(sample, [])
+    stays, moved = [], []
+    for feeds in variants(120, seed=2):
+        want, have = answer(feeds), after.run(None, feeds)[0]
+        stays.append(measure.error(want, {name: have}) == 0)
+        moved.append(not np.array_equal(want.outputs[name], have))
+    return float(np.mean(stays)), float(np.mean(moved))
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_the_nearest_neighbour_stays(tmp_path):
+    made = make(tmp_path, fixture("bert"), level="rows")
+    stays, moved = kept(fixture("bert"), made.path, Neighbours())
+    assert stays >= KEEP - 0.05  # among all of the sample; the proof was among what is stored
+    assert moved > 0
+    assert any(note.startswith("the decision is which of ") for note in made.manifest.notes)
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize("level", ["rows", "output"])
+@pytest.mark.parametrize("decision", [None, "label"])
+def test_the_best_class_stays(tmp_path, level, decision):
+    model = changed("bert", tmp_path / "model.onnx", classifying)
+    made = make(tmp_path, model, level=level, decision=decision)
+    stays, moved = kept(model, made.path, Label())
+    assert stays >= KEEP
+    assert moved > 0
+    assert "the decision is the best class of output 'logits'" in made.manifest.notes
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"tolerance": 0.1}, "--tolerance, a distance, or --keep, a share of decisions, but not both"),
+        ({"metric": "cosine"}, "--metric goes with --tolerance"),
+        ({"within": 0.9}, "--within goes with --tolerance"),
+        ({"decision": "taste"}, "there is no decision 'taste': choose neighbours, label"),
+        ({"slack": 0.9}, "--slack takes a factor of at least 1"),
+        ({"outputs": ["a", "b"]}, "a decision is about one output: give --output once"),
+        ({"threshold": 0.1}, "give --tolerance or --keep"),
+        ({"keep": 1.0}, "--keep takes a share above 0 and below 1"),
+        ({"keep": 0.9999}, "too few for this promise"),
+        ({"keep": None, "decision": "label"}, "--decision says what --keep keeps: give --keep too"),
+        ({"keep": None, "slack": 2.0}, "--slack says what --keep keeps: give --keep too"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path, options, reason):
+    data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
+    with nothing_left_in(tmp_path), pytest.raises(MemoError, match=reason):
+        onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", **{"keep": KEEP} | options)
