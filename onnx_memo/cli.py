@@ -42,6 +42,9 @@ LEVEL_NAMES = ", ".join(name for level in LEVELS for name in level.names)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Tokenizer = Annotated[Path | None, typer.Option(help="The model's tokenizer.json, for text.")]
+AllowUnknown = Annotated[
+    bool, typer.Option("--allow-unknown", help="Take text of which over a tenth is unknown to the tokenizer.")
+]
 Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
 
 
@@ -105,6 +108,7 @@ def optimize(
     max_bytes: Annotated[
         str | None, typer.Option(help="The most disk that the memo data may take, as in 500M or 2G.")
     ] = None,
+    allow_unknown: AllowUnknown = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -124,6 +128,7 @@ def optimize(
             sites=sites,
             threshold=threshold,
             max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
+            allow_unknown=allow_unknown,
             force=force,
             progress=progress,
         )
@@ -139,6 +144,7 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of each session.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="How many inputs a request has.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="How many times each request is timed.")] = 5,
+    allow_unknown: AllowUnknown = False,
     stock: Annotated[bool, typer.Option("--stock", help="Run without the native library.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -153,6 +159,7 @@ def bench(
             batch=batch,
             rounds=rounds,
             native=not stock,
+            allow_unknown=allow_unknown,
             progress=progress,
         )
     _show(as_json, report, lambda: tables.bench_tables(report))

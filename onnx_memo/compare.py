@@ -40,6 +40,7 @@ def bench(
     batch: int = 1,
     rounds: int = 5,
     native: bool = True,
+    allow_unknown: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Run every request in `data` through both models, turn by turn, and compare.
@@ -57,6 +58,7 @@ def bench(
             `onnx_memo.proof.metrics`, each mean, p95 (`onnx_memo.proof.percentile`) and worst over the rows,
             padding left out. An infinite error is 1e30 and a cosine of -1;
         requests, batch, threads (no more than there are cores), library (`native` or `stock`);
+        notes: what was left out of the data, cut off or not known;
         predicted: what `optimize` expected of traffic like its sample, or None if it was not asked to.
 
     Raises:
@@ -82,7 +84,8 @@ def bench(
     names = [[value.name for value in session.get_outputs()] for session in (before, after)]
     if names[0] != names[1]:
         raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
-    samples = read_samples(Path(data), inputs, Path(tokenizer) if tokenizer else None)
+    vocabulary = Path(tokenizer) if tokenizer else None
+    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
     hits, rows_run = _reuse(ours, manifest.sites, native, requests, progress("counting hits", len(requests)))
@@ -99,6 +102,7 @@ def bench(
         "batch": batch,
         "threads": threads,
         "library": "native" if native and library_path() is not None else "stock",
+        "notes": list(samples.notes),
         "predicted": manifest.predicted,
     }
 

@@ -67,6 +67,7 @@ def optimize(
     sites: str | None = None,
     threshold: float | None = None,
     max_bytes: int | None = None,
+    allow_unknown: bool = False,
     force: bool = False,
     progress: Progress = silent,
 ) -> Result:
@@ -93,6 +94,7 @@ def optimize(
         threshold: key distance below which an entry counts, in units of `onnx_memo.keys`; not with `rows`.
         max_bytes: the most that the memo data may take; what is stored then is chosen for its coverage of
             the sample (`onnx_memo.store.budget`). None: no bound.
+        allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
         force: replace a bundle that is there.
         progress: is called for each step and its parts.
 
@@ -113,9 +115,8 @@ def optimize(
             goal.check_outputs(opened.outputs)
         notes: list[str] = []
         uses = allowed(opened, wanted, notes)
-        samples = read_samples(data, model_inputs(opened.model), vocabulary)
-        if samples.left_out:
-            notes.append(f"{samples.left_out} inputs left out: empty, or their mask is no right padding")
+        samples = read_samples(data, model_inputs(opened.model), vocabulary, allow_unknown=allow_unknown)
+        notes += samples.notes
         with publishing(output) as folder:
             job = Job(opened, samples, folder / "scratch", goal, max_bytes, progress, notes)
             check_room(folder, _bytes_needed(job, uses))

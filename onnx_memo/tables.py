@@ -150,4 +150,4 @@ def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
     if report["predicted"] is not None:
         off = report["ratio"] - report["predicted"]["ratio"]
         parts.append(f"predicted was a ratio of {report['predicted']['ratio']:.3f}: off by {off:+.3f}")
-    return [*parts, errors]
+    return [*parts, *(f"note: {note}" for note in report["notes"]), errors]

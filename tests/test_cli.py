@@ -188,6 +188,25 @@ def test_a_tokenizer_that_is_none(optimize, tmp_path):
     assert "is not a tokenizer" in line
 
 
+def test_text_that_the_tokenizer_does_not_know(cli, optimize, tmp_path, tokenizer):
+    """It is refused, unless one says that it is meant, and then counted."""
+    data = written(tmp_path / "data.txt", "a b\nA B\nA C\na c")
+    assert "4 of 8 tokens (0.5 of all), in 2 inputs, are unknown" in optimize(
+        BERT, data, "--tokenizer", tokenizer
+    )
+    bundle = tmp_path / "bundle"
+    line = ("--data", data, "--allow-unknown", "--level", "output", "--sites", 0)
+    notes = one_object(cli("optimize", BERT, *line, "--tokenizer", tokenizer, "-o", bundle, "--json"))[
+        "notes"
+    ]
+    assert notes[0].startswith("4 of 8 tokens")
+    assert notes[1].startswith("1 inputs differ from others in their texts, but not in their tokens")
+    assert notes[2].startswith("1 inputs repeat others")
+    assert "--allow-unknown" in complaint(cli("bench", BERT, bundle, "--data", data))
+    shown = cli("bench", BERT, bundle, "--data", data, "--allow-unknown", "--rounds", 1).out
+    assert f"note: {notes[0]}" in " ".join(shown.split())
+
+
 @pytest.mark.parametrize("options", [[], ["--force"]])
 def test_an_output_directory_that_is_no_bundle(cli, tmp_path, data, options):
     (tmp_path / "mine").mkdir()

@@ -13,13 +13,15 @@ from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
 from onnx_memo.errors import MemoError
 
 
-def read_npz(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
+def read_npz(
+    path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None, allow_unknown: bool
+) -> Samples:
     """A sample of each row of the arrays (`onnx_memo.data.readers.Reader`), without the padding.
 
     The arrays are named as the model's inputs; others are passed over. A sample whose mask is no right
     padding is left out.
     """
-    del tokenizer
+    del tokenizer, allow_unknown
     try:
         with np.load(path, allow_pickle=False) as archive:
             given = {name: archive[name] for name in archive.files}
@@ -36,7 +38,7 @@ def read_npz(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -
     if len(set(sizes.values())) > 1:
         raise MemoError(f"the arrays in '{path}' hold different numbers of samples: {sizes}")
     mask = mask_name(inputs)
-    arrays, lengths, left_out = [], [], 0
+    arrays, lengths, left_out = [], [], []
     for at in range(next(iter(sizes.values()), 0)):
         sample = {i.name: given[i.name][at : at + 1] for i in inputs}
         length = 0
@@ -44,12 +46,18 @@ def read_npz(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -
             row = sample[mask][0]
             length = int(np.count_nonzero(row))
             if not length or not np.array_equal(row, np.arange(len(row)) < length):
-                left_out += 1
+                left_out.append(at)
                 continue
             sample = {i.name: _trim(sample[i.name], i, len(row), length) for i in inputs}
         arrays.append(sample)
         lengths.append(length)
-    return Samples(arrays, lengths, mask, left_out)
+    notes = []
+    if left_out:
+        notes.append(
+            f"{len(left_out)} inputs left out: their '{mask}' is no right padding (ones, then zeros), first "
+            f"input {left_out[0] + 1}"
+        )
+    return Samples(arrays, lengths, mask, notes)
 
 
 def _check_fit(path: Path, wanted: ModelInput, given: Arrays) -> None:

@@ -42,14 +42,14 @@ class Samples:
         arrays: for each sample its arrays by input name, first axis 1.
         lengths: real tokens of each sample; 0 where the model has no mask to tell.
         mask: the name of the mask among the inputs, or None.
-        left_out: how many could not be taken: they are empty, or their mask is no right padding.
+        notes: what people should know: what was left out, cut off or not known, and where.
         texts: what the samples were made from, where that was text.
     """
 
     arrays: list[Arrays]
     lengths: list[int]
     mask: str | None
-    left_out: int = 0
+    notes: Sequence[str] = ()
     texts: list[str] | None = None
 
     def __len__(self) -> int:

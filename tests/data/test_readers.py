@@ -13,7 +13,7 @@ import pytest
 from onnx_memo import MemoError
 from onnx_memo.data.readers import READERS, read_samples
 from onnx_memo.data.samples import ModelInput, Samples
-from onnx_memo.data.text import load_tokenizer
+from onnx_memo.data.tokens import load_tokenizer
 
 I64 = np.dtype(np.int64)
 IDS = ModelInput("input_ids", I64, (None, None))
@@ -39,15 +39,15 @@ def ids(samples: Samples) -> list[list[int]]:
 def test_a_new_kind_of_file_is_a_line_in_the_registry(tmp_path, monkeypatch):
     given = []
 
-    def read_csv(path, inputs, tokenizer):
-        given.append((path, inputs, tokenizer))
+    def read_csv(path, inputs, tokenizer, allow_unknown):
+        given.append((path, inputs, tokenizer, allow_unknown))
         return Samples([{"input_ids": np.asarray([[7]])}], [1], None)
 
     data = text(tmp_path, "7", "data.csv")
     refused(data, "ends in '.csv': inputs come as .txt, .log, .jsonl or .npz")
     monkeypatch.setitem(READERS, ".csv", read_csv)
     assert ids(read_samples(data, [IDS], None)) == [[7]]
-    assert given == [(data, [IDS], None)]
+    assert given == [(data, [IDS], None, False)]
     refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .log, .jsonl, .npz or .csv")
 
 
@@ -132,7 +132,7 @@ def test_the_first_axis_counts_samples_and_the_mask_tells_lengths(tmp_path):
     samples = read_samples(data, [IDS, MASK], None)
     assert ids(samples) == [[5, 6], [1, 2, 3, 4]]
     assert samples.lengths == [2, 4]
-    assert samples.left_out == 0
+    assert samples.notes == []
 
 
 def test_samples_without_right_padding_are_left_out_and_counted(tmp_path):
@@ -141,7 +141,9 @@ def test_samples_without_right_padding_are_left_out_and_counted(tmp_path):
         arrays(tmp_path, input_ids=np.ones((5, 3), np.int64), attention_mask=mask), [IDS, MASK], None
     )
     assert samples.lengths == [2]
-    assert samples.left_out == 4
+    (note,) = samples.notes
+    assert note.startswith("4 inputs left out: their 'attention_mask' is no right padding")
+    assert note.endswith("first input 1")
 
 
 def test_without_a_mask_samples_stay_as_they_are(tmp_path):

@@ -34,7 +34,7 @@ def test_a_samples_extent_is_its_real_tokens_or_without_a_mask_its_largest_array
 
 
 def test_taken_samples_keep_their_lengths_mask_and_texts():
-    made = Samples(some([1, 2, 3]).arrays, [1, 2, 3], "attention_mask", left_out=4, texts=["a", "b", "c"])
+    made = Samples(some([1, 2, 3]).arrays, [1, 2, 3], "attention_mask", notes=["x"], texts=["a", "b", "c"])
     taken = made.take([2, 0])
     assert (taken.lengths, taken.texts, taken.mask) == ([3, 1], ["c", "a"], "attention_mask")
     assert taken.text(0) == "c"
