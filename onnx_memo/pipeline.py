@@ -115,7 +115,7 @@ def optimize(
             goal.check_outputs(opened.outputs)
         notes: list[str] = []
         uses = allowed(opened, wanted, notes)
-        samples = read_samples(data, model_inputs(opened.model), vocabulary, allow_unknown=allow_unknown)
+        samples = read_samples(data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown)
         notes += samples.notes
         with publishing(output) as folder:
             job = Job(opened, samples, folder / "scratch", goal, max_bytes, progress, notes)

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from support import changed, contents, fixture, nothing_left_in, original, random_samples, write_samples
+from tokenizers import Tokenizer, models
 
 import onnx_memo
 from onnx_memo import pipeline
@@ -223,21 +224,25 @@ def test_a_bundle_that_exists(cli, copy, data):
 
 def test_a_failing_force_keeps_the_bundle(cli, copy, tmp_path):
     """The data is read before; a model that fails on it fails in the midst of writing."""
-    long = write_samples(tmp_path / "long.npz", random_samples(original(BERT), [5, 64], seed=0))
-    with np.load(long) as arrays:
-        ids = dict(arrays)
-    ids["input_ids"][1, 3] = 64  # no such word
-    np.savez(long, **ids)
+    long = write_samples(tmp_path / "long.npz", random_samples(original(BERT), [5, 65], seed=0))
     with nothing_left_in(tmp_path):
         complaint(cli("optimize", BERT, "--data", long, "-o", copy, "--force"))
 
 
 def test_an_input_longer_than_the_model_allows(optimize, tmp_path):
-    ones = np.ones((1, 65), np.int64)
-    np.savez(tmp_path / "long.npz", input_ids=ones, attention_mask=ones, token_type_ids=0 * ones)
-    line = optimize(BERT, tmp_path / "long.npz")
-    assert "cannot run input 1 (input_ids [1, 65]" in line
-    assert "longer than the model allows" in line
+    line = optimize(
+        BERT, write_samples(tmp_path / "long.npz", random_samples(original(BERT), [5, 71], seed=0))
+    )
+    assert "cannot run input 2 (input_ids [1, 71]" in line
+    assert "it is longer than the model allows: 71 tokens, and the model runs at most 64;" in line
+
+
+def test_another_models_tokenizer(optimize, tmp_path):
+    made = Tokenizer(models.WordLevel({"a": 0, "b": 99}, unk_token="a"))
+    made.save(str(tmp_path / "other.json"))
+    line = optimize(BERT, written(tmp_path / "data.txt", "a\nb\n"), "--tokenizer", tmp_path / "other.json")
+    assert "other.json' is not the model's tokenizer: it makes the token 99" in line
+    assert "looks 'input_ids' up in 64 rows" in line
 
 
 def test_a_disk_without_room(optimize, monkeypatch):

@@ -28,7 +28,6 @@ import onnx_memo
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.rows import blueprint as rows_blueprint
 from onnx_memo.levels.sites.capture import capture
@@ -129,7 +128,7 @@ def test_a_fixed_batch_without_an_encoder_is_refused(tmp_path):
 
 
 def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:
-    return read_samples(write_samples(folder / "data.npz", requests), model_inputs(load_model(model)), None)
+    return read_samples(write_samples(folder / "data.npz", requests), model_inputs(OpenedModel(model)), None)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
-from onnx_memo.errors import MemoError
+from onnx_memo.errors import MemoError, reason_of
 
 
 def read_npz(
@@ -26,8 +26,9 @@ def read_npz(
         with np.load(path, allow_pickle=False) as archive:
             given = {name: archive[name] for name in archive.files}
     except Exception as error:  # a hostile file finds ever new ones: zip, zlib, NumPy's header, memory
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise MemoError(f"'{path}' is not a readable .npz file of plain arrays ({reason})") from error
+        raise MemoError(
+            f"'{path}' is not a readable .npz file of plain arrays ({reason_of(error)})"
+        ) from error
     for name in (name for name, array in given.items() if not isinstance(array, np.ndarray)):
         raise MemoError(
             f"'{name}' in '{path}' is no array: an .npz file holds one for each input of the model"
@@ -49,6 +50,8 @@ def read_npz(
                 left_out.append(at)
                 continue
             sample = {i.name: _trim(sample[i.name], i, len(row), length) for i in inputs}
+        for wanted in inputs:
+            _check_range(path, at, wanted, sample[wanted.name])
         arrays.append(sample)
         lengths.append(length)
     notes = []
@@ -75,6 +78,15 @@ def _check_fit(path: Path, wanted: ModelInput, given: Arrays) -> None:
     if not fits:
         raise MemoError(
             f"'{wanted.name}' in '{path}' has shape {list(array.shape)}; the model wants {wanted}"
+        )
+
+
+def _check_range(path: Path, at: int, wanted: ModelInput, array: npt.NDArray[Any]) -> None:
+    number = wanted.beyond(array)
+    if number is not None:
+        raise MemoError(
+            f"input {at + 1} in '{path}' holds {number} in '{wanted.name}', which the model looks up in "
+            f"{wanted.rows} rows: were the arrays made by the model's own tokenizer, and for its length?"
         )
 
 

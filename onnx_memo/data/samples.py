@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
 from onnx_memo.errors import MemoError
+from onnx_memo.graph.opened import OpenedModel
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -23,11 +23,22 @@ class ModelInput:
         name: of the graph's input.
         dtype: of its numbers.
         shape: its axes, the batch first; None: free.
+        rows: of the table that its numbers are looked up in, so they lie below; None: in none that is known.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...]
+    rows: int | None = None
+
+    def beyond(self, array: npt.NDArray[Any]) -> int | None:
+        """A number of `array` that the model does not know, if there is one."""
+        if self.rows is None or not array.size:
+            return None
+        for number in (array.max(), array.min()):
+            if not -self.rows <= number < self.rows:
+                return int(number)
+        return None
 
     def __str__(self) -> str:
         dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
@@ -103,19 +114,23 @@ class Samples:
         return merged
 
 
-def model_inputs(model: ir.Model) -> list[ModelInput]:
+def model_inputs(opened: OpenedModel) -> list[ModelInput]:
     """The inputs that a caller has to give: those that no initializer stands in for.
 
     Raises:
         MemoError: one of them is no tensor with a batch axis.
     """
-    required = [value for value in model.graph.inputs if not value.is_initializer()]
+    required = [value for value in opened.model.graph.inputs if not value.is_initializer()]
     found = []
     for value in required:
         if value.dtype is None or not value.shape:
             raise MemoError(f"the model's input '{value.name}' is no tensor with a batch axis: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-        found.append(ModelInput(str(value.name), np.dtype(value.dtype.numpy()), shape))
+        found.append(
+            ModelInput(
+                str(value.name), np.dtype(value.dtype.numpy()), shape, opened.rows.get(str(value.name))
+            )
+        )
     return found
 
 

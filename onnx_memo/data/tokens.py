@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_memo.data.distinct import content
 from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
-from onnx_memo.errors import MemoError
+from onnx_memo.errors import MemoError, reason_of
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -46,8 +46,7 @@ def _answering(what: str, what_next: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise MemoError(f"{what} ({reason}): {what_next}") from error
+        raise MemoError(f"{what} ({reason_of(error)}): {what_next}") from error
 
 
 def tokenized(
@@ -79,18 +78,22 @@ def tokenized(
     loaded = load_tokenizer(tokenizer)
     with _answering(f"'{tokenizer}' cannot read '{path}'", "name the model's tokenizer.json"):
         encoded = dict(zip(lines, loaded.encode_batch(list(lines.values())), strict=True))
+    kept = {number: encoding for number, encoding in encoded.items() if encoding.ids}
+    arrays = [_arrays(encoding, inputs) for encoding in kept.values()]
+    for number, sample in zip(kept, arrays, strict=True):
+        for wanted in inputs:
+            _check_fit(path, number, wanted, sample, tokenizer)
     notes = [
+        *_note_vocabulary(inputs, loaded),
         *_note_unknown(path, encoded, loaded, tokenizer, allow_unknown),
         *_note_truncated(encoded, loaded),
+        *_note_alike({number: lines[number] for number in kept}, arrays),
     ]
-    kept = {number: encoding for number, encoding in encoded.items() if encoding.ids}
     if len(kept) < len(encoded):
         first = min(encoded.keys() - kept.keys())
         notes.append(
             f"{len(encoded) - len(kept)} inputs left out: no token is left of them, first line {first}"
         )
-    arrays = [_arrays(encoding, inputs) for encoding in kept.values()]
-    notes += _note_alike({number: lines[number] for number in kept}, arrays)
     lengths = [len(encoding.ids) for encoding in kept.values()]
     return Samples(arrays, lengths, mask_name(inputs), notes, [lines[number] for number in kept])
 
@@ -104,6 +107,39 @@ def _arrays(encoding: Encoding, inputs: Sequence[ModelInput]) -> Arrays:
         "position_ids": range(size),
     }
     return {i.name: np.asarray([fields[i.name]], i.dtype) for i in inputs}
+
+
+def _check_fit(path: Path, number: int, wanted: ModelInput, sample: Arrays, tokenizer: Path) -> None:
+    """Raises MemoError if what a text became cannot go into the model."""
+    array, length = sample[wanted.name], sample[wanted.name].shape[1]
+    if len(wanted.shape) != 2:
+        raise MemoError(f"text cannot serve the model's input {wanted}: give arrays for all inputs as .npz")
+    if wanted.shape[1] not in (None, length):
+        raise MemoError(
+            f"'{path}' line {number} has {length} tokens, and the model takes {wanted}: text is not padded; "
+            "give arrays, padded and with a mask, as .npz"
+        )
+    beyond = wanted.beyond(array)
+    if beyond is None:
+        return
+    if wanted.name == "position_ids":
+        raise MemoError(
+            f"'{path}' line {number} is longer than the model allows: {length} tokens, and the model has "
+            f"{wanted.rows} positions; shorten it"
+        )
+    raise MemoError(
+        f"'{tokenizer}' is not the model's tokenizer: it makes the token {beyond} ('{path}' line {number}), "
+        f"and the model looks '{wanted.name}' up in {wanted.rows} rows; name the model's own"
+    )
+
+
+def _note_vocabulary(inputs: Sequence[ModelInput], loaded: Tokenizer) -> list[str]:
+    """Says so where tokens that did not occur would not fit: the tokenizer may be another model's."""
+    rows = min((i.rows for i in inputs if i.name == "input_ids" and i.rows is not None), default=None)
+    size = loaded.get_vocab_size()
+    if rows is None or size <= rows:
+        return []
+    return [f"the tokenizer has {size} tokens, and the model's embedding {rows} rows: is it the model's own?"]
 
 
 def _note_unknown(

@@ -15,7 +15,7 @@ from onnx_ir.passes.common import (
     InlinePass,
 )
 
-from onnx_memo.errors import MemoError
+from onnx_memo.errors import MemoError, reason_of
 
 MIN_OPSET = 13  # below, Unsqueeze and ReduceSum take their axes another way
 MOST_SIZES = 1024  # integers in a tensor up to which it is a constant rather than a weight
@@ -43,8 +43,9 @@ def load_model(path: Path) -> ir.Model:
     try:
         onnx.checker.check_model(_without_files(proto))
     except onnx.checker.ValidationError as error:
-        reason = str(error).splitlines()[0]
-        raise MemoError(f"'{path}' is not a valid ONNX model ({reason}): export it again") from error
+        raise MemoError(
+            f"'{path}' is not a valid ONNX model ({reason_of(error)}): export it again"
+        ) from error
     del proto
     model = ir.load(path)
     _take_in_constants(model)

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import onnx_ir as ir
 
+from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.shapes import ShapeTable
+from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings, Site
 from onnx_memo.graph.sites import find_sites
 
@@ -37,6 +38,11 @@ class OpenedModel:
     def outputs(self) -> list[str]:
         """The names of the model's outputs."""
         return [str(value.name) for value in self.model.graph.outputs]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """How many rows the tables have in which inputs are looked up, by the input's name."""
+        return rows_looked_up(self.model.graph, self._shapes.at(LENGTHS[0]))
 
     @cached_property
     def findings(self) -> Findings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,20 @@ def test_an_array_of_another_size(tmp_path):
     data = arrays(tmp_path, pixel_values=np.zeros((2, 3, 16, 15), np.float32))
     refused(
         data, r"has shape \[2, 3, 16, 15\]; the model wants pixel_values float32\[\?, 3, 16, 16\]", [PIXELS]
+    )
+
+
+def test_numbers_beyond_the_models_embedding(tmp_path):
+    """What the model never sees, since it is padding or left out, may be anything."""
+    mask = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1]])
+    held = np.array([[0, -5, 4], [1, 1, 99], [99, 1, 1]])
+    known = replace(IDS, rows=5)
+    data = arrays(tmp_path, input_ids=held, attention_mask=mask)
+    assert ids(read_samples(data, [known, MASK], None)) == [[0, -5, 4], [1, 1]]
+    refused(
+        data,
+        r"input 1 in .* holds 4 in 'input_ids', which the model looks up in 4 rows",
+        [replace(IDS, rows=4), MASK],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,38 @@ def test_the_unknown_token_may_serve_as_a_special_one(tmp_path):
     samples = read(tmp_path, tmp_path / "tokenizer.json", "a")
     assert samples.arrays[0]["input_ids"].tolist() == [[0, 1, 0]]
     assert samples.notes == []
+
+
+# ---- Another model's tokenizer
+
+
+def test_tokens_beyond_the_models_embedding_are_another_tokenizers(tmp_path, tokenizer):
+    few, enough = replace(IDS, rows=4), replace(IDS, rows=7)
+    data = tmp_path / "data.txt"
+    data.write_text("a b c\nd\n")
+    assert read_samples(data, [enough], tokenizer).notes == []
+    with pytest.raises(MemoError, match=r"makes the token 4 \('.*data.txt' line 2\).* in 4 rows") as refused:
+        read_samples(data, [few], tokenizer)
+    assert str(tokenizer) in str(refused.value)
+    data.write_text("a b c\n")
+    (note,) = read_samples(data, [few], tokenizer).notes
+    assert note == "the tokenizer has 7 tokens, and the model's embedding 4 rows: is it the model's own?"
+
+
+def test_more_tokens_than_the_model_has_positions(tmp_path, tokenizer):
+    data = tmp_path / "data.txt"
+    data.write_text("a b c\na b c d\n")
+    positions = ModelInput("position_ids", np.dtype(np.int64), (None, None), rows=4)
+    because = "line 2 is longer than the model allows: 5 tokens, and the model has 4 positions"
+    with pytest.raises(MemoError, match=because):
+        read_samples(data, [IDS, positions], tokenizer)
+
+
+def test_a_fixed_length_is_not_made_of_text(tmp_path, tokenizer):
+    (tmp_path / "data.txt").write_text("a b c\nd\n")
+    fixed = replace(IDS, shape=(None, 4))
+    with pytest.raises(MemoError, match=r"line 2 has 2 tokens, and the model takes input_ids int64\[\?, 4\]"):
+        read_samples(tmp_path / "data.txt", [fixed], tokenizer)
 
 
 # ---- What is cut off, or left out

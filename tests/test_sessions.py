@@ -1,0 +1,67 @@
+"""Why a request does not run is found by trying what runs in its place."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from support import fixture, join, open_nodes, original, random_samples
+
+from onnx_memo.errors import MOST_LETTERS, MemoError, reason_of
+from onnx_memo.sessions import run_model
+
+
+def why(session, feeds) -> str:
+    with pytest.raises(MemoError, match=r"^the model cannot run input 3 ") as refused:
+        run_model(session, feeds, 2)
+    assert "\n" not in str(refused.value)
+    return str(refused.value).partition("): ")[2]
+
+
+@pytest.mark.parametrize("length", [65, 66, 200])
+@pytest.mark.parametrize("name", ["bert", "bert_dynamo"])
+def test_too_long_a_request_is_told_from_the_limit(name, length):
+    session = original(fixture(name))
+    (feeds,) = random_samples(session, [length], seed=0)
+    assert f"longer than the model allows: {length} tokens, and the model runs at most 64;" in why(
+        session, feeds
+    )
+
+
+def test_numbers_that_a_model_does_not_know_are_told_with_the_input():
+    session = original(fixture("gpt2"))
+    (feeds,) = random_samples(session, [9], seed=0)
+    feeds["input_ids"][0, 4] = 70
+    assert why(session, feeds).startswith("'input_ids' holds numbers up to 70, and the model does not know")
+
+
+def test_where_nothing_else_runs_the_runtime_is_quoted_from_the_start_of_a_word():
+    x = ir.val("x", ir.DataType.FLOAT, ["n", "m"])
+    weight = ir.node("Constant", [], {"value": ir.tensor(np.zeros((4, 4), np.float32))})
+    weight.outputs[0].name = "w"
+    product = ir.node("MatMul", [x, weight.outputs[0]])
+    product.outputs[0].name, product.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
+    session = open_nodes([x], [weight, product], product.outputs, 17)
+    assert why(session, {"x": np.zeros((1, 0), np.float32)}).startswith("ONNX Runtime says: ")
+
+
+def test_a_request_of_several_rows_is_told_as_well():
+    session = original(fixture("bert"))
+    feeds = join(random_samples(session, [65, 3], seed=0))
+    assert "65 tokens, and the model runs at most 64" in why(session, feeds)
+
+
+# ---- What others' errors say
+
+
+def test_a_short_reason_is_one_line():
+    assert reason_of(ValueError("a\n  b")) == "a b"
+    assert reason_of(ValueError()) == "ValueError"
+
+
+def test_of_a_long_reason_the_end_stays_in_whole_words():
+    told = reason_of(ValueError("first " + "word " * 200 + "last"))
+    assert told.startswith("... word word")
+    assert told.endswith("word last")
+    assert MOST_LETTERS - 6 <= len(told.removeprefix("... ")) <= MOST_LETTERS
+    assert len(reason_of(ValueError("x" * 1000))) == MOST_LETTERS + 4
