@@ -165,7 +165,7 @@ def test_arrays_that_do_not_fit_the_models_inputs(optimize, tmp_path):
     full = {"input_ids": ids, "attention_mask": ids, "token_type_ids": ids}
     cases = [
         ({k: v for k, v in full.items() if k != "token_type_ids"}, "has no array 'token_type_ids'"),
-        (full | {"input_ids": ids.astype(np.int32)}, "'input_ids' in"),
+        (full | {"input_ids": ids.astype(np.float32)}, "is float32; the model wants input_ids int64[?, ?]"),
         (full | {"input_ids": ids[0]}, "has shape [4]; the model wants input_ids int64[?, ?]"),
     ]
     for at, (arrays, because) in enumerate(cases):
