@@ -45,6 +45,10 @@ Tokenizer = Annotated[Path | None, typer.Option(help="The model's tokenizer.json
 AllowUnknown = Annotated[
     bool, typer.Option("--allow-unknown", help="Take text of which over a tenth is unknown to the tokenizer.")
 ]
+Mask = Annotated[
+    str | None,
+    typer.Option(help="The input that tells real tokens (1) from padding (0), where that is not seen."),
+]
 Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
 
 
@@ -62,6 +66,7 @@ def options(
 @app.command()
 def inspect(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a bundle.")],
+    mask: Mask = None,
     as_json: Json = False,
 ) -> None:
     """Show the attention in a model, or check a bundle and show what it holds."""
@@ -69,7 +74,7 @@ def inspect(
         manifest = read_bundle(model)
         _show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
         return
-    inspection = run_inspect(model)
+    inspection = run_inspect(model, mask=mask)
     _show(as_json, inspection.as_json(), lambda: tables.inspection_tables(inspection))
 
 
@@ -108,6 +113,7 @@ def optimize(
     max_bytes: Annotated[
         str | None, typer.Option(help="The most disk that the memo data may take, as in 500M or 2G.")
     ] = None,
+    mask: Mask = None,
     allow_unknown: AllowUnknown = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
     as_json: Json = False,
@@ -128,6 +134,7 @@ def optimize(
             sites=sites,
             threshold=threshold,
             max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
+            mask=mask,
             allow_unknown=allow_unknown,
             force=force,
             progress=progress,

@@ -17,6 +17,7 @@ from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, Samples, model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.inserter import mask_of
 from onnx_memo.levels.registry import level_of
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
@@ -78,7 +79,7 @@ def bench(
     threads = min(threads, os.cpu_count() or 1)
     ours = bundle / bundles.MODEL
     with as_onnx(model) as source:
-        inputs = model_inputs(OpenedModel(source.onnx))
+        inputs = model_inputs(OpenedModel(source.onnx, mask_of(ir.load(ours))))
         before = open_file(source.onnx, session_options(native=False, threads=threads))
     after = open_file(ours, session_options(native=native, threads=threads))
     names = [[value.name for value in session.get_outputs()] for session in (before, after)]

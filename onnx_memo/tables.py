@@ -40,7 +40,8 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
         )
     parts.append(table if inspection.sites else f"No attention found in {inspection.model}.")
     if inspection.sites:
-        parts.append(_encoder(inspection))
+        parts += [_encoder(inspection), _mask(inspection)]
+        parts += [f"note: {note}" for note in inspection.notes]
     if inspection.refusals:
         refused = Table(title="Not taken", title_justify="left")
         refused.add_column("softmax", overflow="fold")
@@ -60,6 +61,14 @@ def _encoder(inspection: Inspection) -> str:
         f"level rows: possible, from '{encoder.input}' to '{encoder.output}': {encoder.layers} layers of "
         f"width {encoder.width}, {encoder.share:.1%} of the multiply-adds"
     )
+
+
+def _mask(inspection: Inspection) -> str:
+    """Which input says what is padding."""
+    masks = sorted({site.mask for site in inspection.sites if site.mask is not None})
+    if not masks:
+        return "padding mask: none, every token counts as real"
+    return "padding mask: " + ", ".join(f"'{printable(mask)}'" for mask in masks)
 
 
 def printable(text: str) -> str:

@@ -24,12 +24,14 @@ class ModelInput:
         dtype: of its numbers.
         shape: its axes, the batch first; None: free.
         rows: of the table that its numbers are looked up in, so they lie below; None: in none that is known.
+        mask: whether it says which tokens are real, [batch, length]: 1, and 0 for padding.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...]
     rows: int | None = None
+    mask: bool = False
 
     def beyond(self, array: npt.NDArray[Any]) -> int | None:
         """A number of `array` that the model does not know, if there is one."""
@@ -121,20 +123,18 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
         MemoError: one of them is no tensor with a batch axis.
     """
     required = [value for value in opened.model.graph.inputs if not value.is_initializer()]
+    mask = opened.findings.mask
     found = []
     for value in required:
+        name = str(value.name)
         if value.dtype is None or not value.shape:
-            raise MemoError(f"the model's input '{value.name}' is no tensor with a batch axis: not supported")
+            raise MemoError(f"the model's input '{name}' is no tensor with a batch axis: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-        found.append(
-            ModelInput(
-                str(value.name), np.dtype(value.dtype.numpy()), shape, opened.rows.get(str(value.name))
-            )
-        )
+        dtype = np.dtype(value.dtype.numpy())
+        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), name == mask))
     return found
 
 
 def mask_name(inputs: Sequence[ModelInput]) -> str | None:
-    """The model's padding mask: the only input of two axes with "mask" in its name; None if there is none."""
-    masks = [i.name for i in inputs if "mask" in i.name.lower() and len(i.shape) == 2]
-    return masks[0] if len(masks) == 1 else None
+    """The name of the padding mask among the inputs; None if there is none."""
+    return next((i.name for i in inputs if i.mask), None)

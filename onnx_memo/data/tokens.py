@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 # What a tokenizer gives, by the names that exporters use for the model's inputs.
-TOKENIZER_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+MASK = "attention_mask"
+TOKENIZER_FIELDS = ("input_ids", MASK, "token_type_ids", "position_ids")
 MOST_UNKNOWN = 0.1  # of all tokens; with more, the tokenizer is hardly the text's
 
 
@@ -70,7 +71,7 @@ def tokenized(
     """
     if tokenizer is None:
         raise MemoError(f"'{path}' is text: name the model's tokenizer with --tokenizer tokenizer.json")
-    others = [str(i) for i in inputs if i.name not in TOKENIZER_FIELDS]
+    others = [str(i) for i in inputs if i.name not in TOKENIZER_FIELDS and not i.mask]
     if others:
         raise MemoError(
             f"text cannot serve the model's input '{others[0]}': give arrays for all inputs as .npz"
@@ -102,11 +103,11 @@ def _arrays(encoding: Encoding, inputs: Sequence[ModelInput]) -> Arrays:
     size = len(encoding.ids)
     fields = {
         "input_ids": encoding.ids,
-        "attention_mask": [1] * size,
+        MASK: [1] * size,
         "token_type_ids": encoding.type_ids,
         "position_ids": range(size),
     }
-    return {i.name: np.asarray([fields[i.name]], i.dtype) for i in inputs}
+    return {i.name: np.asarray([fields[MASK if i.mask else i.name]], i.dtype) for i in inputs}
 
 
 def _check_fit(path: Path, number: int, wanted: ModelInput, sample: Arrays, tokenizer: Path) -> None:

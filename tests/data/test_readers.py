@@ -18,7 +18,7 @@ from onnx_memo.data.tokens import load_tokenizer
 
 I64 = np.dtype(np.int64)
 IDS = ModelInput("input_ids", I64, (None, None))
-MASK = ModelInput("attention_mask", I64, (None, None))
+MASK = ModelInput("attention_mask", I64, (None, None), mask=True)
 TYPES = ModelInput("token_type_ids", I64, (None, None))
 POSITIONS = ModelInput("position_ids", I64, (None, None))
 PIXELS = ModelInput("pixel_values", np.dtype(np.float32), (None, 3, 16, 16))
@@ -156,7 +156,7 @@ def test_without_a_mask_samples_stay_as_they_are(tmp_path):
 
 def test_axes_that_the_model_fixes_are_not_trimmed(tmp_path):
     fixed = ModelInput("input_ids", I64, (None, 4))
-    mask = ModelInput("attention_mask", I64, (None, 4))
+    mask = ModelInput("attention_mask", I64, (None, 4), mask=True)
     data = arrays(tmp_path, input_ids=np.ones((1, 4), np.int64), attention_mask=np.array([[1, 1, 0, 0]]))
     assert ids(read_samples(data, [fixed, mask], None)) == [[1, 1, 1, 1]]
 
