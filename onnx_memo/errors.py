@@ -17,8 +17,10 @@ MOST_LETTERS = 300
 def reason_of(error: BaseException) -> str:
     """What an error of another library says, on one line; of a long text the end, from the start of a word.
 
-    Libraries say what failed where first, and why last.
+    Libraries say what failed where first, and why last; of errors with causes the first cause says why.
     """
+    while error.__cause__ is not None:
+        error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__
     if len(text) <= MOST_LETTERS:
         return text

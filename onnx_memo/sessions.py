@@ -34,19 +34,27 @@ def open_file(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     Raises:
         MemoError: ONNX Runtime cannot load it.
     """
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no public base class
-        raise MemoError(f"ONNX Runtime {ort.__version__} cannot load '{path}': {reason_of(error)}") from error
+    return _opened(str(path), options, f"'{path}'")
 
 
 def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    """A session on a model that exists in memory only; its external data lies in `folder`."""
+    """A session on a model that exists in memory only; its external data lies in `folder`.
+
+    Raises:
+        MemoError: ONNX Runtime cannot load it.
+    """
     options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
     # Threads that spin while they wait slow each other down where the cores have other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = ir.to_proto(model).SerializeToString()
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return _opened(content, options, "the model")
+
+
+def _opened(source: str | bytes, options: ort.SessionOptions, what: str) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        raise MemoError(f"ONNX Runtime {ort.__version__} cannot load {what}: {reason_of(error)}") from error
 
 
 def run_model(session: ort.InferenceSession, feeds: dict[str, Any], number: int) -> list[npt.NDArray[Any]]:

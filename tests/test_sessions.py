@@ -7,8 +7,9 @@ import onnx_ir as ir
 import pytest
 from support import fixture, join, open_nodes, original, random_samples
 
+import onnx_memo
 from onnx_memo.errors import MOST_LETTERS, MemoError, reason_of
-from onnx_memo.sessions import run_model
+from onnx_memo.sessions import open_session, run_model
 
 
 def why(session, feeds) -> str:
@@ -51,7 +52,26 @@ def test_a_request_of_several_rows_is_told_as_well():
     assert "65 tokens, and the model runs at most 64" in why(session, feeds)
 
 
+# ---- Models that do not load
+
+
+def test_a_model_in_memory_that_does_not_load_is_told_in_one_line(tmp_path):
+    x, made = ir.val("x", ir.DataType.FLOAT, ["n"]), ir.node("Unheard", [ir.val("x")], domain="own")
+    made.replace_input_with(0, x)
+    made.outputs[0].name, made.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([x], made.outputs, nodes=[made], opset_imports={"": 17, "own": 1}, name="g")
+    with pytest.raises(MemoError, match=r"^ONNX Runtime [\d.]+ cannot load the model: .*Unheard") as refused:
+        open_session(ir.Model(graph, ir_version=8), tmp_path, onnx_memo.session_options(native=False))
+    assert "\n" not in str(refused.value)
+
+
 # ---- What others' errors say
+
+
+def test_the_first_cause_says_why():
+    error = RuntimeError("calling something")
+    error.__cause__ = ValueError("why")
+    assert reason_of(error) == "why"
 
 
 def test_a_short_reason_is_one_line():

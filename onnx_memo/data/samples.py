@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.shapes import is_number
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -120,7 +121,7 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
     """The inputs that a caller has to give: those that no initializer stands in for.
 
     Raises:
-        MemoError: one of them is no tensor with a batch axis.
+        MemoError: one of them is no tensor of numbers with a batch axis.
     """
     required = [value for value in opened.model.graph.inputs if not value.is_initializer()]
     mask = opened.findings.mask
@@ -129,6 +130,8 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
         name = str(value.name)
         if value.dtype is None or not value.shape:
             raise MemoError(f"the model's input '{name}' is no tensor with a batch axis: not supported")
+        if not is_number(value.dtype):
+            raise MemoError(f"the model's input '{name}' is of type {value.dtype.name}: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = np.dtype(value.dtype.numpy())
         found.append(ModelInput(name, dtype, shape, opened.rows.get(name), name == mask))

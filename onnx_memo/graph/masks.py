@@ -17,7 +17,7 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.constants import evaluate
 from onnx_memo.graph.cost import PRODUCTS
-from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable
+from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable, is_number
 
 MOST_NUMBERS = 2**26  # of what is computed; more is not tried
 ABOUT_0 = 1e-6
@@ -96,6 +96,8 @@ class Masks:
         masks = [v for v in self.model.graph.inputs if shapes.get(str(v.name)) == shapes[str(mask.name)]]
         given: dict[ir.Value, npt.NDArray[Any]] = {}
         for value in (*masks, *scores):
+            if not is_number(value.dtype or ir.DataType.FLOAT):
+                return None
             size = [dim for dim in shapes[str(value.name)] if dim is not None]
             if len(size) < len(shapes[str(value.name)]):
                 return None
