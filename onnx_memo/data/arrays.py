@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def read_npz(
     number changes, but for the rounding of floats. A sample whose mask is no right padding is left out.
     """
     del tokenizer, allow_unknown
+    if not zipfile.is_zipfile(path):  # NumPy would speak of pickles
+        raise MemoError(f"'{path}' is not a readable .npz file (a ZIP archive): write it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
             given = {name: archive[name] for name in archive.files}

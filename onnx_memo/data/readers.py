@@ -17,6 +17,16 @@ from onnx_memo.errors import MemoError
 # are allowed, to the samples. Raises MemoError if the file is damaged or does not fit the model.
 Reader = Callable[[Path, Sequence[ModelInput], Path | None, bool], Samples]
 
+_OF_TEXT = "write its texts as .txt, one a line"
+_OF_ARRAYS = "save the arrays under the names of the model's inputs, with numpy.savez, as .npz"
+# What to do with other files that people have.
+ADVICE = {
+    **dict.fromkeys((".csv", ".tsv", ".xls", ".xlsx", ".parquet", ".arrow", ".feather", ".fasta"), _OF_TEXT),
+    **dict.fromkeys((".npy", ".pt", ".pth", ".pkl", ".safetensors", ".h5", ".mat"), _OF_ARRAYS),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "unpack it first"),
+    ".json": "write one object a line, with the text in 'text', as .jsonl",
+}
+
 READERS: dict[str, Reader] = {".txt": read_txt, ".log": read_txt, ".jsonl": read_jsonl, ".npz": read_npz}
 
 
@@ -36,12 +46,21 @@ def read_samples(
     """
     *others, last = READERS
     kinds = f"{', '.join(others)} or {last}"
+    if path.is_dir():
+        raise MemoError(f"'{path}' is a folder: name one file of inputs ({kinds})")
     if not path.is_file():
         raise MemoError(f"'{path}' is not a file: name your inputs ({kinds})")
-    read = READERS.get(path.suffix.lower())
+    if path.name == "tokenizer.json":
+        raise MemoError(
+            f"'{path}' is a tokenizer: name it with --tokenizer, and your inputs ({kinds}) with --data"
+        )
+    suffix = path.suffix.lower()
+    read = READERS.get(suffix)
     if read is None:
-        raise MemoError(f"'{path}' ends in '{path.suffix}': inputs come as {kinds}")
+        advice = f"; {ADVICE[suffix]}" if suffix in ADVICE else ""
+        raise MemoError(f"'{path}' ends in '{path.suffix}': inputs come as {kinds}{advice}")
     samples = read(path, inputs, tokenizer, allow_unknown)
     if not samples.arrays:
-        raise MemoError(f"'{path}' holds no input that can be used: at least one is needed")
+        why = f" ({'; '.join(samples.notes)})" if samples.notes else ""
+        raise MemoError(f"'{path}' holds no input that can be used{why}: at least one is needed")
     return samples

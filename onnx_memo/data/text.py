@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from onnx_memo.data.samples import ModelInput, Samples
 from onnx_memo.data.tokens import tokenized
 from onnx_memo.errors import MemoError
+from onnx_memo.files import LFS_POINTER
 
 FIELD = "text"
 MOST_FIELDS, MOST_LETTERS = 3, 30  # of other fields that are named
+
+_UTF16 = "UTF-16 text: convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8"
+# How files begin that are not what their names say.
+STARTS = {
+    b"\x1f\x8b": "compressed (gzip): unpack it first",
+    b"PK\x03\x04": "a ZIP archive: unpack it first",
+    codecs.BOM_UTF16_LE: _UTF16,
+    codecs.BOM_UTF16_BE: _UTF16,
+    LFS_POINTER: "a pointer of Git LFS, not the file itself: fetch it with git lfs pull",
+}
 
 
 def read_txt(
@@ -22,13 +34,7 @@ def read_txt(
     """A sample of each line that is not blank (`onnx_memo.data.readers.Reader`)."""
     lines = _read_lines(path)
     samples = tokenized(path, lines, inputs, tokenizer, allow_unknown)
-    columns = [number for number, line in lines.items() if "\t" in line.strip()]
-    if not columns:
-        return samples
-    note = (
-        f"{len(columns)} lines hold tabs, first line {columns[0]}: a line is one text, not columns or a pair"
-    )
-    return replace(samples, notes=[note, *samples.notes])
+    return replace(samples, notes=[*_note_forms(lines), *samples.notes])
 
 
 def read_jsonl(
@@ -41,7 +47,9 @@ def read_jsonl(
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise MemoError(f"'{path}' line {number} is not JSON ({error})") from error
+            raise MemoError(
+                f"'{path}' line {number} is not JSON ({error}): each line holds a whole object"
+            ) from error
         text = record.get(FIELD) if isinstance(record, dict) else None
         if not isinstance(text, str):
             raise MemoError(f"'{path}' line {number} has no field '{FIELD}' that is a string")
@@ -51,6 +59,20 @@ def read_jsonl(
         others.update(name for name in record if name != FIELD)
     samples = tokenized(path, texts, inputs, tokenizer, allow_unknown)
     return replace(samples, notes=[*_note_fields(others, len(texts)), *samples.notes])
+
+
+def _note_forms(lines: Mapping[int, str]) -> list[str]:
+    """Lines that hold more than one text, by their looks."""
+    tabs = [number for number, line in lines.items() if "\t" in line.strip()]
+    objects = [number for number, line in lines.items() if line.startswith("{") and line.rstrip()[-1] == "}"]
+    notes = []
+    if tabs:
+        where = f"{len(tabs)} lines hold tabs, first line {tabs[0]}"
+        notes.append(f"{where}: a line is one text, not columns or a pair")
+    if objects:
+        where = f"{len(objects)} lines look like JSON, first line {objects[0]}"
+        notes.append(f"{where}: to have only their texts read, call the file .jsonl")
+    return notes
 
 
 def _note_fields(others: Counter[str], records: int) -> list[str]:
@@ -64,9 +86,22 @@ def _note_fields(others: Counter[str], records: int) -> list[str]:
 
 def _read_lines(path: Path) -> dict[int, str]:
     """The lines that are not blank, by their numbers, from 1."""
+    content = path.read_bytes()
+    for start, what in STARTS.items():
+        if content.startswith(start):
+            raise MemoError(f"'{path}' is {what}")
     try:
-        # Not splitlines(), which also splits at separators that JSON strings and sentences may hold.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MemoError(f"'{path}' is not UTF-8 text (byte {error.start}): convert it first") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise MemoError(
+            f"'{path}' is not UTF-8 text (line {line}, byte {error.start}): convert it first"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise MemoError(
+            f"'{path}' holds bytes of zero, as in line {line}: it is no text, or not UTF-8; convert it first"
+        )
+    # Not splitlines(), which also splits at separators that JSON strings and sentences may hold.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return {number: line for number, line in enumerate(lines, 1) if line.strip()}

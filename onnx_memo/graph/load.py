@@ -18,6 +18,7 @@ from onnx_ir.passes.common import (
 )
 
 from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.files import LFS_POINTER
 from onnx_memo.runtime import session_options
 
 MIN_OPSET = 13  # below, Unsqueeze and ReduceSum take their axes another way
@@ -40,6 +41,11 @@ def load_model(path: Path) -> ir.Model:
     """
     if not path.is_file():
         raise MemoError(f"'{path}' is not a file: name an ONNX model")
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise MemoError(
+                f"'{path}' is a pointer of Git LFS, not the model itself: fetch it with git lfs pull"
+            )
     try:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ def test_a_new_kind_of_file_is_a_line_in_the_registry(tmp_path, monkeypatch):
     monkeypatch.setitem(READERS, ".csv", read_csv)
     assert ids(read_samples(data, [IDS], None)) == [[7]]
     assert given == [(data, [IDS], None, False)]
-    refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .log, .jsonl, .npz or .csv")
+    refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .log, .jsonl, .npz or .csv$")
 
 
 def loads_tokenizers(statement: str) -> bool:
@@ -281,7 +282,55 @@ def test_text_for_a_model_that_takes_pictures(tmp_path, tokenizer):
 
 def test_text_that_is_not_utf8(tmp_path, tokenizer):
     (tmp_path / "data.txt").write_bytes(b"ab\xff")
-    refused(tmp_path / "data.txt", r"is not UTF-8 text \(byte 2\)", tokenizer=tokenizer)
+    refused(tmp_path / "data.txt", r"is not UTF-8 text \(line 1, byte 2\)", tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("content", "because"),
+    [
+        ("a\nb\n".encode("utf-16"), "is UTF-16 text: convert it to UTF-8, as with iconv"),
+        ("a\nb\n".encode("utf-16-be"), "holds bytes of zero, as in line 1"),
+        (b"a\nb\0\n", "holds bytes of zero, as in line 2"),
+        (gzip.compress(b"a\nb\n"), r"is compressed \(gzip\): unpack it first"),
+        (b"PK\x03\x04...", "is a ZIP archive: unpack it first"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a pointer of Git LFS, not the file itself"),
+    ],
+)
+@pytest.mark.parametrize("name", ["data.txt", "data.jsonl"])
+def test_files_that_are_not_what_their_names_say(tmp_path, tokenizer, name, content, because):
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, because, tokenizer=tokenizer)
+
+
+def test_an_array_file_that_is_text(tmp_path):
+    refused(text(tmp_path, "1,2,3", "data.npz"), "is not a readable .npz file .*: write it with numpy.savez")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("x.csv", "write its texts as .txt, one a line"),
+        ("x.TSV", "write its texts as .txt, one a line"),
+        ("x.parquet", "write its texts as .txt, one a line"),
+        ("x.json", "write one object a line, with the text in 'text', as .jsonl"),
+        ("x.txt.gz", "unpack it first"),
+        ("x.npy", "with numpy.savez, as .npz"),
+        ("x.safetensors", "with numpy.savez, as .npz"),
+    ],
+)
+def test_other_kinds_of_files_are_refused_with_what_to_make_of_them(tmp_path, name, advice):
+    refused(text(tmp_path, "a", name), f"inputs come as .txt, .log, .jsonl or .npz; .*{advice}")
+
+
+def test_a_folder_and_a_tokenizer_in_place_of_inputs(tmp_path, tokenizer):
+    refused(tmp_path, "is a folder: name one file of inputs")
+    refused(tokenizer, "is a tokenizer: name it with --tokenizer, and your inputs .* with --data")
+
+
+def test_inputs_that_are_all_left_out_say_why(tmp_path):
+    left = np.array([[0, 1], [0, 1]])
+    data = arrays(tmp_path, input_ids=left, attention_mask=left)
+    refused(data, r"holds no input that can be used \(2 inputs left out: .* is no right padding")
 
 
 @pytest.mark.parametrize(

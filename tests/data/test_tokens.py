@@ -174,6 +174,13 @@ def test_of_many_and_odd_fields_a_few_are_named(tmp_path, tokenizer):
     assert len(note) < 200
 
 
+def test_objects_in_a_text_are_said_to_be_text(tmp_path, tokenizer):
+    notes = read(tmp_path, tokenizer, *["a b c d e a b c d"] * 9, '{"a": "b"}', allow_unknown=True).notes
+    assert notes[0] == (
+        "1 lines look like JSON, first line 10: to have only their texts read, call the file .jsonl"
+    )
+
+
 def test_columns_in_a_text_are_said_to_be_one_text(tmp_path, tokenizer):
     assert read(tmp_path, tokenizer, "a\tb", "c\t", "d\te").notes == [
         "2 lines hold tabs, first line 1: a line is one text, not columns or a pair"
