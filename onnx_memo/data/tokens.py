@@ -161,7 +161,7 @@ def _note_unknown(
         return []
     count = sum(unknown.values())
     text = (
-        f"{count} of {total} tokens ({count / total:.2g} of all), in {len(unknown)} inputs, are unknown to "
+        f"{count} of {total} tokens ({100 * count / total:.3g} %), in {len(unknown)} inputs, are unknown to "
         f"the tokenizer, first line {min(unknown)}"
     )
     if count > MOST_UNKNOWN * total and not allow_unknown:
