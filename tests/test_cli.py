@@ -192,9 +192,7 @@ def test_a_tokenizer_that_is_none(optimize, tmp_path):
 def test_text_that_the_tokenizer_does_not_know(cli, optimize, tmp_path, tokenizer):
     """It is refused, unless one says that it is meant, and then counted."""
     data = written(tmp_path / "data.txt", "a b\nA B\nA C\na c")
-    assert "4 of 8 tokens (50 %), in 2 inputs, are unknown" in optimize(
-        BERT, data, "--tokenizer", tokenizer
-    )
+    assert "4 of 8 tokens (50 %), in 2 inputs, are unknown" in optimize(BERT, data, "--tokenizer", tokenizer)
     bundle = tmp_path / "bundle"
     line = ("--data", data, "--allow-unknown", "--level", "output", "--sites", 0)
     notes = one_object(cli("optimize", BERT, *line, "--tokenizer", tokenizer, "-o", bundle, "--json"))[

@@ -54,7 +54,7 @@ class Masks:
                 return "if it is the padding mask, 1 for real tokens, say so with --mask"
             self.assumed.add(name)
         if proven is False:
-            return "it is no padding mask, 1 for real tokens: a 0 in it does not shut its position out"
+            return "it is no padding mask, 1 for real tokens: a 0 in it does not just shut its position out"
         return None
 
     def _proven(

@@ -75,7 +75,7 @@ def test_a_mask_that_is_1_for_padding_is_none(tmp_path, named):
     inverted = changed("bert", tmp_path / "model.onnx", lambda model: read_through(model, ("Sub", 1)))
     findings = OpenedModel(inverted, named).findings
     assert findings.sites == []
-    assert "a 0 in it does not shut its position out" in findings.refusals[0].reason
+    assert "a 0 in it does not just shut its position out" in findings.refusals[0].reason
 
 
 def test_a_mask_that_is_inverted_twice_is_one(tmp_path):
@@ -99,6 +99,32 @@ def test_a_mask_that_only_weakens_is_none(tmp_path):
     assert [site.softmax.name for site in findings.sites] == [
         f"/encoder/layer.{layer}/attention/self/Softmax" for layer in (1, 2)
     ]
+    assert "it is no padding mask" in findings.refusals[0].reason
+
+
+def test_a_mask_that_moves_attention_elsewhere_is_none(tmp_path):
+    """Each real token adds to the score of its neighbour, beside what the mask does."""
+
+    def favour_neighbours(model: ir.Model) -> None:
+        mask = input_named(model, "attention_mask")
+        numbers = {"one": [1], "zero": [0], "end": [2**31], "last": [1], "axes": [1, 2]}
+        given = {key: ir.node("Constant", [], {"value_ints": ints}) for key, ints in numbers.items()}
+        one, zero, end, axis, axes = (node.outputs[0] for node in given.values())
+        late = ir.node("Slice", [mask, one, end, axis])
+        early = ir.node("Slice", [mask, zero, one, axis])
+        turned = ir.node("Concat", [late.outputs[0], early.outputs[0]], {"axis": 1})
+        floats = ir.node("Cast", [turned.outputs[0]], {"to": ir.DataType.FLOAT.value})
+        wide = ir.node("Unsqueeze", [floats.outputs[0], axes])
+        softmax = node_named(model, f"{FIRST}/Softmax")
+        total = ir.node("Add", [softmax.inputs[0], wide.outputs[0]])
+        added = [*given.values(), late, early, turned, floats, wide, total]
+        for at, node in enumerate(added):
+            node.outputs[0].name = f"turned/{at}"
+        softmax.replace_input_with(0, total.outputs[0])
+        model.graph.insert_before(softmax, added)
+
+    findings = OpenedModel(changed("bert", tmp_path / "model.onnx", favour_neighbours)).findings
+    assert len(findings.sites) == 2
     assert "it is no padding mask" in findings.refusals[0].reason
 
 
