@@ -45,6 +45,13 @@ LEVEL_NAMES = ", ".join(name for level in LEVELS for name in level.names)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Tokenizer = Annotated[Path | None, typer.Option(help="The model's tokenizer.json, for text.")]
+AllowUnknown = Annotated[
+    bool, typer.Option("--allow-unknown", help="Take text of which over a tenth is unknown to the tokenizer.")
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(help="The input that tells real tokens (1) from padding (0), where that is not seen."),
+]
 Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
 
 
@@ -62,6 +69,7 @@ def options(
 @app.command()
 def inspect(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a bundle.")],
+    mask: Mask = None,
     as_json: Json = False,
 ) -> None:
     """Show the attention in a model, or check a bundle and show what it holds."""
@@ -69,7 +77,7 @@ def inspect(
         manifest = read_bundle(model)
         _show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
         return
-    inspection = run_inspect(model)
+    inspection = run_inspect(model, mask=mask)
     _show(as_json, inspection.as_json(), lambda: tables.inspection_tables(inspection))
 
 
@@ -122,6 +130,8 @@ def optimize(
     max_bytes: Annotated[
         str | None, typer.Option(help="The most disk that the memo data may take, as in 500M or 2G.")
     ] = None,
+    mask: Mask = None,
+    allow_unknown: AllowUnknown = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -144,6 +154,8 @@ def optimize(
             sites=sites,
             threshold=threshold,
             max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
+            mask=mask,
+            allow_unknown=allow_unknown,
             force=force,
             progress=progress,
         )
@@ -159,6 +171,7 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of each session.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="How many inputs a request has.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="How many times each request is timed.")] = 5,
+    allow_unknown: AllowUnknown = False,
     stock: Annotated[bool, typer.Option("--stock", help="Run without the native library.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -173,6 +186,7 @@ def bench(
             batch=batch,
             rounds=rounds,
             native=not stock,
+            allow_unknown=allow_unknown,
             progress=progress,
         )
     _show(as_json, report, lambda: tables.bench_tables(report))

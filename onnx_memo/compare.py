@@ -17,7 +17,8 @@ from onnx_memo.data.export import as_onnx
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, Samples, model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.inserter import mask_of
 from onnx_memo.levels.registry import level_of
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
@@ -44,6 +45,7 @@ def bench(
     batch: int = 1,
     rounds: int = 5,
     native: bool = True,
+    allow_unknown: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Run every request in `data` through both models, turn by turn, and compare.
@@ -64,6 +66,7 @@ def bench(
             (`onnx_memo.proof.percentile`) and worst over the rows, padding left out. An infinite error is
             1e30 and a cosine of -1;
         requests, batch, threads (no more than there are cores), library (`native` or `stock`);
+        notes: what was left out of the data, cut off or not known;
         predicted, predicted_with: what `optimize` expected of traffic like its sample, one request at a time
             on one thread, and with which operators; None if it was not asked to.
 
@@ -84,13 +87,14 @@ def bench(
     threads = min(threads, os.cpu_count() or 1)
     ours = bundle / bundles.MODEL
     with as_onnx(model) as source:
-        inputs = model_inputs(load_model(source.onnx))
+        inputs = model_inputs(OpenedModel(source.onnx, mask_of(ir.load(ours))))
         before = open_file(source.onnx, session_options(native=False, threads=threads))
     after = open_file(ours, session_options(native=native, threads=threads))
     names = [[value.name for value in session.get_outputs()] for session in (before, after)]
     if names[0] != names[1]:
         raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
-    samples = read_samples(Path(data), inputs, Path(tokenizer) if tokenizer else None)
+    vocabulary = Path(tokenizer) if tokenizer else None
+    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
     hits, rows_run = _reuse(ours, manifest.sites, native, requests, progress("counting hits", len(requests)))
@@ -110,6 +114,7 @@ def bench(
         "batch": batch,
         "threads": threads,
         "library": operators_used(native),
+        "notes": list(samples.notes),
         "predicted": manifest.predicted,
         "predicted_with": manifest.predicted_with,
     }

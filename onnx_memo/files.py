@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 BUFFER = 1 << 20
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a file begins that stands for another
 
 
 class RawFile(io.FileIO):

@@ -45,6 +45,7 @@ class Inspection:
     Attributes:
         encoder: what the level `rows` takes, or None.
         why_no_rows: the reason, where there is none.
+        notes: what was assumed.
     """
 
     model: str
@@ -52,20 +53,25 @@ class Inspection:
     refusals: dict[str, str]
     encoder: EncoderReport | None
     why_no_rows: str | None
+    notes: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """As one object for machines."""
         return asdict(self)
 
 
-def inspect(model: Path | str) -> Inspection:
+def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
     """Find the attention in `model`, an ONNX file or a Hugging Face model directory.
 
+    Args:
+        model: the model.
+        mask: the input that is its padding mask, where that is not seen.
+
     Raises:
-        MemoError: it cannot be read as an ONNX model.
+        MemoError: it cannot be read as an ONNX model, or has no such mask.
     """
     with as_onnx(Path(model)) as source:
-        opened = OpenedModel(source.onnx)
+        opened = OpenedModel(source.onnx, mask)
         findings = opened.findings
     sites = [
         SiteReport(
@@ -86,7 +92,7 @@ def inspect(model: Path | str) -> Inspection:
     try:
         found = opened.encoder
     except NoEncoder as none:
-        return Inspection(str(model), sites, refusals, None, str(none))
+        return Inspection(str(model), sites, refusals, None, str(none), findings.notes)
     encoder = EncoderReport(
         input=found.input.name or "",
         output=found.output.name or "",
@@ -94,4 +100,4 @@ def inspect(model: Path | str) -> Inspection:
         width=found.width,
         share=found.share,
     )
-    return Inspection(str(model), sites, refusals, encoder, None)
+    return Inspection(str(model), sites, refusals, encoder, None, findings.notes)

@@ -70,6 +70,8 @@ def optimize(
     sites: str | None = None,
     threshold: float | None = None,
     max_bytes: int | None = None,
+    mask: str | None = None,
+    allow_unknown: bool = False,
     force: bool = False,
     progress: Progress = silent,
 ) -> Result:
@@ -100,6 +102,9 @@ def optimize(
         threshold: key distance below which an entry counts, in units of `onnx_memo.keys`; not with `rows`.
         max_bytes: the most that the memo data may take; what is stored then is chosen for its coverage of
             the sample (`onnx_memo.store.budget`). None: no bound.
+        mask: the input that says which tokens are real (1) and which are padding (0), where that is not seen
+            in the graph.
+        allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
         force: replace a bundle that is there.
         progress: is called for each step and its parts.
 
@@ -114,15 +119,15 @@ def optimize(
     check_output(output, force)
     with as_onnx(model) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
-        opened = OpenedModel(source.onnx)
+        opened = OpenedModel(source.onnx, mask)
         _check_original(opened)
         if goal is not None:
             goal.check_outputs(opened.outputs)
         notes: list[str] = []
         uses = allowed(opened, wanted, notes)
-        samples = read_samples(data, model_inputs(opened.model), vocabulary)
-        if samples.left_out:
-            notes.append(f"{samples.left_out} inputs left out: empty, or their mask is no right padding")
+        notes += opened.findings.notes
+        samples = read_samples(data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown)
+        notes += samples.notes
         padding = note_padding(opened, samples, notes)
         with publishing(output) as folder:
             job = Job(opened, samples, folder / "scratch", goal, threshold, max_bytes, progress, notes)

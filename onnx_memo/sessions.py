@@ -14,7 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.data.samples import Arrays
-from onnx_memo.errors import MemoError
+from onnx_memo.errors import MemoError, reason_of
 from onnx_memo.files import copy_file
 from onnx_memo.graph.load import external_files
 
@@ -35,38 +35,84 @@ def open_file(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     Raises:
         MemoError: ONNX Runtime cannot load it.
     """
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no public base class
-        reason = " ".join(str(error).split())[-200:]
-        raise MemoError(f"ONNX Runtime {ort.__version__} cannot load '{path}': {reason}") from error
+    return _opened(str(path), options, f"'{path}'")
 
 
 def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    """A session on a model that exists in memory only; its external data lies in `folder`."""
+    """A session on a model that exists in memory only; its external data lies in `folder`.
+
+    Raises:
+        MemoError: ONNX Runtime cannot load it.
+    """
     options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
     # Threads that spin while they wait slow each other down where the cores have other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = ir.to_proto(model).SerializeToString()
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return _opened(content, options, "the model")
+
+
+def _opened(source: str | bytes, options: ort.SessionOptions, what: str) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no public base class
+        raise MemoError(f"ONNX Runtime {ort.__version__} cannot load {what}: {reason_of(error)}") from error
 
 
 def run_model(session: ort.InferenceSession, feeds: dict[str, Any], number: int) -> list[npt.NDArray[Any]]:
     """Run one request.
 
     Raises:
-        MemoError: the model refuses it, for one because it is longer than the model allows.
+        MemoError: the model refuses it; why, is found by trying what it runs in its place.
     """
     try:
         results: list[npt.NDArray[Any]] = session.run(None, feeds)
     except Exception as error:  # ONNX Runtime's errors share no public base class
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
-        reason = " ".join(str(error).split())[-200:]
+        why = _too_long(session, feeds) or _out_of_range(session, feeds)
         raise MemoError(
-            f"the model cannot run input {number + 1} ({shapes}): is it longer than the model allows? "
-            f"ONNX Runtime says: {reason}"
+            f"the model cannot run input {number + 1} ({shapes}): "
+            f"{why or 'ONNX Runtime says: ' + reason_of(error)}"
         ) from error
     return results
+
+
+def _runs(session: ort.InferenceSession, feeds: dict[str, Any]) -> bool:
+    try:
+        session.run(None, feeds)
+    except Exception:  # ONNX Runtime's errors share no public base class
+        return False
+    return True
+
+
+def _out_of_range(session: ort.InferenceSession, feeds: dict[str, Any]) -> str | None:
+    """Says so where the model runs with zeros in place of whole numbers: where they are looked up."""
+    for name, array in feeds.items():
+        if np.issubdtype(array.dtype, np.integer) and _runs(session, feeds | {name: np.zeros_like(array)}):
+            return (
+                f"'{name}' holds numbers up to {array.max()}, and the model does not know all of them (it "
+                "runs with zeros there): were they made by the model's own tokenizer?"
+            )
+    return None
+
+
+def _too_long(session: ort.InferenceSession, feeds: dict[str, Any]) -> str | None:
+    """Says so where the model runs the same numbers at a shorter length, but not zeros at this one."""
+    length = max((array.shape[1] for array in feeds.values() if array.ndim == 2), default=0)
+    rows = {name for name, array in feeds.items() if array.ndim == 2 and array.shape[1] == length}
+    zeros = {name: np.zeros_like(array) if name in rows else array for name, array in feeds.items()}
+
+    def runs(size: int) -> bool:
+        return _runs(session, {name: a[:, :size] if name in rows else a for name, a in zeros.items()})
+
+    if length < 2 or not runs(1) or runs(length):
+        return None
+    most, beyond = 1, length
+    while beyond - most > 1:
+        middle = (most + beyond) // 2
+        most, beyond = (middle, beyond) if runs(middle) else (most, middle)
+    return (
+        f"it is longer than the model allows: {length} tokens, and the model runs at most {most}; shorten it"
+    )
 
 
 def real_length(feeds: dict[str, Any], mask: ir.Value | None, states: npt.NDArray[Any]) -> int:

@@ -47,7 +47,8 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
     if inspection.sites:
         if inspection.sites[0].why_no_level:
             parts.append(f"levels output and probs: not possible: {inspection.sites[0].why_no_level}")
-        parts.append(_encoder(inspection))
+        parts += [_encoder(inspection), _mask(inspection)]
+        parts += [f"note: {note}" for note in inspection.notes]
     if inspection.refusals:
         refused = Table(title="Not taken", title_justify="left")
         refused.add_column("operator", overflow="fold")
@@ -71,6 +72,14 @@ def _encoder(inspection: Inspection) -> str:
 
 def _share(share: float | None) -> str:
     return "an unknown share" if share is None else f"{share:.1%}"
+
+
+def _mask(inspection: Inspection) -> str:
+    """Which input says what is padding."""
+    masks = sorted({site.mask for site in inspection.sites if site.mask is not None})
+    if not masks:
+        return "padding mask: none, every token counts as real"
+    return "padding mask: " + ", ".join(f"'{printable(mask)}'" for mask in masks)
 
 
 def printable(text: str) -> str:
@@ -161,7 +170,7 @@ def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
         parts.append(f"hits by site: {sites}")
     if report["predicted"] is not None:
         parts.append(_against_prediction(report))
-    return [*parts, errors]
+    return [*parts, *(f"note: {printable(note)}" for note in report["notes"]), errors]
 
 
 def _against_prediction(report: dict[str, Any]) -> str:

@@ -251,6 +251,26 @@ def fix_sizes(model: ir.Model, length: int, batch: int | None = None) -> None:
         value.shape = ir.Shape([batch or first, *([length] if len(others) == 1 else others)])
 
 
+def change_mask(model: ir.Model, name: str, dtype: ir.DataType = ir.DataType.INT64) -> None:
+    """Give the input `attention_mask` another name, and another type."""
+    mask = input_named(model, "attention_mask")
+    mask.name = name
+    if dtype == ir.DataType.INT64:
+        return
+    mask.type = ir.TensorType(dtype)
+    readers = list(mask.uses())
+    cast = ir.node("Cast", [mask], {"to": ir.DataType.INT64.value})
+    cast.outputs[0].name = f"{name}/integers"
+    for reader, at in readers:
+        reader.replace_input_with(at, cast.outputs[0])
+    model.graph.insert_before(model.graph[0], cast)
+
+
+def input_named(model: ir.Model, name: str) -> ir.Value:
+    (value,) = (value for value in model.graph.inputs if value.name == name)
+    return value
+
+
 def node_named(model: ir.Model, name: str) -> ir.Node:
     (node,) = (node for node in model.graph if node.name == name)
     return node

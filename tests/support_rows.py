@@ -14,7 +14,6 @@ from support import Arrays, fixture, memoized, original, random_samples, write_s
 
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
-from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.inserter import STRICTNESS
@@ -35,7 +34,7 @@ TINY = 1e-12  # a strictness at which all rows run that a changed one moves at a
 
 def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:
     """The requests as `optimize` reads them, shortest first."""
-    read = read_samples(write_samples(folder / "data.npz", requests), model_inputs(load_model(model)), None)
+    read = read_samples(write_samples(folder / "data.npz", requests), model_inputs(OpenedModel(model)), None)
     return read.take(sorted(range(len(read)), key=read.extent))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from support import changed, contents, fixture, nothing_left_in, original, random_samples, write_samples
+from tokenizers import Tokenizer, models
 
 import onnx_memo
 from onnx_memo import pipeline
@@ -164,7 +165,7 @@ def test_arrays_that_do_not_fit_the_models_inputs(optimize, tmp_path):
     full = {"input_ids": ids, "attention_mask": ids, "token_type_ids": ids}
     cases = [
         ({k: v for k, v in full.items() if k != "token_type_ids"}, "has no array 'token_type_ids'"),
-        (full | {"input_ids": ids.astype(np.int32)}, "'input_ids' in"),
+        (full | {"input_ids": ids.astype(np.float32)}, "is float32; the model wants input_ids int64[?, ?]"),
         (full | {"input_ids": ids[0]}, "has shape [4]; the model wants input_ids int64[?, ?]"),
     ]
     for at, (arrays, because) in enumerate(cases):
@@ -188,6 +189,23 @@ def test_a_tokenizer_that_is_none(optimize, tmp_path):
     assert "is not a tokenizer" in line
 
 
+def test_text_that_the_tokenizer_does_not_know(cli, optimize, tmp_path, tokenizer):
+    """It is refused, unless one says that it is meant, and then counted."""
+    data = written(tmp_path / "data.txt", "a b\nA B\nA C\na c")
+    assert "4 of 8 tokens (50 %), in 2 inputs, are unknown" in optimize(BERT, data, "--tokenizer", tokenizer)
+    bundle = tmp_path / "bundle"
+    line = ("--data", data, "--allow-unknown", "--level", "output", "--sites", 0)
+    notes = one_object(cli("optimize", BERT, *line, "--tokenizer", tokenizer, "-o", bundle, "--json"))[
+        "notes"
+    ]
+    assert notes[0].startswith("4 of 8 tokens")
+    assert notes[1].startswith("1 inputs differ from others in their texts, but not in their tokens")
+    assert notes[2].startswith("1 inputs repeat others")
+    assert "--allow-unknown" in complaint(cli("bench", BERT, bundle, "--data", data))
+    shown = cli("bench", BERT, bundle, "--data", data, "--allow-unknown", "--rounds", 1).out
+    assert f"note: {notes[0]}" in " ".join(shown.split())
+
+
 @pytest.mark.parametrize("options", [[], ["--force"]])
 def test_an_output_directory_that_is_no_bundle(cli, tmp_path, data, options):
     (tmp_path / "mine").mkdir()
@@ -204,21 +222,25 @@ def test_a_bundle_that_exists(cli, copy, data):
 
 def test_a_failing_force_keeps_the_bundle(cli, copy, tmp_path):
     """The data is read before; a model that fails on it fails in the midst of writing."""
-    long = write_samples(tmp_path / "long.npz", random_samples(original(BERT), [5, 64], seed=0))
-    with np.load(long) as arrays:
-        ids = dict(arrays)
-    ids["input_ids"][1, 3] = 64  # no such word
-    np.savez(long, **ids)
+    long = write_samples(tmp_path / "long.npz", random_samples(original(BERT), [5, 65], seed=0))
     with nothing_left_in(tmp_path):
         complaint(cli("optimize", BERT, "--data", long, "-o", copy, "--force"))
 
 
 def test_an_input_longer_than_the_model_allows(optimize, tmp_path):
-    ones = np.ones((1, 65), np.int64)
-    np.savez(tmp_path / "long.npz", input_ids=ones, attention_mask=ones, token_type_ids=0 * ones)
-    line = optimize(BERT, tmp_path / "long.npz")
-    assert "cannot run input 1 (input_ids [1, 65]" in line
-    assert "longer than the model allows" in line
+    line = optimize(
+        BERT, write_samples(tmp_path / "long.npz", random_samples(original(BERT), [5, 71], seed=0))
+    )
+    assert "cannot run input 2 (input_ids [1, 71]" in line
+    assert "it is longer than the model allows: 71 tokens, and the model runs at most 64;" in line
+
+
+def test_another_models_tokenizer(optimize, tmp_path):
+    made = Tokenizer(models.WordLevel({"a": 0, "b": 99}, unk_token="a"))
+    made.save(str(tmp_path / "other.json"))
+    line = optimize(BERT, written(tmp_path / "data.txt", "a\nb\n"), "--tokenizer", tmp_path / "other.json")
+    assert "other.json' is not the model's tokenizer: it makes the token 99" in line
+    assert "looks 'input_ids' up in 64 rows" in line
 
 
 def test_a_disk_without_room(optimize, monkeypatch):

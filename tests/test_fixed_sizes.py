@@ -28,7 +28,6 @@ import onnx_memo
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.rows import blueprint as rows_blueprint
 from onnx_memo.levels.sites.capture import capture
@@ -111,13 +110,11 @@ def test_a_fixed_batch_allows_rows_alone(tmp_path):
 def test_a_fixed_batch_without_an_encoder_is_refused(tmp_path):
     def change(model: ir.Model) -> None:
         fix_sizes(model, LENGTH, 1)
-        node = node_named(model, "/encoder/layer.0/attention/self/Add")
-        node.outputs[0].name = "scores"
-        last = ir.node("Tanh", [node.outputs[0]])
-        last.outputs[0].name = "bent"
-        node.outputs[0].replace_all_uses_with(last.outputs[0])
-        last.replace_input_with(0, node.outputs[0])
-        model.graph.insert_after(node, last)
+        masked = node_named(model, "/encoder/layer.0/attention/self/Add")
+        bent = ir.node("Tanh", [masked.inputs[0]])
+        bent.outputs[0].name = "bent"
+        masked.replace_input_with(0, bent.outputs[0])
+        model.graph.insert_before(masked, bent)
 
     model = changed("bert", tmp_path / "model.onnx", change)
     data = write_samples(tmp_path / "data.npz", requests_of("bert"))
@@ -129,7 +126,7 @@ def test_a_fixed_batch_without_an_encoder_is_refused(tmp_path):
 
 
 def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:
-    return read_samples(write_samples(folder / "data.npz", requests), model_inputs(load_model(model)), None)
+    return read_samples(write_samples(folder / "data.npz", requests), model_inputs(OpenedModel(model)), None)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -1,30 +1,87 @@
-"""Races: what they measure, and how far that is uncertain."""
+"""Why a request does not run is found by trying what runs in its place."""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
+from support import fixture, join, open_nodes, original, random_samples
 
-from onnx_memo.sessions import Raced, race
-
-
-def test_every_request_runs_everywhere_in_every_round_and_who_goes_first_changes():
-    ran: list[tuple[str, int]] = []
-    runners = [lambda feeds, name=name: ran.append((name, feeds["at"])) for name in "ab"]
-    raced = race(runners, [{"at": 0}, {"at": 1}, {"at": 2}], 2)
-    assert raced.seconds.shape == (2, 3, 2)
-    assert (raced.seconds > 0).all()
-    assert ran[:6] == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
-    assert ran[6:] == [("b", 0), ("a", 0), ("a", 1), ("b", 1), ("b", 2), ("a", 2)]
+import onnx_memo
+from onnx_memo.errors import MOST_LETTERS, MemoError, reason_of
+from onnx_memo.sessions import open_session, run_model
 
 
-def test_the_ratio_is_of_totals_and_the_noise_half_the_range_of_rounds():
-    seconds = np.array([[[1.0, 0.2], [3.0, 0.2]], [[1.0, 0.4], [3.0, 0.4]], [[1.0, 0.3], [3.0, 0.3]]])
-    raced = Raced(seconds)
-    assert raced.ratio == pytest.approx(0.6 / 4)
-    assert raced.noise == pytest.approx((0.8 / 4 - 0.4 / 4) / 2)
-    assert raced.medians.tolist() == [[1.0, 0.3], [3.0, 0.3]]
+def why(session, feeds) -> str:
+    with pytest.raises(MemoError, match=r"^the model cannot run input 3 ") as refused:
+        run_model(session, feeds, 2)
+    assert "\n" not in str(refused.value)
+    return str(refused.value).partition("): ")[2]
 
 
-def test_one_round_knows_no_noise():
-    assert Raced(np.ones((1, 2, 2))).noise == 0
+@pytest.mark.parametrize("length", [65, 66, 200])
+@pytest.mark.parametrize("name", ["bert", "bert_dynamo"])
+def test_too_long_a_request_is_told_from_the_limit(name, length):
+    session = original(fixture(name))
+    (feeds,) = random_samples(session, [length], seed=0)
+    assert f"longer than the model allows: {length} tokens, and the model runs at most 64;" in why(
+        session, feeds
+    )
+
+
+def test_numbers_that_a_model_does_not_know_are_told_with_the_input():
+    session = original(fixture("gpt2"))
+    (feeds,) = random_samples(session, [9], seed=0)
+    feeds["input_ids"][0, 4] = 70
+    assert why(session, feeds).startswith("'input_ids' holds numbers up to 70, and the model does not know")
+
+
+def test_where_nothing_else_runs_the_runtime_is_quoted_from_the_start_of_a_word():
+    x = ir.val("x", ir.DataType.FLOAT, ["n", "m"])
+    weight = ir.node("Constant", [], {"value": ir.tensor(np.zeros((4, 4), np.float32))})
+    weight.outputs[0].name = "w"
+    product = ir.node("MatMul", [x, weight.outputs[0]])
+    product.outputs[0].name, product.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
+    session = open_nodes([x], [weight, product], product.outputs, 17)
+    assert why(session, {"x": np.zeros((1, 0), np.float32)}).startswith("ONNX Runtime says: ")
+
+
+def test_a_request_of_several_rows_is_told_as_well():
+    session = original(fixture("bert"))
+    feeds = join(random_samples(session, [65, 3], seed=0))
+    assert "65 tokens, and the model runs at most 64" in why(session, feeds)
+
+
+# ---- Models that do not load
+
+
+def test_a_model_in_memory_that_does_not_load_is_told_in_one_line(tmp_path):
+    x, made = ir.val("x", ir.DataType.FLOAT, ["n"]), ir.node("Unheard", [ir.val("x")], domain="own")
+    made.replace_input_with(0, x)
+    made.outputs[0].name, made.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([x], made.outputs, nodes=[made], opset_imports={"": 17, "own": 1}, name="g")
+    with pytest.raises(MemoError, match=r"^ONNX Runtime [\d.]+ cannot load the model: .*Unheard") as refused:
+        open_session(ir.Model(graph, ir_version=8), tmp_path, onnx_memo.session_options(native=False))
+    assert "\n" not in str(refused.value)
+
+
+# ---- What others' errors say
+
+
+def test_the_first_cause_says_why():
+    error = RuntimeError("calling something")
+    error.__cause__ = ValueError("why")
+    assert reason_of(error) == "why"
+
+
+def test_a_short_reason_is_one_line():
+    assert reason_of(ValueError("a\n  b")) == "a b"
+    assert reason_of(ValueError()) == "ValueError"
+
+
+def test_of_a_long_reason_the_end_stays_in_whole_words():
+    told = reason_of(ValueError("first " + "word " * 200 + "last"))
+    assert told.startswith("... word word")
+    assert told.endswith("word last")
+    assert MOST_LETTERS - 6 <= len(told.removeprefix("... ")) <= MOST_LETTERS
+    assert len(reason_of(ValueError("x" * 1000))) == MOST_LETTERS + 4

@@ -25,7 +25,7 @@ from models import chatterbot, demo, news
 from models.bring import CACHE
 from onnx_memo.cli import show_progress
 from onnx_memo.compare import bench
-from onnx_memo.data.text import load_tokenizer
+from onnx_memo.data.tokens import load_tokenizer
 from onnx_memo.pipeline import optimize
 from onnx_memo.runtime import library_path, session_options
 from onnx_memo.store.data import StoredTensor, write_store

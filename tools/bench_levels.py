@@ -10,7 +10,6 @@ import numpy as np
 
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
-from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
@@ -62,7 +61,7 @@ def _of_workload(bench: Bench, letter: str, count: int, folder: Path) -> list[Fi
             rows.append({"workload": letter, "level": level, "reason": f"{level}: {made.reason[:300]}"})
         else:
             found[level] = best(made.path)
-    stored = read_samples(data, model_inputs(load_model(model)), tokenizer)
+    stored = read_samples(data, model_inputs(OpenedModel(model)), tokenizer)
     order = sorted(range(int(STORED * len(stored))), key=stored.extent)
     found |= rows_runners(model, stored.take(order), folder)
     tried = [found[level].at(value) for level in found for value in STRICTNESS[level]]

@@ -28,9 +28,8 @@ from onnx_memo.cli import show_progress
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.sites import find_sites
 from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.keys.learned import fit_learned, sketch
 from onnx_memo.keys.network import KeyNetwork, segment_means
@@ -187,9 +186,9 @@ def sites_of(work: Workload, model: Path, progress: Progress) -> list[Site]:
 
 
 def _capture(lines: list[str], model: Path, progress: Progress) -> list[Site]:
-    loaded = load_model(model / "model.onnx")
-    inputs = model_inputs(loaded)
-    sites = find_sites(loaded).sites
+    opened = OpenedModel(model / "model.onnx")
+    inputs, loaded = model_inputs(opened), opened.model
+    sites = opened.findings.sites
     own = len(loaded.graph.outputs)
     wanted = [value for site in sites for value in (site.hidden, site.output)]
     add_outputs(loaded, wanted)

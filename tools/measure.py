@@ -26,7 +26,7 @@ from models.bring import CACHE
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.registry import level_of
 from onnx_memo.levels.rows.guard import NAME
 from onnx_memo.progress import Progress, silent
@@ -155,7 +155,7 @@ def model_of(name: str) -> tuple[Path, Path]:
 
 def requests_of(model: Path, data: Path, tokenizer: Path | None = None) -> list[Arrays]:
     """The requests in a file, one by one."""
-    return read_samples(data, model_inputs(load_model(model)), tokenizer).arrays
+    return read_samples(data, model_inputs(OpenedModel(model)), tokenizer).arrays
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> Path:

@@ -16,7 +16,6 @@ import onnxruntime as ort
 from models.bring import CACHE
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
-from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.rows.blueprint import EPSILON, RowsBlueprint, RowsSettings
@@ -65,7 +64,7 @@ def prompts(seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
 
 
 def _samples(path: Path, ids: npt.NDArray[np.int64], folder: Path) -> Samples:
-    inputs = model_inputs(load_model(path))
+    inputs = model_inputs(OpenedModel(path))
     given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     given["position_ids"] = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
     arrays: Any = {value.name: given[value.name] for value in inputs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,33 +11,43 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
-from onnx_memo.errors import MemoError
+from onnx_memo.errors import MemoError, reason_of
+
+WHOLE = "biu"  # the kinds of types of whole numbers and truths, as NumPy calls them
+MOST_NAMES, MOST_LETTERS = 3, 30  # of arrays that are not read
 
 
-def read_npz(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
+def read_npz(
+    path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None, allow_unknown: bool
+) -> Samples:
     """A sample of each row of the arrays (`onnx_memo.data.readers.Reader`), without the padding.
 
-    The arrays are named as the model's inputs; others are passed over. A sample whose mask is no right
-    padding is left out.
+    The arrays are named as the model's inputs; others are passed over. They get the model's types where no
+    number changes, but for the rounding of floats. A sample whose mask is no right padding is left out.
     """
-    del tokenizer
+    del tokenizer, allow_unknown
+    if not zipfile.is_zipfile(path):  # NumPy would speak of pickles
+        raise MemoError(f"'{path}' is not a readable .npz file (a ZIP archive): write it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
             given = {name: archive[name] for name in archive.files}
     except Exception as error:  # a hostile file finds ever new ones: zip, zlib, NumPy's header, memory
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise MemoError(f"'{path}' is not a readable .npz file of plain arrays ({reason})") from error
+        raise MemoError(
+            f"'{path}' is not a readable .npz file of plain arrays ({reason_of(error)})"
+        ) from error
     for name in (name for name, array in given.items() if not isinstance(array, np.ndarray)):
         raise MemoError(
             f"'{name}' in '{path}' is no array: an .npz file holds one for each input of the model"
         )
+    notes = _note_unread(given, inputs)
     for wanted in inputs:
         _check_fit(path, wanted, given)
-    sizes = {name: len(given[name]) for name in (i.name for i in inputs)}
+    given = {wanted.name: _converted(path, wanted, given[wanted.name], notes) for wanted in inputs}
+    sizes = {name: len(array) for name, array in given.items()}
     if len(set(sizes.values())) > 1:
         raise MemoError(f"the arrays in '{path}' hold different numbers of samples: {sizes}")
     mask = mask_name(inputs)
-    arrays, lengths, left_out = [], [], 0
+    arrays, lengths, left_out = [], [], []
     for at in range(next(iter(sizes.values()), 0)):
         sample = {i.name: given[i.name][at : at + 1] for i in inputs}
         length = 0
@@ -44,12 +55,28 @@ def read_npz(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -
             row = sample[mask][0]
             length = int(np.count_nonzero(row))
             if not length or not np.array_equal(row, np.arange(len(row)) < length):
-                left_out += 1
+                left_out.append(at)
                 continue
             sample = {i.name: _trim(sample[i.name], i, len(row), length) for i in inputs}
+        for wanted in inputs:
+            _check_range(path, at, wanted, sample[wanted.name])
         arrays.append(sample)
         lengths.append(length)
-    return Samples(arrays, lengths, mask, left_out)
+    if left_out:
+        notes.append(
+            f"{len(left_out)} inputs left out: their '{mask}' is no right padding (ones, then zeros), first "
+            f"input {left_out[0] + 1}"
+        )
+    return Samples(arrays, lengths, mask, notes)
+
+
+def _note_unread(given: Arrays, inputs: Sequence[ModelInput]) -> list[str]:
+    names = sorted(given.keys() - {i.name for i in inputs})
+    if not names:
+        return []
+    shown = ", ".join(f"{name[:MOST_LETTERS]!r}" for name in names[:MOST_NAMES])
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return [f"not read, since the model has no such inputs: {shown}{more}"]
 
 
 def _check_fit(path: Path, wanted: ModelInput, given: Arrays) -> None:
@@ -59,14 +86,56 @@ def _check_fit(path: Path, wanted: ModelInput, given: Arrays) -> None:
             f"'{path}' has no array '{wanted.name}' (it holds: {names}); the model wants {wanted}"
         )
     array = given[wanted.name]
-    if array.dtype != wanted.dtype:
-        raise MemoError(f"'{wanted.name}' in '{path}' is {array.dtype}; the model wants {wanted}")
     fits = array.ndim == len(wanted.shape) and all(
         dim is None or dim == size for dim, size in zip(wanted.shape[1:], array.shape[1:], strict=True)
     )
     if not fits:
         raise MemoError(
             f"'{wanted.name}' in '{path}' has shape {list(array.shape)}; the model wants {wanted}"
+        )
+
+
+def _converted(path: Path, wanted: ModelInput, array: npt.NDArray[Any], notes: list[str]) -> npt.NDArray[Any]:
+    """The array in the model's type, a row after the other in memory.
+
+    Raises:
+        MemoError: that would change its numbers, other than by rounding floats.
+    """
+    given, target = array.dtype.newbyteorder("="), wanted.dtype
+    what = f"'{wanted.name}' in '{path}' is {given}"
+    if given.kind in WHOLE and target.kind in WHOLE:
+        beyond = _out_of_range(array, target)
+        if beyond is not None:
+            raise MemoError(f"{what} and holds {beyond}, which is no {target}; the model wants {wanted}")
+    elif given != target and not (given.kind in (*WHOLE, "f") and target.kind == "f"):
+        raise MemoError(
+            f"{what}; the model wants {wanted}: convert it, as in array.astype('{target}'), if that is what "
+            "its numbers mean"
+        )
+    with np.errstate(over="ignore"):
+        made = np.asarray(array, target, order="C")
+    if target.kind == "f" and not np.array_equal(made, array, equal_nan=True):
+        if np.isinf(made).sum() > np.isinf(array).sum():
+            raise MemoError(f"{what} and holds numbers too large for {target}; the model wants {wanted}")
+        notes.append(f"'{wanted.name}' was rounded from {given} to the model's {target}")
+    return made
+
+
+def _out_of_range(array: npt.NDArray[Any], target: np.dtype[Any]) -> int | None:
+    """A whole number of `array` that a type of whole numbers, or of truths, does not have."""
+    if not array.size:
+        return None
+    least, most = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
+    ends = int(array.min()), int(array.max())
+    return next((number for number in ends if not least <= number <= most), None)
+
+
+def _check_range(path: Path, at: int, wanted: ModelInput, array: npt.NDArray[Any]) -> None:
+    number = wanted.beyond(array)
+    if number is not None:
+        raise MemoError(
+            f"input {at + 1} in '{path}' holds {number} in '{wanted.name}', which the model looks up in "
+            f"{wanted.rows} rows: were the arrays made by the model's own tokenizer, and for its length?"
         )
 
 

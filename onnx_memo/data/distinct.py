@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,9 @@ import numpy.typing as npt
 from onnx_memo.data.samples import Arrays, Samples
 
 
-def content(arrays: Arrays) -> tuple[bytes, ...]:
-    """What makes two inputs of a model the same: a key for sets and dicts."""
-    return tuple(array.tobytes() for array in arrays.values())
+def content(arrays: Arrays) -> Hashable:
+    """What makes two inputs of a model the same, a key for sets and dicts: types, shapes and numbers."""
+    return tuple((array.dtype.str, array.shape, array.tobytes()) for array in arrays.values())
 
 
 def distinct(samples: Samples, *groups: Iterable[int]) -> tuple[list[int], npt.NDArray[np.int64]]:
@@ -27,7 +27,7 @@ def distinct(samples: Samples, *groups: Iterable[int]) -> tuple[list[int], npt.N
         first (the store's order), those of equal extent in the order of their first occurrence. And the
         counts, i64[groups, n].
     """
-    known: dict[tuple[bytes, ...], int] = {}  # content -> its place in `first`
+    known: dict[Hashable, int] = {}  # content -> its place in `first`
     first: list[int] = []
     places: list[list[int]] = []
     for group in groups:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_memo.errors import MemoError
+from onnx_memo.errors import MemoError, reason_of
 
 TASK = "feature-extraction"
 OPSET = 17
@@ -68,7 +68,6 @@ def export_directory(model: Path, to: Path) -> None:
     try:
         main_export(str(model), output=to, task=TASK, library_name="transformers", opset=OPSET, device="cpu")
     except Exception as error:  # whatever the exporter meets in a foreign model
-        reason = " ".join(str(error).split())[:200]
         raise MemoError(
-            f"optimum cannot export '{model}' ({reason}): export it yourself and name the ONNX file"
+            f"optimum cannot export '{model}' ({reason_of(error)}): export it yourself and name the ONNX file"
         ) from error

@@ -13,32 +13,54 @@ from onnx_memo.data.samples import ModelInput, Samples
 from onnx_memo.data.text import read_jsonl, read_txt
 from onnx_memo.errors import MemoError
 
-# From a file that exists, the model's inputs and the user's tokenizer, if any, to the samples. Raises
-# MemoError if the file is damaged or does not fit the model.
-Reader = Callable[[Path, Sequence[ModelInput], Path | None], Samples]
+# From a file that exists, the model's inputs, the user's tokenizer, if any, and whether many unknown tokens
+# are allowed, to the samples. Raises MemoError if the file is damaged or does not fit the model.
+Reader = Callable[[Path, Sequence[ModelInput], Path | None, bool], Samples]
+
+_OF_TEXT = "write its texts as .txt, one a line"
+_OF_ARRAYS = "save the arrays under the names of the model's inputs, with numpy.savez, as .npz"
+# What to do with other files that people have.
+ADVICE = {
+    **dict.fromkeys((".csv", ".tsv", ".xls", ".xlsx", ".parquet", ".arrow", ".feather", ".fasta"), _OF_TEXT),
+    **dict.fromkeys((".npy", ".pt", ".pth", ".pkl", ".safetensors", ".h5", ".mat"), _OF_ARRAYS),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "unpack it first"),
+    ".json": "write one object a line, with the text in 'text', as .jsonl",
+}
 
 READERS: dict[str, Reader] = {".txt": read_txt, ".log": read_txt, ".jsonl": read_jsonl, ".npz": read_npz}
 
 
-def read_samples(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
+def read_samples(
+    path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None, *, allow_unknown: bool = False
+) -> Samples:
     """Read the samples in `path`, of a suffix in `READERS`, for a model with these inputs.
 
     Args:
         path: the file.
         inputs: what the model takes, from `onnx_memo.data.samples.model_inputs`.
         tokenizer: a `tokenizer.json`, which text needs; other kinds ignore it.
+        allow_unknown: take text of which more than a tenth is unknown to the tokenizer.
 
     Raises:
         MemoError: the file is missing, empty, damaged, of another kind, or does not fit the model.
     """
     *others, last = READERS
     kinds = f"{', '.join(others)} or {last}"
+    if path.is_dir():
+        raise MemoError(f"'{path}' is a folder: name one file of inputs ({kinds})")
     if not path.is_file():
         raise MemoError(f"'{path}' is not a file: name your inputs ({kinds})")
-    read = READERS.get(path.suffix.lower())
+    if path.name == "tokenizer.json":
+        raise MemoError(
+            f"'{path}' is a tokenizer: name it with --tokenizer, and your inputs ({kinds}) with --data"
+        )
+    suffix = path.suffix.lower()
+    read = READERS.get(suffix)
     if read is None:
-        raise MemoError(f"'{path}' ends in '{path.suffix}': inputs come as {kinds}")
-    samples = read(path, inputs, tokenizer)
+        advice = f"; {ADVICE[suffix]}" if suffix in ADVICE else ""
+        raise MemoError(f"'{path}' ends in '{path.suffix}': inputs come as {kinds}{advice}")
+    samples = read(path, inputs, tokenizer, allow_unknown)
     if not samples.arrays:
-        raise MemoError(f"'{path}' holds no input that can be used: at least one is needed")
+        why = f" ({'; '.join(samples.notes)})" if samples.notes else ""
+        raise MemoError(f"'{path}' holds no input that can be used{why}: at least one is needed")
     return samples

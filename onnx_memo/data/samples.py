@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
 from onnx_memo.errors import MemoError
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.shapes import is_number
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -23,11 +24,24 @@ class ModelInput:
         name: of the graph's input.
         dtype: of its numbers.
         shape: its axes, the batch first; None: free.
+        rows: of the table that its numbers are looked up in, so they lie below; None: in none that is known.
+        mask: whether it says which tokens are real, [batch, length]: 1, and 0 for padding.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...]
+    rows: int | None = None
+    mask: bool = False
+
+    def beyond(self, array: npt.NDArray[Any]) -> int | None:
+        """A number of `array` that the model does not know, if there is one."""
+        if self.rows is None or not array.size:
+            return None
+        for number in (array.max(), array.min()):
+            if not -self.rows <= number < self.rows:
+                return int(number)
+        return None
 
     def __str__(self) -> str:
         dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
@@ -42,14 +56,14 @@ class Samples:
         arrays: for each sample its arrays by input name, first axis 1.
         lengths: real tokens of each sample; 0 where the model has no mask to tell.
         mask: the name of the mask among the inputs, or None.
-        left_out: how many could not be taken: they are empty, or their mask is no right padding.
+        notes: what people should know: what was left out, cut off or not known, and where.
         texts: what the samples were made from, where that was text.
     """
 
     arrays: list[Arrays]
     lengths: list[int]
     mask: str | None
-    left_out: int = 0
+    notes: Sequence[str] = ()
     texts: list[str] | None = None
 
     def __len__(self) -> int:
@@ -103,23 +117,27 @@ class Samples:
         return merged
 
 
-def model_inputs(model: ir.Model) -> list[ModelInput]:
+def model_inputs(opened: OpenedModel) -> list[ModelInput]:
     """The inputs that a caller has to give: those that no initializer stands in for.
 
     Raises:
-        MemoError: one of them is no tensor with a batch axis.
+        MemoError: one of them is no tensor of numbers with a batch axis.
     """
-    required = [value for value in model.graph.inputs if not value.is_initializer()]
+    required = [value for value in opened.model.graph.inputs if not value.is_initializer()]
+    mask = opened.findings.mask
     found = []
     for value in required:
+        name = str(value.name)
         if value.dtype is None or not value.shape:
-            raise MemoError(f"the model's input '{value.name}' is no tensor with a batch axis: not supported")
+            raise MemoError(f"the model's input '{name}' is no tensor with a batch axis: not supported")
+        if not is_number(value.dtype):
+            raise MemoError(f"the model's input '{name}' is of type {value.dtype.name}: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-        found.append(ModelInput(str(value.name), np.dtype(value.dtype.numpy()), shape))
+        dtype = np.dtype(value.dtype.numpy())
+        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), name == mask))
     return found
 
 
 def mask_name(inputs: Sequence[ModelInput]) -> str | None:
-    """The model's padding mask: the only input of two axes with "mask" in its name; None if there is none."""
-    masks = [i.name for i in inputs if "mask" in i.name.lower() and len(i.shape) == 2]
-    return masks[0] if len(masks) == 1 else None
+    """The name of the padding mask among the inputs; None if there is none."""
+    return next((i.name for i in inputs if i.mask), None)

@@ -2,108 +2,106 @@
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from onnx_memo.data.samples import ModelInput, Samples, mask_name
+from onnx_memo.data.samples import ModelInput, Samples
+from onnx_memo.data.tokens import tokenized
 from onnx_memo.errors import MemoError
+from onnx_memo.files import LFS_POINTER
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+FIELD = "text"
+MOST_FIELDS, MOST_LETTERS = 3, 30  # of other fields that are named
 
-# What a tokenizer gives, by the names that exporters use for the model's inputs.
-TOKENIZER_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+_UTF16 = "UTF-16 text: convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8"
+# How files begin that are not what their names say.
+STARTS = {
+    b"\x1f\x8b": "compressed (gzip): unpack it first",
+    b"PK\x03\x04": "a ZIP archive: unpack it first",
+    codecs.BOM_UTF16_LE: _UTF16,
+    codecs.BOM_UTF16_BE: _UTF16,
+    LFS_POINTER: "a pointer of Git LFS, not the file itself: fetch it with git lfs pull",
+}
 
 
-def read_txt(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
+def read_txt(
+    path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None, allow_unknown: bool
+) -> Samples:
     """A sample of each line that is not blank (`onnx_memo.data.readers.Reader`)."""
-    return _tokenized(path, list(_read_lines(path).values()), inputs, tokenizer)
+    lines = _read_lines(path)
+    samples = tokenized(path, lines, inputs, tokenizer, allow_unknown)
+    return replace(samples, notes=[*_note_forms(lines), *samples.notes])
 
 
-def read_jsonl(path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
+def read_jsonl(
+    path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None, allow_unknown: bool
+) -> Samples:
     """A sample of the field "text" of each line that is not blank (`onnx_memo.data.readers.Reader`)."""
-    texts = []
+    texts = {}
+    others: Counter[str] = Counter()
     for number, line in _read_lines(path).items():
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise MemoError(f"'{path}' line {number} is not JSON ({error})") from error
-        text = record.get("text") if isinstance(record, dict) else None
+            raise MemoError(
+                f"'{path}' line {number} is not JSON ({error}): each line holds a whole object"
+            ) from error
+        text = record.get(FIELD) if isinstance(record, dict) else None
         if not isinstance(text, str):
-            raise MemoError(f"'{path}' line {number} has no field 'text' that is a string")
+            raise MemoError(f"'{path}' line {number} has no field '{FIELD}' that is a string")
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise MemoError(f"'{path}' line {number} escapes half a character (a lone surrogate): fix it")
-        texts.append(text)
-    return _tokenized(path, texts, inputs, tokenizer)
+        texts[number] = text
+        others.update(name for name in record if name != FIELD)
+    samples = tokenized(path, texts, inputs, tokenizer, allow_unknown)
+    return replace(samples, notes=[*_note_fields(others, len(texts)), *samples.notes])
+
+
+def _note_forms(lines: Mapping[int, str]) -> list[str]:
+    """Lines that hold more than one text, by their looks."""
+    tabs = [number for number, line in lines.items() if "\t" in line.strip()]
+    objects = [number for number, line in lines.items() if line.startswith("{") and line.rstrip()[-1] == "}"]
+    notes = []
+    if tabs:
+        where = f"{len(tabs)} lines hold tabs, first line {tabs[0]}"
+        notes.append(f"{where}: a line is one text, not columns or a pair")
+    if objects:
+        where = f"{len(objects)} lines look like JSON, first line {objects[0]}"
+        notes.append(f"{where}: to have only their texts read, call the file .jsonl")
+    return notes
+
+
+def _note_fields(others: Counter[str], records: int) -> list[str]:
+    """What else the records hold: half of a pair, perhaps."""
+    if not others:
+        return []
+    named = [f"{name[:MOST_LETTERS]!r} in {count}" for name, count in others.most_common(MOST_FIELDS)]
+    more = f" and {len(others) - MOST_FIELDS} more" if len(others) > MOST_FIELDS else ""
+    return [f"only '{FIELD}' is read; of {records} records there is also {', '.join(named)}{more}"]
 
 
 def _read_lines(path: Path) -> dict[int, str]:
     """The lines that are not blank, by their numbers, from 1."""
+    content = path.read_bytes()
+    for start, what in STARTS.items():
+        if content.startswith(start):
+            raise MemoError(f"'{path}' is {what}")
     try:
-        # Not splitlines(), which also splits at separators that JSON strings and sentences may hold.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MemoError(f"'{path}' is not UTF-8 text (byte {error.start}): convert it first") from error
-    return {number: line for number, line in enumerate(lines, 1) if line.strip()}
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a `tokenizer.json`, without padding; it truncates as its file says.
-
-    Raises:
-        MemoError: there is no such file, or it holds no tokenizer.
-    """
-    from tokenizers import Tokenizer  # here, so that only who reads text pays for the import
-
-    if not path.is_file():
-        raise MemoError(f"'{path}' is not a file: name the model's tokenizer.json")
-    with _answering(f"'{path}' is not a tokenizer", "name the model's tokenizer.json"):
-        tokenizer = Tokenizer.from_file(str(path))
-        tokenizer.no_padding()
-    return tokenizer
-
-
-@contextmanager
-def _answering(what: str, what_next: str) -> Iterator[None]:
-    """Turn whatever the tokenizers library raises into a MemoError; its panics are no Exceptions."""
-    try:
-        yield
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise MemoError(f"{what} ({reason}): {what_next}") from error
-
-
-def _tokenized(path: Path, lines: list[str], inputs: Sequence[ModelInput], tokenizer: Path | None) -> Samples:
-    """A sample of each line; those without a token are left out."""
-    if tokenizer is None:
-        raise MemoError(f"'{path}' is text: name the model's tokenizer with --tokenizer tokenizer.json")
-    unknown = [str(i) for i in inputs if i.name not in TOKENIZER_FIELDS]
-    if unknown:
+        line = content.count(b"\n", 0, error.start) + 1
         raise MemoError(
-            f"text cannot serve the model's input '{unknown[0]}': give arrays for all inputs as .npz"
+            f"'{path}' is not UTF-8 text (line {line}, byte {error.start}): convert it first"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise MemoError(
+            f"'{path}' holds bytes of zero, as in line {line}: it is no text, or not UTF-8; convert it first"
         )
-    loaded = load_tokenizer(tokenizer)
-    with _answering(f"'{tokenizer}' cannot read '{path}'", "name the model's tokenizer.json"):
-        encodings = loaded.encode_batch(lines)
-    arrays, lengths, texts = [], [], []
-    for line, encoding in zip(lines, encodings, strict=True):
-        size = len(encoding.ids)
-        if not size:
-            continue
-        fields = {
-            "input_ids": encoding.ids,
-            "attention_mask": [1] * size,
-            "token_type_ids": encoding.type_ids,
-            "position_ids": range(size),
-        }
-        arrays.append({i.name: np.asarray([fields[i.name]], i.dtype) for i in inputs})
-        lengths.append(size)
-        texts.append(line)
-    return Samples(arrays, lengths, mask_name(inputs), len(lines) - len(arrays), texts)
+    # Not splitlines(), which also splits at separators that JSON strings and sentences may hold.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return {number: line for number, line in enumerate(lines, 1) if line.strip()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 from google.protobuf.message import DecodeError
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
@@ -15,15 +17,23 @@ from onnx_ir.passes.common import (
     InlinePass,
 )
 
-from onnx_memo.errors import MemoError
+from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.files import LFS_POINTER
+from onnx_memo.runtime import session_options
 
 MIN_OPSET = 13  # below, Unsqueeze and ReduceSum take their axes another way
 MOST_SIZES = 1024  # integers in a tensor up to which it is a constant rather than a weight
 MAX_OPSET = 26  # the newest that the operators' bodies were run with
 
 
+# Its warnings about initializers that are inputs too are no concern of the user's.
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
+
+
 def load_model(path: Path) -> ir.Model:
     """Read and check the model at `path`; functions are inlined, repetitions merged.
+
+    What ONNX's checker finds fault with is read all the same if ONNX Runtime loads it.
 
     Raises:
         MemoError: there is no such file, it is no ONNX model or a damaged one, its external data
@@ -31,6 +41,11 @@ def load_model(path: Path) -> ir.Model:
     """
     if not path.is_file():
         raise MemoError(f"'{path}' is not a file: name an ONNX model")
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise MemoError(
+                f"'{path}' is a pointer of Git LFS, not the model itself: fetch it with git lfs pull"
+            )
     try:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
@@ -43,10 +58,43 @@ def load_model(path: Path) -> ir.Model:
     try:
         onnx.checker.check_model(_without_files(proto))
     except onnx.checker.ValidationError as error:
-        reason = str(error).splitlines()[0]
-        raise MemoError(f"'{path}' is not a valid ONNX model ({reason}): export it again") from error
+        if not _runs(path):
+            raise MemoError(
+                f"'{path}' is not a valid ONNX model ({reason_of(error)}), nor does ONNX Runtime load it: "
+                "export it again"
+            ) from error
     del proto
+    try:
+        return _prepared(path)
+    except MemoError:
+        raise
+    except Exception as error:  # whatever libraries meet in a foreign graph; they share no class of errors
+        raise MemoError(
+            f"'{path}' holds a graph that cannot be handled ({reason_of(error)}): export it another way"
+        ) from error
+
+
+def _runs(path: Path) -> bool:
+    """Whether ONNX Runtime loads the model as it is."""
+    options = session_options(native=False, threads=1)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception:  # ONNX Runtime's errors share no public base class
+        return False
+    return True
+
+
+def _prepared(path: Path) -> ir.Model:
     model = ir.load(path)
+    if "ai.onnx" in model.opset_imports:  # another name of the standard operators
+        model.opset_imports.setdefault("", model.opset_imports.pop("ai.onnx"))
+    for node in model.graph.all_nodes():
+        for name in (name for name, attribute in node.attributes.items() if attribute.is_ref()):
+            raise MemoError(
+                f"'{path}' has a node '{node.name}' whose attribute '{name}' has no value: export it again"
+            )
+    model.graph.sort()
     _take_in_constants(model)
     opset = model.opset_imports.get("", 0)
     if not MIN_OPSET <= opset <= MAX_OPSET:

@@ -1,74 +1,159 @@
-"""Whether an input is the padding mask of attention, where the model fixes its length.
+"""Whether an input is the padding mask of attention: it is tried what the input does.
 
-A free length has a number that is found nowhere else, so a mask of [batch, length] is known by its shape
-(`onnx_memo.graph.shapes`). A fixed one may as well be the number of heads or layers, or a width. There it is
-tried what the input does: with a single 0 among ones, scores or probabilities may differ in the row and
-the column of that position alone, and must in the column; and the block must not read the input elsewhere.
+Its name and its shape prove nothing: exporters call it as they like, and a fixed length may as well be the
+number of heads, or a width. So scores and mask are taken for ones, and then one position of the mask is set
+to 0: it must get no attention from any other, and what the others get must keep its proportions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.constants import evaluate
 from onnx_memo.graph.cost import PRODUCTS
-from onnx_memo.graph.shapes import Shape, ShapeTable
+from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable, is_number
 
-MOST_MASKED = 2**26  # numbers of what the input comes to; more is not proven
+MOST_NUMBERS = 2**26  # of what is computed; more is not tried
+ABOUT_0 = 1e-6
+PROPORTION = 1e-3  # relative; half precision stays below
 
 
 class Masks:
-    """Tries the masks of a model; `length` is that of sequences, where it is free."""
+    """Knows the mask of a model's attention.
 
-    def __init__(self, model: ir.Model, table: ShapeTable, length: int) -> None:
-        self.model, self.table, self.length = model, table, length
-        self.tried: dict[tuple[ir.Value, ir.Value], bool] = {}
+    Attributes:
+        assumed: names of the inputs that were taken for the mask by their name.
+    """
 
-    @cached_property
-    def shapes(self) -> Mapping[str, Shape]:
-        """Of all values; what masks are made with is read from many."""
-        return self.table.at(self.length, follow=True)
+    def __init__(self, model: ir.Model, table: ShapeTable, named: str | None) -> None:
+        """`table` has the shapes of the model's values; `named` is what the user calls the mask, or None."""
+        self.model, self.table, self.named = model, table, named
+        self.assumed: set[str] = set()
 
-    def proven(self, mask: ir.Value, hidden: ir.Value, probabilities: ir.Value, output: ir.Value) -> bool:
-        """Whether `mask` [B, L] does nothing but mask positions between `hidden` and `output`."""
-        below, masked = flow.downstream(hidden), flow.downstream(mask)
-        core = set(_up(probabilities, below, PRODUCTS))
-        for node in _up(output, below - {hidden}):
-            for value in flow.inputs_of(node):
-                if value in masked - below and not (node in core and self._of_positions(mask, value)):
-                    return False
+    def why_none(
+        self, value: ir.Value, hidden: ir.Value, probabilities: ir.Value, output: ir.Value
+    ) -> str | None:
+        """Why an input [B, L] is no mask of the attention between `hidden` and `output`; None: it is one.
+
+        What it does decides. Where that cannot be told, the user does, or else its name where the length is
+        free: a fixed one may stand for anything.
+        """
+        name = str(value.name)
+        if self.named not in (None, name):
+            return f"the mask is '{self.named}'"
+        proven = self._proven(value, hidden, probabilities, output)
+        if proven is None and self.named is None:
+            free = value.shape is not None and not isinstance(value.shape[1], int)
+            if not free or "mask" not in name.lower():
+                return "if it is the padding mask, 1 for real tokens, say so with --mask"
+            self.assumed.add(name)
+        if proven is False:
+            return "it is no padding mask, 1 for real tokens: a 0 in it does not just shut its position out"
+        return None
+
+    def _proven(
+        self, mask: ir.Value, hidden: ir.Value, probabilities: ir.Value, output: ir.Value
+    ) -> bool | None:
+        """Whether `mask` does nothing but shut positions out between `hidden` and `output`.
+
+        None: that cannot be told, since it is read for more than scores, or what it does cannot be tried.
+        """
+        below = flow.downstream(hidden)
+        made = flow.downstream(mask) - below
+        core = list(_up(probabilities, below, PRODUCTS))
+        readers = {n for n in _up(output, below - {hidden}) if not made.isdisjoint(flow.inputs_of(n))}
+        if not readers.issubset(core):
+            return None
+        changed = _down(readers, core)
+        results = {value for node in changed for value in node.outputs}
+        scores = {v for node in changed for v in flow.inputs_of(node) if v in below} - results
+        for length in LENGTHS:
+            shapes = dict(self.table.at(length, follow=True))
+            full = [
+                shape for value in results if (shape := shapes.get(str(value.name))) and None not in shape
+            ]
+            for value in scores:
+                shapes[str(value.name)] = _completed(shapes.get(str(value.name), (None,)), full)
+            told = self._shuts_out(mask, probabilities, scores, shapes)
+            if told is not None:
+                return told
+        return None
+
+    def _shuts_out(
+        self,
+        mask: ir.Value,
+        probabilities: ir.Value,
+        scores: Collection[ir.Value],
+        shapes: Mapping[str, Shape],
+    ) -> bool | None:
+        # Inputs of the same form may be other masks.
+        masks = [v for v in self.model.graph.inputs if shapes.get(str(v.name)) == shapes[str(mask.name)]]
+        given: dict[ir.Value, npt.NDArray[Any]] = {}
+        for value in (*masks, *scores):
+            if not is_number(value.dtype or ir.DataType.FLOAT):
+                return None
+            size = [dim for dim in shapes[str(value.name)] if dim is not None]
+            if len(size) < len(shapes[str(value.name)]):
+                return None
+            given[value] = np.ones(size, (value.dtype or ir.DataType.FLOAT).numpy())
+
+        def attention() -> npt.NDArray[np.float64] | None:
+            with np.errstate(all="ignore"):
+                made = evaluate(self.model, probabilities, shapes, given, MOST_NUMBERS)
+            if made is None or made.ndim < 3 or made.shape[-1] != made.shape[-2]:
+                return None
+            return made.astype(np.float64)
+
+        ones = given[mask]
+        before = attention()
+        for position in (0, ones.shape[1] - 1):
+            given[mask] = ones.copy()
+            given[mask][:, position] = 0
+            after = attention()
+            if before is None or after is None:
+                return None
+            told = _is_shut_out(before, after, position)
+            if not told:
+                return told
         return True
 
-    def _of_positions(self, mask: ir.Value, made: ir.Value) -> bool:
-        if (mask, made) not in self.tried:
-            self.tried[mask, made] = self._try(mask, made)
-        return self.tried[mask, made]
 
-    def _try(self, mask: ir.Value, made: ir.Value) -> bool:
-        """Whether a 0 in `mask` changes what is `made` of it, seen as [.., L, L], where it may and must."""
-        shape = tuple(dim or 0 for dim in self.shapes[str(mask.name)])
-        length = shape[1]
-        ones = np.ones(shape, (mask.dtype or ir.DataType.INT64).numpy())
-        for position in (0, length - 1):
-            holed = ones.copy()
-            holed[-1, position] = 0
-            before, after = (
-                evaluate(self.model, made, self.shapes, {mask: array}, MOST_MASKED) for array in (ones, holed)
-            )
-            if before is None or after is None or before.ndim < 2 or {*before.shape[-2:]} - {1, length}:
-                return False
-            changed = np.broadcast_to(before != after, (*before.shape[:-2], length, length)).nonzero()
-            row, column = changed[-2] == position, changed[-1] == position
-            if not (row | column).all():
-                return False
-            if position == 0 and not (column & ~row).any():
-                return False
-        return True
+def _is_shut_out(
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], position: int
+) -> bool | None:
+    """Whether nothing but itself attends to a position any more, and nothing else moved; None: not to tell.
+
+    What a position that is shut out attends to does not matter: it may be nothing at all.
+    """
+    others = np.delete(np.arange(before.shape[-1]), position)
+    before, after = before[..., others, :], after[..., others, :]
+    if (after[..., position] > ABOUT_0).any():
+        return False
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        return None
+    # The first position has followers even where each attends only to what comes before.
+    if position == 0 and not (before[..., position] > ABOUT_0).any():
+        return False
+    rest, kept = (
+        part[..., others] / np.maximum(part[..., others].sum(-1, keepdims=True), ABOUT_0)
+        for part in (before, after)
+    )
+    return np.allclose(rest, kept, rtol=PROPORTION, atol=ABOUT_0)
+
+
+def _completed(shape: Shape, full: Collection[Shape]) -> Shape:
+    """A shape of which some axes are not known, with those of another one of as many axes.
+
+    What is done to scores on their way to the probabilities leaves their shape as it is.
+    """
+    same = next((other for other in full if len(other) == len(shape)), shape)
+    return tuple(known if own is None else own for own, known in zip(shape, same, strict=True))
 
 
 def _up(value: ir.Value, among: Collection[ir.Value], until: Collection[str] = ()) -> Iterator[ir.Node]:
@@ -82,3 +167,13 @@ def _up(value: ir.Value, among: Collection[ir.Value], until: Collection[str] = (
         fresh = {v for v in flow.inputs_of(node) if v in among} - seen
         seen |= fresh
         todo += fresh
+
+
+def _down(start: Collection[ir.Node], among: Collection[ir.Node]) -> set[ir.Node]:
+    """The nodes of `start`, and those of `among` that read what they make."""
+    found, todo = set(start), list(start)
+    while todo:
+        readers = {node for value in todo.pop().outputs for node, _ in value.uses()} & set(among)
+        todo += readers - found
+        found |= readers
+    return found

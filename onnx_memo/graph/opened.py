@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 import onnx_ir as ir
 
+from onnx_memo.errors import MemoError
 from onnx_memo.graph.cost import uncounted
+from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.shapes import ShapeTable
+from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings, Site
 from onnx_memo.graph.sites import find_sites
 
@@ -28,11 +30,18 @@ class OpenedModel:
         model: as it was read. It is never changed: whoever changes a model takes a `copy`.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises MemoError as `load_model` does."""
+    def __init__(self, path: Path, mask: str | None = None) -> None:
+        """`mask` is the input that the user calls the padding mask.
+
+        Raises:
+            MemoError: as `load_model` does; or there is no such mask.
+        """
         self.path = path
         self.model = load_model(path)
         self._shapes = ShapeTable(self.model)
+        self._mask = mask
+        if mask is not None:
+            _check_mask(path, self.model, mask)
 
     @property
     def outputs(self) -> list[str]:
@@ -40,9 +49,24 @@ class OpenedModel:
         return [str(value.name) for value in self.model.graph.outputs]
 
     @cached_property
+    def rows(self) -> dict[str, int]:
+        """How many rows the tables have in which inputs are looked up, by the input's name."""
+        return rows_looked_up(self.model.graph, self._shapes.at(LENGTHS[0]))
+
+    @cached_property
     def findings(self) -> Findings:
-        """The attention blocks of `model`."""
-        return find_sites(self.model, self._shapes)
+        """The attention blocks of `model`.
+
+        Raises:
+            MemoError: the mask that the user names is none of theirs.
+        """
+        found = find_sites(self.model, self._shapes, self._mask)
+        if found.sites and self._mask not in (None, found.mask):
+            raise MemoError(
+                f"the attention of '{self.path}' does not read '{self._mask}': leave --mask out, or name "
+                "another input"
+            )
+        return found
 
     @property
     def encoder(self) -> Encoder:
@@ -70,6 +94,15 @@ class OpenedModel:
     def copy(self) -> Copy:
         """A copy of the model that may be changed; tensors are shared."""
         return Copy(self.model)
+
+
+def _check_mask(path: Path, model: ir.Model, mask: str) -> None:
+    given = {str(value.name): value for value in model.graph.inputs if not value.is_initializer()}
+    if mask not in given:
+        raise MemoError(f"'{path}' has no input '{mask}': its mask is one of {', '.join(given)}")
+    shape = given[mask].shape
+    if shape is None or len(shape) != 2:
+        raise MemoError(f"'{mask}' of '{path}' has the shape {shape}; a padding mask is [batch, length]")
 
 
 class Copy:

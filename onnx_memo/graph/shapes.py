@@ -18,6 +18,8 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from onnx_memo.errors import MemoError, reason_of
+
 BATCH = 3
 LENGTHS = (127, 13)  # the second for models that know few positions
 
@@ -31,6 +33,14 @@ FOLDED = frozenset(
 
 STANDARD = ("", "ai.onnx")  # the domains of ONNX's own operators
 Shape = tuple[int | None, ...]
+
+
+def is_number(dtype: ir.DataType | None) -> bool:
+    """Whether NumPy knows numbers of this type (truths count), and ONNX Runtime takes them from it."""
+    try:
+        return dtype is not None and dtype.numpy().kind in "biuf"
+    except TypeError:
+        return False
 
 
 def batch_of(model: ir.Model) -> int:
@@ -52,6 +62,8 @@ class ShapeTable:
     def at(self, length: int, *, follow: bool = False) -> Mapping[str, Shape]:
         """Shapes by value name with a batch of `BATCH` and sequences of `length`; None: not known.
 
+        Raises MemoError where ONNX's inference fails.
+
         Dimensions that the model fixes stay as they are, and so do those of inputs of rank 4 and more
         (pictures), but for the batch. With `follow`, sizes are followed through what computes with them.
         """
@@ -69,7 +81,13 @@ class ShapeTable:
         return shapes
 
     def _infer(self, proto: onnx.ModelProto) -> dict[str, Shape]:
-        return _shapes_of(onnx.shape_inference.infer_shapes(proto, data_prop=True).graph)
+        try:
+            inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        except Exception as error:  # whatever it meets in a foreign graph
+            raise MemoError(
+                f"ONNX cannot infer the shapes of the model ({reason_of(error)}): export it another way"
+            ) from error
+        return _shapes_of(inferred.graph)
 
     def _sized(self, length: int) -> onnx.ModelProto:
         """The model with sizes for its free dimensions."""
@@ -182,14 +200,14 @@ def _folded(
         return np.asarray(shape[part.get("start", 0) : part.get("end", len(shape))], np.int64)
     if node.op_type not in FOLDED or not all(name in constants for name in node.input if name):
         return None
-    given = {name: constants[name] for name in node.input if name}
     graph = onnx.helper.make_graph(
         [node], "one", [], [onnx.helper.make_empty_tensor_value_info(node.output[0])]
     )
-    for name, tensor in given.items():
-        graph.initializer.append(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), name))
-    model = onnx.helper.make_model(graph, opset_imports=proto.opset_import)
     try:
+        for name in {name for name in node.input if name}:
+            array = onnx.numpy_helper.to_array(constants[name])
+            graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        model = onnx.helper.make_model(graph, opset_imports=proto.opset_import)
         (result,) = ReferenceEvaluator(model).run(None, {})
     except Exception:  # whatever the evaluator does not know stays unknown
         return None

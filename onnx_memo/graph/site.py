@@ -51,7 +51,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Findings:
-    """What `find_sites` found, in the model's order."""
+    """What `find_sites` found, in the model's order; `notes` say what was assumed."""
 
     sites: list[Site]
     refusals: list[Refusal]
+    notes: list[str]
+
+    @property
+    def mask(self) -> str | None:
+        """The name of the input that the attention takes for its padding mask; None: it takes none."""
+        return next((str(site.mask.name) for site in self.sites if site.mask is not None), None)

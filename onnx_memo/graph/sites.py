@@ -31,24 +31,30 @@ class _Refused(Exception):
     """Carries the reason from the step that sees it to `find_sites`."""
 
 
-def find_sites(model: ir.Model, shapes: ShapeTable | None = None) -> Findings:
-    """Every softmax or attention operator becomes a site or a refusal; `shapes` are those of the model."""
-    shapes, findings = shapes or ShapeTable(model), Findings([], [])
+def find_sites(model: ir.Model, shapes: ShapeTable | None = None, mask: str | None = None) -> Findings:
+    """Every softmax or attention operator becomes a site or a refusal.
+
+    Args:
+        model: the model.
+        shapes: of its values.
+        mask: the input that the user calls the padding mask; None: what does what a mask does.
+    """
+    shapes, findings = shapes or ShapeTable(model), Findings([], [], [])
     for length in LENGTHS:
-        findings = _Finder(model, shapes, length).run()
+        findings = _Finder(model, shapes, length, mask).run()
         if findings.sites:
             break
     return findings
 
 
 class _Finder:
-    def __init__(self, model: ir.Model, table: ShapeTable, length: int) -> None:
+    def __init__(self, model: ir.Model, table: ShapeTable, length: int, mask: str | None) -> None:
         self.graph = model.graph
         self.length, self.batch = length, batch_of(model)
         self.table = table
         # Beside axes of 1, ONNX's inference alone knows little.
         self.shapes = table.at(length, follow=self.batch == 1)
-        self.masks = Masks(model, table, length)
+        self.masks = Masks(model, table, mask)
         self.constant = flow.constant_nodes(self.graph)
         self.why_no_level = why_no_level(self.graph, self.batch, self.constant)
 
@@ -63,7 +69,11 @@ class _Finder:
                 lost = lost_at(softmax.outputs[0], self.shapes)
                 where = f"; sizes are not known after '{lost.name}' ({lost.op_type})" if lost else ""
                 refusals.append(Refusal(label(softmax, names), f"{refused}{where}"))
-        return Findings(sites, refusals)
+        notes = [
+            f"'{name}' is taken for the padding mask for its name: what it does could not be tried"
+            for name in sorted(self.masks.assumed)
+        ]
+        return Findings(sites, refusals, notes)
 
     def _site(self, softmax: ir.Node, name: str) -> Site:
         probabilities, product = self._product_with_values(softmax)
@@ -201,24 +211,21 @@ class _Finder:
 
     def _proven_mask(self, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> ir.Value | None:
         """The mask of the block, after the proof that it depends on nothing else past its hidden states."""
-        reached = flow.sources(output, (hidden,))
-        masks = [value for value in reached if self._is_mask(value, output, hidden, probabilities)]
-        others = sorted(value.name or "?" for value in reached.difference(masks))
-        if others:
-            raise _Refused(
-                f"it depends on the input '{others[0]}' past its hidden states '{hidden.name}' "
-                "(cross-attention, or positions given by the caller)"
-            )
+        form = (self.batch, self._dim(hidden, 1))
+        masks = []
+        for value in sorted(flow.sources(output, (hidden,)), key=lambda value: str(value.name)):
+            why: str | None = "cross-attention, or positions given by the caller"
+            if self.shapes.get(str(value.name)) == form:
+                why = self.masks.why_none(value, hidden, probabilities, output)
+            if why is not None:
+                states = hidden.name
+                raise _Refused(
+                    f"it depends on the input '{value.name}' past its hidden states '{states}' ({why})"
+                )
+            masks.append(value)
         if len(masks) > 1:
-            raise _Refused("it depends on two masks: " + ", ".join(sorted(f"'{m.name}'" for m in masks)))
+            raise _Refused("it depends on two masks: " + ", ".join(f"'{mask.name}'" for mask in masks))
         return masks[0] if masks else None
-
-    def _is_mask(self, value: ir.Value, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> bool:
-        shape = self.shapes.get(value.name or "", ())
-        if shape != (self.batch, self._dim(hidden, 1)) or "mask" not in (value.name or "").lower():
-            return False
-        free = value.shape is not None and not isinstance(value.shape[1], int)
-        return free or self.masks.proven(value, hidden, probabilities, output)
 
     # What the level `probs` asks for
 

@@ -37,11 +37,12 @@ def _integer_mask(b: Builder, mask: ir.Value | None, hidden: ir.Value) -> ir.Val
         return b.op("ConstantOfShape", shape, value=ir.tensor([1], ir.DataType.INT64))
     if mask.dtype in (None, ir.DataType.INT64):
         return mask
-    integers = b.op("Cast", mask, to=ir.DataType.INT64.value)
-    if mask.dtype in (ir.DataType.BOOL, ir.DataType.INT32):
-        return integers
+    if mask.dtype.is_integer() or mask.dtype == ir.DataType.BOOL:
+        return b.op("Cast", mask, to=ir.DataType.INT64.value)
     # A fraction is no mask: -1 makes the row irregular, so that it misses.
-    same = b.op("Equal", mask, b.op("Cast", integers, to=mask.dtype.value))
+    floats = b.op("Cast", mask, to=ir.DataType.FLOAT.value)
+    integers = b.op("Cast", floats, to=ir.DataType.INT64.value)
+    same = b.op("Equal", floats, b.op("Cast", integers, to=ir.DataType.FLOAT.value))
     return b.op("Where", same, integers, b.i64(-1))
 
 

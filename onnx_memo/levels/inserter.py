@@ -35,6 +35,14 @@ def entry_name(site_name: str) -> str:
     return f"memo/{site_name}/entry"
 
 
+def mask_of(model: ir.Model) -> str | None:
+    """The name of the input that a guarded model reads as its padding mask; None if there is none."""
+    for node in model.graph:
+        if node.op_type == "MemoSegments" and node.inputs[0] is not None:
+            return next((str(value.name) for value in flow.sources(node.inputs[0], ())), None)
+    return None
+
+
 def add_operators(model: ir.Model) -> None:
     """Give the model the standard bodies of those of our operators that it uses."""
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}

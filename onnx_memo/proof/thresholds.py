@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnx_memo.errors import MemoError
 from onnx_memo.proof.percentile import percentile
-from onnx_memo.proof.promise import Promise, outside, requests_needed
+from onnx_memo.proof.promise import Promise, outside
 from onnx_memo.proof.sequence import Calibration, Outcome, fixed_sequence
 
 FloatArray = npt.NDArray[np.float64]
@@ -86,8 +85,6 @@ def calibrate(
     candidates: Sequence[float] | FloatArray,
     distances: npt.ArrayLike,
     errors: npt.ArrayLike,
-    *,
-    held_share: float,
 ) -> Calibration:
     """The loosest threshold at which the held-out part proves the promise (`onnx_memo.proof.sequence`).
 
@@ -99,14 +96,8 @@ def calibrate(
         candidates: [c] strictly rising, from `candidate_thresholds`.
         distances: [n] of the held-out requests.
         errors: [n] of the same requests with reuse forced.
-        held_share: the held-out part's share of the data file; only for the message below.
-
-    Raises:
-        MemoError: there are too few held-out requests to prove the promise even if none of them failed.
     """
-    assert 0 < held_share <= 1, "the held-out part is a share of the data"
     far, forced = _paired(distances, errors)
-    _check_enough(promise, len(far), held_share)
 
     def outcome_at(threshold: float) -> Outcome:
         return Outcome.of(far <= threshold, forced, promise.tolerance)
@@ -173,16 +164,6 @@ def _paired(distances: npt.ArrayLike, errors: npt.ArrayLike) -> tuple[FloatArray
     far, forced = np.asarray(distances, np.float64), np.asarray(errors, np.float64)
     assert far.ndim == 1 and far.shape == forced.shape, "one distance and one error a request"
     return far, forced
-
-
-def _check_enough(promise: Promise, requests: int, held_share: float) -> None:
-    needed = requests_needed(promise)
-    if requests < needed:
-        raise MemoError(
-            f"{requests} held-out requests cannot show with confidence {promise.confidence:g} that "
-            f"{promise.within:g} of all requests stay within the tolerance: that takes {needed}; give a data "
-            f"file of at least {math.ceil(needed / held_share)} inputs, or lower --within or --confidence"
-        )
 
 
 def _float32_below(values: FloatArray) -> FloatArray:

@@ -25,6 +25,15 @@ def test_every_input_of_a_model_counts():
     assert content(one) != content(other)
 
 
+def test_the_same_bytes_in_another_shape_or_type_are_another_content():
+    """Pictures have sizes, and 16 bytes may be two numbers or four."""
+    numbers = np.arange(6, dtype=np.int32)
+    wide, high = ({"x": numbers.reshape(1, *shape)} for shape in ((2, 3), (3, 2)))
+    assert content(wide) != content(high)
+    assert content(wide) != content({"x": wide["x"].view(np.float32)})
+    assert distinct(Samples([wide, high, wide], [0, 0, 0], None), range(3))[1].tolist() == [[2, 1]]
+
+
 def test_each_input_once_shortest_first_and_how_often_it_occurs():
     numbers, counts = distinct(samples([5, 5, 5], [1, 2], [7], [1, 2], [7], [7]), range(6))
     assert numbers == [2, 1, 0]

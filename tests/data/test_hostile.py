@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import ModelInput, Samples
-from onnx_memo.data.text import load_tokenizer
+from onnx_memo.data.tokens import load_tokenizer
 from onnx_memo.errors import MemoError
 
 INPUTS = [ModelInput("input_ids", np.dtype(np.int64), (None, None))]

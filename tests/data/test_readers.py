@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,11 @@ import pytest
 from onnx_memo import MemoError
 from onnx_memo.data.readers import READERS, read_samples
 from onnx_memo.data.samples import ModelInput, Samples
-from onnx_memo.data.text import load_tokenizer
+from onnx_memo.data.tokens import load_tokenizer
 
 I64 = np.dtype(np.int64)
 IDS = ModelInput("input_ids", I64, (None, None))
-MASK = ModelInput("attention_mask", I64, (None, None))
+MASK = ModelInput("attention_mask", I64, (None, None), mask=True)
 TYPES = ModelInput("token_type_ids", I64, (None, None))
 POSITIONS = ModelInput("position_ids", I64, (None, None))
 PIXELS = ModelInput("pixel_values", np.dtype(np.float32), (None, 3, 16, 16))
@@ -39,16 +41,16 @@ def ids(samples: Samples) -> list[list[int]]:
 def test_a_new_kind_of_file_is_a_line_in_the_registry(tmp_path, monkeypatch):
     given = []
 
-    def read_csv(path, inputs, tokenizer):
-        given.append((path, inputs, tokenizer))
+    def read_csv(path, inputs, tokenizer, allow_unknown):
+        given.append((path, inputs, tokenizer, allow_unknown))
         return Samples([{"input_ids": np.asarray([[7]])}], [1], None)
 
     data = text(tmp_path, "7", "data.csv")
     refused(data, "ends in '.csv': inputs come as .txt, .log, .jsonl or .npz")
     monkeypatch.setitem(READERS, ".csv", read_csv)
     assert ids(read_samples(data, [IDS], None)) == [[7]]
-    assert given == [(data, [IDS], None)]
-    refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .log, .jsonl, .npz or .csv")
+    assert given == [(data, [IDS], None, False)]
+    refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .log, .jsonl, .npz or .csv$")
 
 
 def loads_tokenizers(statement: str) -> bool:
@@ -132,7 +134,7 @@ def test_the_first_axis_counts_samples_and_the_mask_tells_lengths(tmp_path):
     samples = read_samples(data, [IDS, MASK], None)
     assert ids(samples) == [[5, 6], [1, 2, 3, 4]]
     assert samples.lengths == [2, 4]
-    assert samples.left_out == 0
+    assert samples.notes == []
 
 
 def test_samples_without_right_padding_are_left_out_and_counted(tmp_path):
@@ -141,7 +143,9 @@ def test_samples_without_right_padding_are_left_out_and_counted(tmp_path):
         arrays(tmp_path, input_ids=np.ones((5, 3), np.int64), attention_mask=mask), [IDS, MASK], None
     )
     assert samples.lengths == [2]
-    assert samples.left_out == 4
+    (note,) = samples.notes
+    assert note.startswith("4 inputs left out: their 'attention_mask' is no right padding")
+    assert note.endswith("first input 1")
 
 
 def test_without_a_mask_samples_stay_as_they_are(tmp_path):
@@ -153,9 +157,83 @@ def test_without_a_mask_samples_stay_as_they_are(tmp_path):
 
 def test_axes_that_the_model_fixes_are_not_trimmed(tmp_path):
     fixed = ModelInput("input_ids", I64, (None, 4))
-    mask = ModelInput("attention_mask", I64, (None, 4))
+    mask = ModelInput("attention_mask", I64, (None, 4), mask=True)
     data = arrays(tmp_path, input_ids=np.ones((1, 4), np.int64), attention_mask=np.array([[1, 1, 0, 0]]))
     assert ids(read_samples(data, [fixed, mask], None)) == [[1, 1, 1, 1]]
+
+
+# ---- Arrays of other types
+
+
+ONES = np.array([[1, 0, 1]])
+
+
+def taken(folder: Path, array: np.ndarray, dtype: str) -> Samples:
+    wanted = ModelInput("x", np.dtype(dtype), (None, None))
+    return read_samples(arrays(folder, x=array), [wanted], None)
+
+
+@pytest.mark.parametrize("wanted", ["int64", "int32", "uint8", "bool", "float32"])
+@pytest.mark.parametrize("given", ["int64", "int32", "uint8", "bool", ">i8", "uint64"])
+def test_whole_numbers_take_the_models_type_where_none_changes(tmp_path, given, wanted):
+    samples = taken(tmp_path, ONES.astype(given), wanted)
+    (array,) = samples.arrays[0].values()
+    assert (array.dtype, array.tolist(), samples.notes) == (np.dtype(wanted), ONES.tolist(), [])
+
+
+@pytest.mark.parametrize(
+    ("array", "wanted", "number"),
+    [
+        (ONES * 2**31, "int32", 2**31),
+        (ONES - 2**31 - 1, "int32", -(2**31) - 1),
+        (ONES.astype(np.uint64) + np.uint64(2**63), "int64", 2**63),
+        (-ONES, "uint64", -1),
+        (2 * ONES, "bool", 2),
+    ],
+)
+def test_whole_numbers_that_would_change_are_refused(tmp_path, array, wanted, number):
+    with pytest.raises(MemoError, match=f"holds {number}, which is no {wanted}; the model wants x {wanted}"):
+        taken(tmp_path, array, wanted)
+
+
+@pytest.mark.parametrize("given", ["float64", "float32", "complex64", "U3", "M8[s]"])
+@pytest.mark.parametrize("wanted", ["int64", "bool"])
+def test_what_is_no_whole_number_is_refused_with_what_to_do(tmp_path, given, wanted):
+    with pytest.raises(
+        MemoError, match=rf"wants x {wanted}\[.*: convert it, as in array\.astype\('{wanted}'\)"
+    ):
+        taken(tmp_path, ONES.astype(given), wanted)
+
+
+@pytest.mark.parametrize("given", ["float64", ">f8"])
+def test_floats_are_rounded_and_that_is_said(tmp_path, given):
+    samples = taken(tmp_path, np.array([[0.1, np.nan, -np.inf]], given), "float32")
+    assert samples.notes == ["'x' was rounded from float64 to the model's float32"]
+    np.testing.assert_array_equal(samples.arrays[0]["x"], np.float32([[0.1, np.nan, -np.inf]]))
+    assert taken(tmp_path, np.array([[0.5, np.nan, np.inf]], given), "float32").notes == []
+    assert taken(tmp_path, np.array([[0.1]], np.float16), "float32").notes == []
+
+
+@pytest.mark.parametrize(("number", "wanted"), [(1e39, "float32"), (70_000, "float16")])
+def test_floats_that_would_become_infinite_are_refused(tmp_path, number, wanted):
+    with pytest.raises(MemoError, match=f"holds numbers too large for {wanted}"):
+        taken(tmp_path, np.array([[number, np.inf]]), wanted)
+
+
+def test_arrays_in_another_order_of_memory_hold_the_same_rows(tmp_path):
+    samples = taken(tmp_path, np.asfortranarray(np.arange(6).reshape(2, 3)), "int64")
+    assert [a["x"].tolist() for a in samples.arrays] == [[[0, 1, 2]], [[3, 4, 5]]]
+    assert all(a["x"].flags.c_contiguous for a in samples.arrays)
+
+
+def test_arrays_that_the_model_does_not_take_are_named(tmp_path):
+    others = {name: np.zeros(1) for name in "abcde"}
+    assert read_samples(arrays(tmp_path, x=ONES, labels=ONES), [replace(IDS, name="x")], None).notes == [
+        "not read, since the model has no such inputs: 'labels'"
+    ]
+    assert read_samples(arrays(tmp_path, x=ONES, **others), [replace(IDS, name="x")], None).notes == [
+        "not read, since the model has no such inputs: 'a', 'b', 'c' and 2 more"
+    ]
 
 
 # ---- Misfits
@@ -204,7 +282,55 @@ def test_text_for_a_model_that_takes_pictures(tmp_path, tokenizer):
 
 def test_text_that_is_not_utf8(tmp_path, tokenizer):
     (tmp_path / "data.txt").write_bytes(b"ab\xff")
-    refused(tmp_path / "data.txt", r"is not UTF-8 text \(byte 2\)", tokenizer=tokenizer)
+    refused(tmp_path / "data.txt", r"is not UTF-8 text \(line 1, byte 2\)", tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("content", "because"),
+    [
+        ("a\nb\n".encode("utf-16"), "is UTF-16 text: convert it to UTF-8, as with iconv"),
+        ("a\nb\n".encode("utf-16-be"), "holds bytes of zero, as in line 1"),
+        (b"a\nb\0\n", "holds bytes of zero, as in line 2"),
+        (gzip.compress(b"a\nb\n"), r"is compressed \(gzip\): unpack it first"),
+        (b"PK\x03\x04...", "is a ZIP archive: unpack it first"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a pointer of Git LFS, not the file itself"),
+    ],
+)
+@pytest.mark.parametrize("name", ["data.txt", "data.jsonl"])
+def test_files_that_are_not_what_their_names_say(tmp_path, tokenizer, name, content, because):
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, because, tokenizer=tokenizer)
+
+
+def test_an_array_file_that_is_text(tmp_path):
+    refused(text(tmp_path, "1,2,3", "data.npz"), "is not a readable .npz file .*: write it with numpy.savez")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("x.csv", "write its texts as .txt, one a line"),
+        ("x.TSV", "write its texts as .txt, one a line"),
+        ("x.parquet", "write its texts as .txt, one a line"),
+        ("x.json", "write one object a line, with the text in 'text', as .jsonl"),
+        ("x.txt.gz", "unpack it first"),
+        ("x.npy", "with numpy.savez, as .npz"),
+        ("x.safetensors", "with numpy.savez, as .npz"),
+    ],
+)
+def test_other_kinds_of_files_are_refused_with_what_to_make_of_them(tmp_path, name, advice):
+    refused(text(tmp_path, "a", name), f"inputs come as .txt, .log, .jsonl or .npz; .*{advice}")
+
+
+def test_a_folder_and_a_tokenizer_in_place_of_inputs(tmp_path, tokenizer):
+    refused(tmp_path, "is a folder: name one file of inputs")
+    refused(tokenizer, "is a tokenizer: name it with --tokenizer, and your inputs .* with --data")
+
+
+def test_inputs_that_are_all_left_out_say_why(tmp_path):
+    left = np.array([[0, 1], [0, 1]])
+    data = arrays(tmp_path, input_ids=left, attention_mask=left)
+    refused(data, r"holds no input that can be used \(2 inputs left out: .* is no right padding")
 
 
 @pytest.mark.parametrize(
@@ -230,11 +356,6 @@ def test_an_array_that_is_missing(tmp_path):
     )
 
 
-def test_an_array_of_another_type(tmp_path):
-    data = arrays(tmp_path, input_ids=np.ones((1, 4)), attention_mask=np.ones((1, 4), np.int64))
-    refused(data, r"'input_ids' in .* is float64; the model wants input_ids int64\[\?, \?\]")
-
-
 @pytest.mark.parametrize("shape", [(4,), (1, 4, 1), ()])
 def test_an_array_of_another_rank(tmp_path, shape):
     refused(arrays(tmp_path, input_ids=np.ones(shape, np.int64)), "has shape .* the model wants", [IDS])
@@ -244,6 +365,20 @@ def test_an_array_of_another_size(tmp_path):
     data = arrays(tmp_path, pixel_values=np.zeros((2, 3, 16, 15), np.float32))
     refused(
         data, r"has shape \[2, 3, 16, 15\]; the model wants pixel_values float32\[\?, 3, 16, 16\]", [PIXELS]
+    )
+
+
+def test_numbers_beyond_the_models_embedding(tmp_path):
+    """What the model never sees, since it is padding or left out, may be anything."""
+    mask = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1]])
+    held = np.array([[0, -5, 4], [1, 1, 99], [99, 1, 1]])
+    known = replace(IDS, rows=5)
+    data = arrays(tmp_path, input_ids=held, attention_mask=mask)
+    assert ids(read_samples(data, [known, MASK], None)) == [[0, -5, 4], [1, 1]]
+    refused(
+        data,
+        r"input 1 in .* holds 4 in 'input_ids', which the model looks up in 4 rows",
+        [replace(IDS, rows=4), MASK],
     )
 
 

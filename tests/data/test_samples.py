@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 import pytest
-from support import fixture
+from support import changed, fixture
 
 from onnx_memo import MemoError
 from onnx_memo.data.samples import ModelInput, Samples, mask_name, model_inputs
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 
 I64 = np.dtype(np.int64)
 IDS = ModelInput("input_ids", I64, (None, None))
-MASK = ModelInput("attention_mask", I64, (None, None))
+MASK = ModelInput("attention_mask", I64, (None, None), mask=True)
 TYPES = ModelInput("token_type_ids", I64, (None, None))
-PIXELS = ModelInput("pixel_values", np.dtype(np.float32), (None, 3, 16, 16))
 
 
 def some(lengths: Sequence[int], mask: str | None = "attention_mask") -> Samples:
@@ -34,7 +35,7 @@ def test_a_samples_extent_is_its_real_tokens_or_without_a_mask_its_largest_array
 
 
 def test_taken_samples_keep_their_lengths_mask_and_texts():
-    made = Samples(some([1, 2, 3]).arrays, [1, 2, 3], "attention_mask", left_out=4, texts=["a", "b", "c"])
+    made = Samples(some([1, 2, 3]).arrays, [1, 2, 3], "attention_mask", notes=["x"], texts=["a", "b", "c"])
     taken = made.take([2, 0])
     assert (taken.lengths, taken.texts, taken.mask) == ([3, 1], ["c", "a"], "attention_mask")
     assert taken.text(0) == "c"
@@ -63,31 +64,36 @@ def test_without_a_mask_a_batch_needs_equal_sizes():
 # ---- What the model wants
 
 
-def test_a_models_inputs_with_their_types_and_free_axes():
-    assert model_inputs(load_model(fixture("bert"))) == [IDS, MASK, TYPES]
+def test_a_models_inputs_with_their_types_free_axes_and_what_they_are_looked_up_in():
+    assert model_inputs(OpenedModel(fixture("bert"))) == [replace(IDS, rows=64), MASK, replace(TYPES, rows=2)]
 
 
-def test_initializers_that_are_inputs_too_need_not_be_given():
-    model = load_model(fixture("bert"))
-    model.graph.inputs.append(next(iter(model.graph.initializers.values())))
-    assert model_inputs(model) == [IDS, MASK, TYPES]
+def test_initializers_that_are_inputs_too_need_not_be_given(tmp_path):
+    def list_a_weight(model: ir.Model) -> None:
+        model.graph.inputs.append(next(iter(model.graph.initializers.values())))
+
+    opened = OpenedModel(changed("bert", tmp_path / "model.onnx", list_a_weight))
+    assert [i.name for i in model_inputs(opened)] == [IDS.name, MASK.name, TYPES.name]
 
 
-def test_a_scalar_input_is_refused():
-    model = load_model(fixture("bert"))
-    model.graph.inputs[0].shape = type(model.graph.inputs[0].shape)(())
-    with pytest.raises(MemoError, match="'input_ids' is no tensor with a batch axis"):
-        model_inputs(model)
+def test_a_scalar_input_is_refused(tmp_path):
+    def add_a_scalar(model: ir.Model) -> None:
+        model.graph.inputs.append(ir.val("factor", ir.DataType.FLOAT, []))
+
+    opened = OpenedModel(changed("bert", tmp_path / "model.onnx", add_a_scalar))
+    with pytest.raises(MemoError, match="'factor' is no tensor with a batch axis"):
+        model_inputs(opened)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "mask"),
-    [
-        ([IDS, MASK], "attention_mask"),
-        ([IDS, TYPES], None),
-        ([PIXELS, ModelInput("pixel_mask", I64, (None, 16, 16))], None),  # not of tokens
-        ([MASK, ModelInput("decoder_attention_mask", I64, (None, None))], None),  # which one?
-    ],
+    ("number", "beyond"), [(0, None), (63, None), (64, 64), (-64, None), (-65, -65), (2**62, 2**62)]
 )
-def test_the_mask_is_the_only_input_of_two_axes_with_mask_in_its_name(inputs, mask):
-    assert mask_name(inputs) == mask
+def test_a_table_is_looked_up_from_both_ends_but_not_beyond(number, beyond):
+    assert replace(IDS, rows=64).beyond(np.asarray([[1, number]])) == beyond
+    assert IDS.beyond(np.asarray([[1, number]])) is None
+    assert replace(IDS, rows=64).beyond(np.zeros((1, 0), np.int64)) is None
+
+
+def test_the_mask_is_what_the_graph_says():
+    assert mask_name([IDS, MASK, TYPES]) == "attention_mask"
+    assert mask_name([IDS, replace(MASK, mask=False)]) is None

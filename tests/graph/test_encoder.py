@@ -203,7 +203,8 @@ def test_a_scale_that_follows_from_fixed_sizes(tmp_path):
         ("  s1_{n} = Add (s0_{n}, bias)\n  s2_{n} = Div (s1_{n}, two)\n", "or one that is scaled"),
         ("  s1_{n} = Div (two, s0_{n})\n  s2_{n} = Add (s1_{n}, bias)\n", "scaled by no fixed number"),
         (
-            "  t_{n} = ReduceSum <keepdims = 0> (mask)\n  s2_{n} = Div (s0_{n}, t_{n})\n",
+            "  t_{n} = ReduceSum <keepdims = 0> (mask)\n  s1_{n} = Div (s0_{n}, t_{n})\n"
+            "  s2_{n} = Add (s1_{n}, bias)\n",
             "scaled by no fixed number",
         ),
         (

@@ -48,6 +48,12 @@ def test_what_is_not_onnx(tmp_path, content):
     refused(path, "is not an ONNX model")
 
 
+def test_a_pointer_of_git_lfs(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    refused(path, "is a pointer of Git LFS, not the model itself: fetch it with git lfs pull")
+
+
 @pytest.mark.parametrize("keep", [0.01, 0.5, 0.999])
 def test_a_truncated_file(tmp_path, keep):
     whole = fixture("bert").read_bytes()

@@ -169,16 +169,7 @@ def test_an_input_read_inside_attention_is_refused(tmp_path):
 
 def test_a_second_mask_is_refused(tmp_path):
     def add_mask(model: ir.Model) -> None:
-        mask = ir.val("second_mask", ir.DataType.FLOAT, ["batch_size", "sequence_length"])
-        model.graph.inputs.append(mask)
-        softmax = node_named(model, f"{FIRST}/Softmax")
-        axes = ir.node("Constant", [], {"value_ints": [1, 2]})
-        wide = ir.node("Unsqueeze", [mask, axes.outputs[0]])
-        sum_ = ir.node("Add", [softmax.inputs[0], wide.outputs[0]])
-        for value in (axes.outputs[0], wide.outputs[0], sum_.outputs[0]):
-            value.name = f"mask/{value.producer().op_type}"
-        model.graph.insert_before(softmax, [axes, wide, sum_])
-        softmax.replace_input_with(0, sum_.outputs[0])
+        multiply(model, node_named(model, f"{FIRST}/Softmax"), ("Unsqueeze", [1, 2]))
 
     reason = first_refusal(changed("bert", tmp_path / "model.onnx", add_mask))
     assert "two masks: 'attention_mask', 'second_mask'" in reason
@@ -263,6 +254,7 @@ SCORES, CONTEXT = f"{FIRST}/MatMul", f"{FIRST}/Reshape_3"
         (3, SCORES, [("Gather", [0]), ("Unsqueeze", [2, 3]), ("Expand", [1, 1, 3, 3])]),
         (32, CONTEXT, [("Unsqueeze", [1])]),  # of the width
         (14, SCORES, [("Unsqueeze", [1, 3])]),  # of queries alone
+        (14, SCORES, [("Unsqueeze", [1, 2])]),  # of keys, but a score of 0 is no attention of 0
         (14, CONTEXT, [("Unsqueeze", [2])]),  # of positions, but not of the scores
     ],
 )
@@ -282,7 +274,7 @@ def test_a_second_mask_of_keys_is_one(tmp_path):
 
     def change(model: ir.Model) -> None:
         fix_sizes(model, 4)
-        multiply(model, node_named(model, SCORES), ("Unsqueeze", [1, 2]))
+        multiply(model, node_named(model, f"{FIRST}/Softmax"), ("Unsqueeze", [1, 2]))
 
     reason = first_refusal(changed("bert", tmp_path / "model.onnx", change))
     assert "two masks: 'attention_mask', 'second_mask'" in reason

@@ -113,7 +113,7 @@ def test_means_are_those_of_the_whole_model(tmp_path):
     opened = OpenedModel(fixture("bert"))
     site = opened.findings.sites[0]
     data = write_samples(tmp_path / "data.npz", random_samples(original(opened.path), range(5, 25), seed=0))
-    samples = read_samples(data, model_inputs(opened.model), None)
+    samples = read_samples(data, model_inputs(opened), None)
     means, lengths = coverage.input_means(opened, site, samples, lambda: None)
     assert lengths.tolist() == list(range(5, 25))
     observer = Observer(opened, [site])

@@ -83,7 +83,7 @@ def propose_sites(brief: Brief, sites: Sequence[Site], levels: Sequence[str]) ->
 
     def prove(tried: Sequence[Alternative]) -> Verdict:
         outcome = run_held_out(chosen, captures, chooser.sites, parts.held_out, observer, job, goal)
-        calibration = _calibrate(chosen, outcome, parts, goal)
+        calibration = _calibrate(chosen, outcome, goal)
         return _verdict(chosen, outcome, calibration, chooser, parts, captures, tried)
 
     return Proposal("output and probs", chosen.ratio, alternatives, prove)
@@ -101,15 +101,14 @@ def _affordable(brief: Brief, sites: Sequence[Site], levels: Sequence[str]) -> t
     return parts, levels if fits else levels[:1]
 
 
-def _calibrate(chosen: Candidate, outcome: Outcome, parts: Parts, goal: Goal) -> Calibration:
+def _calibrate(chosen: Candidate, outcome: Outcome, goal: Goal) -> Calibration:
     """The loosest threshold of the chosen plan that the held-out part proves.
 
     Raises:
         NothingPays: there is none, or nothing is reused at it.
     """
     grid = candidate_thresholds(chosen.distances, chosen.most)
-    share = len(parts.held_out) / sum(map(len, (parts.split.store, parts.split.fit, parts.split.held_out)))
-    calibration = calibrate(goal.promise, grid, outcome.distances, outcome.errors, held_share=share)
+    calibration = calibrate(goal.promise, grid, outcome.distances, outcome.errors)
     if calibration.setting is None or not calibration.hit_rate:
         raise NothingPays(
             f"the held-out part does not prove the promise at any threshold; {_why_not(chosen, goal)}"

@@ -147,7 +147,7 @@ def test_an_export_of_fixed_length_keeps_its_real_tokens(tmp_path):
     free.mkdir()
     fixed.mkdir()
     np.savez(fixed / "data.npz", **join(requests))
-    samples = read_samples(fixed / "data.npz", model_inputs(load_model(model)), None)
+    samples = read_samples(fixed / "data.npz", model_inputs(OpenedModel(model)), None)
     have = capture_rows(OpenedModel(model), samples, fixed, lambda: None)
     want = capture_of(fixture("bert"), requests, free)
     assert have.lengths.tolist() == list(LENGTHS)

@@ -12,7 +12,7 @@ from support import ROOT, memoized, original
 import onnx_memo
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.proof.metrics import cosine
 from tools.workloads import templated
 
@@ -33,7 +33,7 @@ def test_a_pretrained_model_on_templated_lines(tmp_path):
     bundle = onnx_memo.optimize(model, data, tmp_path / "bundle", tokenizer=vocabulary, tolerance=0.05).path
     unseen = tmp_path / "unseen.txt"
     unseen.write_text("\n".join(work.requests[:80]), encoding="utf-8")
-    samples = read_samples(unseen, model_inputs(load_model(model)), vocabulary)
+    samples = read_samples(unseen, model_inputs(OpenedModel(model)), vocabulary)
     before, modes = original(model), ["stock", "native"] if onnx_memo.library_path() else ["stock"]
     never = {"memo_strictness": np.asarray(0, np.float32)}
     for mode in modes:
