@@ -19,6 +19,7 @@ REPORT = {
     "batch": 1,
     "threads": 1,
     "library": "native",
+    "notes": [],
     "predicted": {"ratio": 0.5, "hit_rate": 0.5, "noise": 0.01},
     "predicted_with": "native",
 }

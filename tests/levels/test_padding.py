@@ -22,7 +22,7 @@ import onnx_memo
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.padding import padding_counts
 
 LENGTHS = (3, 5, 9, 9, 16, 23)
@@ -72,8 +72,8 @@ def data(tmp_path, samples):
 
 
 def counts(model, data) -> bool:
-    loaded = load_model(model)
-    return padding_counts(loaded, original(model), read_samples(data, model_inputs(loaded), None))
+    opened = OpenedModel(model)
+    return padding_counts(opened.model, original(model), read_samples(data, model_inputs(opened), None))
 
 
 @pytest.mark.parametrize("reduction", READERS)
