@@ -30,6 +30,7 @@ from onnx_memo.proof.goal import Asked, goal_of
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Names, Predicted
+from onnx_memo.report.kept import neighbours_kept
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
@@ -231,10 +232,13 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted
         NothingPays: the bundle turned out not to save time.
     """
     before, after = session_options(native=False, threads=1), session_options(threads=1)
-    runners = [runner(open_file(job.path, before)), runner(open_file(folder / bundle.MODEL, after))]
+    original, guarded = open_file(job.path, before), open_file(folder / bundle.MODEL, after)
+    runners = [runner(original), runner(guarded)]
     requests = verdict.parts.held_out.arrays
     race(runners, requests[:4], 1)  # the first runs of a session allocate
     raced = race(runners, requests, ROUNDS, job.progress("measuring", ROUNDS * len(requests)))
+    if kept := neighbours_kept(verdict, original, guarded):
+        job.notes.append(kept)
     size = (folder / MEMO_DATA).stat().st_size
     evidence = evidence_of(verdict, raced, names, size, job.notes)
     predicted = evidence.predicted

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from onnx_memo.inspection import Inspection
 from onnx_memo.levels.registry import level_of
+from onnx_memo.proof.goal import WARNING
 from onnx_memo.store.bundle import REPORT
 from onnx_memo.store.manifest import Manifest
 
@@ -110,8 +111,10 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
             str(site.width),
             _share(site.share),
         )
-    parts: list[RenderableType] = [table, *level.describe(manifest.sites)]
-    parts += [f"note: {printable(note)}" for note in manifest.notes[:MOST_LINES]]
+    notes = [printable(note) for note in manifest.notes[:MOST_LINES]]
+    warnings = [note for note in notes if note.startswith(WARNING)]
+    parts: list[RenderableType] = [*warnings, table, *level.describe(manifest.sites)]
+    parts += [f"note: {note}" for note in notes if note not in warnings]
     for what, count in (("sites", len(manifest.sites)), ("notes", len(manifest.notes))):
         if count > MOST_LINES:
             parts.append(f"and {count - MOST_LINES} more {what}")

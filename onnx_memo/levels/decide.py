@@ -14,14 +14,14 @@ import onnxruntime as ort
 from onnx_memo.data.parts import Parts, make_parts
 from onnx_memo.job import Job
 from onnx_memo.levels.base import Alternative, Brief, Level, NothingPays, Proposal, Use, Verdict
-from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.answer import Answer, pooled
 from onnx_memo.proof.goal import Goal
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, race, run_model, runner
 
 ROUNDS = 3  # how often the original is timed
 TIMED = 16  # on so many requests
-ANSWERS = 512  # of the original, at most, that answers are judged against
+ANSWERS = 256  # of the original, at most, that answers are judged against
 
 
 def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
@@ -76,7 +76,7 @@ def _original_time(session: ort.InferenceSession, parts: Parts) -> float:
 
 
 def _settled(job: Job, session: ort.InferenceSession, parts: Parts) -> Goal:
-    """The job's goal, judging as the outputs suggest, if need be against answers to store and fit part."""
+    """The job's goal, judging as the outputs suggest, against what the original gives for what is stored."""
     assert job.goal is not None, "a decision is made for a goal"
     names, stored = job.opened.outputs, parts.stored
 
@@ -84,14 +84,11 @@ def _settled(job: Job, session: ort.InferenceSession, parts: Parts) -> Goal:
         outputs = dict(zip(names, run_model(session, stored.arrays[at], at), strict=True))
         return Answer(outputs, stored.real(at), stored.arrays[at])
 
-    first = answer(0)
-    goal = job.goal.with_measure(first)
-    if not goal.judge.needs_answers(first):
-        return goal
+    goal = job.goal.with_measure(answer(0))
     some = np.random.default_rng(0).permutation(len(stored))[:ANSWERS]
     advance = job.progress("running the original", len(some))
     answers = []
     for at in some:
-        answers.append(answer(int(at)))
+        answers.append(pooled(answer(int(at))))
         advance()
-    return replace(goal, measure=goal.judge.against(answers, job.notes))
+    return goal.against(answers, job.notes)

@@ -38,6 +38,20 @@ class Answer:
         return [n for n, o in self.outputs.items() if np.issubdtype(o.dtype, np.floating) and o.size]
 
 
+def pooled(answer: Answer) -> Answer:
+    """The same, small enough to keep many: outputs of tokens are averaged over the real ones.
+
+    But those of one number a token stay as they are; the inputs are left out.
+    """
+    outputs = {}
+    for name in answer.floats:
+        output, real = answer.outputs[name], answer.real(name)
+        if output.ndim == 3 and output.shape[-1] > 1 and real is not None and len(real) == output.shape[1]:
+            output = output[:, real].mean(axis=1)
+        outputs[name] = output
+    return Answer(outputs or answer.outputs, answer.mask)
+
+
 def real_rows(output: npt.NDArray[Any], mask: Mask | None) -> Mask | None:
     """The mask, bool[L], for one row of the batch of an output.
 

@@ -59,10 +59,6 @@ class Neighbours(Measure):
         """As `Measure` has it."""
         return "neighbours"
 
-    def needs_answers(self, first: Answer) -> bool:
-        """As `Measure` has it."""
-        return True
-
     def against(self, answers: Sequence[Answer], notes: list[str]) -> Measure:
         """As `Measure` has it."""
         name = self.output or _first_with(answers[0], _is_vector, "neighbours", "holds vectors")
@@ -77,6 +73,12 @@ class Neighbours(Measure):
             f"what is within {self.slack:g} times the distance of the nearest is as near"
         )
         return replace(self, output=name, vectors=vectors)
+
+    def nearest(self) -> Vectors:
+        """How far each of the sample's inputs is from the nearest other, 1 - cosine, f64[n]."""
+        distances = 1 - self.vectors @ self.vectors.T
+        np.fill_diagonal(distances, np.inf)
+        return np.asarray(distances.min(axis=1))
 
     def error(self, want: Answer, have: Outputs) -> float:
         """As `Measure` has it."""
@@ -111,10 +113,6 @@ class Label(Measure):
         notes.append(f"the decision is the best class of output '{name}'")
         return replace(self, output=name)
 
-    def needs_answers(self, first: Answer) -> bool:
-        """As `Measure` has it."""
-        return True
-
     def error(self, want: Answer, have: Outputs) -> float:
         """As `Measure` has it."""
         before, after = (one[self.output][0] for one in (want.outputs, have))
@@ -127,6 +125,20 @@ class Label(Measure):
 
 
 DECISIONS: dict[str, type[Neighbours] | type[Label]] = {"neighbours": Neighbours, "label": Label}
+
+
+def neighbours_of(answers: Sequence[Answer], outputs: Sequence[str]) -> Neighbours | None:
+    """The neighbours among answers, by the first of `outputs` (none: of all) that holds vectors, if any."""
+    names = [name for name in answers[0].floats if name in (outputs or answers[0].floats)]
+    found = next((name for name in names if _is_vector(answers[0].outputs[name])), None)
+    if found is None:
+        return None
+    try:
+        made = Neighbours(found).against(answers, [])
+    except MemoError:  # all the same
+        return None
+    assert isinstance(made, Neighbours)
+    return made
 
 
 def guessed(first: Answer, outputs: Sequence[str]) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer, Outputs
-from onnx_memo.proof.decisions import DECISIONS, SLACK, Label, Neighbours, guessed
+from onnx_memo.proof.decisions import DECISIONS, SLACK, Label, Neighbours, guessed, neighbours_of
 from onnx_memo.proof.measure import Distance, Measure
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS, cosine_by_token
 from onnx_memo.proof.promise import Promise
 from onnx_memo.proof.scores import SCORE_METRICS
+
+SIGNAL = 5  # how many times smaller than the distance of neighbours a tolerance should be
+WARNING = "warning"  # what a note begins with that should not be overlooked
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class Goal:
-    """A promise, and how answers are judged; None: by the decision that the outputs suggest."""
+    """A promise, and how answers are judged.
+
+    Attributes:
+        measure: None: by the decision that the outputs suggest.
+        neighbours: the sample's own, which put a distance in scale; None: not known, or there are none.
+    """
 
     promise: Promise
     measure: Measure | None
     outputs: tuple[str, ...] = ()
     slack: float = SLACK
+    neighbours: Neighbours | None = None
 
     @property
     def metric(self) -> str:
@@ -64,6 +75,13 @@ class Goal:
         if self.measure is not None:
             return self
         return replace(self, measure=decision_of(guessed(first, self.outputs), self.outputs, self.slack))
+
+    def against(self, answers: Sequence[Answer], notes: list[str]) -> Goal:
+        """The same, judging against what the original gives for some of the sample (`Measure.against`)."""
+        neighbours = neighbours_of(answers, self.outputs)
+        if neighbours is not None:
+            notes.extend(_scale(neighbours, self.promise.tolerance if self.metric == "cosine" else None))
+        return replace(self, measure=self.judge.against(answers, notes), neighbours=neighbours)
 
     def check_outputs(self, names: Sequence[str]) -> None:
         """Raises MemoError if one that was asked for is not among those of the model."""
@@ -114,6 +132,24 @@ def token_error(want: Answer, have: Outputs) -> float:
         if want.outputs[name].ndim == 3
     ]
     return max(errors, default=0.0)
+
+
+def _scale(neighbours: Neighbours, tolerance: float | None) -> list[str]:
+    """How far the sample's inputs are from each other; a warning where a tolerance blurs that."""
+    nearest = neighbours.nearest()
+    middle, low = float(np.median(nearest)), float(np.quantile(nearest, 0.05))
+    notes = [
+        f"of {len(nearest)} inputs of the sample the nearest other is {middle:.2g} away (1 - cosine of "
+        f"'{neighbours.output}', the median; for one in 20 no more than {low:.2g})"
+    ]
+    if tolerance is not None and tolerance > middle / SIGNAL:
+        warning = (
+            f"{WARNING}: the tolerance {tolerance:g} is more than a fifth of {middle:.2g}, the distance to "
+            "the nearest other input: what is nearest, or ranked by such differences, may change; --keep "
+            "0.95 keeps what is nearest"
+        )
+        notes.insert(0, warning)
+    return notes
 
 
 def _of_decisions(asked: Asked, keep: float) -> Goal:

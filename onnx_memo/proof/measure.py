@@ -28,11 +28,6 @@ class Measure(ABC):
     def error(self, want: Answer, have: Outputs) -> float:
         """The error of an answer, 0 where it is the original's."""
 
-    def needs_answers(self, first: Answer) -> bool:
-        """Whether it judges against other answers of the original, by the outputs of one."""
-        del first
-        return False
-
     def against(self, answers: Sequence[Answer], notes: list[str]) -> Measure:
         """The same, judging against these answers to some of the sample; what people should know to `notes`.
 
@@ -66,11 +61,6 @@ class Distance(Measure):
     def error(self, want: Answer, have: Outputs) -> float:
         """As `Measure` has it."""
         return max(self._error(name, want, have[name]) for name in self._compared(want))
-
-    def needs_answers(self, first: Answer) -> bool:
-        """As `Measure` has it."""
-        metrics = {self._metric_of(first.outputs[name]) for name in self._compared(first)}
-        return not metrics.isdisjoint(SCORE_METRICS)
 
     def against(self, answers: Sequence[Answer], notes: list[str]) -> Measure:
         """Where all that is compared are scores, an angle becomes the spread in name, too."""

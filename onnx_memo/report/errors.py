@@ -20,6 +20,8 @@ _METRICS = {
     "argmax": "share of positions changed",
     "spread": "difference in standard deviations",
     "order": "share of pairs that change order",
+    "neighbours": "nearest neighbour changed",
+    "label": "best class changed",
 }
 MOST_RINGS = 600
 

@@ -57,7 +57,19 @@ def test_the_nearest_neighbour_stays(tmp_path):
     stays, moved = kept(fixture("bert"), made.path, Neighbours())
     assert stays >= KEEP - 0.05  # among all of the sample; the proof was among what is stored
     assert moved > 0
-    assert any(note.startswith("the decision is which of ") for note in made.manifest.notes)
+    notes = made.manifest.notes
+    assert any(note.startswith("the decision is which of ") for note in notes)
+    (said,) = (note for note in notes if "keep their nearest neighbour" in note)
+    assert float(said.partition("%")[0]) >= 100 * KEEP
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_a_tolerance_that_blurs_neighbours_is_warned_of_in_the_first_line(tmp_path, cli):
+    data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
+    made = onnx_memo.optimize(fixture("bert"), data, tmp_path / "bundle", tolerance=1.0, level="rows")
+    assert any("of the held-out requests" in note for note in made.manifest.notes)
+    shown = cli("inspect", made.path).out
+    assert shown.startswith("warning: the tolerance 1 is more than a fifth of")
 
 
 @pytest.mark.usefixtures("everything_pays")

@@ -110,12 +110,6 @@ def test_beside_a_vector_each_output_has_its_own_measure():
     assert measure.error(Answer(want), want | logits(-0.5)) == pytest.approx(1 / math.sqrt(2))
 
 
-def test_only_outputs_of_one_number_ask_for_scores():
-    assert Distance().needs_answers(REFERENCE[0])
-    assert not Distance("relative").needs_answers(REFERENCE[0])
-    assert not Distance().needs_answers(Answer({"states": np.zeros((1, 3))}))
-
-
 def test_the_order_is_asked_for():
     measure = Distance("order").against(REFERENCE, [])
     assert measure.error(Answer(logits(0.5)), logits(1.5)) == 0.2
