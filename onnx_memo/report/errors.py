@@ -23,6 +23,7 @@ _METRICS = {
     "neighbours": "nearest neighbour changed",
     "label": "best class changed",
 }
+DECISIONS = {"neighbours": "the nearest neighbour stays", "label": "the best class stays"}
 MOST_RINGS = 600
 
 Placed = Sequence[tuple[Request, Point]]

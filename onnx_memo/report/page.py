@@ -8,8 +8,8 @@ from collections import Counter
 from onnx_memo.report import errors, latency, sections, sites, ways
 from onnx_memo.report import rows as rows_of
 from onnx_memo.report.charts import Picture
-from onnx_memo.report.errors import metric_name
-from onnx_memo.report.evidence import Evidence
+from onnx_memo.report.errors import DECISIONS, metric_name
+from onnx_memo.report.evidence import Evidence, Proof
 from onnx_memo.report.numbers import (
     count,
     escaped,
@@ -57,10 +57,8 @@ def _top(evidence: Evidence) -> str:
     promise = evidence.promise
     most = most_outside(promise.held_out, promise.within, promise.confidence)
     allowed = "too few to prove the promise" if most is None else f"{most:,} allowed to keep the promise"
-    sentence = (
-        f"{promise.outside:,} of {promise.held_out:,} held-out requests "
-        f"{'is' if promise.outside == 1 else 'are'} outside the tolerance ({allowed})."
-    )
+    failed, stay = _in_words(promise)
+    sentence = f"{promise.outside:,} of {promise.held_out:,} held-out requests {failed} ({allowed})."
     kind, outcome = "broken", "not proven" if most is None else "not kept"
     if promise.p_value <= 1 - promise.confidence + 1e-12:
         kind, outcome = "kept", "kept"
@@ -69,10 +67,20 @@ def _top(evidence: Evidence) -> str:
         f'<header><p class="eyebrow">{escaped(evidence.title, 120)} · onnx-memo report</p>'
         f'<h1>{headline(evidence)}</h1><p class="lead">{verdict} {sentence}</p>'
         f'<p class="soft">The promise: with {percent(promise.confidence)} confidence, at least '
-        f"{percent(promise.within)} of requests like these stay within {promise.tolerance:g} "
-        f"of the original model's outputs ({escaped(metric_name(promise.metric))}).</p>"
+        f"{percent(promise.within)} of requests like these {stay}.</p>"
         f"{_key_figures(evidence)}</header>"
     )
+
+
+def _in_words(promise: Proof) -> tuple[str, str]:
+    """What requests do that break the promise, and that keep it."""
+    one = promise.outside == 1
+    if promise.metric in DECISIONS:
+        failed = f"{'leads' if one else 'lead'} to another decision"
+        return failed, f"lead to the same decision as with the original model: {DECISIONS[promise.metric]}"
+    metric = escaped(metric_name(promise.metric))
+    failed = f"{'is' if one else 'are'} outside the tolerance"
+    return failed, f"stay within {promise.tolerance:g} of the original model's outputs ({metric})"
 
 
 def _key_figures(evidence: Evidence) -> str:

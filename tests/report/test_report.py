@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from support_report import make_evidence, make_rows_evidence, with_first, with_requests
 
+from onnx_memo.proof import decisions
 from onnx_memo.report import write_report
 from onnx_memo.report.charts import WIDTH
-from onnx_memo.report.errors import MOST_RINGS
+from onnx_memo.report.errors import DECISIONS, MOST_RINGS
 from onnx_memo.report.evidence import Evidence, Machine, Worst
 from onnx_memo.report.numbers import figure, most_outside, percent
 from onnx_memo.report.scales import scale
@@ -226,6 +227,19 @@ def test_a_broken_promise_is_not_called_kept(tmp_path):
     few = replace(evidence.promise, held_out=40, outside=0, p_value=0.13)
     evidence = replace(evidence, promise=few)
     assert "Promise not proven." in visible(written(tmp_path, evidence))
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_a_promise_about_decisions_is_told_as_one(tmp_path, decision):
+    evidence = make_evidence()
+    promise = replace(evidence.promise, metric=decision, tolerance=0.0, outside=2)
+    text = visible(written(tmp_path, replace(evidence, promise=promise)))
+    assert "2 of 150 held-out requests lead to another decision (" in text
+    assert f"lead to the same decision as with the original model: {DECISIONS[decision]}." in text
+
+
+def test_every_decision_has_its_words():
+    assert set(DECISIONS) == set(decisions.DECISIONS)
 
 
 def test_hostile_text_stays_text(tmp_path):
