@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
@@ -28,6 +29,7 @@ from onnx_memo.operators.spec import DOMAIN, VERSION
 
 FUNCTIONS_SINCE_IR = 8
 STRICTNESS = "memo_strictness"
+LONG_KNOWN = frozenset(ir.DataType(number) for number in range(1, 17))  # up to BFLOAT16
 
 
 def entry_name(site_name: str) -> str:
@@ -48,9 +50,22 @@ def add_operators(model: ir.Model) -> None:
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
     for function in operator_functions(model.opset_imports[""], used):
         model.functions[function.identifier()] = function
+    model.ir_version = _needed_ir(model)
     model.opset_imports[DOMAIN] = VERSION
-    if model.ir_version < FUNCTIONS_SINCE_IR:
-        model.ir_version = FUNCTIONS_SINCE_IR
+
+
+def _needed_ir(model: ir.Model) -> int:
+    """The IR version that the model needs, so that no older ONNX Runtime refuses it without need.
+
+    Exporters write the newest that they know. What is younger than the operators, but for functions, are
+    element types: with one of those the version stays.
+    """
+    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
+    needed = max(FUNCTIONS_SINCE_IR, onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True))
+    values = [*model.graph.initializers.values(), *model.graph.inputs]
+    values += [made for node in model.graph.all_nodes() for made in node.outputs]
+    young = any(value.dtype is not None and value.dtype not in LONG_KNOWN for value in values)
+    return max(needed, model.ir_version if young else needed)
 
 
 class Inserter:

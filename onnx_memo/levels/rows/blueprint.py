@@ -165,10 +165,23 @@ class RowsBlueprint:
             keys=[stored(f"keys.{layer}") for layer in layers],
             values=[stored(f"values.{layer}") for layer in layers],
             int8=[
-                None if product is None else [stored(f"{part}.{number}") for part in INT8_PARTS]
-                for number, product in enumerate(settings.int8)
+                None
+                if product is None
+                else [stored(f"{part}.{at}") for part, at in zip(INT8_PARTS, places, strict=True)]
+                for product, places in zip(settings.int8, _places(settings.int8), strict=True)
             ],
             epsilon=own("epsilon", EPSILON if runs else LITERAL),
             bound=own("bound", settings.bound),
             limit=own("limit", settings.limit),
         )
+
+
+def _places(products: Sequence[Int8Product | None]) -> list[tuple[int, int, int]]:
+    """For each product the numbers of those that its weight, scales and smooth are read from.
+
+    All products of one value are smoothed alike. ONNX Runtime merges initializers that are equal, and warns
+    of each that it then does not need.
+    """
+    known: dict[bytes, int] = {}
+    smooth = [b"" if product is None else product.smooth.tobytes() for product in products]
+    return [(at, at, known.setdefault(content, at)) for at, content in enumerate(smooth)]
