@@ -125,13 +125,17 @@ FakeValue Source::Scalar(std::int64_t number) { return IntTensor(ScalarDims(), {
 std::vector<std::uint8_t> Source::Index(const Floats& points, std::int64_t dimensions) {
   std::vector<std::uint8_t> bytes = AnnoyBuilder(points, Size(dimensions), Byte()).Build(Size(1 + Below(3)));
   bytes.resize(bytes.size() - Size(std::min(Below(64), static_cast<std::int64_t>(bytes.size()))));
-  const auto words = static_cast<std::int64_t>(bytes.size() / 4);
-  for (std::int64_t left = words > 0 ? Below(24) : 0; left > 0; --left) {
-    const auto word = static_cast<std::int32_t>(Byte() % 4 == 0 ? Hostile() >> 32 : Below(256));
-    std::memcpy(bytes.data() + 4 * Below(std::min<std::int64_t>(words, 65536)), &word, 4);
-  }
+  Overwrite(&bytes);
   bytes.shrink_to_fit();
   return bytes;
+}
+
+void Source::Overwrite(std::vector<std::uint8_t>* bytes) {
+  const auto words = static_cast<std::int64_t>(bytes->size() / 4);
+  for (std::int64_t left = words > 0 ? Below(24) : 0; left > 0; --left) {
+    const auto word = static_cast<std::int32_t>(Byte() % 4 == 0 ? Hostile() >> 32 : Below(256));
+    std::memcpy(bytes->data() + 4 * Below(std::min<std::int64_t>(words, 65536)), &word, 4);
+  }
 }
 
 void Source::Disturb(Inputs* inputs) {

@@ -44,8 +44,11 @@ class Source {
   FakeValue Scalar(float number);
   FakeValue Scalar(std::int64_t number);
 
-  // The bytes of an Annoy index of these points, mostly with some words overwritten.
+  // The bytes of an Annoy index of these points, mostly overwritten in part.
   std::vector<std::uint8_t> Index(const Floats& points, std::int64_t dimensions);
+
+  // Overwrites up to 23 words of four bytes.
+  void Overwrite(std::vector<std::uint8_t>* bytes);
 
   // Makes up to three changes.
   void Disturb(Inputs* inputs);

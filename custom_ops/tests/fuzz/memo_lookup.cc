@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tests/annoy_builder.h"
 #include "tests/fuzz/harness.h"
 
 using namespace onnx_memo;
@@ -80,12 +81,7 @@ struct Store {
 
   std::vector<std::uint8_t> Index(Source& source) const {
     if (source.Byte() % 2 == 0) return {};
-    Floats points;
-    for (std::size_t e = 0; e < lengths.size(); ++e) {
-      for (std::size_t i = 0; i < Size(width); ++i) points.push_back(keys[i * lengths.size() + e]);
-      points.push_back(16.0F * static_cast<float>(lengths[e]));
-    }
-    return source.Index(points, width + 1);
+    return source.Index(StorePoints(keys, Size(width), lengths), width + 1);
   }
 
   Inputs Request(Source& source, const std::vector<std::uint8_t>& index) const {
@@ -100,26 +96,27 @@ struct Store {
   }
 };
 
+void CheckCall(const ort::CustomOp* op, void* kernel, const Inputs& inputs, const Source& source) {
+  const FakeResult result = Call(op, kernel, inputs);
+  if (!Refused(result)) Check(inputs, result, source.exact());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Source source(data, size);
   const ort::CustomOp* const op = Host().Find(MemoLookup::kName);
   void* const kernel = Host().CreateKernel(op);
-  Inputs inputs;
-  for (int call = 0; call < 2; ++call) {
-    const Store store(source);
-    if (call == 0) {
-      inputs = store.Request(source, store.Index(source));
-    } else {
-      Inputs others = store.Request(source, {});
-      others.back() = std::move(inputs.back());  // where it is
-      inputs = std::move(others);
-    }
-    source.Disturb(&inputs);
-    const FakeResult result = Call(op, kernel, inputs);
-    if (!Refused(result)) Check(inputs, result, source.exact());
-  }
+  const Store first(source);
+  Inputs inputs = first.Request(source, first.Index(source));
+  source.Disturb(&inputs);
+  CheckCall(op, kernel, inputs, source);
+
+  source.Overwrite(&inputs[MemoLookup::kIndex].bytes);
+  Inputs others = Store(source).Request(source, {});
+  others[MemoLookup::kIndex] = std::move(inputs[MemoLookup::kIndex]);  // the bytes stay where they are
+  source.Disturb(&others);
+  CheckCall(op, kernel, others, source);
   op->KernelDestroy(kernel);
   return 0;
 }
