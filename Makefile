@@ -1,17 +1,20 @@
 # make demo   set up, bring the demo model, optimize it, show what it gains
 # make test   set up, lint, type check, all tests (Python, and C++ under sanitizers)
 # make lint   format and type checks alone
+# make fuzz   the C++ fuzz targets, each for FUZZ_SECONDS (needs clang); their corpora are also replayed by make test
 # make bench  the workloads of docs/benchmarks.md (needs PyTorch to export models: installed too)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
-CPP := $(wildcard custom_ops/*.cc custom_ops/*.h custom_ops/*/*.cc custom_ops/*/*.h)
+CPP := $(wildcard $(foreach file,* */* */*/*,custom_ops/$(file).cc custom_ops/$(file).h))
 PY := onnx_memo tests tools models
 OLDEST_ORT := 1.20.1
 
-.PHONY: demo test lint bench setup
+FUZZ_SECONDS ?= 600
+
+.PHONY: demo test lint native-test fuzz bench setup
 setup: $(SETUP)
 
 $(SETUP): pyproject.toml onnx_memo/__init__.py custom_ops/CMakeLists.txt $(CPP)
@@ -37,6 +40,24 @@ native-test:
 	cmake -S custom_ops -B build/sanitized -DCMAKE_BUILD_TYPE=Debug -DONNX_MEMO_TESTS=ON -DONNX_MEMO_SANITIZE=ON
 	cmake --build build/sanitized --parallel
 	ctest --test-dir build/sanitized --output-on-failure
+
+# Stops at the first finding, and leaves its input in build/found. What is executed and covered, a line a target says.
+fuzz:
+	@echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' | \
+	  clang++ -fsanitize=fuzzer -x c++ - -o /dev/null 2>/dev/null || \
+	  { echo "make fuzz needs clang with libFuzzer: apt-get install clang libclang-rt-14-dev (or the version of your clang)"; exit 1; }
+	cmake -S custom_ops -B build/fuzz -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo -DONNX_MEMO_FUZZ=ON
+	cmake --build build/fuzz --parallel
+	mkdir -p build/found
+	set -e; for corpus in custom_ops/tests/fuzz/corpus/*; do \
+	  target=$$(basename $$corpus); \
+	  mkdir -p build/corpus/$$target; \
+	  log=build/fuzz/$$target.log; \
+	  echo "$$target for $(FUZZ_SECONDS) seconds"; \
+	  build/fuzz/tests/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -max_len=256 -len_control=0 -malloc_limit_mb=64 \
+	    -artifact_prefix=build/found/$$target- build/corpus/$$target $$corpus >$$log 2>&1 || { tail -n 60 $$log; exit 1; }; \
+	  grep DONE $$log; \
+	done
 
 # Some tests run a real model.
 models/cache/minilm-demo/model.onnx: | $(SETUP)

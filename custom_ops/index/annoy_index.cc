@@ -78,7 +78,7 @@ AnnoyIndex::AnnoyIndex(const unsigned char* bytes, std::int64_t size, std::int64
       size_(size),
       dimensions_(dimensions),
       items_(items),
-      node_size_(kVectorAt + Product(kNumber, dimensions)),
+      node_size_(Sum(kVectorAt, Product(kNumber, dimensions))),
       nodes_(std::min<std::int64_t>(size / node_size_, std::numeric_limits<std::int32_t>::max())) {}
 
 void AnnoyIndex::Validate() const {

@@ -75,6 +75,7 @@ std::size_t AttentionJob::tasks() const {
 // K[dk, n] of one head.
 AttentionJob::Matrix AttentionJob::Keys(const Sequence& sequence, std::int64_t head, float* scratch) const {
   const auto [heads, width, rows] = fresh_.key.dims;
+  if (width == 0) return {scratch, sequence.tokens};  // there are none to point to
   const float* fresh = fresh_.key.data + head * width * rows + sequence.first;
   if (sequence.entry == kMiss) return {fresh, rows};
   const std::int64_t n = sequence.tokens;

@@ -50,7 +50,9 @@ void LookupStore::CheckShapes() const {
   }
 }
 
-AnnoyIndex LookupStore::Annoy() const { return AnnoyIndex(index.data, index.dims[0], keys.dims[0] + 1, keys.dims[1]); }
+AnnoyIndex LookupStore::Annoy() const {
+  return AnnoyIndex(index.data, index.dims[0], Sum(keys.dims[0], 1), keys.dims[1]);
+}
 
 void LookupStore::ValidateIndex() const {
   if (index.dims[0] > 0) Annoy().Validate();
@@ -63,7 +65,8 @@ std::int64_t LookupStore::Nearest(const float* query, std::int64_t length, float
   if (range.begin == range.end) return kMiss;
   const bool exact = index.dims[0] == 0 || range.end - range.begin <= kExactLimit;
   const float bound = threshold * threshold * 1.0001F;  // room for sums taken in another order
-  const Found found = exact ? SearchAll(query, range) : SearchIndex(query, length, range, bound);
+  Found found{range.begin, 0.0F};                       // keys without numbers are all equally near
+  if (keys.dims[0] > 0) found = exact ? SearchAll(query, range) : SearchIndex(query, length, range, bound);
   // A store whose lengths are out of order must not return an entry of another length.
   if (found.entry == kMiss || lengths.data[found.entry] != length) return kMiss;
   return std::sqrt(found.distance) <= threshold ? found.entry : kMiss;

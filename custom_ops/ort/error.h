@@ -36,6 +36,14 @@ inline std::int64_t Product(std::int64_t a, std::int64_t b) {
   return a * b;
 }
 
+// Their sum, likewise.
+inline std::int64_t Sum(std::int64_t a, std::int64_t b) {
+  if (a > std::numeric_limits<std::int64_t>::max() - b) {
+    Refuse("a tensor of ", a, " plus ", b, " elements is too large; check the shapes and lengths");
+  }
+  return a + b;
+}
+
 // For a number that is known not to be negative.
 inline std::size_t Size(std::int64_t number) { return static_cast<std::size_t>(number); }
 

@@ -239,6 +239,7 @@ void AddBlock(const Number* a, std::size_t rows, std::size_t a_stride, const Pan
 template <typename Vector, typename Number>
 void AddStridedProduct(const Number* a, std::size_t rows, std::size_t depth, std::size_t a_stride, const float* b,
                        std::size_t b_stride, std::size_t columns, float* output, std::size_t output_stride) {
+  if (rows == 0) return;  // `output` may be null
   Panels<Vector> panels;
   for (std::size_t j = 0; j < depth; j += kDepth) {
     for (std::size_t c = 0; c < columns; c += kColumns) {

@@ -21,7 +21,8 @@ struct Level {
   // to[i] = from[i], exactly.
   void (*halves_to_floats)(const std::uint16_t* from, float* to, std::size_t count);
 
-  // Squared Euclidean distances of `query`[width] to `count` neighbouring columns of a matrix [width, stride].
+  // Squared Euclidean distances of `query`[width] to `count` neighbouring columns of a matrix [width, stride]; `width`
+  // is not zero.
   // Returns the least of them that is not NaN, or infinity.
   float (*column_distances)(const float* query, std::size_t width, const float* columns, std::size_t stride,
                             std::size_t count, float* distances);

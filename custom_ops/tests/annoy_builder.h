@@ -94,15 +94,20 @@ class AnnoyBuilder {
   std::vector<std::uint8_t> bytes_;
 };
 
-// The index of a store as MemoLookup expects it: keys[k, N] and 16 times the lengths.
-inline std::vector<std::uint8_t> BuildStoreIndex(const std::vector<float>& keys, std::size_t width,
-                                                 const std::vector<std::int64_t>& lengths, std::size_t trees) {
+// The items of a store's index as MemoLookup expects them: keys[k, N] and 16 times the lengths.
+inline std::vector<float> StorePoints(const std::vector<float>& keys, std::size_t width,
+                                      const std::vector<std::int64_t>& lengths) {
   std::vector<float> points;
   for (std::size_t entry = 0; entry < lengths.size(); ++entry) {
     for (std::size_t i = 0; i < width; ++i) points.push_back(keys[i * lengths.size() + entry]);
     points.push_back(16.0F * static_cast<float>(lengths[entry]));
   }
-  return AnnoyBuilder(std::move(points), width + 1).Build(trees);
+  return points;
+}
+
+inline std::vector<std::uint8_t> BuildStoreIndex(const std::vector<float>& keys, std::size_t width,
+                                                 const std::vector<std::int64_t>& lengths, std::size_t trees) {
+  return AnnoyBuilder(StorePoints(keys, width, lengths), width + 1).Build(trees);
 }
 
 }  // namespace onnx_memo::testing

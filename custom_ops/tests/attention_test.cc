@@ -13,104 +13,33 @@ namespace {
 constexpr std::int64_t kHuge = std::numeric_limits<std::int64_t>::max();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-struct Request {
-  Integers rows;
-  Integers entry;
-  Integers length;
-  std::int64_t padded_length;
-  std::int64_t heads;
-  std::int64_t key_width;
-  std::int64_t value_width;
-  Floats query;
-  Floats key;
-  Floats value;
-  std::int64_t stored_rows;
-  Halves keys;
-  Halves values;
-  Integers offsets;
-  float scale;
-  std::array<std::int64_t, 4> bias_dims;
-  Floats bias;
+using Request = AttentionCase;
 
-  std::int64_t running() const { return static_cast<std::int64_t>(rows.size()); }
+Floats Run(const Request& request) {
+  Floats output(Size(request.heads * request.running() * request.value_width), -1.0F);
+  const FreshHeads fresh{{request.query.data(), {request.heads, request.running(), request.key_width}},
+                         {request.key.data(), {request.heads, request.key_width, request.running()}},
+                         {request.value.data(), {request.heads, request.running(), request.value_width}}};
+  const StoredHeads stored{Matrix(request.keys, request.stored_rows, request.heads * request.key_width),
+                           Matrix(request.values, request.stored_rows, request.heads * request.value_width),
+                           Vector(request.offsets)};
+  const Ragged ragged(Vector(request.rows), Vector(request.entry), Vector(request.length), request.padded_length,
+                      stored.offsets.dims[0]);
+  const AttentionJob job(fresh, ragged, stored, request.scale, {request.bias.data(), request.bias_dims},
+                         {output.data(), fresh.value.dims});
+  for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
+  return output;
+}
 
-  Floats Run() const {
-    Floats output(Size(heads * running() * value_width), -1.0F);
-    const FreshHeads fresh{{query.data(), {heads, running(), key_width}},
-                           {key.data(), {heads, key_width, running()}},
-                           {value.data(), {heads, running(), value_width}}};
-    const StoredHeads stored{Matrix(keys, stored_rows, heads * key_width),
-                             Matrix(values, stored_rows, heads * value_width), Vector(offsets)};
-    const Ragged ragged(Vector(rows), Vector(entry), Vector(length), padded_length, stored.offsets.dims[0]);
-    const AttentionJob job(fresh, ragged, stored, scale, {bias.data(), bias_dims}, {output.data(), fresh.value.dims});
-    for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
-    return output;
-  }
-
-  std::string Refusal() const {
-    return Message<InvalidArgument>([this] { Run(); });
-  }
-
-  // The packed row of a place of the batch, or -1.
-  std::int64_t Packed(std::int64_t b, std::int64_t t) const {
-    const auto found = std::find(rows.begin(), rows.end(), b * padded_length + t);
-    return found == rows.end() ? -1 : found - rows.begin();
-  }
-
-  float KeyAt(std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t j) const {
-    const std::int64_t r = Packed(b, j);
-    if (r >= 0) return key[Size((h * key_width + i) * running() + r)];
-    const std::int64_t first = offsets[Size(entry[Size(b)])] * heads * key_width;
-    return NaiveHalf(keys[Size(first + (h * key_width + i) * length[Size(b)] + j)]);
-  }
-
-  float ValueAt(std::int64_t b, std::int64_t h, std::int64_t j, std::int64_t i) const {
-    const std::int64_t r = Packed(b, j);
-    if (r >= 0) return value[Size((h * running() + r) * value_width + i)];
-    const std::int64_t first = offsets[Size(entry[Size(b)])] * heads * value_width;
-    return NaiveHalf(values[Size(first + (h * length[Size(b)] + j) * value_width + i)]);
-  }
-
-  float BiasAt(std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t j) const {
-    const std::array<std::int64_t, 4> index = {b, h, t, j};
-    std::int64_t at = 0;
-    for (std::size_t i = 0; i < 4; ++i) at = at * bias_dims[i] + (bias_dims[i] == 1 ? 0 : index[i]);
-    return bias[Size(at)];
-  }
-};
-
-// The context of one packed row of one head.
-std::vector<double> NaiveRow(const Request& request, std::int64_t h, std::int64_t r) {
-  const std::int64_t b = request.rows[Size(r)] / request.padded_length;
-  const std::int64_t t = request.rows[Size(r)] % request.padded_length;
-  const std::int64_t n = request.length[Size(b)];
-  std::vector<double> weights;
-  double most = -std::numeric_limits<double>::infinity();
-  for (std::int64_t j = 0; j < n; ++j) {
-    double score = 0;
-    for (std::int64_t i = 0; i < request.key_width; ++i) {
-      score += static_cast<double>(request.query[Size((h * request.running() + r) * request.key_width + i)]) *
-               static_cast<double>(request.KeyAt(b, h, i, j));
-    }
-    weights.push_back(static_cast<double>(request.scale) * score + static_cast<double>(request.BiasAt(b, h, t, j)));
-    most = std::max(most, weights.back());
-  }
-  double sum = 0;
-  for (double& weight : weights) sum += weight = std::exp(weight - most);
-  std::vector<double> context(Size(request.value_width));
-  for (std::int64_t j = 0; j < n; ++j) {
-    for (std::int64_t i = 0; i < request.value_width; ++i) {
-      context[Size(i)] += weights[Size(j)] / sum * static_cast<double>(request.ValueAt(b, h, j, i));
-    }
-  }
-  return context;
+std::string Refusal(const Request& request) {
+  return Message<InvalidArgument>([&] { Run(request); });
 }
 
 void CheckRequest(const Request& request) {
-  const Floats output = request.Run();
+  const Floats output = Run(request);
   for (std::int64_t h = 0; h < request.heads; ++h) {
     for (std::int64_t r = 0; r < request.running(); ++r) {
-      const std::vector<double> expected = NaiveRow(request, h, r);
+      const std::vector<double> expected = NaiveAttention(request, h, r);
       for (std::size_t i = 0; i < expected.size(); ++i) {
         const float x = output[Size((h * request.running() + r) * request.value_width) + i];
         CHECK(std::abs(static_cast<double>(x) - expected[i]) < 1e-5 * (1 + std::abs(expected[i])));
@@ -188,18 +117,18 @@ TEST(attention_of_several_blocks_of_rows_is_complete) {
 
 TEST(attention_where_nothing_runs_reads_nothing) {
   Request request{{}, {0}, {5}, 5, 2, 4, 4, {}, {}, {}, 5, Halves(40), Halves(40), {0}, 1.0F, {1, 1, 1, 1}, {0}};
-  CHECK(request.Run().empty());
+  CHECK(Run(request).empty());
   request.entry = {};
   request.length = {};
-  CHECK(request.Run().empty());
+  CHECK(Run(request).empty());
   request.bias_dims = {0, 2, 5, 5};
-  CHECK(request.Run().empty());
+  CHECK(Run(request).empty());
 }
 
 TEST(attention_without_heads_or_width) {
   std::mt19937 random(4);
-  CHECK(Mixed(random, 5, 5, 2, {0, 4, 4}, {}).Run().empty());
-  CHECK(Mixed(random, 5, 5, 2, {2, 4, 0}, {}).Run().empty());
+  CHECK(Run(Mixed(random, 5, 5, 2, {0, 4, 4}, {})).empty());
+  CHECK(Run(Mixed(random, 5, 5, 2, {2, 4, 0}, {})).empty());
   CheckRequest(Mixed(random, 5, 5, 2, {2, 0, 4}, {false, false, false, true}));
 }
 
@@ -218,29 +147,29 @@ TEST(attention_of_a_row_whose_bias_is_all_the_lowest_float_is_the_mean) {
   const float lowest = std::numeric_limits<float>::lowest();
   const Request request{
       {0}, {0}, {2}, 2, 1, 1, 1, {1}, {3}, {4}, 2, {0, 0x3C00}, {0, 0x4000}, {0}, 1.0F, {1, 1, 1, 2}, {lowest, lowest}};
-  CHECK(request.Run() == Floats({3.0F}));
+  CHECK(Run(request) == Floats({3.0F}));
 }
 
 TEST(attention_of_a_row_whose_scores_are_all_minus_infinity_is_nan) {
   Request request{{0}, {0}, {2}, 2, 1, 1, 1, {1}, {3}, {4}, 2, {0, 0}, {0, 0}, {0}, 1.0F, {1, 1, 1, 1}, {-kInfinity}};
-  CHECK(std::isnan(request.Run()[0]));
+  CHECK(std::isnan(Run(request)[0]));
 }
 
 TEST(attention_does_not_read_the_stored_rows_of_tokens_that_run) {
   const Request request{{1}, {0},  {2},          2,  1, 1, 1, {1}, {0}, {4}, 2, {0, 0x7E00}, {0x4000, 0x7C00},
                         {0}, 1.0F, {1, 1, 1, 1}, {0}};
-  CHECK(request.Run() == Floats({3.0F}));
+  CHECK(Run(request) == Floats({3.0F}));
 }
 
 TEST(attention_refuses_rows_outside_the_payload) {
   for (const std::int64_t offset : {std::int64_t{-1}, std::int64_t{1}, std::int64_t{3}, kHuge, -kHuge - 1}) {
     const Request request{{0},      {0},  {2},          2,  1, 1, 1, {1}, {3}, {4}, 2, {0, 0}, {0, 0},
                           {offset}, 1.0F, {1, 1, 1, 1}, {0}};
-    CHECK_SAYS(request.Refusal(),
+    CHECK_SAYS(Refusal(request),
                "entry 0 owns 2 of 'keys' from " + std::to_string(offset) + " on, but that ends after 2");
   }
   const Request idle{{}, {0}, {3}, 3, 1, 1, 1, {}, {}, {}, 2, {0, 0}, {0, 0}, {0}, 1.0F, {1, 1, 1, 1}, {0}};
-  CHECK_SAYS(idle.Refusal(), "owns 3 of 'keys'");
+  CHECK_SAYS(Refusal(idle), "owns 3 of 'keys'");
 }
 
 TEST(attention_refuses_a_bias_that_does_not_fit) {
@@ -249,7 +178,7 @@ TEST(attention_refuses_a_bias_that_does_not_fit) {
     for (const std::int64_t dim : {0, 2, 6}) {
       Request request = Mixed(random, 5, 5, 2, {3, 4, 4}, {});
       request.bias_dims[i] = dim;
-      CHECK_SAYS(request.Refusal(), "dimension " + std::to_string(i) + " of 'bias' is " + std::to_string(dim));
+      CHECK_SAYS(Refusal(request), "dimension " + std::to_string(i) + " of 'bias' is " + std::to_string(dim));
     }
   }
 }

@@ -11,52 +11,30 @@ namespace {
 
 constexpr std::int64_t kHuge = std::numeric_limits<std::int64_t>::max();
 
-struct Request {
-  Integers entry;
-  std::int64_t heads;
-  std::int64_t head_width;
-  std::int64_t padded_length;
-  Floats values;
-  Halves payload;
-  Integers offsets;
-  Integers lengths;
+using Request = ContextCase;
 
-  Floats Run() const {
-    const std::int64_t rows = heads == 0 ? 0 : static_cast<std::int64_t>(payload.size()) / heads;
-    const std::array<std::int64_t, 3> dims = {static_cast<std::int64_t>(entry.size()), padded_length,
-                                              heads * head_width};
-    Floats output(values.size(), -1.0F);
-    const ContextJob job(Vector(entry), {values.data(), dims}, Matrix(payload, rows, heads),
-                         {Vector(offsets), Vector(lengths), rows}, {output.data(), dims});
-    for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
-    return output;
-  }
+Floats Run(const Request& request) {
+  const std::int64_t rows = request.heads == 0 ? 0 : static_cast<std::int64_t>(request.payload.size()) / request.heads;
+  const std::array<std::int64_t, 3> dims = {static_cast<std::int64_t>(request.entry.size()), request.padded_length,
+                                            request.heads * request.head_width};
+  Floats output(request.values.size(), -1.0F);
+  const ContextJob job(Vector(request.entry), {request.values.data(), dims},
+                       Matrix(request.payload, rows, request.heads),
+                       {Vector(request.offsets), Vector(request.lengths), rows}, {output.data(), dims});
+  for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
+  return output;
+}
 
-  std::string Refusal() const {
-    return Message<InvalidArgument>([this] { Run(); });
-  }
-};
-
-double NaiveElement(const Request& request, std::int64_t b, std::int64_t i, std::int64_t column) {
-  const std::int64_t e = request.entry[Size(b)];
-  const std::int64_t n = e < 0 ? 0 : request.lengths[Size(e)];
-  const std::int64_t width = request.heads * request.head_width;
-  const std::int64_t head = column / request.head_width;
-  double sum = 0;
-  for (std::int64_t j = 0; i < n && j < n; ++j) {
-    const std::int64_t at = request.offsets[Size(e)] * request.heads + (head * n + i) * n + j;
-    sum += static_cast<double>(NaiveHalf(request.payload[Size(at)])) *
-           static_cast<double>(request.values[Size((b * request.padded_length + j) * width + column)]);
-  }
-  return sum;
+std::string Refusal(const Request& request) {
+  return Message<InvalidArgument>([&] { Run(request); });
 }
 
 void CheckRequest(const Request& request) {
-  const Floats output = request.Run();
+  const Floats output = Run(request);
   const std::int64_t width = request.heads * request.head_width;
   for (std::int64_t at = 0; at < static_cast<std::int64_t>(output.size()); ++at) {
     const std::int64_t row = at / width;
-    const double expected = NaiveElement(request, row / request.padded_length, row % request.padded_length, at % width);
+    const double expected = NaiveContext(request, row / request.padded_length, row % request.padded_length, at % width);
     CHECK(std::abs(static_cast<double>(output[Size(at)]) - expected) < 2e-3);
     if (expected == 0.0) CHECK(output[Size(at)] == 0.0F);
   }
@@ -94,39 +72,39 @@ TEST(context_of_several_row_blocks_is_complete) {
 }
 
 TEST(context_of_nothing_gives_nothing) {
-  CHECK((Request{{}, 2, 4, 3, {}, {}, {}, {}}).Run().empty());
-  CHECK((Request{{-1}, 2, 4, 0, {}, {}, {}, {}}).Run().empty());
-  CHECK((Request{{-1}, 2, 0, 3, {}, {}, {}, {}}).Run().empty());
-  CHECK((Request{{-1}, 1, 2, 1, Floats(2, 1.0F), {}, {}, {}}).Run() == Floats(2, 0.0F));
+  CHECK(Run(Request{{}, 2, 4, 3, {}, {}, {}, {}}).empty());
+  CHECK(Run(Request{{-1}, 2, 4, 0, {}, {}, {}, {}}).empty());
+  CHECK(Run(Request{{-1}, 2, 0, 3, {}, {}, {}, {}}).empty());
+  CHECK(Run(Request{{-1}, 1, 2, 1, Floats(2, 1.0F), {}, {}, {}}) == Floats(2, 0.0F));
 }
 
 TEST(context_of_an_entry_without_tokens_is_zero) {
-  CHECK((Request{{0}, 1, 2, 1, Floats(2, 1.0F), {}, {0}, {0}}).Run() == Floats(2, 0.0F));
+  CHECK(Run(Request{{0}, 1, 2, 1, Floats(2, 1.0F), {}, {0}, {0}}) == Floats(2, 0.0F));
 }
 
 TEST(context_refuses_entries_that_do_not_exist) {
   for (const std::int64_t entry : {std::int64_t{1}, std::int64_t{-2}, kHuge, -kHuge - 1}) {
-    CHECK_SAYS((Request{{entry}, 1, 1, 1, {1.0F}, {0}, {0}, {1}}).Refusal(), "does not exist, the store holds 1");
+    CHECK_SAYS(Refusal(Request{{entry}, 1, 1, 1, {1.0F}, {0}, {0}, {1}}), "does not exist, the store holds 1");
   }
 }
 
 TEST(context_refuses_an_entry_that_is_too_long) {
-  CHECK_SAYS((Request{{0}, 1, 1, 1, {1.0F}, Halves(4), {0}, {2}}).Refusal(), "has 2 tokens");
+  CHECK_SAYS(Refusal(Request{{0}, 1, 1, 1, {1.0F}, Halves(4), {0}, {2}}), "has 2 tokens");
 }
 
 TEST(context_refuses_a_length_whose_square_overflows) {
   Request request{{0}, 1, 0, kHuge, {}, Halves(4), {0}, {kHuge}};
-  CHECK_SAYS(request.Refusal(), "too large");
+  CHECK_SAYS(Refusal(request), "too large");
 }
 
 TEST(context_refuses_rows_outside_the_payload) {
   for (const std::int64_t offset : {std::int64_t{-1}, std::int64_t{1}, std::int64_t{5}, kHuge, -kHuge - 1}) {
-    CHECK_SAYS((Request{{0}, 1, 1, 2, {1.0F, 1.0F}, Halves(4), {offset}, {2}}).Refusal(), "payload ends after 4");
+    CHECK_SAYS(Refusal(Request{{0}, 1, 1, 2, {1.0F, 1.0F}, Halves(4), {offset}, {2}}), "payload ends after 4");
   }
 }
 
 TEST(context_refuses_a_payload_without_heads) {
-  CHECK_SAYS((Request{{-1}, 0, 4, 1, {}, {}, {}, {}}).Refusal(), "no heads");
+  CHECK_SAYS(Refusal(Request{{-1}, 0, 4, 1, {}, {}, {}, {}}), "no heads");
 }
 
 TEST(context_refuses_a_width_that_the_heads_do_not_divide) {

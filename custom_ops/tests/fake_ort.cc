@@ -99,18 +99,20 @@ Status* GetInput(const ort::KernelContext* context, std::size_t index, const ort
   return nullptr;
 }
 
+// Exactly the bytes that the elements need, so that a sanitizer reports any write beyond.
 Status* GetOutput(ort::KernelContext* context, std::size_t index, const std::int64_t* dims, std::size_t rank,
                   ort::Value** value) {
-  std::int64_t bytes = 8;  // enough for every element type
+  FakeValue& output = context->outputs.at(index);
+  const bool empty = std::find(dims, dims + rank, 0) != dims + rank;
+  auto bytes = empty ? 0 : static_cast<std::int64_t>(ElementSize(output.type));
   for (std::size_t i = 0; i < rank; ++i) {
-    if (dims[i] != 0 && bytes > (std::int64_t{1} << 32) / dims[i]) {
+    if (!empty && bytes > kMostBytes / dims[i]) {
       return CreateStatus(ort::ErrorCode::kFail, "the output is too large");
     }
     bytes *= dims[i];
   }
-  FakeValue& output = context->outputs.at(index);
   output.dims.assign(dims, dims + rank);
-  output.bytes.assign(static_cast<std::size_t>(bytes), 0xCC);
+  output.bytes = std::vector<unsigned char>(static_cast<std::size_t>(bytes), 0xCC);
   *value = reinterpret_cast<ort::Value*>(&output);
   return nullptr;
 }
@@ -175,6 +177,20 @@ FakeResult Take(Status* status) {
 
 }  // namespace
 
+std::size_t ElementSize(ort::ElementType type) {
+  switch (type) {
+    case ort::ElementType::kUint8:
+    case ort::ElementType::kBool:
+      return 1;
+    case ort::ElementType::kFloat16:
+      return 2;
+    case ort::ElementType::kFloat:
+      return 4;
+    default:
+      return 8;
+  }
+}
+
 FakeOrt::FakeOrt() {
   ort::SessionOptions options;
   const FakeResult result = Take(RegisterCustomOps(&options, &kBase));
@@ -203,7 +219,7 @@ FakeResult FakeOrt::Run(const ort::CustomOp* op, void* kernel, const std::vector
     context.outputs.push_back({op->GetOutputType(op, i), {}, {}});
   }
   FakeResult result = Take(op->KernelComputeV2(kernel, &context));
-  result.outputs = context.outputs;
+  result.outputs = std::move(context.outputs);
   return result;
 }
 

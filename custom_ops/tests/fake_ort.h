@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,33 @@ FakeValue Tensor(ort::ElementType type, std::vector<std::int64_t> dims, const st
   const auto* begin = reinterpret_cast<const unsigned char*>(numbers.data());
   return {type, std::move(dims), {begin, begin + numbers.size() * sizeof(T)}};
 }
+
+inline FakeValue FloatTensor(std::vector<std::int64_t> dims, const std::vector<float>& numbers) {
+  return Tensor(ort::ElementType::kFloat, std::move(dims), numbers);
+}
+inline FakeValue IntTensor(std::vector<std::int64_t> dims, const std::vector<std::int64_t>& numbers) {
+  return Tensor(ort::ElementType::kInt64, std::move(dims), numbers);
+}
+inline FakeValue HalfTensor(std::vector<std::int64_t> dims, const std::vector<std::uint16_t>& numbers) {
+  return Tensor(ort::ElementType::kFloat16, std::move(dims), numbers);
+}
+inline FakeValue ByteTensor(const std::vector<std::uint8_t>& bytes) {
+  return Tensor(ort::ElementType::kUint8, {static_cast<std::int64_t>(bytes.size())}, bytes);
+}
+
+// The elements of a tensor of this type.
+template <typename T>
+std::vector<T> Numbers(const FakeValue& value) {
+  std::vector<T> numbers(value.bytes.size() / sizeof(T));
+  if (!numbers.empty()) std::memcpy(numbers.data(), value.bytes.data(), value.bytes.size());
+  return numbers;
+}
+
+// Bytes of one element.
+std::size_t ElementSize(ort::ElementType type);
+
+// The most bytes that an output may have. Allocating more fails, as it would in ONNX Runtime for want of memory.
+constexpr std::int64_t kMostBytes = std::int64_t{1} << 23;
 
 // What a call ends with: an empty message and the outputs' bytes, or a status.
 struct FakeResult {

@@ -23,28 +23,6 @@ namespace {
 using ort::ElementType;
 using Inputs = std::vector<FakeValue>;
 
-FakeValue FloatTensor(std::vector<std::int64_t> dims, const Floats& numbers) {
-  return Tensor(ElementType::kFloat, std::move(dims), numbers);
-}
-FakeValue IntTensor(std::vector<std::int64_t> dims, const Integers& numbers) {
-  return Tensor(ElementType::kInt64, std::move(dims), numbers);
-}
-FakeValue HalfTensor(std::vector<std::int64_t> dims, const Halves& numbers) {
-  return Tensor(ElementType::kFloat16, std::move(dims), numbers);
-}
-FakeValue ByteTensor(const std::vector<std::uint8_t>& bytes) {
-  return Tensor(ElementType::kUint8, {static_cast<std::int64_t>(bytes.size())}, bytes);
-}
-
-template <typename T>
-std::vector<T> Numbers(const FakeValue& value) {
-  std::size_t count = 1;
-  for (const std::int64_t dim : value.dims) count *= static_cast<std::size_t>(dim);
-  std::vector<T> numbers(count);
-  if (count > 0) std::memcpy(numbers.data(), value.bytes.data(), count * sizeof(T));
-  return numbers;
-}
-
 // Three entries of one number; the first two have length 2.
 Inputs LookupInputs() {
   return {FloatTensor({2, 1}, {1.1F, 5.0F}), IntTensor({2}, {2, 3}),  FloatTensor({1, 3}, {0.0F, 1.0F, 9.0F}),

@@ -71,6 +71,16 @@ TEST(the_smaller_of_two_equal_entries_is_taken) {
   CHECK(store.Nearest({2.0F}, 5, 0.0F) == 0);
 }
 
+TEST(keys_without_numbers_are_all_equally_near) {
+  const Store store{0, {}, {5, 7, 7}, {}};
+  CHECK(store.Nearest({}, 7, 0.0F) == 1);
+  CHECK(store.Nearest({}, 6, 0.0F) == kMiss);
+  Store with_index = store;
+  with_index.index = BuildStoreIndex({}, 0, store.lengths, 2);
+  with_index.View().ValidateIndex();
+  CHECK(with_index.Nearest({}, 7, 0.0F) == 1);
+}
+
 TEST(a_distance_equal_to_the_threshold_hits) {
   const Store store{2, {3.0F, 4.0F}, {5}, {}};
   CHECK(store.Nearest({0.0F, 0.0F}, 5, 5.0F) == 0);
@@ -138,6 +148,17 @@ TEST(shapes_that_do_not_fit_are_refused) {
   LookupStore view = store.View();
   view.lengths.dims[0] = 1;
   CHECK_SAYS(Message<InvalidArgument>([&] { view.CheckShapes(); }), "'keys' holds 2 entries and 'lengths' 1");
+}
+
+TEST(an_index_of_keys_of_any_width_is_refused_where_sizes_overflow) {
+  constexpr std::int64_t kHuge = std::numeric_limits<std::int64_t>::max();
+  const std::vector<std::uint8_t> index(24);
+  for (const std::int64_t width : {kHuge, kHuge - 1, kHuge / 4, kHuge / 4 - 1, kHuge / 4 - 3, kHuge / 4 - 4}) {
+    const LookupStore store{{nullptr, {width, 0}}, {nullptr, {0}}, Vector(index)};
+    const std::string refusal = Message<InvalidArgument>([&] { store.ValidateIndex(); });
+    CHECK(refusal.find("is too large") != std::string::npos ||
+          refusal.find("no whole number of nodes") != std::string::npos);
+  }
 }
 
 TEST(an_index_of_other_keys_is_refused) {

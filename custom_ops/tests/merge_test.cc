@@ -12,64 +12,34 @@ namespace {
 
 constexpr std::int64_t kHuge = std::numeric_limits<std::int64_t>::max();
 
-struct Request {
-  Integers rows;
-  Integers entry;
-  Integers length;
-  std::int64_t padded_length;
-  std::int64_t width;
-  Floats states;
-  Floats spread;
-  Floats final;
-  Halves influence;
-  Integers offsets;
-  Integers squares;
+using Request = MergeCase;
 
-  Floats Run() const {
-    const auto batch = static_cast<std::int64_t>(entry.size());
-    const auto running = static_cast<std::int64_t>(rows.size());
-    const std::int64_t stored = width == 0 ? 9 : static_cast<std::int64_t>(final.size()) / width;
-    Floats output(Size(batch * padded_length * width), -1.0F);
-    const Ragged ragged(Vector(rows), Vector(entry), Vector(length), padded_length,
-                        static_cast<std::int64_t>(offsets.size()));
-    const MergeJob job(Matrix(states, running, width), Matrix(spread, running, width), ragged,
-                       {Matrix(final, stored, width), Vector(influence), Vector(offsets), Vector(squares)},
-                       {output.data(), {batch, padded_length, width}});
-    for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
-    return output;
-  }
+Floats Run(const Request& request) {
+  const auto batch = static_cast<std::int64_t>(request.entry.size());
+  const auto running = static_cast<std::int64_t>(request.rows.size());
+  const std::int64_t stored = request.width == 0 ? 9 : static_cast<std::int64_t>(request.final.size()) / request.width;
+  Floats output(Size(batch * request.padded_length * request.width), -1.0F);
+  const Ragged ragged(Vector(request.rows), Vector(request.entry), Vector(request.length), request.padded_length,
+                      static_cast<std::int64_t>(request.offsets.size()));
+  const MergeJob job(Matrix(request.states, running, request.width), Matrix(request.spread, running, request.width),
+                     ragged,
+                     {Matrix(request.final, stored, request.width), Vector(request.influence), Vector(request.offsets),
+                      Vector(request.squares)},
+                     {output.data(), {batch, request.padded_length, request.width}});
+  for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
+  return output;
+}
 
-  std::string Refusal() const {
-    return Message<InvalidArgument>([this] { Run(); });
-  }
-};
-
-double NaiveElement(const Request& request, std::int64_t b, std::int64_t t, std::int64_t column) {
-  const std::int64_t e = request.entry[Size(b)];
-  const std::int64_t n = request.length[Size(b)];
-  if (t >= n) return 0;
-  for (std::size_t r = 0; r < request.rows.size(); ++r) {
-    if (request.rows[r] == b * request.padded_length + t) {
-      return static_cast<double>(request.states[r * Size(request.width) + Size(column)]);
-    }
-  }
-  const std::int64_t stored = (request.offsets[Size(e)] + t) * request.width + column;
-  auto sum = static_cast<double>(request.final[Size(stored)]);
-  for (std::size_t r = 0; r < request.rows.size(); ++r) {
-    const std::int64_t token = request.rows[r] - b * request.padded_length;
-    if (token < 0 || token >= n) continue;
-    sum += static_cast<double>(NaiveHalf(request.influence[Size(request.squares[Size(e)] + token * n + t)])) *
-           static_cast<double>(request.spread[r * Size(request.width) + Size(column)]);
-  }
-  return sum;
+std::string Refusal(const Request& request) {
+  return Message<InvalidArgument>([&] { Run(request); });
 }
 
 void CheckRequest(const Request& request) {
-  const Floats output = request.Run();
+  const Floats output = Run(request);
   for (std::int64_t at = 0; at < static_cast<std::int64_t>(output.size()); ++at) {
     const std::int64_t row = at / request.width;
     const double expected =
-        NaiveElement(request, row / request.padded_length, row % request.padded_length, at % request.width);
+        NaiveMerge(request, row / request.padded_length, row % request.padded_length, at % request.width);
     CHECK(std::abs(static_cast<double>(output[Size(at)]) - expected) < 1e-4 * (1 + std::abs(expected)));
     if (row % request.padded_length >= request.length[Size(row / request.padded_length)]) CHECK(output[Size(at)] == 0);
   }
@@ -117,14 +87,14 @@ TEST(merge_where_nothing_runs_gives_the_stored_states_exactly) {
   request.states = request.spread = {};
   request.entry = {0};
   request.length = {9};
-  CHECK(request.Run() == Floats(request.final.begin() + 5, request.final.end()));
+  CHECK(Run(request) == Floats(request.final.begin() + 5, request.final.end()));
 }
 
 TEST(merge_copies_rows_that_ran_exactly_and_without_their_spread) {
   std::mt19937 random(4);
   Request request = Mixed(random, 4, 4, 2, 3);
   std::fill(request.spread.begin(), request.spread.end(), std::numeric_limits<float>::quiet_NaN());
-  const Floats output = request.Run();
+  const Floats output = Run(request);
   for (std::size_t r = 0; r < request.rows.size(); ++r) {
     for (std::size_t i = 0; i < 3; ++i) CHECK(output[Size(request.rows[r]) * 3 + i] == request.states[r * 3 + i]);
   }
@@ -132,20 +102,19 @@ TEST(merge_copies_rows_that_ran_exactly_and_without_their_spread) {
 }
 
 TEST(merge_of_nothing_gives_nothing) {
-  CHECK((Request{{}, {}, {}, 3, 2, {}, {}, {}, {}, {}, {}}).Run().empty());
-  CHECK((Request{{}, {0}, {2}, 3, 0, {}, {}, {}, Halves(4), {0}, {0}}).Run().empty());
-  CHECK((Request{{}, {0}, {0}, 0, 2, {}, {}, {}, {}, {0}, {0}}).Run().empty());
-  CHECK((Request{{}, {-1}, {0}, 2, 1, {}, {}, {}, {}, {}, {}}).Run() == Floats(2, 0.0F));
+  CHECK(Run(Request{{}, {}, {}, 3, 2, {}, {}, {}, {}, {}, {}}).empty());
+  CHECK(Run(Request{{}, {0}, {2}, 3, 0, {}, {}, {}, Halves(4), {0}, {0}}).empty());
+  CHECK(Run(Request{{}, {0}, {0}, 0, 2, {}, {}, {}, {}, {0}, {0}}).empty());
+  CHECK(Run(Request{{}, {-1}, {0}, 2, 1, {}, {}, {}, {}, {}, {}}) == Floats(2, 0.0F));
 }
 
 TEST(merge_refuses_a_damaged_store) {
   for (const std::int64_t at : {std::int64_t{-1}, std::int64_t{1}, std::int64_t{5}, kHuge, -kHuge - 1}) {
     Request request{{0}, {0}, {2}, 2, 1, {1}, {1}, {1, 2}, Halves(4), {at}, {0}};
-    CHECK_SAYS(request.Refusal(),
-               "entry 0 owns 2 of 'final' from " + std::to_string(at) + " on, but that ends after 2");
+    CHECK_SAYS(Refusal(request), "entry 0 owns 2 of 'final' from " + std::to_string(at) + " on, but that ends after 2");
     request.offsets = {0};
     request.squares = {at};
-    CHECK_SAYS(request.Refusal(),
+    CHECK_SAYS(Refusal(request),
                "entry 0 owns 4 of 'influence' from " + std::to_string(at) + " on, but that ends after 4");
   }
 }

@@ -1,6 +1,8 @@
 // The operators again, as plainly as they can be written, and random inputs for them.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -48,6 +50,165 @@ inline std::int64_t NaiveLookup(const float* query, std::int64_t length, const F
     }
   }
   return best >= 0 && std::sqrt(least) <= static_cast<double>(threshold) ? best : -1;
+}
+
+struct FetchCase {
+  Integers entry;
+  std::int64_t width;
+  Halves payload;
+  Integers offsets;
+  Integers lengths;
+  std::int64_t padded_length;
+};
+
+inline Floats NaiveFetch(const FetchCase& request) {
+  Floats output;
+  for (const std::int64_t e : request.entry) {
+    const auto at = static_cast<std::size_t>(e);
+    const std::int64_t rows = e < 0 ? 0 : request.lengths[at];
+    for (std::int64_t i = 0; i < request.padded_length * request.width; ++i) {
+      const bool stored = i / request.width < rows;
+      output.push_back(stored ? NaiveHalf(request.payload[Size(request.offsets[at] * request.width + i)]) : 0.0F);
+    }
+  }
+  return output;
+}
+
+struct ContextCase {
+  Integers entry;
+  std::int64_t heads;
+  std::int64_t head_width;
+  std::int64_t padded_length;
+  Floats values;
+  Halves payload;
+  Integers offsets;
+  Integers lengths;
+};
+
+// One element of the output.
+inline double NaiveContext(const ContextCase& request, std::int64_t b, std::int64_t i, std::int64_t column) {
+  const std::int64_t e = request.entry[Size(b)];
+  const std::int64_t n = e < 0 ? 0 : request.lengths[Size(e)];
+  const std::int64_t width = request.heads * request.head_width;
+  const std::int64_t head = column / request.head_width;
+  double sum = 0;
+  for (std::int64_t j = 0; i < n && j < n; ++j) {
+    const std::int64_t at = request.offsets[Size(e)] * request.heads + (head * n + i) * n + j;
+    sum += static_cast<double>(NaiveHalf(request.payload[Size(at)])) *
+           static_cast<double>(request.values[Size((b * request.padded_length + j) * width + column)]);
+  }
+  return sum;
+}
+
+struct MergeCase {
+  Integers rows;
+  Integers entry;
+  Integers length;
+  std::int64_t padded_length;
+  std::int64_t width;
+  Floats states;
+  Floats spread;
+  Floats final;
+  Halves influence;
+  Integers offsets;
+  Integers squares;
+};
+
+// One element of the output.
+inline double NaiveMerge(const MergeCase& request, std::int64_t b, std::int64_t t, std::int64_t column) {
+  const std::int64_t e = request.entry[Size(b)];
+  const std::int64_t n = request.length[Size(b)];
+  if (t >= n) return 0;
+  for (std::size_t r = 0; r < request.rows.size(); ++r) {
+    if (request.rows[r] == b * request.padded_length + t) {
+      return static_cast<double>(request.states[r * Size(request.width) + Size(column)]);
+    }
+  }
+  const std::int64_t stored = (request.offsets[Size(e)] + t) * request.width + column;
+  auto sum = static_cast<double>(request.final[Size(stored)]);
+  for (std::size_t r = 0; r < request.rows.size(); ++r) {
+    const std::int64_t token = request.rows[r] - b * request.padded_length;
+    if (token < 0 || token >= n) continue;
+    sum += static_cast<double>(NaiveHalf(request.influence[Size(request.squares[Size(e)] + token * n + t)])) *
+           static_cast<double>(request.spread[r * Size(request.width) + Size(column)]);
+  }
+  return sum;
+}
+
+struct AttentionCase {
+  Integers rows;
+  Integers entry;
+  Integers length;
+  std::int64_t padded_length;
+  std::int64_t heads;
+  std::int64_t key_width;
+  std::int64_t value_width;
+  Floats query;
+  Floats key;
+  Floats value;
+  std::int64_t stored_rows;
+  Halves keys;
+  Halves values;
+  Integers offsets;
+  float scale;
+  std::array<std::int64_t, 4> bias_dims;
+  Floats bias;
+
+  std::int64_t running() const { return static_cast<std::int64_t>(rows.size()); }
+
+  // The packed row of a place of the batch, or -1.
+  std::int64_t Packed(std::int64_t b, std::int64_t t) const {
+    const auto found = std::lower_bound(rows.begin(), rows.end(), b * padded_length + t);
+    return found == rows.end() || *found != b * padded_length + t ? -1 : found - rows.begin();
+  }
+
+  float KeyAt(std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t j) const {
+    const std::int64_t r = Packed(b, j);
+    if (r >= 0) return key[Size((h * key_width + i) * running() + r)];
+    const std::int64_t first = offsets[Size(entry[Size(b)])] * heads * key_width;
+    return NaiveHalf(keys[Size(first + (h * key_width + i) * length[Size(b)] + j)]);
+  }
+
+  float ValueAt(std::int64_t b, std::int64_t h, std::int64_t j, std::int64_t i) const {
+    const std::int64_t r = Packed(b, j);
+    if (r >= 0) return value[Size((h * running() + r) * value_width + i)];
+    const std::int64_t first = offsets[Size(entry[Size(b)])] * heads * value_width;
+    return NaiveHalf(values[Size(first + (h * length[Size(b)] + j) * value_width + i)]);
+  }
+
+  float BiasAt(std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t j) const {
+    const std::array<std::int64_t, 4> index = {b, h, t, j};
+    std::int64_t at = 0;
+    for (std::size_t i = 0; i < 4; ++i) at = at * bias_dims[i] + (bias_dims[i] == 1 ? 0 : index[i]);
+    return bias[Size(at)];
+  }
+};
+
+// The context of one packed row of one head.
+inline std::vector<double> NaiveAttention(const AttentionCase& request, std::int64_t h, std::int64_t r) {
+  const std::int64_t b = request.rows[Size(r)] / request.padded_length;
+  const std::int64_t t = request.rows[Size(r)] % request.padded_length;
+  const std::int64_t n = request.length[Size(b)];
+  std::vector<double> weights;
+  double most = -std::numeric_limits<double>::infinity();
+  for (std::int64_t j = 0; j < n; ++j) {
+    double score = 0;
+    for (std::int64_t i = 0; i < request.key_width; ++i) {
+      score += static_cast<double>(request.query[Size((h * request.running() + r) * request.key_width + i)]) *
+               static_cast<double>(request.KeyAt(b, h, i, j));
+    }
+    weights.push_back(static_cast<double>(request.scale) * score + static_cast<double>(request.BiasAt(b, h, t, j)));
+    most = std::max(most, weights.back());
+  }
+  double sum = 0;
+  for (double& weight : weights) sum += weight = std::exp(weight - most);
+  std::vector<double> context(Size(request.value_width));
+  for (std::int64_t j = 0; j < n; ++j) {
+    for (std::int64_t i = 0; i < request.value_width; ++i) {
+      context[Size(i)] += weights[Size(j)] / sum * static_cast<double>(request.ValueAt(b, h, j, i));
+    }
+  }
+  return context;
 }
 
 inline Floats RandomFloats(std::mt19937& random, std::size_t count) {

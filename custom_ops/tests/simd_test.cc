@@ -56,7 +56,7 @@ TEST(halves_convert_in_any_number_and_nothing_after_them_is_touched) {
 TEST(column_distances_match_plain_loops) {
   std::mt19937 random(2);
   for (const simd::Level* level : simd::Supported()) {
-    for (const std::size_t width : {0U, 1U, 5U, 64U}) {
+    for (const std::size_t width : {1U, 5U, 64U}) {
       for (std::size_t count = 0; count < 150; ++count) {
         const std::size_t stride = count + 3;
         const Floats columns = RandomFloats(random, width * stride);
