@@ -21,12 +21,12 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.versions import lower_versions
 from onnx_memo.keys.nodes import emit_key, emit_segments
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, VERSION
 
-FUNCTIONS_SINCE_IR = 8
 STRICTNESS = "memo_strictness"
 
 
@@ -36,13 +36,12 @@ def entry_name(site_name: str) -> str:
 
 
 def add_operators(model: ir.Model) -> None:
-    """Give the model the standard bodies of those of our operators that it uses."""
+    """Give the model the standard bodies of the operators of ours that it uses, and state its versions."""
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
     for function in operator_functions(model.opset_imports[""], used):
         model.functions[function.identifier()] = function
     model.opset_imports[DOMAIN] = VERSION
-    if model.ir_version < FUNCTIONS_SINCE_IR:
-        model.ir_version = FUNCTIONS_SINCE_IR
+    lower_versions(model)
 
 
 class Inserter:
