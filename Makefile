@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
 CPP := $(wildcard $(foreach file,* */* */*/*,custom_ops/$(file).cc custom_ops/$(file).h))
 PY := onnx_memo tests tools models
-OLDEST_ORT := 1.20.1
+ORT_VERSIONS := 1.17.3 1.18.1 1.19.2 1.20.1
 
 FUZZ_SECONDS ?= 600
 
@@ -32,9 +32,9 @@ lint: $(SETUP)
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
-# The library is also run in the oldest ONNX Runtime that we claim.
-.cache/onnxruntime-$(OLDEST_ORT): | $(SETUP)
-	$(BIN)/python -m pip install --quiet --no-deps --target $@ onnxruntime==$(OLDEST_ORT)
+# Bundles are also run in older ONNX Runtimes, from the oldest that we claim on. Before 1.19 they need NumPy 1.
+.cache/onnxruntime-%: | $(SETUP)
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ onnxruntime==$* $(if $(filter 1.17.% 1.18.%,$*),"numpy<2")
 
 native-test:
 	cmake -S custom_ops -B build/sanitized -DCMAKE_BUILD_TYPE=Debug -DONNX_MEMO_TESTS=ON -DONNX_MEMO_SANITIZE=ON
@@ -63,7 +63,7 @@ fuzz:
 models/cache/minilm-demo/model.onnx: | $(SETUP)
 	$(BIN)/python -m models.bring demo
 
-test: lint native-test .cache/onnxruntime-$(OLDEST_ORT) models/cache/minilm-demo/model.onnx
+test: lint native-test $(ORT_VERSIONS:%=.cache/onnxruntime-%) models/cache/minilm-demo/model.onnx
 	$(BIN)/python -m pytest
 
 bench: $(SETUP)

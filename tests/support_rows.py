@@ -22,6 +22,7 @@ from onnx_memo.levels.rows.blueprint import EPSILON, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
 from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
 from onnx_memo.levels.rows.influence import write_influence
+from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.watch import RowsWatch, Watched
 from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.store.data import MEMO_DATA, write_store
@@ -50,9 +51,18 @@ def influence_of_attention(captured: RowsCapture) -> None:
 
 
 def build(
-    model: Path, requests: list[Arrays], folder: Path, *, literal: bool = False, learned: bool = False
+    model: Path,
+    requests: list[Arrays],
+    folder: Path,
+    *,
+    literal: bool = False,
+    learned: bool = False,
+    int8: int | None = None,
 ) -> RowsCapture:
-    """Write the guarded model and its memo data; influence is the reach of attention, unless `learned`."""
+    """Write the guarded model and its memo data; influence is the reach of attention, unless `learned`.
+
+    `int8`: products are in int8, but for one in so many.
+    """
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
     captured = capture_of(model, requests, scratch, literal)
@@ -68,7 +78,11 @@ def build(
         else:
             influence_of_attention(captured)
     opened = OpenedModel(model)
-    blueprint = RowsBlueprint(opened.encoder, captured, RowsSettings(network, corrections, BOUND))
+    products: list[Int8Product | None] = []
+    if int8 is not None:
+        whole = int8_products(opened, samples_of(model, requests, scratch))
+        products = [None if at % int8 == int8 - 1 else product for at, product in enumerate(whole)]
+    blueprint = RowsBlueprint(opened.encoder, captured, RowsSettings(network, corrections, BOUND, products))
     external = write_store(folder, blueprint.tensors(scratch, []))
     guarded = opened.copy()
     blueprint.insert(guarded, external)
@@ -125,18 +139,21 @@ def open_pair(built: Built, mode: str) -> RowsPair:
 
 
 @functools.cache
-def _made(name: str, root: Path, literal: bool, learned: bool) -> Built:
-    folder = root / f"{name}-{literal}-{learned}"
+def _made(name: str, root: Path, literal: bool, learned: bool, int8: int | None) -> Built:
+    folder = root / f"{name}-{literal}-{learned}-{int8}"
     samples = random_samples(original(fixture(name)), STORED_LENGTHS, seed=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_blueprint, "LIMIT", 2.0)  # so that all rows may run
-        build(fixture(name), samples, folder, literal=literal, learned=learned)
+        patch.setattr(rows_blueprint, "INT8_LIMIT", 2.0)
+        build(fixture(name), samples, folder, literal=literal, learned=learned, int8=int8)
     return Built(folder, fixture(name), samples)
 
 
-def made_rows(name: str, root: Path, *, literal: bool = False, learned: bool = False) -> Built:
+def made_rows(
+    name: str, root: Path, *, literal: bool = False, learned: bool = False, int8: int | None = None
+) -> Built:
     """A bundle of a fixture, made once for each `root` and never changed."""
-    return _made(name, root, literal, learned)
+    return _made(name, root, literal, learned, int8)
 
 
 def changed_last(request: Arrays) -> Arrays:

@@ -23,6 +23,7 @@ from onnx_memo.runtime import session_options
 
 MIN_OPSET = 13  # below, Unsqueeze and ReduceSum take their axes another way
 MOST_SIZES = 1024  # integers in a tensor up to which it is a constant rather than a weight
+INITIALIZERS_APART = 4  # the IR version below which all are listed as inputs, and yet are constants
 MAX_OPSET = 26  # the newest that the operators' bodies were run with
 
 
@@ -95,6 +96,8 @@ def _prepared(path: Path) -> ir.Model:
                 f"'{path}' has a node '{node.name}' whose attribute '{name}' has no value: export it again"
             )
     model.graph.sort()
+    if model.ir_version < INITIALIZERS_APART:
+        model.graph.inputs[:] = [value for value in model.graph.inputs if not value.is_initializer()]
     _take_in_constants(model)
     opset = model.opset_imports.get("", 0)
     if not MIN_OPSET <= opset <= MAX_OPSET:

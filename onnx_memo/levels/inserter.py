@@ -17,19 +17,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.versions import lower_versions
 from onnx_memo.keys.nodes import emit_key, emit_segments
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, VERSION
 
-FUNCTIONS_SINCE_IR = 8
 STRICTNESS = "memo_strictness"
-LONG_KNOWN = frozenset(ir.DataType(number) for number in range(1, 17))  # up to BFLOAT16
 
 
 def entry_name(site_name: str) -> str:
@@ -46,26 +44,12 @@ def mask_of(model: ir.Model) -> str | None:
 
 
 def add_operators(model: ir.Model) -> None:
-    """Give the model the standard bodies of those of our operators that it uses."""
+    """Give the model the standard bodies of the operators of ours that it uses, and state its versions."""
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
     for function in operator_functions(model.opset_imports[""], used):
         model.functions[function.identifier()] = function
-    model.ir_version = _needed_ir(model)
     model.opset_imports[DOMAIN] = VERSION
-
-
-def _needed_ir(model: ir.Model) -> int:
-    """The IR version that the model needs, so that no older ONNX Runtime refuses it without need.
-
-    Exporters write the newest that they know. What is younger than the operators, but for functions, are
-    element types: with one of those the version stays.
-    """
-    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
-    needed = max(FUNCTIONS_SINCE_IR, onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True))
-    values = [*model.graph.initializers.values(), *model.graph.inputs]
-    values += [made for node in model.graph.all_nodes() for made in node.outputs]
-    young = any(value.dtype is not None and value.dtype not in LONG_KNOWN for value in values)
-    return max(needed, model.ir_version if young else needed)
+    lower_versions(model)
 
 
 class Inserter:

@@ -30,9 +30,11 @@ def grow_body(
     first = b.op("Gather", offsets, entry)  # [1]
     own = b.op("Cast", b.op("Gather", stored, b.op("Add", rows, first), axis=0), to=FLOAT)  # [R, d]
     difference = b.op("Sub", states, own)
-    weight = at_most(b, relative_change(b, difference, own))  # [R]
+    weight = at_most(b, relative_change(b, difference, own))
+    # Without rows ONNX Runtime up to 1.23 reduces [0, d] to [0, d].
+    weight = b.op("Reshape", weight, b.i64(-1))  # [R]
     score = _predict(b, predicted, length, rows, weight, square, influence)  # [n]
-    runs = _running(b, score, bound, rows, weight)  # [n]
+    runs = _running(b, score, bound, rows)  # [n]
     grown_rows = b.op("Squeeze", b.op("NonZero", runs), b.i64(0))  # [R']
     stored_rows = b.op("Add", grown_rows, first)
     pads = b.op("Concat", b.i64(0), b.op("Sub", b.dim(predicted, 1), length), axis=0)
@@ -77,10 +79,10 @@ def _predict(
     return b.op("MatMul", weights, b.op("Cast", square.of(b, influence), to=FLOAT))
 
 
-def _running(b: Builder, score: ir.Value, bound: ir.Value, rows: ir.Value, weight: ir.Value) -> ir.Value:
+def _running(b: Builder, score: ir.Value, bound: ir.Value, rows: ir.Value) -> ir.Value:
     """The rows that ran, and those whose score is not within the bound: bool[n]."""
     left_out = b.op("LessOrEqual", score, bound)  # false for NaN
-    never = b.op("Less", weight, weight)  # false, [R]
+    never = b.op("Less", rows, rows)  # false, [R]
     return b.op("Not", b.op("ScatterElements", left_out, rows, never, axis=0))
 
 
@@ -104,6 +106,9 @@ def _joined(
     reach = b.op("Gather", reach, b.op("Gather", rows, changed), axis=0)  # [C, n]
     reach = b.op("Cast", b.op("Gather", reach, grown_rows, axis=1), to=FLOAT)  # [C, R']
     start = b.op("Cast", b.op("Gather", stored, stored_rows, axis=0), to=FLOAT)  # [R', d]
+    # One that changes nothing joins them: ONNX Runtime up to 1.19 refuses a Gemm that adds nothing.
+    one_more = b.i64(0, 0, 1, 0)
+    reach, passed_on = b.op("Pad", reach, one_more), b.op("Pad", passed_on, one_more)
     start = b.op("Gemm", reach, passed_on, start, transA=1)
     place = b.op("CumSum", b.op("Cast", runs, to=INT64), b.const(0, np.int64), exclusive=1)  # [n]
     places = b.op("Gather", place, b.op("Unsqueeze", rows, b.i64(1)))  # [R, 1]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import changed, fixture, join, open_nodes, original, random_samples
-from support_rows import TINY, Built, changed_last, influence_of_attention, open_pair, samples_of
+from support_rows import TINY, Built, build, changed_last, open_pair, samples_of
 
 import onnx_memo
 from onnx_memo.graph import flow
@@ -19,13 +19,10 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.packed import whole_products
 from onnx_memo.graph.sites import find_sites
-from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.rows import blueprint
-from onnx_memo.levels.rows.blueprint import RADIUS, RowsBlueprint, RowsSettings
-from onnx_memo.levels.rows.capture import capture_rows
+from onnx_memo.levels.rows.blueprint import RADIUS
 from onnx_memo.levels.rows.propose import key_radius
 from onnx_memo.levels.rows.quantize import MOST, int8_products, product_error, quantize
-from onnx_memo.store.data import write_store
 
 LENGTHS = (9, 9, 16, 16, 23)
 
@@ -122,24 +119,9 @@ def all_rows_may_run(monkeypatch):
 
 def built_in_int8(tmp_path, every: int) -> Built:
     """A bundle of which every so many products are the original's."""
-    path = fixture("bert")
-    requests = random_samples(original(path), LENGTHS, 1)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    samples = samples_of(path, requests, scratch)
-    opened = OpenedModel(path)
-    captured = capture_rows(opened, samples, scratch, lambda: None)
-    influence_of_attention(captured)
-    whole = int8_products(opened, samples)
-    products = [None if at % every == every - 1 else product for at, product in enumerate(whole)]
-    corrections = [np.zeros((captured.width, captured.width), np.float32)] * len(captured.stages)
-    settings = RowsSettings(fit_keys(captured.means), corrections, 1.0, products)
-    made = RowsBlueprint(opened.encoder, captured, settings)
-    external = write_store(tmp_path, made.tensors(scratch, []))
-    copy = opened.copy()
-    made.insert(copy, external)
-    ir.save(copy.model, tmp_path / "model.onnx")
-    return Built(tmp_path, path, requests)
+    requests = random_samples(original(fixture("bert")), LENGTHS, 1)
+    build(fixture("bert"), requests, tmp_path / "bundle", int8=every)
+    return Built(tmp_path / "bundle", fixture("bert"), requests)
 
 
 @pytest.mark.usefixtures("all_rows_may_run")

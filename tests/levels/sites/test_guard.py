@@ -24,7 +24,6 @@ from support import (
 import onnx_memo
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.sites import find_sites
-from onnx_memo.levels.inserter import add_operators
 from onnx_memo.operators.spec import DOMAIN
 
 LENGTHS = (3, 9, 9, 14)
@@ -218,23 +217,3 @@ def test_values_that_the_model_returns_are_still_produced(tmp_path, mode, level)
 
     model = returning(projected_values, "present_values", tmp_path / "m.onnx")
     assert_same_on_misses_and_near_on_hits(model, tmp_path, mode, level)
-
-
-@pytest.mark.parametrize(
-    ("opset", "written", "element", "needed"),
-    [
-        (17, 13, ir.DataType.FLOAT, 8),
-        (17, 7, ir.DataType.FLOAT, 8),
-        (20, 10, ir.DataType.FLOAT, 9),
-        (17, 10, ir.DataType.INT4, 10),
-        (23, 13, ir.DataType.FLOAT, 11),
-    ],
-)
-def test_the_ir_version_is_what_the_model_needs(opset, written, element, needed):
-    """An exporter's newest would keep a bundle out of older ONNX Runtimes."""
-    x = ir.val("x", element, ["n"])
-    node = ir.node("Identity", [x])
-    graph = ir.Graph([x], list(node.outputs), nodes=[node], opset_imports={"": opset})
-    model = ir.Model(graph, ir_version=written)
-    add_operators(model)
-    assert model.ir_version == needed
