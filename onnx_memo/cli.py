@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import onnx_memo
-from onnx_memo import tables
+from onnx_memo import interrupts, tables
 from onnx_memo.compare import bench as run_bench
 from onnx_memo.errors import MemoError
 from onnx_memo.inspection import inspect as run_inspect
@@ -222,9 +221,7 @@ def show_progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
             task = bars.add_task(step, total=parts)
 
             def advance() -> None:
-                # Raised inside a destructor or a callback, the interrupt would have been lost.
-                if _signals:
-                    raise _Interrupted
+                interrupts.check()
                 bars.advance(task)
 
             return advance
@@ -232,29 +229,18 @@ def show_progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
         yield start
 
 
-class _Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Not KeyboardInterrupt, which typer answers in a way of its own."""
-
-
-_signals: list[int] = []
-
-
-def _interrupt(number: int, _: object) -> None:
-    _signals.append(number)
-    if len(_signals) == 1:  # a second one finds the first at work: what was begun is being removed
-        raise _Interrupted
-
-
 def main() -> NoReturn:
-    """Entry point: errors that the user can mend become one line and exit code 2."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), _interrupt)
+    """Errors that the user can mend become one line and exit code 2."""
+    interrupts.catch()
     # --debug is understood anywhere in the line.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        sys.exit(app(arguments, standalone_mode=False))
-    except (Exception, _Interrupted) as error:
+        try:
+            code = app(arguments, standalone_mode=False)
+        finally:
+            interrupts.too_late()
+        sys.exit(code)
+    except (Exception, interrupts.Interrupted) as error:
         complaint = _complaint(error)
         if complaint is None or len(arguments) < len(sys.argv[1:]):
             raise
@@ -287,8 +273,8 @@ def _complaint(error: BaseException) -> _Complaint | None:
         return _Complaint(f"no bundle was written, since none would pay: {error}", code=3)
     if isinstance(error, MemoError):
         return _Complaint(str(error))
-    if isinstance(error, _Interrupted):
-        return _Complaint("interrupted: nothing was written")
+    if isinstance(error, interrupts.Interrupted):
+        return _Complaint("interrupted: no bundle was written", code=128 + error.number)
     if isinstance(error, OSError):
         return _Complaint(f"'{error.filename or 'a file'}': {error.strerror or error} (--debug shows where)")
     if hasattr(error, "format_message"):  # of the parser, whose own way takes several lines

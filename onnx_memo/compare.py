@@ -17,6 +17,7 @@ from onnx_memo.data.export import as_onnx
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, Samples, model_inputs
 from onnx_memo.errors import MemoError
+from onnx_memo.files import sha256
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.inserter import mask_of
 from onnx_memo.levels.registry import level_of
@@ -79,7 +80,7 @@ def bench(
         raise MemoError("--batch, --rounds and --threads take numbers of at least 1")
     if tokenizer is None and (bundle / bundles.TOKENIZER).is_file():
         tokenizer = bundle / bundles.TOKENIZER
-    if manifest.source_sha256 and model.is_file() and bundles.sha256(model) != manifest.source_sha256:
+    if manifest.source_sha256 and model.is_file() and sha256(model) != manifest.source_sha256:
         raise MemoError(
             f"'{bundle}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
             f"'{model}'): name the model that it was made from"

@@ -6,6 +6,7 @@ a file that is to stay is on the disk before its name is used.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -77,6 +78,12 @@ def copy_file(source: Path, to: Path) -> None:
     """Copy a file to a new one. Raises OSError as `new_file` does."""
     with new_file(to) as file:
         file.copy(source)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from onnx_memo.data.export import Source, as_onnx
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.files import copy_file, write_file
+from onnx_memo.files import copy_file, sha256, write_file
 from onnx_memo.graph.load import external_files
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
@@ -34,7 +34,7 @@ from onnx_memo.report.kept import neighbours_kept
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
-from onnx_memo.store.data import MEMO_DATA, write_store
+from onnx_memo.store.data import memo_data, take_weights, write_store
 from onnx_memo.store.manifest import Manifest
 from onnx_memo.store.publish import check_output, publishing
 from onnx_memo.store.room import check_room
@@ -195,7 +195,7 @@ def _manifest(
     return Manifest(
         version=__version__,
         source=model.name,
-        source_sha256=bundle.sha256(model) if model.is_file() else None,
+        source_sha256=sha256(model) if model.is_file() else None,
         entries=len(blueprint.lengths),
         tokens=int(blueprint.lengths.sum()),
         sites=blueprint.guarded(),
@@ -239,7 +239,7 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted
     raced = race(runners, requests, ROUNDS, job.progress("measuring", ROUNDS * len(requests)))
     if kept := neighbours_kept(verdict, original, guarded):
         job.notes.append(kept)
-    size = (folder / MEMO_DATA).stat().st_size
+    size = memo_data(folder).stat().st_size
     evidence = evidence_of(verdict, raced, names, size, job.notes)
     predicted = evidence.predicted
     if predicted.ratio > PAYS:
@@ -254,14 +254,10 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted
 
 
 def _check_original(opened: OpenedModel) -> None:
-    """It must not be guarded already; and files of weights keep their own names, which must be free."""
+    """Raises MemoError if it is guarded already."""
     # Not by the operators' domain: ONNX Runtime, saving a model, names all domains that it knows.
     if any(value.name == STRICTNESS for value in opened.model.graph.inputs):
         raise MemoError(f"'{opened.path}' is the model of a bundle, guarded already: name the original model")
-    for name in sorted(external_files(opened.model) & {*bundle.OWN_FILES}):
-        raise MemoError(
-            f"'{opened.path}' keeps weights in '{name}', a name that the bundle needs: rename that file"
-        )
 
 
 def _write_model(
@@ -273,18 +269,17 @@ def _write_model(
 ) -> None:
     """Write the guarded model, and beside it the files that hold the original's weights."""
     copy = opened.copy()
+    take_weights(copy.model, opened.path.parent, folder)
     blueprint.insert(copy, tensors)
     if padding:
         miss_where_padded(copy.model)
-    for name in external_files(opened.model):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        copy_file(opened.path.parent / name, folder / name)
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
 
 
 def _copy_companions(source: Source, tokenizer: Path | None, folder: Path) -> None:
     """Configuration and tokenizer, so that the bundle loads wherever the original did."""
-    for file in source.companions:
-        copy_file(file, folder / file.name)
+    files = {file.name: file for file in source.companions}
     if tokenizer is not None:
-        copy_file(tokenizer, folder / bundle.TOKENIZER)
+        files[bundle.TOKENIZER] = tokenizer
+    for name, file in files.items():
+        copy_file(file, folder / name)

@@ -13,6 +13,7 @@ from support import MODES, Arrays, fixture, original, raced, random_samples, wri
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import onnx_memo
+from onnx_memo import interrupts
 from onnx_memo.cli import main
 from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.sites.choose import Chooser
@@ -91,7 +92,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["onnx-memo", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        handlers = {number: signal.getsignal(number) for number in interrupts.NUMBERS}
         capfd.readouterr()
         try:
             with pytest.raises(SystemExit) as ended:

@@ -7,6 +7,7 @@ A *request* is what a session is fed: one sample, or several joined into a batch
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,11 @@ def memoized(bundle: Path, mode: str, threads: int = 1) -> ort.InferenceSession:
 def raced(ratio: float, noise: float = 0.0) -> Raced:
     """A race of one request, of two rounds around a ratio."""
     return Raced(np.array([[[1.0, ratio - noise]], [[1.0, ratio + noise]]]))
+
+
+def copied(bundle: Path, to: Path) -> Path:
+    """A copy of a bundle whose files may be changed: those of a bundle are read-only."""
+    return Path(shutil.copytree(bundle, to, copy_function=shutil.copyfile))
 
 
 # ---- Samples and requests

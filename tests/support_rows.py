@@ -25,7 +25,7 @@ from onnx_memo.levels.rows.influence import write_influence
 from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.watch import RowsWatch, Watched
 from onnx_memo.operators.spec import MOST_CHANGE
-from onnx_memo.store.data import MEMO_DATA, write_store
+from onnx_memo.store.data import memo_data, write_store
 
 ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "llama")
 STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 23, 31, 47, 60)
@@ -106,8 +106,8 @@ def _session(bundle: Path, mode: str) -> tuple[ort.InferenceSession, RowsWatch]:
     watch = RowsWatch(model)
     path = bundle / f"watched.{mode}" / "model.onnx"
     path.parent.mkdir(exist_ok=True)
-    data = path.parent / MEMO_DATA
-    data.exists() or data.hardlink_to(bundle / MEMO_DATA)
+    data = path.parent / memo_data(bundle).name
+    data.exists() or data.hardlink_to(memo_data(bundle))
     ir.save(model, path)
     return memoized(path.parent, mode), watch
 

@@ -15,12 +15,22 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from support import changed, contents, fixture, nothing_left_in, original, random_samples, write_samples
+from support import (
+    changed,
+    contents,
+    copied,
+    fixture,
+    nothing_left_in,
+    original,
+    random_samples,
+    write_samples,
+)
 from tokenizers import Tokenizer, models
 
 import onnx_memo
-from onnx_memo import pipeline
-from onnx_memo.store import bundle
+from onnx_memo import pipeline, tables
+from onnx_memo.store import bundle, publish
+from onnx_memo.store.data import memo_data
 
 BERT = fixture("bert")
 
@@ -28,7 +38,7 @@ BERT = fixture("bert")
 @pytest.fixture
 def copy(made, tmp_path: Path) -> Path:
     """A bundle that may be changed."""
-    return shutil.copytree(made("bert").bundle, tmp_path / "bundle")
+    return copied(made("bert").bundle, tmp_path / "bundle")
 
 
 @pytest.fixture
@@ -252,10 +262,10 @@ def test_a_disk_without_room(optimize, monkeypatch):
 
 def test_a_disk_that_fills_up_all_the_same(optimize, monkeypatch):
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device", "memo.data")
+        raise OSError(28, "No space left on device", "memo")
 
     monkeypatch.setattr(pipeline, "write_store", full)
-    assert "'memo.data': No space left on device" in optimize()
+    assert "'memo': No space left on device" in optimize()
 
 
 @pytest.mark.parametrize("options", [("--level", "heads"), ("--threshold", "-1"), ("--threshold", "nan")])
@@ -268,17 +278,13 @@ def test_sites_that_are_not_there(optimize, data, sites):
     assert "--sites" in optimize(BERT, data, f"--sites={sites}")
 
 
-def test_a_model_whose_weights_file_takes_a_name_of_ours(optimize, tmp_path):
-    onnx.save_model(onnx.load(BERT), tmp_path / "m.onnx", save_as_external_data=True, location="memo.data")
-    assert "keeps weights in 'memo.data', a name that the bundle needs" in optimize(tmp_path / "m.onnx")
-
-
 def test_a_damaged_bundle(cli, copy, data):
-    content = bytearray((copy / "memo.data").read_bytes())
+    data_file = memo_data(copy)
+    content = bytearray(data_file.read_bytes())
     content[5000] ^= 1
-    written(copy / "memo.data", bytes(content))
-    assert "memo.data' is damaged" in complaint(cli("inspect", copy))
-    assert "memo.data' is damaged" in complaint(cli("bench", BERT, copy, "--data", data))
+    written(data_file, bytes(content))
+    assert f"{data_file.name}' is damaged" in complaint(cli("inspect", copy))
+    assert f"{data_file.name}' is damaged" in complaint(cli("bench", BERT, copy, "--data", data))
 
 
 def test_a_folder_that_is_no_bundle(cli, tmp_path, data):
@@ -332,18 +338,106 @@ def interrupted(arguments: list[object], folder: Path, number: signal.Signals) -
     return subprocess.CompletedProcess([], process.returncode, out, err)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "replacing"])
 def test_an_interrupt_leaves_nothing_and_keeps_what_was(tmp_path, made, much_data, number, exists):
     output = tmp_path / "bundle"
     if exists:
-        shutil.copytree(made("bert").bundle, output)
+        copied(made("bert").bundle, output)
     before = contents(tmp_path)
     arguments = ["optimize", BERT, "--data", much_data, "-o", output, "--force"]
     ended = interrupted(arguments, tmp_path, number)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "onnx-memo: interrupted: nothing was written\n"
+    assert (ended.returncode, ended.stdout) == (128 + number, "")
+    assert ended.stderr == "onnx-memo: interrupted: no bundle was written\n"
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize("at", ["its place", "the folder on the disk", "the old one is removed", "the end"])
+def test_an_interrupt_that_comes_too_late_changes_nothing(
+    cli, copy, data, tmp_path, monkeypatch, number, exists, at
+):
+    """The bundle is there, and so it is said; nobody is told that none was written."""
+    output = copy if exists else tmp_path / "new"
+    module, name = {
+        "its place": (publish, "_replace"),
+        "the folder on the disk": (publish, "sync_folder"),
+        "the old one is removed": (publish.shutil, "rmtree"),
+        "the end": (tables, "bundle_tables"),
+    }[at]
+    real = getattr(module, name)
+
+    def interrupted(*given: object, **named: object) -> object:
+        if at != "the old one is removed" or Path(str(given[0])).name.startswith("."):
+            os.kill(os.getpid(), number)
+        return real(*given, **named)
+
+    monkeypatch.setattr(module, name, interrupted)
+    outcome = cli("optimize", BERT, "--data", data, "-o", output, "--force", "--level", "probs")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "12 inputs of bert.onnx stored" in " ".join(outcome.out.split())
+    assert {site.level for site in bundle.read_bundle(output).sites} == {"probs"}
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+def test_a_second_interrupt_changes_nothing(cli, data, tmp_path, monkeypatch, first):
+    """It comes while what was begun is being removed, and when that is said."""
+    rmtree = shutil.rmtree
+
+    def again(*given: object, **named: object) -> None:
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+        rmtree(*given, **named)
+
+    def begun(*_: object) -> None:
+        monkeypatch.setattr(publish.shutil, "rmtree", again)
+        os.kill(os.getpid(), first)
+
+    monkeypatch.setattr(pipeline, "check_room", begun)
+    with nothing_left_in(tmp_path):
+        outcome = cli("optimize", BERT, "--data", data, "-o", tmp_path / "new")
+    assert (outcome.code, outcome.out) == (128 + first, "")
+    assert outcome.err == "onnx-memo: interrupted: no bundle was written\n"
+
+
+def test_an_interrupt_that_a_destructor_swallowed_is_raised_again(cli, data, tmp_path, monkeypatch):
+    class Dying:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(pipeline, "check_room", lambda *_: Dying() and None)
+    with nothing_left_in(tmp_path):
+        outcome = cli("optimize", BERT, "--data", data, "-o", tmp_path / "new")
+    assert (outcome.code, outcome.err) == (130, "onnx-memo: interrupted: no bundle was written\n")
+
+
+def test_signals_that_are_ignored_stay_ignored(cli, data, tmp_path, monkeypatch):
+    """So nohup goes on after its terminal is gone."""
+    monkeypatch.setattr(pipeline, "check_room", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert cli("optimize", BERT, "--data", data, "-o", tmp_path / "new").code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interrupt_before_anything_is_loaded_is_silent(tmp_path, number):
+    """The command loads its libraries for half a second: their tracebacks are nobody's business."""
+    program = (
+        "import os, sys; sys.argv[1:] = ['--version']\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == 'onnx_ir': os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from onnx_memo.__main__ import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-number, b"", b"")
 
 
 def test_changed_names_with_brackets_are_shown_as_they_are(cli, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from support import copied
 
 from onnx_memo.store.bundle import MODEL
 
@@ -66,7 +66,7 @@ def anonymous_memory(model: Path, data: Path, mode: str) -> int:
 
 def test_a_gibibyte_of_payload_costs_no_memory(made, tmp_path, mode):
     origin = made("bert")
-    bundle = Path(shutil.copytree(origin.bundle, tmp_path / "bundle"))
+    bundle = copied(origin.bundle, tmp_path / "bundle")
     spread_payloads(bundle, GIBIBYTE)
     # The same number of tokens in every request, so that all fit into one array; all are stored.
     sample = next(sample for sample in origin.samples if sample["input_ids"].shape[1] == 23)

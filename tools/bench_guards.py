@@ -28,7 +28,7 @@ from onnx_memo.compare import bench
 from onnx_memo.data.tokens import load_tokenizer
 from onnx_memo.pipeline import optimize
 from onnx_memo.runtime import library_path, session_options
-from onnx_memo.store.data import StoredTensor, write_store
+from onnx_memo.store.data import StoredTensor, memo_data, write_store
 from onnx_memo.store.index import build_index
 
 LENGTHS = {128: (200, 40), 512: (40, 12)}  # tokens: (stored inputs, requests)
@@ -141,7 +141,7 @@ def inflate(bundle: Path, entries: int) -> None:
     folder = bundle / "inflated"
     folder.mkdir()
     tensors = write_store(folder, [StoredTensor.of(n, a) for n, a in arrays.items()])
-    (folder / "memo.data").rename(bundle / "inflated.data")
+    memo_data(folder).rename(bundle / "inflated.data")
     for tensor_name, written in tensors.items():
         values[tensor_name].const_value = ir.ExternalTensor(
             "inflated.data",

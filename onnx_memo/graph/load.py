@@ -115,12 +115,15 @@ def _prepared(path: Path) -> ir.Model:
 
 def external_files(model: ir.Model) -> set[str]:
     """The names, relative to the model's folder, of the files that hold its weights."""
-    return {
-        str(value.const_value.location)
-        for graph in (model.graph, *model.graph.subgraphs())
-        for value in graph.initializers.values()
-        if isinstance(value.const_value, ir.ExternalTensor)
-    }
+    return {str(tensor.location) for _, tensor in external_weights(model)}
+
+
+def external_weights(model: ir.Model) -> Iterator[tuple[ir.Value, ir.ExternalTensor]]:
+    """The initializers that lie in other files, and their tensors."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value, value.const_value
 
 
 def _take_in_constants(model: ir.Model) -> None:
@@ -129,15 +132,9 @@ def _take_in_constants(model: ir.Model) -> None:
     Whoever is given the model without its folder (shape inference, a session on a model in memory) would look
     for them where one works, or refuse them.
     """
-    for graph in (model.graph, *model.graph.subgraphs()):
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if (
-                isinstance(tensor, ir.ExternalTensor)
-                and tensor.dtype.is_integer()
-                and tensor.size <= MOST_SIZES
-            ):
-                value.const_value = ir.tensor(tensor.numpy(), name=tensor.name)
+    for value, tensor in external_weights(model):
+        if tensor.dtype.is_integer() and tensor.size <= MOST_SIZES:
+            value.const_value = ir.tensor(tensor.numpy(), name=tensor.name)
     graphs = (model.graph, *(function.graph for function in model.functions.values()))
     for node in (node for graph in graphs for node in graph.all_nodes()):
         for name, attribute in list(node.attributes.items()):

@@ -1,12 +1,16 @@
-"""The memo data: all tensors of the guards in one file, external data of the model beside it.
+"""The data files of a bundle: the memo data, all tensors of the guards in one file, and the model's weights.
 
-Layout (`docs/bundle.md`): the tensors' bytes one after the other, little-endian, each from a
+They are external data of the model beside them, which ONNX Runtime maps as long as it serves. So their names
+carry their content: a bundle that is copied over another one brings its own files, and changes none of these.
+
+Layout of the memo data (`docs/bundle.md`): the tensors' bytes one after the other, little-endian, each from a
 multiple of 4,096 on, so that ONNX Runtime can map them.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.files import NewFile, new_file
+from onnx_memo.files import NewFile, copy_file, new_file, sha256
+from onnx_memo.graph.load import external_files, external_weights
 
 ALIGNMENT = 4096
-MEMO_DATA = "memo.data"
+MEMO, WEIGHTS = "memo", "weights"  # the kinds of data files
+DIGITS = 16  # of a file's SHA-256 that its name carries
+DATA_NAME = re.compile(rf"({MEMO}|{WEIGHTS})-([0-9a-f]{{{DIGITS}}})\.data")
 HALF_MAX = float(np.finfo(np.float16).max)  # what payloads are stored in
 
 
@@ -57,10 +64,21 @@ class StoredTensor:
         )
 
 
+def named_by_content(file: Path, kind: str) -> Path:
+    """Rename a data file after what it holds; returns where it is."""
+    return file.replace(file.with_name(f"{kind}-{sha256(file)[:DIGITS]}.data"))
+
+
+def memo_data(folder: Path) -> Path:
+    """The memo data that was written to `folder`; what is read is found through the manifest instead."""
+    (file,) = folder.glob(f"{MEMO}-*.data")
+    return file
+
+
 def write_store(folder: Path, tensors: Sequence[StoredTensor]) -> dict[str, ir.ExternalTensor]:
     """Write `tensors` to the memo data in `folder`; returns them as external data, by name."""
-    external: dict[str, ir.ExternalTensor] = {}
-    with new_file(folder / MEMO_DATA) as file:
+    places: dict[str, int] = {}
+    with new_file(folder / MEMO) as file:
         for tensor in tensors:
             offset = _pad(file)
             if isinstance(tensor.content, Path):
@@ -69,18 +87,41 @@ def write_store(folder: Path, tensors: Sequence[StoredTensor]) -> dict[str, ir.E
                 file.array(tensor.content)
             if file.tell() != offset + tensor.nbytes:
                 raise OSError(f"'{tensor.name}' has {file.tell() - offset} bytes in place of {tensor.nbytes}")
-            external[tensor.name] = ir.ExternalTensor(
-                MEMO_DATA,
-                offset,
-                tensor.nbytes,
-                ir.DataType.from_numpy(tensor.dtype),
-                shape=ir.Shape(tensor.shape),
-                name=tensor.name,
-                base_dir=folder,
-            )
+            places[tensor.name] = offset
         file.write(b"\0")  # an empty tensor at the end still begins inside the file
         _pad(file)
-    return external
+    data = named_by_content(folder / MEMO, MEMO)
+    return {
+        tensor.name: ir.ExternalTensor(
+            data.name,
+            places[tensor.name],
+            tensor.nbytes,
+            ir.DataType.from_numpy(tensor.dtype),
+            shape=ir.Shape(tensor.shape),
+            name=tensor.name,
+            base_dir=folder,
+        )
+        for tensor in tensors
+    }
+
+
+def take_weights(model: ir.Model, source: Path, folder: Path) -> None:
+    """Copy the files of weights that `model` has in the folder `source` to `folder`, and name them there."""
+    names = {}
+    for number, name in enumerate(sorted(external_files(model))):
+        copied = folder / f"{WEIGHTS}.{number}"
+        copy_file(source / name, copied)
+        names[name] = named_by_content(copied, WEIGHTS).name
+    for value, tensor in external_weights(model):
+        value.const_value = ir.ExternalTensor(
+            names[str(tensor.location)],
+            tensor.offset,
+            tensor.length,
+            tensor.dtype,
+            shape=tensor.shape,
+            name=tensor.name,
+            base_dir=folder,
+        )
 
 
 def _pad(file: NewFile) -> int:

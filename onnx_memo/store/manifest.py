@@ -6,7 +6,7 @@ import types
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """A bundle comes into being all at once, and what a killed run leaves behind goes.
 
-It is built in a folder beside its place and renamed into it. That folder is locked as long as the process
-lives that builds in it: what nobody holds was left by one that was killed, and the next one removes it. A
-bundle that was set aside to be replaced is put back.
+It is built in a folder beside its place, made read-only, and renamed into it, or changes places with the
+bundle that is there. The folder is locked as long as the process lives that builds in it: what nobody holds
+was left by one that was killed, and the next one removes it. Where two folders cannot change places, the old
+bundle is set aside meanwhile, and put back if need be.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from onnx_memo import interrupts
 from onnx_memo.errors import MemoError
 from onnx_memo.files import sync_folder
 from onnx_memo.store.bundle import is_bundle
+from onnx_memo.store.exchange import exchange
 
 try:
     import fcntl
@@ -39,6 +42,11 @@ def check_output(output: Path, force: bool) -> None:
     clean(output.parent, output.name)
     if not output.exists() and not output.is_symlink():
         return
+    if output.is_symlink() and is_bundle(output):
+        raise MemoError(
+            f"'{output}' is a link to a bundle: write to a new folder, and let the link name that "
+            "(docs/deploy.md)"
+        )
     if not is_bundle(output):
         raise MemoError(f"'{output}' exists and is no bundle: choose another place with -o")
     if not force:
@@ -73,19 +81,22 @@ def clean(parent: Path, name: str | None = None) -> list[Path]:
                 if found["kind"] == "old" and is_bundle(aside) and not output.exists():
                     aside.rename(output)
                 shutil.rmtree(folder, ignore_errors=True)
-                gone.append(folder)
+                gone += [] if folder.exists() else [folder]
     return gone
 
 
 @contextlib.contextmanager
 def publishing(output: Path) -> Iterator[Path]:
-    """A folder beside `output` to build in; renamed into place at the end, removed on any failure."""
+    """A folder beside `output` to build in; takes its place at the end, or is removed on any failure."""
     new_parents = [parent for parent in output.parents if not parent.exists()]
-    output.parent.mkdir(parents=True, exist_ok=True)
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with _new_folder(output, "building") as folder:
-            folder.chmod(0o755)
             yield folder
+            for file in (path for path in folder.rglob("*") if path.is_file()):
+                file.chmod(file.stat().st_mode & 0o444)  # what the umask left of it
+            interrupts.check()
+            interrupts.too_late()
             _replace(folder, output)
             sync_folder(output.parent)
     finally:
@@ -95,8 +106,11 @@ def publishing(output: Path) -> Iterator[Path]:
 
 
 def _replace(folder: Path, output: Path) -> None:
+    """Let `folder` be at `output`; what was there is in its place, or gone."""
     if not output.exists():
         folder.rename(output)
+        return
+    if exchange(folder, output):
         return
     with _new_folder(output, "old") as old:
         try:
@@ -109,18 +123,26 @@ def _replace(folder: Path, output: Path) -> None:
 
 @contextlib.contextmanager
 def _new_folder(output: Path, kind: str) -> Iterator[Path]:
-    """A new folder beside `output`, locked as long as this lasts, and gone after it."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.{kind}.", dir=output.parent))
-    try:
-        with _locked(folder):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A new folder beside `output`, locked as long as this lasts; what is there under its name goes then."""
+    while True:
+        folder = output.parent / f".{output.name}.{kind}.{secrets.token_hex(4)}"
+        folder.mkdir()  # not by `tempfile`, which allows nobody else to read
+        with _locked(folder, wait=True):
+            if not folder.exists():
+                continue  # it was taken for left before we held it
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder, if nobody else does; whether we hold it. It ends with the process."""
+def _locked(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of a folder, if nobody else does, or when they do no longer; whether we hold it.
+
+    It ends with the process.
+    """
     if fcntl is None:
         yield False
         return
@@ -131,7 +153,7 @@ def _locked(folder: Path) -> Iterator[bool]:
         return
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             yield False
         else:

@@ -34,7 +34,7 @@ from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, run_model
 from onnx_memo.store.budget import most_tokens
-from onnx_memo.store.data import StoredTensor, offsets_of
+from onnx_memo.store.data import StoredTensor, memo_data, offsets_of
 from onnx_memo.store.layout import Layout, TensorSpec, entries, tokens
 from onnx_memo.store.manifest import GuardedSite
 
@@ -177,7 +177,7 @@ def test_a_level_for_repeats_alone_makes_no_proposal(tmp_path):
 def test_the_bytes_of_a_new_level_are_bounded_as_those_of_others(tmp_path):
     data = write_samples(tmp_path / "data.npz", random_samples(original(fixture("bert")), [9] * 60, seed=1))
     result = onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", level="whole", max_bytes=150_000)
-    assert (result.path / "memo.data").stat().st_size <= 150_000
+    assert memo_data(result.path).stat().st_size <= 150_000
     assert 0 < result.manifest.entries < 60
 
 

@@ -13,7 +13,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.store import budget as coverage
-from onnx_memo.store.data import MEMO_DATA
+from onnx_memo.store.data import memo_data
 
 
 def covered(features, budget, lengths=None, weights=None, sizes=None, taken=None):
@@ -144,10 +144,10 @@ def make(tmp_path, **options):
 @pytest.mark.parametrize("level", ["output", "probs", "rows"])
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.95])
 def test_the_file_keeps_to_the_bytes_and_uses_them(tmp_path, level, share, monkeypatch):
-    whole = (make(tmp_path, level=level).path / MEMO_DATA).stat().st_size
+    whole = memo_data(make(tmp_path, level=level).path).stat().st_size
     budget = int(share * whole)
     result = make(tmp_path, level=level, max_bytes=budget, force=True)
-    size = (result.path / MEMO_DATA).stat().st_size
+    size = memo_data(result.path).stat().st_size
     assert 0.8 * budget < size <= budget
     assert 0 < result.manifest.entries < 240
     assert any(f"{result.manifest.entries} of 240 inputs are stored" in n for n in result.manifest.notes)
@@ -169,7 +169,7 @@ def test_a_budget_for_nothing_says_what_is_needed(tmp_path, cli):
     needed = outcome.err.split()[-1]
     assert cli(*common, str(int(needed) - 1)).code == 2
     assert cli(*common, needed).code == 0
-    assert (tmp_path / "b" / MEMO_DATA).stat().st_size <= int(needed)
+    assert memo_data(tmp_path / "b").stat().st_size <= int(needed)
 
 
 @pytest.mark.usefixtures("everything_pays")
@@ -186,10 +186,10 @@ def test_a_tolerance_is_kept_within_the_bytes(tmp_path, level):
         samples.append({"input_ids": ids[None], "attention_mask": ones, "token_type_ids": zeros})
     data = write_samples(tmp_path / "data.npz", samples)
     whole = onnx_memo.optimize(fixture("bert"), data, tmp_path / "whole", tolerance=0.3, level=level)
-    budget = (whole.path / MEMO_DATA).stat().st_size // 2
+    budget = memo_data(whole.path).stat().st_size // 2
     options = {"tolerance": 0.3, "level": level}
     result = onnx_memo.optimize(fixture("bert"), data, tmp_path / "half", max_bytes=budget, **options)
-    assert (result.path / MEMO_DATA).stat().st_size <= budget
+    assert memo_data(result.path).stat().st_size <= budget
     assert 2 <= result.manifest.entries < whole.manifest.entries
     assert any("--max-bytes" in note for note in result.manifest.notes)
     assert result.manifest.predicted["hit_rate"] > 0.5

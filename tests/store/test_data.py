@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnx_memo.store.data import MEMO_DATA, StoredTensor, offsets_of, write_store
+from onnx_memo.store.data import DATA_NAME, StoredTensor, memo_data, offsets_of, take_weights, write_store
 
 DTYPES = st.sampled_from([np.float16, np.float32, np.int64, np.uint8])
 ARRAYS = DTYPES.flatmap(
@@ -40,7 +40,7 @@ def test_tensors_lie_one_after_the_other_at_multiples_of_4096(arrays):
     with tempfile.TemporaryDirectory() as folder:
         tensors = [StoredTensor.of(f"t{i}", array) for i, array in enumerate(arrays)]
         external = list(write_store(Path(folder), tensors).values())
-        size = (Path(folder) / MEMO_DATA).stat().st_size
+        size = memo_data(Path(folder)).stat().st_size
     end = 0
     for tensor, array in zip(external, arrays, strict=True):
         assert tensor.offset == -(-end // 4096) * 4096
@@ -57,7 +57,7 @@ def test_the_file_is_little_endian_and_gaps_are_zero(tmp_path):
         StoredTensor.of("numbers", np.array([258], np.int64)),
     ]
     write_store(tmp_path, tensors)
-    content = (tmp_path / MEMO_DATA).read_bytes()
+    content = memo_data(tmp_path).read_bytes()
     assert content[:4] == b"\x00\x3c\x00\xc0"
     assert content[4096:4104] == b"\x02\x01\x00\x00\x00\x00\x00\x00"
     assert not any(content[4:4096])
@@ -78,10 +78,47 @@ def test_a_tensor_may_come_from_a_file(tmp_path):
     assert external["t"].dtype == ir.DataType.FLOAT16
 
 
-def test_an_existing_file_is_never_overwritten(tmp_path):
-    write_store(tmp_path, [])
-    with pytest.raises(FileExistsError):
-        write_store(tmp_path, [])
+def test_the_name_is_that_of_the_content(tmp_path):
+    """So another content never takes the place of one that somebody may have mapped."""
+    one, other = (StoredTensor.of("t", np.full(3, number, np.float32)) for number in (1, 2))
+    names = []
+    for stored in (one, other, one):
+        names.append(write_store(tmp_path, [stored])["t"].location)
+        written = tmp_path / names[-1]
+        named = DATA_NAME.fullmatch(written.name)
+        assert named is not None
+        assert named[1] == "memo"
+        assert named[2] == hashlib.sha256(written.read_bytes()).hexdigest()[:16]
+    assert names[0] == names[2] != names[1]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(set(names))
+
+
+def test_weights_are_named_by_content_wherever_they_lay(tmp_path):
+    """Two files of one content become one; what subgraphs hold is found as well."""
+    (tmp_path / "from" / "deep").mkdir(parents=True)
+    (tmp_path / "to").mkdir()
+    arrays = {"a.bin": [1, 2], "deep/b.bin": [3, 4], "deep/c.bin": [1, 2]}
+    values = []
+    for name, numbers in arrays.items():
+        np.asarray(numbers, np.float32).tofile(tmp_path / "from" / name)
+        tensor = ir.ExternalTensor(
+            *(name, 4, 4, ir.DataType.FLOAT), shape=ir.Shape([1]), name=name, base_dir=tmp_path / "from"
+        )
+        values.append(ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(1)))
+    outer, inner = (
+        ir.Graph([], [], nodes=[], initializers=some, name="g") for some in (values[:2], values[2:])
+    )
+    condition = ir.val("c", ir.DataType.BOOL, [])
+    outer.inputs.append(condition)
+    outer.append(ir.node("If", [condition], {"then_branch": inner, "else_branch": inner.clone()}))
+    take_weights(ir.Model(outer, ir_version=10), tmp_path / "from", tmp_path / "to")
+    assert len(list((tmp_path / "to").iterdir())) == 2
+    taken = [value.const_value for value in values]
+    assert [tensor.numpy().tolist() for tensor in taken] == [[2], [4], [2]]
+    for tensor in taken:
+        assert Path(tensor.base_dir) == tmp_path / "to"
+        assert DATA_NAME.fullmatch(tensor.location)[1] == "weights"
+    assert taken[0].location == taken[2].location
 
 
 def test_offsets_are_the_sum_of_the_rows_before():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_memo.store.data import ALIGNMENT, MEMO_DATA, write_store
+from onnx_memo.store.data import ALIGNMENT, memo_data, write_store
 from onnx_memo.store.layout import Layout, TensorSpec, entries, pairs, tokens
 
 AXES = st.one_of(st.just(()), st.just((entries,)), st.just((tokens,)), st.just((pairs,)))
@@ -39,7 +39,7 @@ def test_the_file_takes_no_more_than_the_footprint(layout, lengths):
     size = layout.footprint()
     with tempfile.TemporaryDirectory() as folder:
         write_store(Path(folder), tensors)
-        whole = (Path(folder) / MEMO_DATA).stat().st_size
+        whole = memo_data(Path(folder)).stat().st_size
     content = sum(tensor.nbytes for tensor in tensors)
     assert content <= whole <= size.total(lengths) == content + ALIGNMENT * (len(layout.specs) + 1)
 

@@ -34,11 +34,15 @@ WHOLE = {
         }
     ],
     "notes": ["a note"],
-    "files": {"model.onnx": {"bytes": 5, "sha256": "ab"}, "memo.data": {"bytes": 5, "sha256": "cd"}},
+    "files": {
+        "model.onnx": {"bytes": 5, "sha256": "ab"},
+        "memo-0123456789abcdef.data": {"bytes": 5, "sha256": "0123456789abcdef"},
+    },
     "predicted": {"ratio": 0.5, "hit_rate": 1.0},
+    "predicted_with": "native",
     "source_sha256": None,
     "checked": {"requests": 3, "libraries": ["stock"], "stored_error": None},
-    "format": 1,
+    "format": 2,
 }
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=5),

@@ -30,7 +30,7 @@ from onnx_memo.proof.measure import Distance
 from onnx_memo.proof.promise import Promise
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session
-from onnx_memo.store.data import MEMO_DATA
+from onnx_memo.store.data import memo_data
 
 LENGTHS = (3, 9, 9, 14)
 
@@ -197,7 +197,7 @@ def test_the_footprint_is_an_upper_bound(tmp_path, name, literal, count):
     captured = build(fixture(name), requests, tmp_path / "bundle", literal=literal)
     longest = int(captured.lengths.max()) if literal else None
     size = rows_footprint(OpenedModel(fixture(name)), longest)
-    whole = (tmp_path / "bundle" / MEMO_DATA).stat().st_size
+    whole = memo_data(tmp_path / "bundle").stat().st_size
     each = int(size.each(captured.lengths).sum())
     assert whole <= size.total(captured.lengths)
     assert each <= whole  # what is counted an entry is not more than they take
@@ -221,7 +221,7 @@ def test_the_footprint_of_many_entries_of_one_length(tmp_path, literal, monkeypa
     monkeypatch.setattr(lookup, "EXACT_SEARCH", 8)
     captured = build(fixture("bert"), variants(40, seed=1), tmp_path / "bundle", literal=literal)
     size = rows_footprint(OpenedModel(fixture("bert")), 16 if literal else None)
-    assert (tmp_path / "bundle" / MEMO_DATA).stat().st_size <= size.total(captured.lengths)
+    assert memo_data(tmp_path / "bundle").stat().st_size <= size.total(captured.lengths)
 
 
 def test_keys_and_values_of_rotated_heads_are_stored_rotated(tmp_path):

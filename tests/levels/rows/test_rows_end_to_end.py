@@ -24,6 +24,7 @@ from support_rows import (
 
 import onnx_memo
 from onnx_memo.levels.rows import blueprint as rows_blueprint
+from onnx_memo.store.data import memo_data
 
 REPEAT = 1e-6  # of a repeat, relative to the largest number
 ALL_ROWS = 1e-4  # where all rows run that can differ
@@ -351,7 +352,7 @@ def test_the_default_is_rows_where_the_model_has_an_encoder(made, tmp_path):
     (site,) = told.sites
     assert (site.level, site.threshold) == ("rows", 0.0)
     assert 0.5 < site.share <= 1
-    assert (tmp_path / "auto" / "memo.data").read_bytes() == (source.bundle / "memo.data").read_bytes()
+    assert memo_data(tmp_path / "auto").name == memo_data(source.bundle).name
 
 
 @pytest.mark.parametrize("name", ["deberta_v2"])
@@ -421,4 +422,4 @@ def test_the_captured_files_are_what_the_bundle_holds(root, tmp_path):
     """Nothing is lost on the way: the memo data holds the final states of every sample."""
     made = made_rows("bert", root)
     captured = capture_of(made.model, made.samples, tmp_path)
-    assert captured.states(len(captured.stages)).tobytes() in (made.bundle / "memo.data").read_bytes()
+    assert captured.states(len(captured.stages)).tobytes() in memo_data(made.bundle).read_bytes()
