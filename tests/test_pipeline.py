@@ -66,7 +66,7 @@ def test_a_proposal_that_is_dropped_leaves_no_notes(tmp_path, data, monkeypatch)
 
     monkeypatch.setattr(RowsUse, "propose", noted)
     kept = onnx_memo.optimize(fixture("bert"), data, tmp_path / "rows", tolerance=0.3, level="rows")
-    assert kept.manifest.notes == ["of a proposal that is dropped"]
+    assert "of a proposal that is dropped" in kept.manifest.notes
     monkeypatch.setattr(decide, "min", lambda found, key: found[-1], raising=False)
     monkeypatch.setattr("onnx_memo.levels.sites.level.SitesLevel.reach", -1.0)
     other = onnx_memo.optimize(fixture("bert"), data, tmp_path / "output", tolerance=0.3)
