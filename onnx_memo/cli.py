@@ -132,6 +132,9 @@ def optimize(
     mask: Mask = None,
     allow_unknown: AllowUnknown = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
+    show_inputs: Annotated[
+        bool, typer.Option("--show-inputs", help="Show requests' texts in the report, not only their places.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a bundle: your model, and what it computed for your inputs, to be reused."""
@@ -156,6 +159,7 @@ def optimize(
             mask=mask,
             allow_unknown=allow_unknown,
             force=force,
+            show_inputs=show_inputs,
             progress=progress,
         )
     _show(as_json, result.manifest.as_json(), lambda: tables.bundle_tables(out_dir, result.manifest))

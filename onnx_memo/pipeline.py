@@ -74,6 +74,7 @@ def optimize(
     mask: str | None = None,
     allow_unknown: bool = False,
     force: bool = False,
+    show_inputs: bool = False,
     progress: Progress = silent,
 ) -> Result:
     """Write a bundle in which `model` reuses what it computed for inputs like those in `data`.
@@ -107,6 +108,7 @@ def optimize(
             in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
         force: replace a bundle that is there.
+        show_inputs: show the texts of requests in the report, not only where they stand in `data`.
         progress: is called for each step and its parts.
 
     Raises:
@@ -139,7 +141,7 @@ def optimize(
             predicted = None
             if verdict is not None:
                 names = Names(title=output.name, model=model.name, data=data.name)
-                predicted = asdict(_report(job, folder, verdict, names))
+                predicted = asdict(_report(job, folder, verdict, names, show_inputs))
             manifest = _manifest(model, blueprint, notes, predicted, checked)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
@@ -225,7 +227,7 @@ def _bytes_needed(job: Job, uses: Sequence[tuple[Level, Use]]) -> int:
     return sum(use.bytes_needed(job) for _, use in asked) + 2 * (weights + job.path.stat().st_size)
 
 
-def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted:
+def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs: bool) -> Predicted:
     """Run the held-out part through original and bundle, write the report, and say what to expect.
 
     Raises:
@@ -240,7 +242,7 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names) -> Predicted
     if kept := neighbours_kept(verdict, original, guarded):
         job.notes.append(kept)
     size = memo_data(folder).stat().st_size
-    evidence = evidence_of(verdict, raced, names, size, job.notes)
+    evidence = evidence_of(verdict, raced, names, size, job.notes, show_inputs)
     predicted = evidence.predicted
     if predicted.ratio > PAYS:
         raise NothingPays(

@@ -90,7 +90,7 @@ def make_evidence(
             ),
         ],
         chosen="output at all sites, one lookup",
-        worst=Worst(worst.error, worst.text),
+        worst=Worst(worst.error, worst.place, worst.length, worst.text),
         bytes=44_100_812,
         entries=2 * requests,
         notes=["Measured with one thread and a batch of one.", "Lengths above 60 tokens did not occur."],
@@ -167,6 +167,7 @@ def _request(chance: random.Random, hit: bool, lengths: tuple[int, int]) -> Requ
     repeat = hit and chance.random() < 0.12
     error = chance.lognormvariate(math.log(0.0035 * max(distance, 0.05)), 0.9) if hit else 0.0
     return Request(
+        place=f"line {chance.randrange(1, 10000)}",
         length=length,
         original_ms=original,
         bundle_ms=original * (0.66 if hit else 1.04) * chance.lognormvariate(0, 0.04),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -111,6 +112,61 @@ def test_bench_shows_tables(cli, copy, data):
     assert shown.code == 0
     assert "100.0%" in shown.out
     assert "last_hidden_state" in shown.out
+
+
+# ---- The texts of requests
+
+
+@pytest.fixture
+def lines(tmp_path) -> list[str]:
+    """Texts that differ in one word, with a mark that no other output has."""
+    words = ["a", "b", "c", "d", "e"]
+    rng = np.random.default_rng(0)
+    return [f"a b c SECRET{number} d {' '.join(rng.choice(words, 3))}" for number in range(240)]
+
+
+@pytest.fixture
+def secret(lines, tmp_path) -> Path:
+    return written(tmp_path / "secret.txt", "\n\n".join(lines))
+
+
+def texts_in(*parts: str) -> set[str]:
+    return set(re.findall("SECRET[0-9]+", " ".join(parts)))
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize("show", [False, True])
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["tables", "json"])
+def test_a_report_shows_texts_with_leave_alone(cli, secret, lines, tokenizer, tmp_path, show, form):
+    path = tmp_path / "bundle"
+    line = ["--data", secret, "--tokenizer", tokenizer, "--allow-unknown", *form]
+    options = ["--tolerance", 0.3, "--level", "output", *(["--show-inputs"] if show else [])]
+    made = cli("optimize", BERT, *line, *options, "-o", path)
+    assert (made.code, made.err) == (0, "")
+    others = [cli("inspect", path, *form), cli("bench", BERT, path, *line, "--rounds", 1)]
+    manifest, report = ((path / name).read_text() for name in ("manifest.json", "report.html"))
+    assert not texts_in(made.out, manifest, *(part for run in others for part in (run.out, run.err)))
+    assert bool(texts_in(report)) == show
+    place = re.search("at line ([0-9]+) of the data, of length 9", report)
+    assert place is not None
+    assert int(place[1]) % 2, "every other line is blank"
+    if show:
+        assert lines[(int(place[1]) - 1) // 2] in report
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize("show", [False, True])
+def test_what_is_told_of_a_bundle_that_does_not_pay_shows_texts_with_leave_alone(
+    cli, secret, tokenizer, tmp_path, monkeypatch, show
+):
+    monkeypatch.setattr(pipeline, "PAYS", 0.0)
+    line = ["--data", secret, "--tokenizer", tokenizer, "--allow-unknown", "--tolerance", 0.3, "--json"]
+    outcome = cli("optimize", BERT, *line, "-o", tmp_path / "b", *(["--show-inputs"] if show else []))
+    assert outcome.code == 3
+    assert bool(texts_in(outcome.out)) == show
+    places = [request["place"] for request in json.loads(outcome.out)["requests"]]
+    assert len(set(places)) == len(places) == 72
+    assert all(place.startswith("line ") for place in places)
 
 
 # ---- Bad input

@@ -47,7 +47,7 @@ def read_npz(
     if len(set(sizes.values())) > 1:
         raise MemoError(f"the arrays in '{path}' hold different numbers of samples: {sizes}")
     mask = mask_name(inputs)
-    arrays, lengths, left_out = [], [], []
+    arrays, lengths, numbers, left_out = [], [], [], []
     for at in range(next(iter(sizes.values()), 0)):
         sample = {i.name: given[i.name][at : at + 1] for i in inputs}
         length = 0
@@ -62,12 +62,13 @@ def read_npz(
             _check_range(path, at, wanted, sample[wanted.name])
         arrays.append(sample)
         lengths.append(length)
+        numbers.append(at + 1)
     if left_out:
         notes.append(
             f"{len(left_out)} inputs left out: their '{mask}' is no right padding (ones, then zeros), first "
             f"input {left_out[0] + 1}"
         )
-    return Samples(arrays, lengths, mask, notes)
+    return Samples(arrays, lengths, mask, notes, numbers=numbers)
 
 
 def _note_unread(given: Arrays, inputs: Sequence[ModelInput]) -> list[str]:

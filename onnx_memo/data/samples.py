@@ -58,6 +58,7 @@ class Samples:
         mask: the name of the mask among the inputs, or None.
         notes: what people should know: what was left out, cut off or not known, and where.
         texts: what the samples were made from, where that was text.
+        numbers: of the lines, or of the arrays' rows, that the samples stand in, from 1; None: 1, 2, 3, ...
     """
 
     arrays: list[Arrays]
@@ -65,6 +66,7 @@ class Samples:
     mask: str | None
     notes: Sequence[str] = ()
     texts: list[str] | None = None
+    numbers: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -74,7 +76,11 @@ class Samples:
         order = list(which)
         texts = [self.texts[i] for i in order] if self.texts is not None else None
         return Samples(
-            [self.arrays[i] for i in order], [self.lengths[i] for i in order], self.mask, texts=texts
+            [self.arrays[i] for i in order],
+            [self.lengths[i] for i in order],
+            self.mask,
+            texts=texts,
+            numbers=[self._number(i) for i in order],
         )
 
     def real(self, at: int) -> npt.NDArray[np.bool_] | None:
@@ -84,6 +90,13 @@ class Samples:
     def text(self, at: int) -> str | None:
         """What a sample was made from, where that was text."""
         return self.texts[at] if self.texts is not None else None
+
+    def place(self, at: int) -> str:
+        """Where in its file a sample stands, as messages name it: `line 3`, or `input 3` of arrays."""
+        return f"{'input' if self.texts is None else 'line'} {self._number(at)}"
+
+    def _number(self, at: int) -> int:
+        return at + 1 if self.numbers is None else self.numbers[at]
 
     def extent(self, at: int) -> int:
         """How large a sample is: its real tokens, or without a mask the elements of its largest array.

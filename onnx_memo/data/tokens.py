@@ -96,7 +96,7 @@ def tokenized(
             f"{len(encoded) - len(kept)} inputs left out: no token is left of them, first line {first}"
         )
     lengths = [len(encoding.ids) for encoding in kept.values()]
-    return Samples(arrays, lengths, mask_name(inputs), notes, [lines[number] for number in kept])
+    return Samples(arrays, lengths, mask_name(inputs), notes, [lines[number] for number in kept], [*kept])
 
 
 def _arrays(encoding: Encoding, inputs: Sequence[ModelInput]) -> Arrays:

@@ -31,7 +31,9 @@ from onnx_memo.sessions import Raced
 Floats = npt.NDArray[np.float64]
 
 
-def evidence_of(verdict: Verdict, raced: Raced, names: Names, size: int, notes: Sequence[str]) -> Evidence:
+def evidence_of(
+    verdict: Verdict, raced: Raced, names: Names, size: int, notes: Sequence[str], show_inputs: bool
+) -> Evidence:
     """The figures of a decision.
 
     Args:
@@ -40,9 +42,11 @@ def evidence_of(verdict: Verdict, raced: Raced, names: Names, size: int, notes: 
         names: of the bundle, its model and its data.
         size: of the memo data, in bytes.
         notes: for people.
+        show_inputs: keep the texts of requests; without, a request is told by where it stands in the data.
     """
     parts, goal, calibration, times = verdict.parts, verdict.goal, verdict.calibration, raced.medians
-    worst = int(verdict.errors.argmax())
+    requests = [_request(verdict, times, at, show_inputs) for at in range(len(times))]
+    worst = requests[int(verdict.errors.argmax())]
     return Evidence(
         title=names.title,
         model=names.model,
@@ -59,13 +63,13 @@ def evidence_of(verdict: Verdict, raced: Raced, names: Names, size: int, notes: 
             p_value=calibration.p_value,
         ),
         split=_split(parts),
-        requests=[_request(verdict, times, at) for at in range(len(times))],
+        requests=requests,
         sites=_sites(verdict, times),
         strictness=verdict.strictness,
         predicted=_predicted(raced, verdict.hits, parts.weights),
         alternatives=verdict.alternatives,
         chosen=verdict.chosen,
-        worst=Worst(float(verdict.errors[worst]), parts.held_out.text(worst)),
+        worst=Worst(worst.error, worst.place, worst.length, worst.text),
         bytes=size,
         entries=len(verdict.blueprint.lengths),
         notes=notes,
@@ -100,9 +104,10 @@ def _split(parts: Parts) -> SplitSizes:
     return SplitSizes(store, fit, len(parts.split.held_out), parts.repeats, how)
 
 
-def _request(verdict: Verdict, times: Floats, at: int) -> Request:
+def _request(verdict: Verdict, times: Floats, at: int, show_inputs: bool) -> Request:
     held_out = verdict.parts.held_out
     return Request(
+        place=held_out.place(at),
         length=held_out.extent(at),
         original_ms=float(times[at, 0]) * 1e3,
         bundle_ms=float(times[at, 1]) * 1e3,
@@ -111,7 +116,7 @@ def _request(verdict: Verdict, times: Floats, at: int) -> Request:
         error=float(verdict.errors[at]),
         token_error=float(verdict.token_errors[at]),
         rows=None if verdict.rows is None else float(verdict.rows[at]),
-        text=held_out.text(at),
+        text=held_out.text(at) if show_inputs else None,
     )
 
 

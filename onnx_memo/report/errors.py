@@ -94,12 +94,11 @@ def _errors_note(evidence: Evidence, lost: int) -> str:
 
 
 def _draw_outside(chart: Chart, placed: Placed, tolerance: float) -> None:
-    """Rings around the requests outside the tolerance, the worst of them; each shows its text."""
+    """Rings around the requests outside the tolerance, the worst of them; each says which it is."""
     outside = [place for place in placed if is_outside(place[0], tolerance)]
     outside.sort(key=lambda place: severity(place[0]), reverse=True)
     for request, point in outside[:MOST_RINGS]:
-        text = (request.text or "no text")[:120]
-        note = f"error {figure(request.error)}: {text}"
+        note = f"error {figure(request.error)}: {(request.text or request.place)[:120]}"
         chart.ring(point, "outside", note, radius=3 if len(outside) > 40 else 4.5)
 
 

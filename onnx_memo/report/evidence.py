@@ -80,6 +80,7 @@ class Request:
     """A held-out request, as calibrated.
 
     Attributes:
+        place: where it stands in the data file.
         length: in tokens.
         original_ms, bundle_ms: milliseconds that it takes.
         hit: whether it is reused.
@@ -87,9 +88,10 @@ class Request:
         error: in terms of the metric.
         token_error: cosine token by token.
         rows: the share of its rows that ran; None at levels that run no single rows.
-        text: None where the sample holds arrays.
+        text: None where it is not to be shown, or the sample holds arrays.
     """
 
+    place: str
     length: int
     original_ms: float
     bundle_ms: float
@@ -121,9 +123,11 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Worst:
-    """The held-out request with the largest error."""
+    """The held-out request with the largest error, as in `Request`."""
 
     error: float
+    place: str
+    length: int
     text: str | None
 
 

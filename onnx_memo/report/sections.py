@@ -141,7 +141,9 @@ def _accuracy(evidence: Evidence) -> str:
     tolerance = evidence.promise.tolerance
     against = ratio(worst.error, tolerance)
     times = "" if math.isnan(against) else f", {figure(against, 2)} times the tolerance"
-    sentence = f"Error {figure(worst.error)}{times}."
+    sentence = (
+        f"Error {figure(worst.error)}{times}, at {worst.place} of the data, of length {worst.length:,}."
+    )
     if worst.error == 0:
         sentence = "No request differs from the original."
     quote = f"<blockquote>{escaped(worst.text, 600)}</blockquote>" if worst.text else ""
@@ -182,7 +184,7 @@ def _outside(evidence: Evidence, tolerance: float) -> str:
                 figure(r.error),
                 percent(share_of(r)) if rows_ran else figure(r.distance),
                 f"{r.length:,}",
-                escaped(r.text or "no text kept", 200),
+                escaped(r.text or r.place, 200),
             ),
         )
         for r in found[:MOST_WORST]

@@ -146,6 +146,7 @@ def test_samples_without_right_padding_are_left_out_and_counted(tmp_path):
     (note,) = samples.notes
     assert note.startswith("4 inputs left out: their 'attention_mask' is no right padding")
     assert note.endswith("first input 1")
+    assert samples.place(0) == "input 5"
 
 
 def test_without_a_mask_samples_stay_as_they_are(tmp_path):

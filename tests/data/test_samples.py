@@ -42,6 +42,13 @@ def test_taken_samples_keep_their_lengths_mask_and_texts():
     assert some([1]).text(0) is None
 
 
+def test_taken_samples_keep_their_places_in_the_file():
+    made = replace(some([1, 2, 3]), numbers=[2, 5, 9])
+    assert [made.take([2, 0]).take([1]).place(0), made.place(1)] == ["input 2", "input 5"]
+    assert replace(made, texts=["a", "b", "c"]).take([2]).place(0) == "line 9"
+    assert some([1, 2]).take([1]).place(0) == "input 2"
+
+
 # ---- Batches
 
 

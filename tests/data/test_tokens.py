@@ -143,6 +143,7 @@ def test_texts_without_a_token_are_left_out_and_counted(tmp_path, tokenizer):
     bare.save(str(tokenizer))
     samples = read(tmp_path, tokenizer, "a", "b", "c", "bb")
     assert (len(samples), samples.texts) == (2, ["a", "c"])
+    assert samples.place(1) == "line 3"
     assert samples.notes == ["2 inputs left out: no token is left of them, first line 2"]
 
 

@@ -38,7 +38,9 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
         split=SimpleNamespace(store=range(6), fit=range(2), held_out=range(4)),
         stored=[None] * stored,
         counts=np.ones((1, stored), np.int64),
-        held_out=SimpleNamespace(extent=lambda at: 10, text=lambda at: f"request {at}"),
+        held_out=SimpleNamespace(
+            extent=lambda at: 10, text=lambda at: f"request {at}", place=lambda at: f"line {at + 1}"
+        ),
         repeats=0.5,
         weights=np.array([1.5, 0.5, 0.5, 1.5]),
     )
@@ -68,9 +70,9 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
     )
 
 
-def make_evidence_of(verdict: Verdict) -> Evidence:
+def make_evidence_of(verdict: Verdict, show_inputs: bool = True) -> Evidence:
     names = Names(title="bundle", model="model.onnx", data="lines.txt")
-    made = evidence_of(verdict, TIMES, names, 100, ["one note"])
+    made = evidence_of(verdict, TIMES, names, 100, ["one note"], show_inputs)
     return replace(made, version="0", machine=Machine("a processor", 1, "0", "native"))
 
 
@@ -81,6 +83,17 @@ def test_the_json_object_is_the_stored_one(kind):
     assert json.dumps(made, allow_nan=False) == json.dumps(STORED[kind])
 
 
+def test_without_leave_no_text_is_kept():
+    """Requests are told by where they stand in the data."""
+    made = make_evidence_of(make_verdict(rows=True), show_inputs=False)
+    assert [(request.place, request.text) for request in made.requests[:2]] == [
+        ("line 1", None),
+        ("line 2", None),
+    ]
+    assert (made.worst.place, made.worst.length, made.worst.text) == ("line 3", 10, None)
+    assert "request" not in json.dumps(made.as_json()["requests"])
+
+
 def test_infinity_is_infinite_until_it_becomes_json():
     made = make_evidence_of(make_verdict(rows=False))
     assert made.requests[3].distance == math.inf
@@ -88,7 +101,7 @@ def test_infinity_is_infinite_until_it_becomes_json():
 
 
 def test_the_machine_is_this_one():
-    machine = evidence_of(make_verdict(rows=False), TIMES, Names("t", "m", "d"), 100, []).machine
+    machine = evidence_of(make_verdict(rows=False), TIMES, Names("t", "m", "d"), 100, [], False).machine
     assert machine.processor
     assert machine.cores >= 1
     assert machine.library in ("native", "stock")

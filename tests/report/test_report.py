@@ -42,7 +42,7 @@ def all_misses() -> Evidence:
     evidence = with_requests(make_evidence(40, 3, hit_rate=0), lambda number, request: nothing)
     idle = {"level": None, "hit_rate": 0.0, "saving_us": 0.0, "overhead_us": 0.0}
     sites = [replace(site, **idle) for site in evidence.sites]
-    return replace(evidence, sites=sites, worst=Worst(0.0, None))
+    return replace(evidence, sites=sites, worst=Worst(0.0, "line 1", 5, None))
 
 
 def no_requests() -> Evidence:
@@ -258,6 +258,19 @@ def test_decisions_split_machine_and_versions_are_named(tmp_path):
     words += [way.name for way in evidence.alternatives]
     for word in words:
         assert word in text
+
+
+def test_without_texts_requests_are_told_by_their_places(tmp_path):
+    evidence = with_requests(
+        make_evidence(40), lambda number, _: {"error": 1.0, "place": f"line {number + 7}", "text": None}
+    )
+    evidence = replace(evidence, worst=Worst(1.0, "line 12", 1234, None))
+    page = written(tmp_path, evidence)
+    text = visible(page)
+    assert "100 times the tolerance, at line 12 of the data, of length 1,234." in text
+    rings = [ring[0].text or "" for ring in drawings(page)["error"] if ring.get("class") == "ring outside"]
+    assert rings[-1].endswith(": line 46") and "line 46" in text
+    assert "blockquote>" not in page
 
 
 def test_dots_left_out_are_counted(tmp_path):
