@@ -18,10 +18,10 @@ from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, found_only, lookup_c
 from onnx_memo.levels.rows.capture import RowsCapture
 from onnx_memo.levels.rows.guard import NAME, RowsGuard, StageData, insert_rows_guard
 from onnx_memo.levels.rows.layout import (
-    INT8_PARTS,
     OFFSETS,
     SQUARES,
     captured_specs,
+    int8_names,
     literal_layout,
     rows_layout,
     stored_name,
@@ -96,14 +96,18 @@ class RowsBlueprint:
             for kind in ("influence.0", "rollout"):
                 contents[stored_name(kind)] = np.zeros(longest**2, np.float16)
         else:
-            shapes = [None if product is None else product.weight.shape for product in settings.int8]
-            layout = rows_layout(form, reduced, shapes)
+            int8 = [
+                None if product is None else (*product.weight.shape, product.first)
+                for product in settings.int8
+            ]
+            layout = rows_layout(form, reduced, int8)
             contents[SQUARES] = offsets_of(np.square(lengths))
             for stage, correction in enumerate(settings.corrections, 1):
                 contents[stored_name(f"correction.{stage}")] = correction
             for number, product in enumerate(settings.int8):
-                for part in INT8_PARTS if product is not None else ():
-                    contents[stored_name(f"{part}.{number}")] = getattr(product, part)
+                if product is not None:
+                    names = int8_names(number, product.first)
+                    contents |= zip(names, (product.weight, product.scales, product.smooth), strict=True)
         return layout.holding(contents, lengths)
 
     def _shared(self, scratch: Path, notes: list[str]) -> dict[str, npt.NDArray[Any] | Path]:
@@ -165,23 +169,10 @@ class RowsBlueprint:
             keys=[stored(f"keys.{layer}") for layer in layers],
             values=[stored(f"values.{layer}") for layer in layers],
             int8=[
-                None
-                if product is None
-                else [stored(f"{part}.{at}") for part, at in zip(INT8_PARTS, places, strict=True)]
-                for product, places in zip(settings.int8, _places(settings.int8), strict=True)
+                None if product is None else [tensors[name] for name in int8_names(number, product.first)]
+                for number, product in enumerate(settings.int8)
             ],
             epsilon=own("epsilon", EPSILON if runs else LITERAL),
             bound=own("bound", settings.bound),
             limit=own("limit", settings.limit),
         )
-
-
-def _places(products: Sequence[Int8Product | None]) -> list[tuple[int, int, int]]:
-    """For each product the numbers of those that its weight, scales and smooth are read from.
-
-    All products of one value are smoothed alike. ONNX Runtime merges initializers that are equal, and warns
-    of each that it then does not need.
-    """
-    known: dict[bytes, int] = {}
-    smooth = [b"" if product is None else product.smooth.tobytes() for product in products]
-    return [(at, at, known.setdefault(content, at)) for at, content in enumerate(smooth)]

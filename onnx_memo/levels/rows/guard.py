@@ -247,10 +247,12 @@ class _RowsInserter(Inserter):
                 (core.value, (-1, core.value_width)),
             )
         ]
-        if core.bias is None:
-            self.biases.setdefault(None, b.const(np.zeros((1, 1, 1, 1)), np.float32))
-        elif core.bias not in self.biases:  # of four axes, whatever it had
-            self.biases[core.bias] = b.op("Expand", core.bias, b.i64(1, 1, 1, 1))
+        if core.bias not in self.biases:  # of four axes, whatever it had
+            self.biases[core.bias] = (
+                b.const(np.zeros((1, 1, 1, 1)), np.float32)
+                if core.bias is None
+                else b.op("Expand", core.bias, b.i64(1, 1, 1, 1))
+            )
         context = b.op(
             "MemoAttention",
             *parts,

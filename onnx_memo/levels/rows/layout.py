@@ -22,7 +22,6 @@ from onnx_memo.store.layout import Footprint, Layout, TensorSpec, entries, pairs
 
 OFFSETS = "memo/offsets/rows"  # i64[N], the first row of each entry
 SQUARES = "memo/offsets/squares"  # i64[N], the first number of each entry in payloads of pairs
-INT8_PARTS = ("weight", "scales", "smooth")
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,30 @@ def stored_name(kind: str) -> str:
     return f"memo/{NAME}/{kind}"
 
 
-def rows_layout(form: RowsForm, reduced: int, int8: Sequence[tuple[int, int] | None]) -> Layout:
+def int8_names(number: int, first: int) -> tuple[str, str, str]:
+    """Where the weight, its scales, and what x is multiplied with are stored, of a product in int8.
+
+    The last serves all products of one x, of which `first` is the number of the first.
+    """
+    return stored_name(f"weight.{number}"), stored_name(f"scales.{number}"), stored_name(f"smooth.{first}")
+
+
+def rows_layout(form: RowsForm, reduced: int, int8: Sequence[tuple[int, int, int] | None]) -> Layout:
     """The memo data of a guard that runs rows.
 
     Args:
         form: of the encoder.
         reduced: to how many numbers the key network reduces a segment's mean.
-        int8: shapes [K, M] of the weights that are stored in int8; None: not stored.
+        int8: K and M of the weights [K, M] that are stored in int8, and the number of the first product of
+            the same x; None: not stored.
     """
-    numbers: list[TensorSpec] = []
-    for number, shape in enumerate(int8):
-        if shape is not None:
-            parts = ((np.int8, shape), (np.float32, shape[1:]), (np.float32, shape[:1]))
-            for part, (dtype, axes) in zip(INT8_PARTS, parts, strict=True):
-                numbers.append(TensorSpec(stored_name(f"{part}.{number}"), dtype, axes))
+    numbers: dict[str, TensorSpec] = {}
+    for number, product in enumerate(int8):
+        if product is not None:
+            inner, outer, first = product
+            parts = ((np.int8, (inner, outer)), (np.float32, (outer,)), (np.float32, (inner,)))
+            for name, (dtype, axes) in zip(int8_names(number, first), parts, strict=True):
+                numbers[name] = TensorSpec(name, dtype, axes)
     corrections = [
         TensorSpec(stored_name(f"correction.{stage}"), np.float32, (form.width, form.width))
         for stage in range(1, form.stages + 1)
@@ -74,7 +83,7 @@ def rows_layout(form: RowsForm, reduced: int, int8: Sequence[tuple[int, int] | N
             *_lookup_specs(form, reduced),
             TensorSpec(SQUARES, np.int64, (entries,)),
             *corrections,
-            *numbers,
+            *numbers.values(),
             *captured_specs(form),
         ]
     )
@@ -122,7 +131,8 @@ def rows_footprint(opened: OpenedModel, longest: int | None) -> Footprint:
         return literal_layout(RowsForm.of(encoder, True), FIXED_WIDTH, longest).footprint()
     products = whole_products(encoder, constant_nodes(opened.model.graph))
     shapes = [tuple(node.inputs[1].shape.numpy()) for node in products]  # type: ignore[union-attr]
-    return rows_layout(RowsForm.of(encoder, False), LEARNED_WIDTH, shapes).footprint()
+    int8 = [(inner, outer, number) for number, (inner, outer) in enumerate(shapes)]
+    return rows_layout(RowsForm.of(encoder, False), LEARNED_WIDTH, int8).footprint()
 
 
 def _lookup_specs(form: RowsForm, reduced: int) -> list[TensorSpec]:

@@ -40,12 +40,14 @@ class Int8Product:
         weight: i8[K, M].
         scales: f32[M], of the columns.
         smooth: f32[K], of the channels of x; the same for all products of one x.
+        first: the number of the first product of the same x, under which `smooth` is stored once for all.
         error: relative L2 error of the product, the mean over some samples.
     """
 
     weight: npt.NDArray[np.int8]
     scales: Floats
     smooth: Floats
+    first: int = 0
     error: float = 0.0
 
 
@@ -72,7 +74,7 @@ def int8_products(opened: OpenedModel, samples: Samples) -> list[Int8Product]:
         for at in numbers:
             product = quantize(weights[at], channel)
             errors = [product_error(product, x, weights[at]) for x in rows[:: max(1, len(rows) // JUDGED)]]
-            made[at] = replace(product, error=float(np.mean(errors)))
+            made[at] = replace(product, first=numbers[0], error=float(np.mean(errors)))
     return [made[at] for at in range(len(products))]
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from support import changed, fixture, join, open_nodes, original, random_samples
 from support_rows import TINY, Built, build, changed_last, open_pair, samples_of
 
-import onnx_memo
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.encoder import find_encoder
@@ -137,18 +136,6 @@ def test_rows_run_in_int8_come_near_the_original(tmp_path, mode, every):
         error = np.linalg.norm(answer.outputs[0] - want) / np.linalg.norm(want)
         assert 0 < error < 0.1
         assert pair.error(near, 0.0) == 0, "the original stays in floats"
-
-
-def test_products_of_one_value_share_what_it_is_smoothed_by(tmp_path, mode, capfd):
-    """Or ONNX Runtime warns of every copy that it removes."""
-    built = built_in_int8(tmp_path, 100)
-    capfd.readouterr()
-    options = onnx_memo.session_options(native=mode == "native")
-    options.log_severity_level = 2  # as it is by default
-    ort.InferenceSession(built.bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
-    warnings = [line for line in capfd.readouterr().err.splitlines() if "[W:onnxruntime" in line]
-    assert len(warnings) == 1
-    assert "memo_strictness appears in graph inputs" in warnings[0]
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
