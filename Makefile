@@ -1,5 +1,6 @@
 # make demo   set up, bring the demo model, optimize it, show what it gains
 # make test   set up, lint, type check, all tests (Python, and C++ under sanitizers)
+# make faults the tests that make faults, at length: kills, full disks, hostile files (some minutes)
 # make lint   format and type checks alone
 # make bench  the workloads of docs/benchmarks.md (needs PyTorch to export models: installed too)
 
@@ -11,7 +12,7 @@ CPP := $(wildcard custom_ops/*.cc custom_ops/*.h custom_ops/*/*.cc custom_ops/*/
 PY := onnx_memo tests tools models
 OLDEST_ORT := 1.20.1
 
-.PHONY: demo test lint bench setup
+.PHONY: demo test faults lint bench setup
 setup: $(SETUP)
 
 $(SETUP): pyproject.toml onnx_memo/__init__.py custom_ops/CMakeLists.txt $(CPP)
@@ -44,6 +45,9 @@ models/cache/minilm-demo/model.onnx: | $(SETUP)
 
 test: lint native-test .cache/onnxruntime-$(OLDEST_ORT) models/cache/minilm-demo/model.onnx
 	$(BIN)/python -m pytest
+
+faults: $(SETUP)
+	ONNX_MEMO_FAULTS=full $(BIN)/python -m pytest -m faults
 
 bench: $(SETUP)
 	$(BIN)/python -m pip install --quiet --editable ".[export]"

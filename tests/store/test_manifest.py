@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support_faults import changed_at, examples, places
 
 from onnx_memo.errors import MemoError
 from onnx_memo.store.bundle import MANIFEST, read_bundle
@@ -36,6 +36,7 @@ WHOLE = {
     "notes": ["a note"],
     "files": {"model.onnx": {"bytes": 5, "sha256": "ab"}, "memo.data": {"bytes": 5, "sha256": "cd"}},
     "predicted": {"ratio": 0.5, "hit_rate": 1.0},
+    "predicted_with": "stock",
     "source_sha256": None,
     "checked": {"requests": 3, "libraries": ["stock"], "stored_error": None},
     "format": 1,
@@ -45,25 +46,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-
-
-def places(content, path=()):
-    """Every place in an object."""
-    yield path
-    if isinstance(content, dict | list):
-        for key, part in content.items() if isinstance(content, dict) else enumerate(content):
-            yield from places(part, (*path, key))
-
-
-def changed_at(path, value):
-    content = copy.deepcopy(WHOLE)
-    if not path:
-        return value
-    inner = content
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = value
-    return content
 
 
 def test_a_whole_one_comes_back():
@@ -79,10 +61,11 @@ def read(content) -> Manifest | str:
         return str(error)
 
 
-@settings(max_examples=400, deadline=None)
+@pytest.mark.faults
+@examples(short=400, full=1000)
 @given(st.sampled_from(list(places(WHOLE))), JSON)
 def test_whatever_stands_at_a_place_it_is_read_or_refused(path, value):
-    found = read(changed_at(path, value))
+    found = read(changed_at(WHOLE, path, value))
     if isinstance(found, str):
         assert found
         assert "\n" not in found
@@ -116,7 +99,7 @@ def test_whatever_stands_at_a_place_it_is_read_or_refused(path, value):
     ids=str,
 )
 def test_a_field_of_another_type_is_named(path, value):
-    refused = read(changed_at(path, value))
+    refused = read(changed_at(WHOLE, path, value))
     assert isinstance(refused, str)
     assert refused.endswith("is of another type")
     assert str(path[-1]) in refused
@@ -134,7 +117,8 @@ def test_a_field_that_is_not_known_is_refused_and_cut():
         parse_manifest({**WHOLE, "x" * 5000: 1})
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.faults
+@examples(short=100, full=1000)
 @given(st.data())
 def test_damaged_bytes_are_one_line(tmp_path, data):
     text = bytearray(json.dumps(WHOLE).encode())
