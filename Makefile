@@ -1,5 +1,6 @@
 # make demo   set up, bring the demo model, optimize it, show what it gains
 # make test   set up, lint, type check, all tests (Python, and C++ under sanitizers)
+# make faults the tests that make faults, at length: kills, full disks, hostile files (some minutes)
 # make lint   format and type checks alone
 # make fuzz   the C++ fuzz targets, each for FUZZ_SECONDS (needs clang); their corpora are also replayed by make test
 # make bench  the workloads of docs/benchmarks.md (needs PyTorch to export models: installed too)
@@ -14,7 +15,7 @@ ORT_VERSIONS := 1.17.3 1.18.1 1.19.2 1.20.1
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test lint native-test fuzz bench setup
+.PHONY: demo test faults lint native-test fuzz bench setup
 setup: $(SETUP)
 
 $(SETUP): pyproject.toml onnx_memo/__init__.py custom_ops/CMakeLists.txt $(CPP)
@@ -65,6 +66,9 @@ models/cache/minilm-demo/model.onnx: | $(SETUP)
 
 test: lint native-test $(ORT_VERSIONS:%=.cache/onnxruntime-%) models/cache/minilm-demo/model.onnx
 	$(BIN)/python -m pytest
+
+faults: $(SETUP)
+	ONNX_MEMO_FAULTS=full $(BIN)/python -m pytest -m faults
 
 bench: $(SETUP)
 	$(BIN)/python -m pip install --quiet --editable ".[export]"

@@ -9,8 +9,9 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support_faults import examples
 
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import ModelInput, Samples
@@ -18,9 +19,7 @@ from onnx_memo.data.tokens import load_tokenizer
 from onnx_memo.errors import MemoError
 
 INPUTS = [ModelInput("input_ids", np.dtype(np.int64), (None, None))]
-EXAMPLES = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+EXAMPLES = examples(short=300, full=1000)
 
 
 def outcome(path, inputs=INPUTS, tokenizer=None) -> Samples | str:
@@ -53,6 +52,7 @@ def npz() -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.faults
 @EXAMPLES
 @given(data=st.data())
 def test_spoiled_arrays(tmp_path, data):
@@ -61,6 +61,16 @@ def test_spoiled_arrays(tmp_path, data):
     check(outcome(path))
 
 
+@pytest.mark.faults
+@EXAMPLES
+@given(data=st.data())
+def test_spoiled_text(tmp_path, data, tokenizer):
+    path = tmp_path / "x.txt"
+    path.write_bytes(spoiled(data, "a b c\nd e\n\nä → e\n".encode()))
+    check(outcome(path, tokenizer=tokenizer))
+
+
+@pytest.mark.faults
 @EXAMPLES
 @given(data=st.data())
 def test_spoiled_objects(tmp_path, data, tokenizer):
@@ -69,6 +79,7 @@ def test_spoiled_objects(tmp_path, data, tokenizer):
     check(outcome(path, tokenizer=tokenizer))
 
 
+@pytest.mark.faults
 @EXAMPLES
 @given(data=st.data())
 def test_spoiled_tokenizers(tmp_path, data, tokenizer):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support_faults import changed_at, examples, places
 
 from onnx_memo.errors import MemoError
 from onnx_memo.store.bundle import MANIFEST, read_bundle
@@ -51,25 +51,6 @@ JSON = st.recursive(
 )
 
 
-def places(content, path=()):
-    """Every place in an object."""
-    yield path
-    if isinstance(content, dict | list):
-        for key, part in content.items() if isinstance(content, dict) else enumerate(content):
-            yield from places(part, (*path, key))
-
-
-def changed_at(path, value):
-    content = copy.deepcopy(WHOLE)
-    if not path:
-        return value
-    inner = content
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = value
-    return content
-
-
 def test_a_whole_one_comes_back():
     assert parse_manifest(WHOLE).as_json() == WHOLE
     assert isinstance(parse_manifest(WHOLE), Manifest)
@@ -83,10 +64,11 @@ def read(content) -> Manifest | str:
         return str(error)
 
 
-@settings(max_examples=400, deadline=None)
+@pytest.mark.faults
+@examples(short=400, full=1000)
 @given(st.sampled_from(list(places(WHOLE))), JSON)
 def test_whatever_stands_at_a_place_it_is_read_or_refused(path, value):
-    found = read(changed_at(path, value))
+    found = read(changed_at(WHOLE, path, value))
     if isinstance(found, str):
         assert found
         assert "\n" not in found
@@ -120,7 +102,7 @@ def test_whatever_stands_at_a_place_it_is_read_or_refused(path, value):
     ids=str,
 )
 def test_a_field_of_another_type_is_named(path, value):
-    refused = read(changed_at(path, value))
+    refused = read(changed_at(WHOLE, path, value))
     assert isinstance(refused, str)
     assert refused.endswith("is of another type")
     assert str(path[-1]) in refused
@@ -138,7 +120,8 @@ def test_a_field_that_is_not_known_is_refused_and_cut():
         parse_manifest({**WHOLE, "x" * 5000: 1})
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.faults
+@examples(short=100, full=1000)
 @given(st.data())
 def test_damaged_bytes_are_one_line(tmp_path, data):
     text = bytearray(json.dumps(WHOLE).encode())

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from support import fixture, original, random_samples, write_samples
 
-import onnx_memo
-from onnx_memo.store.bundle import read_bundle
 from onnx_memo.store.publish import clean, publishing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked there")
@@ -84,27 +77,3 @@ def test_folders_of_other_names_are_nobodys_business(tmp_path, name):
     (tmp_path / ".link.building.abcd_123").symlink_to(tmp_path / name)
     assert clean(tmp_path) == []
     assert (tmp_path / name).is_dir()
-
-
-@pytest.mark.parametrize("force", [False, True])
-def test_runs_that_are_killed_anywhere_leave_a_whole_bundle_or_none(tmp_path, cli, force):
-    """After the next run nothing else is there."""
-    data = write_samples(tmp_path / "data.npz", random_samples(original(fixture("bert")), (3, 9), seed=1))
-    output, rng = tmp_path / "out" / "bundle", random.Random(int(force))
-    if force:
-        onnx_memo.optimize(fixture("bert"), data, output, level="output")
-    line = ["optimize", fixture("bert"), "--data", data, "-o", output, "--force"]
-    command = [sys.executable, "-c", "from onnx_memo.cli import main; main()", *map(str, line)]
-    start = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True)
-    whole = time.monotonic() - start
-    for _ in range(8):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(whole * rng.uniform(0.3, 1.1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        outcome = cli("clean", output.parent, "--json")
-        assert outcome.code == 0
-        assert set(json.loads(outcome.out)) == {"removed"}
-        assert [path.name for path in output.parent.iterdir()] == ["bundle"]
-        assert read_bundle(output).entries == 2
