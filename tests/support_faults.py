@@ -21,7 +21,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 FULL = os.environ.get("ONNX_MEMO_FAULTS") == "full"
-ENDS = {0, 2, 3, 130}  # the exit codes that there are
 
 
 def count(short: int, full: int) -> int:
@@ -97,7 +96,8 @@ class Kill:
     change: int | None = None
 
 
-KILLS = tuple(getattr(signal, name, 0) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"))
+KILLS = tuple(int(getattr(signal, name, 0)) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"))
+ENDS = {0, 2, 3, *(128 + number for number in KILLS)}  # the exit codes that there are
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree"}
 
 

@@ -72,7 +72,7 @@ def said_is_true(ended: Ended, published: bool) -> bool:
     """Whether a run that lived to speak told what it did."""
     if ended.code == 0:
         return published
-    return ended.code < 0 or ("nothing was written" in ended.err) != published
+    return ended.code < 0 or ("no bundle was written" in ended.err) != published
 
 
 @pytest.mark.parametrize("replacing", [False, True], ids=["new", "replacing"])
