@@ -127,14 +127,14 @@ def _new_folder(output: Path, kind: str) -> Iterator[Path]:
     while True:
         folder = output.parent / f".{output.name}.{kind}.{secrets.token_hex(4)}"
         folder.mkdir()  # not by `tempfile`, which allows nobody else to read
-        with _locked(folder, wait=True):
-            if not folder.exists():
-                continue  # it was taken for left before we held it
-            try:
+        try:
+            with _locked(folder, wait=True):
+                if not folder.exists():
+                    continue  # it was taken for left before we held it
                 yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            return
+                return
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
