@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import onnxruntime as ort
 from onnx_memo.data.export import as_onnx
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, Samples, model_inputs
-from onnx_memo.errors import MemoError
+from onnx_memo.errors import MemoError, reason_of
 from onnx_memo.files import sha256
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.inserter import mask_of
@@ -88,7 +89,9 @@ def bench(
     threads = min(threads, os.cpu_count() or 1)
     ours = bundle / bundles.MODEL
     with as_onnx(model) as source:
-        inputs = model_inputs(OpenedModel(source.onnx, mask_of(ir.load(ours))))
+        with _telling(ours):
+            mask = mask_of(ir.load(ours))
+        inputs = model_inputs(OpenedModel(source.onnx, mask))
         before = open_file(source.onnx, session_options(native=False, threads=threads))
     after = open_file(ours, session_options(native=native, threads=threads))
     names = [[value.name for value in session.get_outputs()] for session in (before, after)]
@@ -121,6 +124,20 @@ def bench(
     }
 
 
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Tell in one line what a bundle's model, whatever it holds, makes of those who read it."""
+    try:
+        yield
+    except MemoError:
+        raise
+    except Exception as error:  # libraries and look-ups share no class of errors
+        raise MemoError(
+            f"'{path}' is not the guarded model that its manifest tells of ({reason_of(error)}): copy the "
+            "bundle again, or build it again"
+        ) from error
+
+
 def _reuse(
     path: Path,
     sites: list[GuardedSite],
@@ -129,12 +146,14 @@ def _reuse(
     advance: Callable[[], None],
 ) -> tuple[dict[str, float], float | None]:
     """The share of requests that each site reused, and the mean share of rows that they ran."""
-    model = ir.load(path)
-    watch = level_of(sites).watch(model, sites)
+    with _telling(path):
+        model = ir.load(path)
+        watch = level_of(sites).watch(model, sites)
     session = open_session(model, path.parent, session_options(native=native))
     seen = []
     for feeds in requests:
-        seen.append(watch.read(session.run(None, feeds)))
+        with _telling(path):
+            seen.append(watch.read(session.run(None, feeds)))
         advance()
     names = [site.name for site in sites]
     shares = {name: float(np.concatenate([reuse.hits[name] for reuse in seen]).mean()) for name in names}

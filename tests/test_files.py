@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support import contents, fixture, nothing_left_in, original, random_samples, variants, write_samples
+from support_faults import count
 
 import onnx_memo
 from onnx_memo import files
@@ -19,30 +22,29 @@ from onnx_memo.store.bundle import read_bundle
 
 
 class Disk:
-    """Fills up at one write: for a moment, or for good. Counts what is written."""
+    """Fills up at one write: for a moment, for good, or so that it takes a byte. Counts what is written."""
 
-    def __init__(self, at: int | None, for_good: bool) -> None:
-        self.at, self.for_good, self.count = at, for_good, 0
+    def __init__(self, at: int | None, how: str) -> None:
+        self.at, self.how, self.count = at, how, 0
 
-    def full(self) -> bool:
-        """Whether this write, the next one, fails."""
+    def write(self, file: io.FileIO, data: memoryview) -> int:
+        """The next write."""
         self.count += 1
-        return self.at is not None and (self.count > self.at if self.for_good else self.count == self.at + 1)
+        past = -1 if self.at is None else self.count - 1 - self.at
+        if self.how == "short" and past == 0:
+            return io.FileIO.write(file, data[:1])
+        if past == 0 or (past > 0 and self.how == "for good"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return io.FileIO.write(file, data)
 
 
 @pytest.fixture
 def disk(monkeypatch):
     """Let the disk fill up at a write."""
 
-    def set_up(at: int | None = None, for_good: bool = False) -> Disk:
-        disk, write = Disk(at, for_good), files.io.FileIO.write
-
-        def limited(file, data):
-            if disk.full():
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return write(file, data)
-
-        monkeypatch.setattr(files.RawFile, "write", limited)
+    def set_up(at: int | None = None, how: str = "once") -> Disk:
+        disk = Disk(at, how)
+        monkeypatch.setattr(files.RawFile, "write", lambda file, data: disk.write(file, data))
         return disk
 
     return set_up
@@ -83,7 +85,7 @@ def test_a_file_that_is_there_stays(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 100, 5000, BUFFER + 1])
 def test_a_full_disk_is_an_error_however_little_is_written(tmp_path, disk, size):
-    disk(at=0, for_good=True)
+    disk(at=0, how="for good")
     with pytest.raises(OSError, match="No space left"):
         write_file(tmp_path / "file", bytes(size))
     with pytest.raises(OSError, match="No space left"), NewFile(tmp_path / "other") as file:
@@ -92,8 +94,9 @@ def test_a_full_disk_is_an_error_however_little_is_written(tmp_path, disk, size)
 
 @pytest.mark.usefixtures("everything_pays")
 @pytest.mark.parametrize("options", [{}, {"level": "output"}, {"tolerance": 0.3}], ids=str)
-@pytest.mark.parametrize("for_good", [False, True])
-def test_wherever_the_disk_fills_up_nothing_wrong_is_published(tmp_path, cli, disk, options, for_good):
+@pytest.mark.faults
+@pytest.mark.parametrize("how", ["once", "for good", "short"])
+def test_wherever_the_disk_fills_up_nothing_wrong_is_published(tmp_path, cli, disk, options, how):
     if options.get("tolerance"):
         samples = variants(200, seed=1)
     else:
@@ -105,18 +108,27 @@ def test_wherever_the_disk_fills_up_nothing_wrong_is_published(tmp_path, cli, di
     whole = cli(*line, "-o", tmp_path / "whole")
     assert whole.code == 0
     want = contents(tmp_path / "whole")
-    for at in np.unique(np.linspace(0, counted.count - 1, 12).astype(int)).tolist():
-        disk(at, for_good)
+
+    def check(bundle):
+        assert read_bundle(bundle).entries == json.loads(whole.out)["entries"]
+        if not options.get("tolerance"):
+            assert contents(bundle) == want
+
+    for at in np.unique(np.linspace(0, counted.count - 1, count(8, 24)).astype(int)).tolist():
+        disk(at, how)
+        if how == "short":  # the rest is taken by the next write
+            assert cli(*line, "-o", tmp_path / "bundle").code == 0, at
+            check(tmp_path / "bundle")
+            shutil.rmtree(tmp_path / "bundle")
+            continue
         with nothing_left_in(tmp_path):
             outcome = cli(*line, "-o", tmp_path / "bundle")
             assert outcome.code == 2, (at, outcome)
             assert outcome.err.count("\n") == 1
             assert "No space left on device" in outcome.err
-    disk(counted.count + 5, for_good)
+    disk(counted.count + 5, how)
     assert cli(*line, "-o", tmp_path / "bundle").code == 0
-    assert read_bundle(tmp_path / "bundle").entries == json.loads(whole.out)["entries"]
-    if not options.get("tolerance"):
-        assert contents(tmp_path / "bundle") == want
+    check(tmp_path / "bundle")
 
 
 def test_bundles_of_one_input_are_the_same_to_the_last_byte(tmp_path):

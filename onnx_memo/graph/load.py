@@ -58,7 +58,7 @@ def load_model(path: Path) -> ir.Model:
     _check_external_data(path, proto)
     try:
         onnx.checker.check_model(_without_files(proto))
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, ValueError) as error:  # names that are no UTF-8 are a ValueError
         if not _runs(path):
             raise MemoError(
                 f"'{path}' is not a valid ONNX model ({reason_of(error)}), nor does ONNX Runtime load it: "
