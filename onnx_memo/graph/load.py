@@ -58,7 +58,9 @@ def load_model(path: Path) -> ir.Model:
     _check_external_data(path, proto)
     try:
         onnx.checker.check_model(_without_files(proto))
-    except (onnx.checker.ValidationError, ValueError) as error:  # names that are no UTF-8 are a ValueError
+    except UnicodeDecodeError as error:  # of the checker's own message
+        raise MemoError(f"'{path}' holds names that are no UTF-8: export or copy it again") from error
+    except onnx.checker.ValidationError as error:
         if not _runs(path):
             raise MemoError(
                 f"'{path}' is not a valid ONNX model ({reason_of(error)}), nor does ONNX Runtime load it: "
@@ -70,9 +72,14 @@ def load_model(path: Path) -> ir.Model:
     except MemoError:
         raise
     except Exception as error:  # whatever libraries meet in a foreign graph; they share no class of errors
-        raise MemoError(
-            f"'{path}' holds a graph that cannot be handled ({reason_of(error)}): export it another way"
-        ) from error
+        raise unhandled(path, error) from error
+
+
+def unhandled(path: Path, error: Exception) -> MemoError:
+    """What is said of a model that libraries cannot handle."""
+    return MemoError(
+        f"'{path}' holds a graph that cannot be handled ({reason_of(error)}): export it another way"
+    )
 
 
 def _runs(path: Path) -> bool:

@@ -14,7 +14,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.cost import uncounted
 from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
-from onnx_memo.graph.load import load_model
+from onnx_memo.graph.load import load_model, unhandled
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings, Site
 from onnx_memo.graph.sites import find_sites
@@ -39,6 +39,10 @@ class OpenedModel:
         self.path = path
         self.model = load_model(path)
         self._shapes = ShapeTable(self.model)
+        try:
+            self._shapes.at(LENGTHS[0])
+        except Exception as error:  # of onnx-ir and ONNX, which share no class of errors
+            raise unhandled(path, error) from error
         self._mask = mask
         if mask is not None:
             _check_mask(path, self.model, mask)
