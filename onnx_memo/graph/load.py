@@ -216,7 +216,14 @@ def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
         except ValueError:
             offset = length = -1
         size = file.stat().st_size
-        needed = -(-math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth // 8)
+        try:
+            bits = ir.DataType(tensor.data_type).bitwidth
+        except (TypeError, ValueError) as error:  # no type, one of no fixed size, or one that is not known
+            raise MemoError(
+                f"'{path}' takes the weight '{tensor.name}' from '{location}', and its type has no size: "
+                "export it again"
+            ) from error
+        needed = -(-math.prod(tensor.dims) * bits // 8)
         if min(offset, length) < 0 or offset + length > size or needed > (length or size - offset):
             raise MemoError(
                 f"'{file}' is too short for the weight '{tensor.name}' of '{path}': copy it again"

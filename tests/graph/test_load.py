@@ -233,3 +233,17 @@ def test_functions_of_the_model_are_inlined(tmp_path):
     assert not model.functions
     assert {node.domain for node in model.graph} == {""}
     assert [output.name for output in model.graph.outputs] == ["same"]
+
+
+@pytest.mark.parametrize("element", [0, onnx.TensorProto.STRING, 99])
+def test_a_weight_elsewhere_whose_type_has_no_size_is_refused(tmp_path, element):
+    model = onnx.load(fixture("bert"))
+    onnx.save(
+        model, tmp_path / "model.onnx", save_as_external_data=True, location="w.data", size_threshold=64
+    )
+    model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    tensor = next(one for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL)
+    tensor.data_type = element
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(MemoError, match="its type has no size: export it again"):
+        load_model(tmp_path / "model.onnx")
