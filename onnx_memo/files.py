@@ -6,6 +6,7 @@ a file that is to stay is on the disk before its name is used.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -92,6 +93,9 @@ def sync_folder(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot tell
+                raise
         finally:
             os.close(handle)
 

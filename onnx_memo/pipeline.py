@@ -30,7 +30,6 @@ from onnx_memo.proof.goal import Asked, goal_of
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Names, Predicted
-from onnx_memo.report.kept import neighbours_kept
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
@@ -134,7 +133,6 @@ def optimize(
         padding = note_padding(opened, samples, notes)
         with publishing(output) as folder:
             job = Job(opened, samples, folder / "scratch", goal, threshold, max_bytes, progress, notes)
-            check_room(folder, _bytes_needed(job, uses))
             verdict, blueprint, checked = _build(job, uses, padding, folder)
             note_unguarded(opened, blueprint.guarded(), notes)
             _copy_companions(source, vocabulary, folder)
@@ -159,15 +157,19 @@ def _build(
     """
     job.scratch.mkdir()
     if job.goal is not None:
+        check_room(folder, _bytes_needed(job, [use for _, use in uses]))
         verdict = decide(job, uses)
         return verdict, verdict.blueprint, _write(job, verdict.blueprint, padding, folder)
-    *others, last = uses
-    for level, use in others:
+    *_, (last, _) = uses
+    for level, use in uses:
+        check_room(folder, _bytes_needed(job, [use]))
         trial = job.on_trial()
         try:
             blueprint = use.repeats(trial)
             checked = _write(trial, blueprint, padding, folder)
         except Unfit as unfit:
+            if level is last:
+                raise
             job.notes.append(f"the level '{level.title}' is left out: {unfit.why}")
             for part in folder.iterdir():
                 part.unlink() if part.is_file() else shutil.rmtree(part)
@@ -175,8 +177,7 @@ def _build(
         else:
             job.notes.extend(trial.notes)
             return None, blueprint, checked
-    blueprint = last[1].repeats(job)
-    return None, blueprint, _write(job, blueprint, padding, folder)
+    raise AssertionError("a model allows at least one level")
 
 
 def _write(job: Job, blueprint: Blueprint, padding: bool, folder: Path) -> Checked:
@@ -220,11 +221,10 @@ def _check_options(wanted: Wanted, tolerance: float | None) -> None:
         raise MemoError(f"the threshold {threshold} is no distance: give a finite number of at least 0")
 
 
-def _bytes_needed(job: Job, uses: Sequence[tuple[Level, Use]]) -> int:
+def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:
     """An upper bound of what captured tensors, memo data and the model's weights take together, in bytes."""
-    asked = uses if job.goal is not None else uses[:1]
     weights = sum((job.path.parent / name).stat().st_size for name in external_files(job.opened.model))
-    return sum(use.bytes_needed(job) for _, use in asked) + 2 * (weights + job.path.stat().st_size)
+    return sum(use.bytes_needed(job) for use in uses) + 2 * (weights + job.path.stat().st_size)
 
 
 def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs: bool) -> Predicted:
@@ -234,13 +234,10 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs:
         NothingPays: the bundle turned out not to save time.
     """
     before, after = session_options(native=False, threads=1), session_options(threads=1)
-    original, guarded = open_file(job.path, before), open_file(folder / bundle.MODEL, after)
-    runners = [runner(original), runner(guarded)]
+    runners = [runner(open_file(job.path, before)), runner(open_file(folder / bundle.MODEL, after))]
     requests = verdict.parts.held_out.arrays
     race(runners, requests[:4], 1)  # the first runs of a session allocate
     raced = race(runners, requests, ROUNDS, job.progress("measuring", ROUNDS * len(requests)))
-    if kept := neighbours_kept(verdict, original, guarded):
-        job.notes.append(kept)
     size = memo_data(folder).stat().st_size
     evidence = evidence_of(verdict, raced, names, size, job.notes, show_inputs)
     predicted = evidence.predicted

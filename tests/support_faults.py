@@ -97,7 +97,7 @@ class Kill:
 
 
 KILLS = tuple(int(getattr(signal, name, 0)) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"))
-ENDS = {0, 2, 3, *(128 + number for number in KILLS)}  # the exit codes that there are
+ENDS = {0, 2, 3, *(128 + number for number in KILLS[1:] if number)}  # the exit codes that there are
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree"}
 
 

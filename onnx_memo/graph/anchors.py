@@ -14,30 +14,28 @@ OTHERS = ("LogSoftmax",)  # ends like that and is a classifier's
 IN_A_BRANCH = "it stands in a branch (If, Loop or Scan), which is not looked into"
 
 
-def anchors(graph: ir.Graph) -> tuple[list[ir.Node], list[Refusal]]:
-    """The softmaxes from which a search starts, and all other softmax and attention operators, with reasons.
+def anchors(graph: ir.Graph) -> tuple[dict[ir.Node, str], list[Refusal]]:
+    """The softmaxes from which a search starts, with their names; all other softmax and attention operators.
+
+    A name is that of the node, or where others share it, of its result.
 
     Attention operators are those whose name ends so, of any domain: ONNX's own and those that ONNX Runtime's
     optimizer puts in place of what it fused.
     """
-    found: list[ir.Node] = []
+    found: dict[ir.Node, str] = {}
     others: list[Refusal] = []
     names = Counter(node.name for node in graph.all_nodes())
     own = set(graph)
     for node in graph.all_nodes():
         if not node.op_type.endswith(ENDINGS) or node.op_type in OTHERS:
             continue
+        name = str(node.name if node.name and names[node.name] == 1 else node.outputs[0].name)
         standard = node.op_type == "Softmax" and node.domain in STANDARD
         if standard and node in own:
-            found.append(node)
-            continue
-        others.append(Refusal(label(node, names), IN_A_BRANCH if standard else _one_operator(node)))
+            found[node] = name
+        else:
+            others.append(Refusal(name, IN_A_BRANCH if standard else _one_operator(node)))
     return found, others
-
-
-def label(node: ir.Node, names: Counter[str | None]) -> str:
-    """What people find a node by: its name, where no other of `names` is the same, else its result's."""
-    return str(node.name if node.name and names[node.name] == 1 else node.outputs[0].name)
 
 
 def _one_operator(node: ir.Node) -> str:

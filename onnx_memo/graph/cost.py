@@ -16,44 +16,31 @@ OTHERS = frozenset({"Attention", "ConvTranspose", "DeformConv", "GRU", "LSTM", "
 BRANCHING = frozenset({"If", "Loop", "Scan"})
 
 
-def multiply_adds(nodes: Iterable[ir.Node], shapes: Mapping[str, Shape]) -> int | None:
-    """The multiply-adds of all products and convolutions among `nodes`; None where one is not known."""
-    total = 0
-    for node in nodes:
-        taken = _of_node(node, shapes)
-        if taken is None:
+class Work:
+    """What the nodes of a graph multiply, as far as it is known.
+
+    Attributes:
+        uncounted: the nodes of which it is not.
+    """
+
+    def __init__(self, graph: ir.Graph, table: ShapeTable) -> None:
+        """At the length at which most is known: a model may not take all lengths."""
+        self.uncounted, self._taken = list(graph), dict[ir.Node, int | None]()
+        for length in LENGTHS:
+            shapes = table.at(length, follow=True)
+            taken = {node: _of_node(node, shapes) for node in graph}
+            uncounted = [node for node, count in taken.items() if count is None]
+            if len(uncounted) < len(self.uncounted):
+                self.uncounted, self._taken = uncounted, taken
+            if not uncounted:
+                break
+
+    def share(self, part: Iterable[ir.Node]) -> float | None:
+        """The share of the graph's multiply-adds that some of its nodes take, 0 to 1; None: not known."""
+        if self.uncounted:
             return None
-        total += taken
-    return total
-
-
-def share_of(part: Iterable[ir.Node], graph: ir.Graph, table: ShapeTable) -> float | None:
-    """The share of a graph's multiply-adds that a part of it takes, 0 to 1; None where one is not known."""
-    shapes = _best_known(graph, table)
-    total, own = multiply_adds(graph, shapes), multiply_adds(part, shapes)
-    return None if total is None or own is None else own / max(total, 1)
-
-
-def uncounted(graph: ir.Graph, table: ShapeTable) -> list[ir.Node]:
-    """The nodes of a graph of which it is not known what they multiply."""
-    return _uncounted(graph, _best_known(graph, table))
-
-
-def _best_known(graph: ir.Graph, table: ShapeTable) -> Mapping[str, Shape]:
-    """The shapes at the length at which most products are known: a model may not take all lengths."""
-    best, fewest = table.at(LENGTHS[0], follow=True), len(graph) + 1
-    for length in LENGTHS:
-        shapes = table.at(length, follow=True)
-        missing = len(_uncounted(graph, shapes))
-        if missing < fewest:
-            best, fewest = shapes, missing
-        if not missing:
-            break
-    return best
-
-
-def _uncounted(graph: ir.Graph, shapes: Mapping[str, Shape]) -> list[ir.Node]:
-    return [node for node in graph if _of_node(node, shapes) is None]
+        own = sum(self._taken[node] or 0 for node in part)
+        return own / max(sum(count or 0 for count in self._taken.values()), 1)
 
 
 def _of_node(node: ir.Node, shapes: Mapping[str, Shape]) -> int | None:

@@ -23,7 +23,7 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.cores import Core, CoreFinder, inner_nodes
-from onnx_memo.graph.cost import share_of
+from onnx_memo.graph.cost import Work
 from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows
 from onnx_memo.graph.shape_reads import shape_reads
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable, batch_of
@@ -116,7 +116,7 @@ class _Finder:
             boundary=tuple(boundary),
             mask=self.sites[0].mask,
             width=self.sites[0].width,
-            share=share_of(region, self.graph, table),
+            share=Work(self.graph, table).share(region),
         )
 
     # 1. the input

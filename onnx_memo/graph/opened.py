@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import onnx_ir as ir
 
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.cost import uncounted
+from onnx_memo.graph.cost import Work
 from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model, unhandled
@@ -93,7 +93,7 @@ class OpenedModel:
     @cached_property
     def uncounted(self) -> list[ir.Node]:
         """The nodes of which it is not known what they multiply, since their shapes are not, for one."""
-        return uncounted(self.model.graph, self._shapes)
+        return Work(self.model.graph, self._shapes).uncounted
 
     def copy(self) -> Copy:
         """A copy of the model that may be changed; tensors are shared."""

@@ -13,15 +13,15 @@ A site is found by its cuts. The anchor is the softmax; from there
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
-from onnx_memo.graph.anchors import anchors, label
+from onnx_memo.graph.anchors import anchors
 from onnx_memo.graph.between import MOVES, ROW_WISE, is_float, products_after, readers_of, why_no_level
-from onnx_memo.graph.cost import PRODUCTS, share_of
+from onnx_memo.graph.cost import PRODUCTS, Work
 from onnx_memo.graph.masks import Masks
 from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable, batch_of, lost_at
 from onnx_memo.graph.site import Findings, Refusal, Site
@@ -58,17 +58,21 @@ class _Finder:
         self.constant = flow.constant_nodes(self.graph)
         self.why_no_level = why_no_level(self.graph, self.batch, self.constant)
 
+    @cached_property
+    def work(self) -> Work:
+        """What the model multiplies; sizes are followed for it, which takes a while."""
+        return Work(self.graph, self.table)
+
     def run(self) -> Findings:
         sites: list[Site] = []
         found, refusals = anchors(self.graph)
-        names = Counter(node.name for node in self.graph.all_nodes())
-        for softmax in found:
+        for softmax, name in found.items():
             try:
                 sites.append(self._site(softmax, f"attention.{len(sites)}"))
             except _Refused as refused:
                 lost = lost_at(softmax.outputs[0], self.shapes)
                 where = f"; sizes are not known after '{lost.name}' ({lost.op_type})" if lost else ""
-                refusals.append(Refusal(label(softmax, names), f"{refused}{where}"))
+                refusals.append(Refusal(name, f"{refused}{where}"))
         notes = [
             f"'{name}' is taken for the padding mask for its name: what it does could not be tried"
             for name in sorted(self.masks.assumed)
@@ -107,7 +111,7 @@ class _Finder:
             values=values,
             merged_context=merged,
             region=tuple(region),
-            share=share_of(region, self.graph, self.table),
+            share=self.work.share(region),
             why_no_probs=self._why_no_probs(product, probabilities, values, merged, hidden, heads, mask),
         )
 

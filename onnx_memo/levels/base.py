@@ -191,6 +191,7 @@ class Verdict:
         distances: how far what is reused was, f64[n]; infinite where nothing is comparable.
         errors: of the held-out requests, f64[n]; 0 where nothing is reused.
         token_errors: cosine token by token, f64[n].
+        moved: whose nearest neighbour among the sample changes, bool[n] (`Goal.moves`).
         rows: the share of rows that each held-out request runs, f64[n], 1 where it is not reused; None at
             levels that reuse no single rows.
         threshold: the calibrated distance, or None where there is none.
@@ -209,6 +210,7 @@ class Verdict:
     distances: Floats = field(repr=False)
     errors: Floats = field(repr=False)
     token_errors: Floats = field(repr=False)
+    moved: npt.NDArray[np.bool_] = field(repr=False)
     rows: Floats | None = field(repr=False)
     threshold: float | None
     strictness: Sequence[StrictnessPoint] = field(repr=False)

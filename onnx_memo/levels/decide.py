@@ -37,9 +37,7 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     """
     assert job.goal is not None, "a decision is made for a goal"
     parts = make_parts(job.samples, job.goal.promise)
-    session = open_file(job.path, session_options(native=False, threads=1))
-    original_us = _original_time(session, parts)
-    goal = _settled(job, session, parts)
+    goal, original_us = _asked_of_the_original(job, parts)
     found: list[tuple[Proposal, Job]] = []
     reasons: list[str] = []
     tried: list[Alternative] = []
@@ -64,7 +62,28 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     except NothingPays as nothing:
         raise NothingPays("; ".join([*reasons, f"{proposal.name}: {nothing}"]), tried) from nothing
     job.notes.extend(own.notes)
+    job.notes.extend(_neighbours_kept(verdict))
     return verdict
+
+
+def _neighbours_kept(verdict: Verdict) -> list[str]:
+    """How many held-out requests have the same nearest neighbour, if any are known."""
+    neighbours, requests = verdict.goal.neighbours, len(verdict.moved)
+    if neighbours is None:
+        return []
+    kept = requests - int(verdict.moved.sum())
+    return [
+        f"{kept / requests:.1%} of the held-out requests ({kept} of {requests}) keep their nearest neighbour "
+        f"among {len(neighbours.vectors)} inputs of the sample, within {neighbours.slack:g} times its "
+        "distance"
+    ]
+
+
+def _asked_of_the_original(job: Job, parts: Parts) -> tuple[Goal, float]:
+    """The goal as it is judged, and the microseconds of a request; its session ends here."""
+    session = open_file(job.path, session_options(native=False, threads=1))
+    original_us = _original_time(session, parts)
+    return _settled(job, session, parts), original_us
 
 
 def _original_time(session: ort.InferenceSession, parts: Parts) -> float:
@@ -82,7 +101,7 @@ def _settled(job: Job, session: ort.InferenceSession, parts: Parts) -> Goal:
 
     def answer(at: int) -> Answer:
         outputs = dict(zip(names, run_model(session, stored.arrays[at], at), strict=True))
-        return Answer(outputs, stored.real(at), stored.arrays[at])
+        return Answer(outputs, stored.real(at))
 
     goal = job.goal.with_measure(answer(0))
     some = np.random.default_rng(0).permutation(len(stored))[:ANSWERS]

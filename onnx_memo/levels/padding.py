@@ -26,10 +26,8 @@ from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file
 
 TRIED = 4  # inputs, the shortest: they leave most room for padding
-EXACT, ROUNDED = (
-    1e-6,
-    0.02,
-)  # relative L2 error up to which answers are the same: of floats, of integer products
+# Relative L2 error up to which answers are the same: of floats, of integer products.
+EXACT, ROUNDED = 1e-6, 0.02
 ROUNDS = frozenset({"DynamicQuantizeLinear"})  # one scale for all positions, also for padded ones
 
 Outputs = list[npt.NDArray[Any]]
@@ -88,7 +86,8 @@ def miss_where_padded(model: ir.Model) -> None:
 def padded_requests(session: ort.InferenceSession, samples: Samples) -> Iterator[Arrays]:
     """Some samples with padding: as they come where the model fixes the length, else up to as long again.
 
-    None where the model has no mask."""
+    None where the model has no mask.
+    """
     if samples.mask is None:
         return
     free = {i.name for i in session.get_inputs() if len(i.shape) > 1 and not isinstance(i.shape[1], int)}

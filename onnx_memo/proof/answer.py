@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnx_memo.proof.metrics import Array, Mask
+from onnx_memo.proof.metrics import Mask
 
 Outputs = dict[str, npt.NDArray[Any]]
 
@@ -21,12 +20,10 @@ class Answer:
     Attributes:
         outputs: by name.
         mask: bool[L], true for its real tokens; None: all rows of outputs [1, L, ...] are real.
-        inputs: by name.
     """
 
     outputs: Outputs = field(repr=False)
     mask: Mask | None = field(repr=False, default=None)
-    inputs: Mapping[str, Array] = field(repr=False, default_factory=dict)
 
     def real(self, name: str) -> Mask | None:
         """Which rows of an output are real tokens."""
@@ -39,15 +36,15 @@ class Answer:
 
 
 def pooled(answer: Answer) -> Answer:
-    """The same, small enough to keep many: outputs of tokens are averaged over the real ones.
+    """The same, small enough to keep many: outputs of tokens are averaged over the real ones, in float64.
 
-    But those of one number a token stay as they are; the inputs are left out.
+    But those of one number a token stay as they are.
     """
     outputs = {}
     for name in answer.floats:
         output, real = answer.outputs[name], answer.real(name)
         if output.ndim == 3 and output.shape[-1] > 1 and real is not None and len(real) == output.shape[1]:
-            output = output[:, real].mean(axis=1)
+            output = output[:, real].mean(axis=1, dtype=np.float64)
         outputs[name] = output
     return Answer(outputs or answer.outputs, answer.mask)
 

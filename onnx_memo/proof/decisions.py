@@ -124,7 +124,11 @@ class Label(Measure):
         return float((before.argmax(axis=-1) != after.argmax(axis=-1)).any())
 
 
-DECISIONS: dict[str, type[Neighbours] | type[Label]] = {"neighbours": Neighbours, "label": Label}
+# From an output ("": the first that suits) and the slack.
+DECISIONS: dict[str, Callable[[str, float], Measure]] = {
+    "neighbours": Neighbours,
+    "label": lambda output, _: Label(output),
+}
 
 
 def neighbours_of(answers: Sequence[Answer], outputs: Sequence[str]) -> Neighbours | None:

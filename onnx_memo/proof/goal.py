@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer, Outputs
-from onnx_memo.proof.decisions import DECISIONS, SLACK, Label, Neighbours, guessed, neighbours_of
+from onnx_memo.proof.decisions import DECISIONS, SLACK, Neighbours, guessed, neighbours_of
 from onnx_memo.proof.measure import Distance, Measure
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS, cosine_by_token
 from onnx_memo.proof.promise import Promise
@@ -70,6 +70,10 @@ class Goal:
         """The error of an answer."""
         return self.judge.error(want, have)
 
+    def moves(self, want: Answer, have: Outputs) -> bool:
+        """Whether an answer has another nearest neighbour than the original's; False where none are known."""
+        return self.neighbours is not None and bool(self.neighbours.error(want, have))
+
     def with_measure(self, first: Answer) -> Goal:
         """The same; where no measure is given, with the one that the outputs of an answer suggest."""
         if self.measure is not None:
@@ -120,8 +124,7 @@ def goal_of(asked: Asked) -> Goal | None:
 
 def decision_of(name: str, outputs: Sequence[str], slack: float) -> Measure:
     """The decision of this name, about the first of some outputs, or the first that suits it."""
-    output = outputs[0] if outputs else ""
-    return Neighbours(output, slack) if name == Neighbours().name else Label(output)
+    return DECISIONS[name](outputs[0] if outputs else "", slack)
 
 
 def token_error(want: Answer, have: Outputs) -> float:

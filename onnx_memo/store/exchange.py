@@ -13,11 +13,7 @@ def exchange(one: Path, other: Path) -> bool:
     """Let two paths of one file system change places; False, and nothing done, where that cannot be."""
     try:
         rename = ctypes.CDLL(None).renameat2
-    except (
-        AttributeError,
-        OSError,
-        TypeError,
-    ):  # no such call in this system's C library, or no such library
+    except (AttributeError, OSError, TypeError):  # no such call in the C library, or no such library
         return False
     rename.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
     rename.restype = ctypes.c_int

@@ -98,11 +98,22 @@ def publishing(output: Path) -> Iterator[Path]:
             interrupts.check()
             interrupts.too_late()
             _replace(folder, output)
-            sync_folder(output.parent)
+            _confirm(output)
     finally:
         with contextlib.suppress(OSError):  # they hold the bundle, or something else by now
             for parent in new_parents:
                 parent.rmdir()
+
+
+def _confirm(output: Path) -> None:
+    """Raises MemoError if the disk does not confirm that a bundle will stay where it now is."""
+    try:
+        sync_folder(output.parent)
+    except OSError as error:
+        raise MemoError(
+            f"'{output}' is written, but the disk does not confirm that it will stay there "
+            f"({error.strerror}): look after the disk, then check the bundle with onnx-memo inspect"
+        ) from error
 
 
 def _replace(folder: Path, output: Path) -> None:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from onnx_memo.graph.anchors import anchors
-from onnx_memo.graph.cost import multiply_adds, share_of, uncounted
+from onnx_memo.graph.cost import Work
 from onnx_memo.graph.shapes import ShapeTable, lost_at
 
 
@@ -22,9 +22,9 @@ def parsed(*nodes: str, outputs: str = "float[B, L, 8] y") -> ir.Model:
 
 def test_products_are_counted():
     model = parsed("h = MatMul(x, w)", "r = Relu(h)", "y = MatMul(r, w)")
-    shapes = ShapeTable(model).at(127)
-    assert multiply_adds(model.graph, shapes) == 2 * 3 * 127 * 8 * 8
-    assert share_of([next(iter(model.graph))], model.graph, ShapeTable(model)) == 0.5
+    work, (first, relu, second) = Work(model.graph, ShapeTable(model)), model.graph
+    assert work.share([first]) == work.share([relu, second]) == 0.5
+    assert (work.share([relu]), work.share(model.graph)) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_what_is_not_known_is_no_share_of_nothing(nodes, unknown):
         "c = Constant <value = bool {1}> ()",
     ]
     model = parsed("k = MatMul(x, w)", *made, *nodes, outputs="float[B, L, 8] y, float[B, L, 8] k")
-    table = ShapeTable(model)
-    assert [node.op_type for node in uncounted(model.graph, table)] == unknown
-    assert share_of([next(iter(model.graph))], model.graph, table) is None
+    work = Work(model.graph, ShapeTable(model))
+    assert [node.op_type for node in work.uncounted] == unknown
+    assert work.share([next(iter(model.graph))]) is None
 
 
 def test_branches_without_products_cost_nothing():
@@ -53,7 +53,7 @@ def test_branches_without_products_cost_nothing():
         f"{which}_branch = {which} () => (float[B, L, 8] z) {{ z = Abs(x) }}" for which in ("then", "else")
     )
     model = parsed("c = Constant <value = bool {1}> ()", f"h = If (c) <{branches}>", "y = MatMul(x, w)")
-    assert uncounted(model.graph, ShapeTable(model)) == []
+    assert Work(model.graph, ShapeTable(model)).uncounted == []
 
 
 def test_shapes_are_lost_where_inference_stops():
@@ -79,7 +79,7 @@ def test_every_softmax_and_attention_operator_is_an_anchor_or_has_a_reason():
         "y = Add(t, l)",
     )
     found, others = anchors(model.graph)
-    assert [node.outputs[0].name for node in found] == ["s"]
+    assert list(found.values()) == ["s"]
     assert [(other.name, other.reason.split(",")[0]) for other in others] == [
         ("a", "it is one operator"),
         ("p", "it is one operator"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnx_memo.proof.answer import Answer, pooled
-from onnx_memo.proof.decisions import Label, Neighbours
+from onnx_memo.proof.decisions import SAME, Label, Neighbours, vector_of
 from onnx_memo.proof.goal import WARNING, Asked, Goal, goal_of
 from onnx_memo.proof.measure import Distance
 
@@ -64,6 +64,19 @@ def test_what_is_kept_many_times_is_pooled():
     assert small.outputs["states"].tolist() == [[1.5, 2.5, 3.5]]
     assert small.outputs["scores"].shape == (1, 4, 1)
     assert "ids" not in small.outputs
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_an_input_of_the_sample_is_itself_though_its_answer_was_pooled(dtype):
+    """Or it would be its own nearest neighbour, and no answer to it ever wrong."""
+    rng = np.random.default_rng(0)
+    full = [
+        Answer({"states": rng.standard_normal((1, 37, 64)).astype(dtype)}, np.ones(37, np.bool_))
+        for _ in "abc"
+    ]
+    made = Neighbours().against([pooled(answer) for answer in full], [])
+    for answer in full:
+        assert (1 - made.vectors @ vector_of(answer.outputs["states"], answer.mask)).min() < SAME
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
         distances=np.array([0.0, 0.1, 0.3, math.inf]),
         errors=np.array([0.0, 0.001, 0.02, 0.0]),
         token_errors=np.array([0.0, 0.002, math.nan, 0.0]),
+        moved=np.array([False, False, True, False]),
         rows=np.array([0.0, 0.1, 0.3, 1.0]) if rows else None,
         threshold=None if rows else 0.5,
         strictness=[

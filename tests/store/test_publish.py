@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from onnx_memo.errors import MemoError
 from onnx_memo.store.publish import clean, publishing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked there")
@@ -77,3 +80,30 @@ def test_folders_of_other_names_are_nobodys_business(tmp_path, name):
     (tmp_path / ".link.building.abcd_123").symlink_to(tmp_path / name)
     assert clean(tmp_path) == []
     assert (tmp_path / name).is_dir()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_does_not_confirm_is_told_of_and_the_bundle_is_there(tmp_path, monkeypatch, number):
+    """It took its place already: that nothing was written would not be true."""
+
+    def fail(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def publish() -> None:
+        with publishing(tmp_path / "bundle") as folder:
+            (folder / "file").write_text("whole")
+            monkeypatch.setattr(os, "fsync", fail)
+
+    with pytest.raises(MemoError, match=r"bundle' is written, but the disk does not confirm"):
+        publish()
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (tmp_path / "bundle" / "file").read_text() == "whole"
+
+
+def test_a_file_system_that_cannot_sync_folders_is_none(tmp_path, monkeypatch):
+    def cannot(handle: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    with publishing(tmp_path / "bundle"):
+        monkeypatch.setattr(os, "fsync", cannot)
+    assert (tmp_path / "bundle").is_dir()

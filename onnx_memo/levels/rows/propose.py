@@ -193,6 +193,7 @@ def _prove(
         distances=np.where(tried.hits, tried.rows, np.inf),
         errors=tried.errors,
         token_errors=tried.token_errors,
+        moved=tried.moved,
         rows=tried.rows,
         threshold=None,
         strictness=points,

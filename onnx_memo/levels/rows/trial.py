@@ -42,7 +42,7 @@ def run_original(opened: OpenedModel, samples: Samples, advance: Callable[[], No
     answers = []
     for number, feeds in enumerate(samples.arrays):
         outputs = dict(zip(names, run_model(session, feeds, number), strict=True))
-        answers.append(Answer(outputs, samples.real(number), feeds))
+        answers.append(Answer(outputs, samples.real(number)))
         advance()
     return Original(session, answers)
 
@@ -56,18 +56,20 @@ class Tried:
         rows: share of their rows that ran, f64[n]; 1 where nothing is reused.
         errors: f64[n], exactly 0 where nothing is reused.
         token_errors: cosine token by token, f64[n].
+        moved: whose nearest neighbour changes, bool[n].
     """
 
     hits: npt.NDArray[np.bool_]
     rows: Floats
     errors: Floats
     token_errors: Floats
+    moved: npt.NDArray[np.bool_]
 
     @staticmethod
     def none(count: int) -> Tried:
         """Nothing is reused."""
-        zero = np.zeros(count)
-        return Tried(np.zeros(count, np.bool_), np.ones(count), zero, zero)
+        zero, no = np.zeros(count), np.zeros(count, np.bool_)
+        return Tried(no, np.ones(count), zero, zero, no)
 
     @property
     def hit_rate(self) -> float:
@@ -114,7 +116,7 @@ class RowsTrial:
         advance: Callable[[], None],
     ) -> Tried:
         """Run every sample at a strictness, and compare with what the original gave."""
-        hits, rows, errors, tokens = [], [], [], []
+        hits, rows, errors, tokens, moved = [], [], [], [], []
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
         for at, feeds in enumerate(samples.arrays):
             watched = self.watch.watched(self.session.run(None, feeds | extra))
@@ -126,13 +128,9 @@ class RowsTrial:
             rows.append(watched.ran / length if hit else 1.0)
             errors.append(goal.error(want, have) if hit else 0.0)
             tokens.append(token_error(want, have) if hit else 0.0)
+            moved.append(hit and goal.moves(want, have))
             advance()
-        return Tried(
-            np.asarray(hits, np.bool_),
-            np.asarray(rows),
-            np.asarray(errors),
-            np.asarray(tokens),
-        )
+        return Tried(*map(np.asarray, (hits, rows, errors, tokens, moved)))
 
     def race(self, samples: Samples, original: Original, strictness: float) -> Raced:
         """The time that some of the samples take, against the original."""

@@ -103,7 +103,7 @@ class Chooser:
         means, lengths = [], []
         for at, feeds in enumerate(self.requests.arrays):
             outputs, by_site, length = observer.run_all(feeds)
-            self.wanted.append(Answer(outputs, self.requests.real(at), feeds))
+            self.wanted.append(Answer(outputs, self.requests.real(at)))
             means.append(by_site)
             lengths.append(length)
             advance()

@@ -143,6 +143,7 @@ def _verdict(
         distances=outcome.distances,
         errors=np.where(hits, outcome.errors, 0.0),
         token_errors=np.where(hits, outcome.token_errors, 0.0),
+        moved=hits & outcome.moved,
         rows=None,
         threshold=threshold,
         strictness=[StrictnessPoint(float(s), p) for s, p in zip(STRICTNESS_STEPS, points, strict=True)],

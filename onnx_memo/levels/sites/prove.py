@@ -30,12 +30,14 @@ class Outcome:
         distances: f64[n], infinite there.
         errors: f64[n], 0 there.
         token_errors: f64[n], cosine token by token, for the report.
+        moved: whose nearest neighbour changes, bool[n].
     """
 
     entries: npt.NDArray[np.int64]
     distances: Floats
     errors: Floats
     token_errors: Floats
+    moved: npt.NDArray[np.bool_]
 
 
 def run_held_out(
@@ -53,22 +55,23 @@ def run_held_out(
     captured = captures[candidate.plan.levels[first]]
     keys = candidate.network(captured.means(sites[first]))
     everything = np.ones(len(keys), np.bool_)
-    entries, distances, errors, token_errors = [], [], [], []
+    entries, distances, errors, token_errors, moved = [], [], [], [], []
     advance = job.progress("running the held-out part", len(samples))
     enabled = np.ones(len(candidate.plan.levels), np.bool_)
     for number, feeds in enumerate(samples.arrays):
         outputs, means, length = observer.run(feeds, first)
-        want = Answer(outputs, samples.real(number), feeds)
+        want = Answer(outputs, samples.real(number))
         entry, distance = nearest_entries(
             candidate.network(means[None]), np.asarray([length]), keys, captured.lengths, everything
         )
-        error = token = 0.0
+        error, token, away = 0.0, 0.0, False
         if entry[0] >= 0:
             have = trial.run(feeds, int(entry[0]), enabled)
-            error, token = goal.error(want, have), token_error(want, have)
+            error, token, away = goal.error(want, have), token_error(want, have), goal.moves(want, have)
         entries.append(entry[0])
         distances.append(distance[0])
         errors.append(error)
         token_errors.append(token)
+        moved.append(away)
         advance()
-    return Outcome(np.asarray(entries), np.asarray(distances), np.asarray(errors), np.asarray(token_errors))
+    return Outcome(*map(np.asarray, (entries, distances, errors, token_errors, moved)))

@@ -31,7 +31,7 @@ class Traffic:
         self.asked.append(strictness)
         count = len(samples)
         errors = np.where(np.arange(count) < self.failures(strictness), 0.2, goal.promise.tolerance)
-        return Tried(np.ones(count, np.bool_), np.full(count, 0.5), errors, errors)
+        return Tried(np.ones(count, np.bool_), np.full(count, 0.5), errors, errors, errors > 0)
 
     def race(self, samples, original, strictness) -> Raced:
         return raced(0.1)
