@@ -282,5 +282,5 @@ def _complaint(error: BaseException) -> _Complaint | None:
     if isinstance(error, OSError):
         return _Complaint(f"'{error.filename or 'a file'}': {error.strerror or error} (--debug shows where)")
     if hasattr(error, "format_message"):  # of the parser, whose own way takes several lines
-        return _Complaint(f"{error.format_message()} (--help shows what there is)")
+        return _Complaint(f"{error.format_message() or 'name a command'} (--help shows what there is)")
     return None

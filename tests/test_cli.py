@@ -6,10 +6,8 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -18,7 +16,6 @@ import onnx
 import pytest
 from support import (
     changed,
-    contents,
     copied,
     fixture,
     nothing_left_in,
@@ -29,8 +26,8 @@ from support import (
 from tokenizers import Tokenizer, models
 
 import onnx_memo
-from onnx_memo import pipeline, tables
-from onnx_memo.store import bundle, publish
+from onnx_memo import pipeline
+from onnx_memo.store import bundle
 from onnx_memo.store.data import memo_data
 
 BERT = fixture("bert")
@@ -359,141 +356,10 @@ def test_an_unknown_command_or_option(cli):
 def test_debug_shows_the_traceback(tmp_path, place):
     arguments = ["inspect", str(tmp_path / "none.onnx")]
     arguments = ["--debug", *arguments] if place == "before" else [*arguments, "--debug"]
-    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-m", "onnx_memo", *arguments], capture_output=True, text=True)
     assert ended.returncode != 0
     assert "Traceback" in ended.stderr
     assert "MemoError" in ended.stderr
-
-
-# ---- Interrupts
-
-COMMAND = [sys.executable, "-c", "from onnx_memo.cli import main; main()"]
-
-
-@pytest.fixture(scope="module")
-def much_data(tmp_path_factory) -> Path:
-    """Enough inputs to keep `optimize` busy for a while."""
-    samples = random_samples(original(BERT), [50] * 20_000, seed=5)
-    return write_samples(tmp_path_factory.mktemp("much") / "data.npz", samples)
-
-
-def interrupted(arguments: list[object], folder: Path, number: signal.Signals) -> subprocess.CompletedProcess:
-    """Run a command, and send it a signal when it has begun to write below `folder`."""
-    before = set(folder.rglob("*"))
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if any(path.suffix == ".means" for path in set(folder.rglob("*")) - before):
-            break
-        time.sleep(0.02)
-    assert process.poll() is None, f"ended before it could be interrupted: {process.communicate()}"
-    os.kill(process.pid, number)
-    out, err = process.communicate(timeout=60)
-    return subprocess.CompletedProcess([], process.returncode, out, err)
-
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("exists", [False, True], ids=["new", "replacing"])
-def test_an_interrupt_leaves_nothing_and_keeps_what_was(tmp_path, made, much_data, number, exists):
-    output = tmp_path / "bundle"
-    if exists:
-        copied(made("bert").bundle, output)
-    before = contents(tmp_path)
-    arguments = ["optimize", BERT, "--data", much_data, "-o", output, "--force"]
-    ended = interrupted(arguments, tmp_path, number)
-    assert (ended.returncode, ended.stdout) == (128 + number, "")
-    assert ended.stderr == "onnx-memo: interrupted: no bundle was written\n"
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("exists", [False, True], ids=["new", "replacing"])
-@pytest.mark.parametrize("at", ["its place", "the folder on the disk", "the old one is removed", "the end"])
-def test_an_interrupt_that_comes_too_late_changes_nothing(
-    cli, copy, data, tmp_path, monkeypatch, number, exists, at
-):
-    """The bundle is there, and so it is said; nobody is told that none was written."""
-    output = copy if exists else tmp_path / "new"
-    module, name = {
-        "its place": (publish, "_replace"),
-        "the folder on the disk": (publish, "sync_folder"),
-        "the old one is removed": (publish.shutil, "rmtree"),
-        "the end": (tables, "bundle_tables"),
-    }[at]
-    real = getattr(module, name)
-
-    def interrupted(*given: object, **named: object) -> object:
-        if at != "the old one is removed" or Path(str(given[0])).name.startswith("."):
-            os.kill(os.getpid(), number)
-        return real(*given, **named)
-
-    monkeypatch.setattr(module, name, interrupted)
-    outcome = cli("optimize", BERT, "--data", data, "-o", output, "--force", "--level", "probs")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "12 inputs of bert.onnx stored" in " ".join(outcome.out.split())
-    assert {site.level for site in bundle.read_bundle(output).sites} == {"probs"}
-
-
-@pytest.mark.parametrize("first", SIGNALS)
-def test_a_second_interrupt_changes_nothing(cli, data, tmp_path, monkeypatch, first):
-    """It comes while what was begun is being removed, and when that is said."""
-    rmtree = shutil.rmtree
-
-    def again(*given: object, **named: object) -> None:
-        for number in SIGNALS:
-            os.kill(os.getpid(), number)
-        rmtree(*given, **named)
-
-    def begun(*_: object) -> None:
-        monkeypatch.setattr(publish.shutil, "rmtree", again)
-        os.kill(os.getpid(), first)
-
-    monkeypatch.setattr(pipeline, "check_room", begun)
-    with nothing_left_in(tmp_path):
-        outcome = cli("optimize", BERT, "--data", data, "-o", tmp_path / "new")
-    assert (outcome.code, outcome.out) == (128 + first, "")
-    assert outcome.err == "onnx-memo: interrupted: no bundle was written\n"
-
-
-def test_an_interrupt_that_a_destructor_swallowed_is_raised_again(cli, data, tmp_path, monkeypatch):
-    class Dying:
-        def __del__(self) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(pipeline, "check_room", lambda *_: Dying() and None)
-    with nothing_left_in(tmp_path):
-        outcome = cli("optimize", BERT, "--data", data, "-o", tmp_path / "new")
-    assert (outcome.code, outcome.err) == (130, "onnx-memo: interrupted: no bundle was written\n")
-
-
-def test_signals_that_are_ignored_stay_ignored(cli, data, tmp_path, monkeypatch):
-    """So nohup goes on after its terminal is gone."""
-    monkeypatch.setattr(pipeline, "check_room", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        assert cli("optimize", BERT, "--data", data, "-o", tmp_path / "new").code == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_an_interrupt_before_anything_is_loaded_is_silent(tmp_path, number):
-    """The command loads its libraries for half a second: their tracebacks are nobody's business."""
-    program = (
-        "import os, sys; sys.argv[1:] = ['--version']\n"
-        "class Finder:\n"
-        "    def find_spec(self, name, *_):\n"
-        f"        if name == 'onnx_ir': os.kill(os.getpid(), {int(number)})\n"
-        "sys.meta_path.insert(0, Finder())\n"
-        "from onnx_memo.__main__ import main; main()"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (-number, b"", b"")
 
 
 def test_changed_names_with_brackets_are_shown_as_they_are(cli, tmp_path):
@@ -571,6 +437,12 @@ def test_errors_are_objects_for_machines(cli, line):
     told = json.loads(outcome.out)
     assert told["exit_code"] == outcome.code == 2
     assert outcome.err == f"onnx-memo: {told['error']}\n"
+
+
+def test_without_a_command_there_is_help_and_a_line(cli):
+    outcome = cli()
+    assert (outcome.code, outcome.err) == (2, "onnx-memo: name a command (--help shows what there is)\n")
+    assert "optimize" in outcome.out
 
 
 def test_help_is_no_error(cli):
