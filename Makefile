@@ -1,6 +1,6 @@
 # make demo   set up, bring the demo model, optimize it, show what it gains
 # make test   set up, lint, type check, all tests (Python, and C++ under sanitizers)
-# make faults the tests that make faults, at length: kills, full disks, hostile files (about half an hour)
+# make faults the tests that make faults, at length: kills, full disks, hostile files (a quarter of an hour)
 # make lint   format and type checks alone
 # make fuzz   the C++ fuzz targets, each for FUZZ_SECONDS (needs clang); their corpora are also replayed by make test
 # make bench  the workloads of docs/benchmarks.md (needs PyTorch to export models: installed too)
