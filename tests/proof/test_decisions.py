@@ -65,6 +65,7 @@ def test_an_input_is_no_neighbour_of_itself():
     """A stored input finds the next one, or its answer would never be wrong."""
     assert neighbours(slack=1).error(Answer(at(10)), at(9)) == 0  # both at 0 and 20 are 10 away
     assert neighbours(slack=1).error(Answer(at(40)), at(70)) == 1
+    assert neighbours(slack=1).error(Answer(at(20)), at(27)) == 1  # at 40 the next, no longer at 10
 
 
 def test_repeats_of_the_sample_count_once():
