@@ -22,7 +22,8 @@ from onnx_memo.inspection import inspect as run_inspect
 from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.registry import LEVELS
 from onnx_memo.pipeline import optimize as run_optimize
-from onnx_memo.proof.decisions import DECISIONS, SLACK
+from onnx_memo.proof.choice import DECISIONS
+from onnx_memo.proof.decisions import SLACK
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
 from onnx_memo.proof.scores import SCORE_METRICS
 from onnx_memo.store.budget import parse_bytes
@@ -104,7 +105,9 @@ def optimize(
     ] = None,
     decision: Annotated[
         str | None,
-        typer.Option(help=f"What --keep keeps: {', '.join(DECISIONS)}; by default what the outputs suggest."),
+        typer.Option(
+            help=f"What people do with answers: {', '.join(DECISIONS)}; by default what the outputs suggest."
+        ),
     ] = None,
     slack: Annotated[
         float | None,

@@ -26,7 +26,8 @@ from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.padding import miss_where_padded, note_padding
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.progress import Progress, silent
-from onnx_memo.proof.goal import Asked, goal_of
+from onnx_memo.proof.asked import Asked, goal_of
+from onnx_memo.proof.values import Decide
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Names, Predicted
@@ -65,6 +66,7 @@ def optimize(
     keep: float | None = None,
     decision: str | None = None,
     slack: float | None = None,
+    decide: Decide | None = None,
     outputs: Sequence[str] = (),
     level: str = "auto",
     sites: str | None = None,
@@ -94,8 +96,12 @@ def optimize(
         within: share of requests that stays within the tolerance; 0.95 by default.
         confidence: of that statement; 0.95 by default.
         keep: instead of a tolerance, the share of requests that must lead to the same decision.
-        decision: `neighbours` or `label` (`onnx_memo.proof.decisions`); None: what the outputs suggest.
+        decision: `neighbours`, `ten-neighbours`, `label`, `ranking` or `likelihood`
+            (`onnx_memo.proof.choice`); None: what the outputs suggest. Beside a tolerance it is told, not
+            promised.
         slack: of `neighbours`: up to which multiple of the nearest's distance another is as near.
+        decide: in place of `decision`, a function of a request's outputs and inputs, by name, each of a batch
+            of one. A number that it gives is ranked, a vector has neighbours, else it is a label.
         outputs: names of the outputs that count; none: all.
         level: what is reused: `rows`, `output` or `probs`; `auto` decides.
         sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all. Not with `rows`,
@@ -117,7 +123,8 @@ def optimize(
     model, data, output = Path(model), Path(data), Path(output)
     wanted = Wanted(level, sites, threshold)
     _check_options(wanted, tolerance if keep is None else keep)
-    goal = goal_of(Asked(tolerance, metric, within, confidence, keep, decision, slack, tuple(outputs)))
+    asked = Asked(tolerance, metric, within, confidence, keep, decision, slack, decide, tuple(outputs))
+    goal = goal_of(asked)
     check_output(output, force)
     with as_onnx(model) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer

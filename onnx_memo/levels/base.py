@@ -29,6 +29,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import Copy, OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.sequence import Calibration
 from onnx_memo.proof.thresholds import CurvePoint
@@ -191,7 +192,7 @@ class Verdict:
         distances: how far what is reused was, f64[n]; infinite where nothing is comparable.
         errors: of the held-out requests, f64[n]; 0 where nothing is reused.
         token_errors: cosine token by token, f64[n].
-        moved: whose nearest neighbour among the sample changes, bool[n] (`Goal.moves`).
+        decided: what is said of the decision, of these n requests.
         rows: the share of rows that each held-out request runs, f64[n], 1 where it is not reused; None at
             levels that reuse no single rows.
         threshold: the calibrated distance, or None where there is none.
@@ -210,7 +211,7 @@ class Verdict:
     distances: Floats = field(repr=False)
     errors: Floats = field(repr=False)
     token_errors: Floats = field(repr=False)
-    moved: npt.NDArray[np.bool_] = field(repr=False)
+    decided: Seen = field(repr=False)
     rows: Floats | None = field(repr=False)
     threshold: float | None
     strictness: Sequence[StrictnessPoint] = field(repr=False)

@@ -5,7 +5,7 @@ Levels make their proposals in order. One that could hardly save more than what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import onnxruntime as ort
 from onnx_memo.data.parts import Parts, make_parts
 from onnx_memo.job import Job
 from onnx_memo.levels.base import Alternative, Brief, Level, NothingPays, Proposal, Use, Verdict
-from onnx_memo.proof.answer import Answer, pooled
+from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, race, run_model, runner
@@ -62,21 +62,8 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     except NothingPays as nothing:
         raise NothingPays("; ".join([*reasons, f"{proposal.name}: {nothing}"]), tried) from nothing
     job.notes.extend(own.notes)
-    job.notes.extend(_neighbours_kept(verdict))
+    job.notes.extend(f"held out, {kept}" for kept in verdict.goal.kept(verdict.decided))
     return verdict
-
-
-def _neighbours_kept(verdict: Verdict) -> list[str]:
-    """How many held-out requests have the same nearest neighbour, if any are known."""
-    neighbours, requests = verdict.goal.neighbours, len(verdict.moved)
-    if neighbours is None:
-        return []
-    kept = requests - int(verdict.moved.sum())
-    return [
-        f"{kept / requests:.1%} of the held-out requests ({kept} of {requests}) keep their nearest neighbour "
-        f"among {len(neighbours.vectors)} inputs of the sample, within {neighbours.slack:g} times its "
-        "distance"
-    ]
 
 
 def _asked_of_the_original(job: Job, parts: Parts) -> tuple[Goal, float]:
@@ -98,16 +85,13 @@ def _settled(job: Job, session: ort.InferenceSession, parts: Parts) -> Goal:
     """The job's goal, judging as the outputs suggest, against what the original gives for what is stored."""
     assert job.goal is not None, "a decision is made for a goal"
     names, stored = job.opened.outputs, parts.stored
-
-    def answer(at: int) -> Answer:
-        outputs = dict(zip(names, run_model(session, stored.arrays[at], at), strict=True))
-        return Answer(outputs, stored.real(at))
-
-    goal = job.goal.with_measure(answer(0))
-    some = np.random.default_rng(0).permutation(len(stored))[:ANSWERS]
+    some = np.random.default_rng(0).permutation(len(stored))[:ANSWERS].tolist()
     advance = job.progress("running the original", len(some))
-    answers = []
-    for at in some:
-        answers.append(pooled(answer(int(at))))
-        advance()
-    return goal.against(answers, job.notes)
+
+    def answers() -> Iterator[Answer]:
+        for at in some:
+            outputs = dict(zip(names, run_model(session, stored.arrays[at], at), strict=True))
+            yield Answer(outputs, stored.real(at), stored.arrays[at])
+            advance()
+
+    return job.goal.settled(answers(), job.notes)

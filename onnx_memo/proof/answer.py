@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,18 @@ class Answer:
     Attributes:
         outputs: by name.
         mask: bool[L], true for its real tokens; None: all rows of outputs [1, L, ...] are real.
+        inputs: the request itself, by name.
+        values: what was taken from it (`onnx_memo.proof.values`): an original's answer is asked many times.
     """
 
     outputs: Outputs = field(repr=False)
     mask: Mask | None = field(repr=False, default=None)
+    inputs: Outputs = field(repr=False, default_factory=dict)
+    values: dict[object, Any] = field(repr=False, compare=False, default_factory=dict)
+
+    def giving(self, outputs: Outputs) -> Answer:
+        """Another answer to the same request."""
+        return replace(self, outputs=outputs, values={})
 
     def real(self, name: str) -> Mask | None:
         """Which rows of an output are real tokens."""
@@ -46,7 +54,7 @@ def pooled(answer: Answer) -> Answer:
         if output.ndim == 3 and output.shape[-1] > 1 and real is not None and len(real) == output.shape[1]:
             output = output[:, real].mean(axis=1, dtype=np.float64)
         outputs[name] = output
-    return Answer(outputs or answer.outputs, answer.mask)
+    return answer.giving(outputs or answer.outputs)
 
 
 def real_rows(output: npt.NDArray[Any], mask: Mask | None) -> Mask | None:

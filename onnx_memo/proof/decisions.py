@@ -1,173 +1,198 @@
 """Decisions: what people do with an answer. An answer is as good as the original's if the decision stays.
 
-A decision's error is 0 where it stays and 1 where it does not, so a promise about decisions is one of
-tolerance 0: at least the share `within` of requests leads to the same decision.
+A decision about one request has the error 0 where it stays and 1 where it does not, so a promise about such
+decisions is one of tolerance 0: at least the share `within` of requests leads to the same decision. A ranking
+is about all requests at once, and proven by weighting them (`onnx_memo.proof.ranking`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer, Outputs
-from onnx_memo.proof.measure import Measure
-from onnx_memo.proof.scores import is_score
+from onnx_memo.proof.measure import Judged, Kept, Measure, Seen
+from onnx_memo.proof.promise import Promise
+from onnx_memo.proof.ranking import pairs_in_order, ranking_p_value, top_kept
+from onnx_memo.proof.scores import order, scores_of
+from onnx_memo.proof.values import Value
 
 SLACK = 1.1  # of the distance of the nearest: what is no farther is as near, for a neighbour
-MOST_CLASSES = 1024  # of an output [1, C] that is taken for classes, by its name
-CLASSES = ("logit", "prob", "class", "label", "score")  # in the names of such outputs
+TEN = 10  # neighbours, where not the nearest alone counts
 SAME = 1e-12  # distance up to which two vectors are one input's
 
-Vectors = npt.NDArray[np.float64]
-
-
-def vector_of(output: npt.NDArray[np.floating], real: npt.NDArray[np.bool_] | None) -> Vectors:
-    """A request's vector, of length 1, f64[d]: an output [1, d], or [1, L, d] averaged over the real tokens.
-
-    Zero for a vector of zeros, or one that is not finite.
-    """
-    row = output[0].astype(np.float64)
-    if row.ndim > 1:
-        rows = row.reshape(-1, row.shape[-1])
-        row = (rows[real] if real is not None and len(real) == len(rows) else rows).mean(axis=0)
-    size = float(np.sqrt(row @ row))
-    return row / size if np.isfinite(size) and size else np.zeros_like(row)
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Neighbours(Measure):
-    """Whether the nearest of other inputs stays: what a search with the answer finds.
+    """Whether the nearest of other inputs stay: what a search with the answer finds.
 
     What it finds is right if its distance (1 - cosine) from the original's answer is at most `slack` times
-    that of the nearest: what is as near may take its place.
+    that of the nearest; of ten that are found each, if at most `slack` times that of the tenth: what is as
+    near may take another's place.
 
     Attributes:
-        output: that holds vectors; "": the first that does.
+        value: the vector of an answer, f64[d], of length 1.
+        count: how many that are found have to be right, 1 or `TEN`.
         vectors: the original's answers to inputs of the sample, f64[n, d], each of length 1.
     """
 
-    output: str = ""
+    value: Value
     slack: float = SLACK
-    vectors: Vectors = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    count: int = 1
+    vectors: Floats = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
     @property
     def name(self) -> str:
         """As `Measure` has it."""
-        return "neighbours"
+        return "neighbours" if self.count == 1 else "ten-neighbours"
 
-    def against(self, answers: Sequence[Answer], notes: list[str]) -> Measure:
+    def remembered(self, answer: Answer) -> Floats:
+        """The vector."""
+        return np.asarray(self.value.of(answer))
+
+    def against(self, remembered: Sequence[Floats], notes: list[str]) -> Neighbours:
         """As `Measure` has it."""
-        name = self.output or _first_with(answers[0], _is_vector, "neighbours", "holds vectors")
-        vectors = np.unique([vector_of(a.outputs[name], a.real(name)) for a in answers], axis=0)
-        if len(vectors) < 2:
+        vectors = np.unique(remembered, axis=0)
+        if len(vectors) <= self.count:
             raise MemoError(
-                f"--decision neighbours looks for the nearest of other inputs, and output '{name}' is the "
-                "same for all of the sample: choose another with --output"
+                f"--decision {self.name} looks for the nearest of other inputs, and by {self.value.what} the "
+                f"sample has no more than {len(vectors)} answers that differ: choose another with --output"
             )
+        which = "which" if self.count == 1 else f"which {self.count}"
         notes.append(
-            f"the decision is which of {len(vectors)} inputs of the sample is nearest, by output '{name}'; "
-            f"what is within {self.slack:g} times the distance of the nearest is as near"
+            f"the decision is {which} of {len(vectors)} inputs of the sample is nearest, by "
+            f"{self.value.what}; what is within {self.slack:g} times the distance of the nearest is as near"
         )
-        return replace(self, output=name, vectors=vectors)
+        return replace(self, vectors=vectors)
 
-    def nearest(self) -> Vectors:
+    def nearest(self) -> Floats:
         """How far each of the sample's inputs is from the nearest other, 1 - cosine, f64[n]."""
         distances = 1 - self.vectors @ self.vectors.T
         np.fill_diagonal(distances, np.inf)
         return np.asarray(distances.min(axis=1))
 
-    def error(self, want: Answer, have: Outputs) -> float:
-        """As `Measure` has it."""
-        real = want.real(self.output)
-        before = 1 - self.vectors @ vector_of(want.outputs[self.output], real)
-        after = 1 - self.vectors @ vector_of(have[self.output], real)
+    def judge(self, want: Answer, have: Outputs) -> Judged:
+        """As `Measure` has it; its numbers: whether the nearest stays, and the share of the ten nearest."""
+        before = 1 - self.vectors @ self.value.of(want)
+        after = 1 - self.vectors @ self.value.of(want.giving(have))
         others = before > SAME  # an input is no neighbour of itself
-        if not others.any():
-            return 0.0
-        found = int(np.where(others, after, np.inf).argmin())
-        return float(before[found] > self.slack * before[others].min())
+        before, after = before[others], after[others]
+        if not len(before):
+            return Judged(0.0, (1.0, 1.0))
+        right = [self._right(before, after, count) for count in (1, min(TEN, len(before)))]
+        return Judged(float(right[self.count > 1] < 1), (right[0], right[1]))
+
+    def kept(self, seen: Seen) -> list[Kept]:
+        """As `Measure` has it."""
+        one, ten = (round(float(share.sum()) * n) for share, n in zip(seen.numbers.T, (1, TEN), strict=True))
+        among = f"among {len(self.vectors)} inputs of the sample"
+        return [
+            Kept(f"the nearest neighbour {among} stays", one, len(seen)),
+            Kept(f"of the ten nearest {among} stay", ten, TEN * len(seen)),
+        ]
+
+    def _right(self, before: Floats, after: Floats, count: int) -> float:
+        """The share of the `count` nearest by `after` that are as near by `before` as those ought to be."""
+        found = np.argpartition(after, count - 1)[:count]
+        return float((before[found] <= self.slack * np.partition(before, count - 1)[count - 1]).mean())
 
 
 @dataclass(frozen=True)
 class Label(Measure):
-    """Whether the best class stays; of several positions, all of them.
+    """Whether a label stays: the best class; of several positions, that of all of them.
 
     Attributes:
-        output: that holds classes on its last axis; "": the first that does.
+        value: the label of an answer: anything that can be compared, or an array of it.
     """
 
-    output: str = ""
+    value: Value
 
     @property
     def name(self) -> str:
         """As `Measure` has it."""
         return "label"
 
-    def against(self, answers: Sequence[Answer], notes: list[str]) -> Measure:
+    def against(self, remembered: Sequence[Any], notes: list[str]) -> Label:
         """As `Measure` has it."""
-        name = self.output or _first_with(answers[0], _has_classes, "label", "holds classes")
-        notes.append(f"the decision is the best class of output '{name}'")
-        return replace(self, output=name)
+        notes.append(f"the decision is the label by {self.value.what}")
+        return self
 
-    def error(self, want: Answer, have: Outputs) -> float:
+    def judge(self, want: Answer, have: Outputs) -> Judged:
         """As `Measure` has it."""
-        before, after = (one[self.output][0] for one in (want.outputs, have))
-        real = want.real(self.output)
-        if before.ndim > 1 and real is not None and len(real) == len(before):
-            before, after = before[real], after[real]
-        if not np.isfinite(after[np.isfinite(before)]).all():
-            return 1.0
-        return float((before.argmax(axis=-1) != after.argmax(axis=-1)).any())
+        before, after = self.value.of(want), self.value.of(want.giving(have))
+        return Judged(float(not np.array_equal(before, after)))
+
+    def kept(self, seen: Seen) -> list[Kept]:
+        """As `Measure` has it."""
+        return [Kept("the label stays", int((seen.errors == 0).sum()), len(seen))]
 
 
-# From an output ("": the first that suits) and the slack.
-DECISIONS: dict[str, Callable[[str, float], Measure]] = {
-    "neighbours": Neighbours,
-    "label": lambda output, _: Label(output),
-}
+@dataclass(frozen=True)
+class Ranking(Measure):
+    """Whether the order of requests stays: of pairs, and the tenth with the highest scores.
 
+    Attributes:
+        value: the score of an answer.
+        title: `ranking`, or `likelihood` where that is the score.
+        scores: what the original gives for some of the sample, f64[n], rising.
+    """
 
-def neighbours_of(answers: Sequence[Answer], outputs: Sequence[str]) -> Neighbours | None:
-    """The neighbours among answers, by the first of `outputs` (none: of all) that holds vectors, if any."""
-    names = [name for name in answers[0].floats if name in (outputs or answers[0].floats)]
-    found = next((name for name in names if _is_vector(answers[0].outputs[name])), None)
-    if found is None:
-        return None
-    try:
-        made = Neighbours(found).against(answers, [])
-    except MemoError:  # all the same
-        return None
-    assert isinstance(made, Neighbours)
-    return made
+    value: Value
+    title: str = "ranking"
+    scores: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
 
+    allowed = 1.0  # the error is a share of pairs; only numbers that broke are outside
+    about_many = True
 
-def guessed(first: Answer, outputs: Sequence[str]) -> str:
-    """The decision that an answer suggests: a label where an output looks like classes, else neighbours."""
-    names = outputs or first.floats
-    named = [name for name in names if any(part in name.lower() for part in CLASSES)]
-    return "label" if any(_has_classes(first.outputs[name]) for name in named) else "neighbours"
+    @property
+    def name(self) -> str:
+        """As `Measure` has it."""
+        return self.title
 
+    def remembered(self, answer: Answer) -> float:
+        """The score."""
+        return float(self.value.of(answer))
 
-def _is_vector(output: npt.NDArray[np.generic]) -> bool:
-    return output.ndim in (2, 3) and not is_score(output)
+    def against(self, remembered: Sequence[float], notes: list[str]) -> Ranking:
+        """As `Measure` has it."""
+        scores = scores_of([np.asarray(remembered)])
+        if len(np.unique(scores)) < 2:
+            raise MemoError(
+                f"--decision {self.name} ranks by {self.value.what}, which is the same for all of the "
+                "sample: choose another with --output"
+            )
+        notes.append(
+            f"the decision is the order of requests by {self.value.what}, of standard deviation "
+            f"{scores.std():.3g} in the sample: which of two is higher, and the tenth with the highest"
+        )
+        return replace(self, scores=scores)
 
+    def judge(self, want: Answer, have: Outputs) -> Judged:
+        """As `Measure` has it: the share of the sample's scores that it passes; its numbers, both scores."""
+        before, after = (float(self.value.of(one)) for one in (want, want.giving(have)))
+        return Judged(order(np.asarray(before), np.asarray(after), None, self.scores), (before, after))
 
-def _has_classes(output: npt.NDArray[np.generic]) -> bool:
-    return output.ndim in (2, 3) and 1 < output.shape[-1] <= MOST_CLASSES
+    def kept(self, seen: Seen) -> list[Kept]:
+        """As `Measure` has it."""
+        before, after = seen.numbers.T
+        return [
+            Kept("pairs of requests stay in order", *pairs_in_order(before, after)),
+            Kept("of the tenth with the highest scores stay in it", *top_kept(before, after)),
+        ]
 
+    def p_value(self, seen: Seen, promise: Promise) -> float:
+        """As `Measure` has it."""
+        before, after = seen.numbers.T
+        return ranking_p_value(before, after, promise.within)
 
-def _first_with(
-    answer: Answer, fits: Callable[[npt.NDArray[np.generic]], bool], decision: str, what: str
-) -> str:
-    """The first output that fits. Raises MemoError if none does."""
-    for name in answer.floats:
-        if fits(answer.outputs[name]):
-            return name
-    raise MemoError(
-        f"--decision {decision} needs an output that {what}, and there is none among: "
-        f"{', '.join(answer.outputs)}"
-    )
+    def likely(self, seen: Seen, promise: Promise, held_out: int) -> bool:
+        """As `Measure` has it."""
+        before, after = seen.numbers.T
+        return ranking_p_value(before, after, promise.within, held_out) <= promise.delta

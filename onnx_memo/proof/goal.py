@@ -1,43 +1,38 @@
-"""What the user asks for: a promise about how answers are judged."""
+"""A goal: a promise, how answers are judged, and the decision that people make with them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer, Outputs
-from onnx_memo.proof.decisions import DECISIONS, SLACK, Neighbours, guessed, neighbours_of
-from onnx_memo.proof.measure import Distance, Measure
-from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS, cosine_by_token
+from onnx_memo.proof.choice import Wish, decision_of
+from onnx_memo.proof.decisions import Neighbours
+from onnx_memo.proof.measure import Judged, Kept, Measure, Seen
+from onnx_memo.proof.metrics import cosine_by_token
 from onnx_memo.proof.promise import Promise
-from onnx_memo.proof.scores import SCORE_METRICS
 
 SIGNAL = 5  # how many times smaller than the distance of neighbours a tolerance should be
 WARNING = "warning"  # what a note begins with that should not be overlooked
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the user says of a goal; None: nothing.
+class Opinion:
+    """What is said of an answer to one request.
 
     Attributes:
-        tolerance: the largest distance from the original's answer, by `metric`.
-        keep: instead of that, the share of requests that must lead to the same `decision`.
-        slack: of the decision `neighbours`, as a factor.
-        outputs: that count; none: all.
+        judged: by what the promise is about.
+        decided: by the decision; of no error where there is none.
+        token_error: the cosine error of the worst token.
     """
 
-    tolerance: float | None = None
-    metric: str | None = None
-    within: float | None = None
-    confidence: float | None = None
-    keep: float | None = None
-    decision: str | None = None
-    slack: float | None = None
-    outputs: tuple[str, ...] = ()
+    judged: Judged
+    decided: Judged
+    token_error: float
 
 
 @dataclass(frozen=True)
@@ -45,14 +40,17 @@ class Goal:
     """A promise, and how answers are judged.
 
     Attributes:
-        measure: None: by the decision that the outputs suggest.
-        neighbours: the sample's own, which put a distance in scale; None: not known, or there are none.
+        measure: what the promise is about; None: the decision.
+        wish: what the user says of the decision.
+        decision: that people make with answers, promised or told beside a tolerance; None: not settled yet,
+            or no output suits one.
+        neighbours: the sample's own, which put distances in scale; None: not settled yet, or there are none.
     """
 
     promise: Promise
     measure: Measure | None
-    outputs: tuple[str, ...] = ()
-    slack: float = SLACK
+    wish: Wish = field(default_factory=Wish)
+    decision: Measure | None = None
     neighbours: Neighbours | None = None
 
     @property
@@ -62,69 +60,98 @@ class Goal:
 
     @property
     def judge(self) -> Measure:
-        """How answers are judged."""
-        assert self.measure is not None, "a goal is settled before it judges"
-        return self.measure
+        """What the promise is about."""
+        judge = self.measure or self.decision
+        assert judge is not None, "a goal is settled before it judges"
+        return judge
 
-    def error(self, want: Answer, have: Outputs) -> float:
-        """The error of an answer."""
-        return self.judge.error(want, have)
+    def opinion(self, want: Answer, have: Outputs) -> Opinion:
+        """What is to be said of an answer to one request."""
+        judged = self.judge.judge(want, have)
+        decided = judged if self.decision is self.judge else Judged(0.0)
+        if self.decision is not None and self.decision is not self.judge:
+            decided = self.decision.judge(want, have)
+        return Opinion(judged, decided, token_error(want, have))
 
-    def moves(self, want: Answer, have: Outputs) -> bool:
-        """Whether an answer has another nearest neighbour than the original's; False where none are known."""
-        return self.neighbours is not None and bool(self.neighbours.error(want, have))
+    def kept(self, decided: Seen) -> list[Kept]:
+        """What stays as it is with the original, by what was said of the decision."""
+        return [] if self.decision is None else self.decision.kept(decided)
 
-    def with_measure(self, first: Answer) -> Goal:
-        """The same; where no measure is given, with the one that the outputs of an answer suggest."""
-        if self.measure is not None:
-            return self
-        return replace(self, measure=decision_of(guessed(first, self.outputs), self.outputs, self.slack))
+    def settled(self, answers: Iterable[Answer], notes: list[str]) -> Goal:
+        """The same, judging as the outputs suggest, against some of the original's answers to the sample.
 
-    def against(self, answers: Sequence[Answer], notes: list[str]) -> Goal:
-        """The same, judging against what the original gives for some of the sample (`Measure.against`)."""
-        neighbours = neighbours_of(answers, self.outputs)
+        Args:
+            answers: at least one; each is looked at once.
+            notes: for what people should know.
+
+        Raises:
+            MemoError: the outputs are not what is to be judged.
+        """
+        decision, neighbours = self.decision, None
+        remembered: list[tuple[Any, ...]] = []
+        for answer in answers:
+            if not remembered:
+                decision = self._decision_about(answer)
+                neighbours = _neighbours_by(answer, self.wish)
+            told = [each for each in (self.measure, decision, neighbours) if each is not None]
+            remembered.append(tuple(each.remembered(answer) for each in told))
+        columns = iter(zip(*remembered, strict=True))
+        measure = self.measure and self.measure.against(next(columns), notes)
+        if decision is not None:
+            decision = self._against(decision, next(columns), notes)
         if neighbours is not None:
-            notes.extend(_scale(neighbours, self.promise.tolerance if self.metric == "cosine" else None))
-        return replace(self, measure=self.judge.against(answers, notes), neighbours=neighbours)
+            neighbours = _known(neighbours, next(columns))
+        promise = self.promise
+        if measure is None and decision is not None:
+            promise = replace(promise, tolerance=decision.allowed)
+        goal = replace(self, promise=promise, measure=measure, decision=decision, neighbours=neighbours)
+        notes.extend(goal._scale())
+        return goal
+
+    def _scale(self) -> list[str]:
+        """How far the sample's inputs are from each other; a warning where a tolerance blurs that."""
+        if self.neighbours is None:
+            return []
+        nearest, tolerance = self.neighbours.nearest(), self.promise.tolerance
+        middle, low = float(np.median(nearest)), float(np.quantile(nearest, 0.05))
+        notes = [
+            f"of {len(nearest)} inputs of the sample the nearest other is {middle:.2g} away (1 - cosine of "
+            f"{self.neighbours.value.what}, the median; for one in 20 no more than {low:.2g})"
+        ]
+        if self.metric == "cosine" and tolerance > middle / SIGNAL:
+            warning = (
+                f"{WARNING}: the tolerance {tolerance:g} is more than a fifth of {middle:.2g}, the "
+                "distance to the nearest other input: what is nearest, or ranked by such differences, may "
+                "change; --keep 0.95 keeps the decision"
+            )
+            notes.insert(0, warning)
+        return notes
+
+    def _decision_about(self, first: Answer) -> Measure | None:
+        """The decision; beside a tolerance one that nobody asked for may be missing."""
+        try:
+            return decision_of(self.wish, first)
+        except MemoError:
+            if self.measure is None or self.wish.asked:
+                raise
+            return None
+
+    def _against(self, decision: Measure, remembered: Sequence[Any], notes: list[str]) -> Measure | None:
+        own: list[str] = []
+        try:
+            made = decision.against(remembered, own)
+        except MemoError:
+            if self.measure is None or self.wish.asked:
+                raise
+            return None
+        notes.extend(own)
+        return made
 
     def check_outputs(self, names: Sequence[str]) -> None:
         """Raises MemoError if one that was asked for is not among those of the model."""
-        for name in self.outputs:
+        for name in self.wish.outputs:
             if name not in names:
                 raise MemoError(f"the model has no output '{name}': it has {', '.join(names)}")
-
-
-def goal_of(asked: Asked) -> Goal | None:
-    """The goal; None: nothing is asked for, and nothing else counts then.
-
-    Raises:
-        MemoError: for what does not go together, or has no sense.
-    """
-    if asked.tolerance is not None and asked.keep is not None:
-        raise MemoError("give --tolerance, a distance, or --keep, a share of decisions, but not both")
-    if asked.keep is not None:
-        return _of_decisions(asked, asked.keep)
-    _refuse(asked, ("decision", "slack"), "says what --keep keeps: give --keep too, or leave it out")
-    if asked.tolerance is None:
-        what = "says what a tolerance means: give --tolerance too, or leave it out"
-        _refuse(asked, ("metric", "within"), what)
-        what = "says what --tolerance or --keep means: give one of these, or leave it out"
-        _refuse(asked, ("confidence", "outputs"), what)
-        return None
-    known = [*METRICS, *SCORE_METRICS]
-    if asked.metric is not None and asked.metric not in known:
-        raise MemoError(f"there is no metric '{asked.metric}': choose {', '.join(known)}")
-    promise = Promise(
-        asked.tolerance,
-        Promise.within if asked.within is None else asked.within,
-        Promise.confidence if asked.confidence is None else asked.confidence,
-    )
-    return Goal(promise, Distance(asked.metric or DEFAULT_METRIC, asked.outputs), asked.outputs)
-
-
-def decision_of(name: str, outputs: Sequence[str], slack: float) -> Measure:
-    """The decision of this name, about the first of some outputs, or the first that suits it."""
-    return DECISIONS[name](outputs[0] if outputs else "", slack)
 
 
 def token_error(want: Answer, have: Outputs) -> float:
@@ -137,42 +164,19 @@ def token_error(want: Answer, have: Outputs) -> float:
     return max(errors, default=0.0)
 
 
-def _scale(neighbours: Neighbours, tolerance: float | None) -> list[str]:
-    """How far the sample's inputs are from each other; a warning where a tolerance blurs that."""
-    nearest = neighbours.nearest()
-    middle, low = float(np.median(nearest)), float(np.quantile(nearest, 0.05))
-    notes = [
-        f"of {len(nearest)} inputs of the sample the nearest other is {middle:.2g} away (1 - cosine of "
-        f"'{neighbours.output}', the median; for one in 20 no more than {low:.2g})"
-    ]
-    if tolerance is not None and tolerance > middle / SIGNAL:
-        warning = (
-            f"{WARNING}: the tolerance {tolerance:g} is more than a fifth of {middle:.2g}, the distance to "
-            "the nearest other input: what is nearest, or ranked by such differences, may change; --keep "
-            "0.95 keeps what is nearest"
-        )
-        notes.insert(0, warning)
-    return notes
+def _neighbours_by(first: Answer, wish: Wish) -> Neighbours | None:
+    """The neighbours among answers like `first`, which put distances in scale, if there are vectors."""
+    try:
+        made = decision_of(Wish("neighbours", outputs=wish.outputs), first)
+    except MemoError:
+        return None
+    assert isinstance(made, Neighbours)
+    return made
 
 
-def _of_decisions(asked: Asked, keep: float) -> Goal:
-    what = "goes with --tolerance; with --keep the share is --keep's, and --decision says what is kept"
-    _refuse(asked, ("metric", "within"), what)
-    if asked.decision is not None and asked.decision not in DECISIONS:
-        raise MemoError(f"there is no decision '{asked.decision}': choose {', '.join(DECISIONS)}")
-    if not 0 < keep < 1:
-        raise MemoError(f"--keep takes a share above 0 and below 1, such as 0.95, not {keep}")
-    slack = SLACK if asked.slack is None else asked.slack
-    if not 1 <= slack < float("inf"):
-        raise MemoError(f"--slack takes a factor of at least 1, such as {SLACK}, not {slack}")
-    if len(asked.outputs) > 1:
-        raise MemoError("a decision is about one output: give --output once")
-    promise = Promise(0.0, keep, Promise.confidence if asked.confidence is None else asked.confidence)
-    measure = decision_of(asked.decision, asked.outputs, slack) if asked.decision else None
-    return Goal(promise, measure, asked.outputs, slack)
-
-
-def _refuse(asked: Asked, names: Sequence[str], what: str) -> None:
-    for name in names:
-        if getattr(asked, name) not in (None, ()):
-            raise MemoError(f"--{name.removesuffix('s') if name == 'outputs' else name} {what}")
+def _known(neighbours: Neighbours, remembered: Sequence[Any]) -> Neighbours | None:
+    """The neighbours among these answers; None if they are all the same."""
+    try:
+        return neighbours.against(remembered, [])
+    except MemoError:
+        return None

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.proof.binomial import failure_p_value
+from onnx_memo.proof.measure import Measure, Seen
 from onnx_memo.proof.promise import Promise, outside
 
 
@@ -28,17 +29,19 @@ class Outcome:
         hits: how many were reused.
         failures: how many of those were outside the tolerance.
         requests: how many there were, hits and misses.
+        p_value: of "at this setting the promise is broken".
     """
 
     hits: int
     failures: int
     requests: int
+    p_value: float
 
     @staticmethod
-    def of(reused: npt.NDArray[np.bool_], errors: npt.ArrayLike, tolerance: float) -> Outcome:
-        """Count requests: which were reused, bool[n], and their errors [n]; those of misses do not matter."""
-        failed = reused & outside(errors, tolerance)
-        return Outcome(int(reused.sum()), int(failed.sum()), len(reused))
+    def of(reused: npt.NDArray[np.bool_], seen: Seen, measure: Measure, promise: Promise) -> Outcome:
+        """Of requests: which were reused, bool[n], and what the measure said of them."""
+        failures = int(outside(seen.errors, promise.tolerance).sum())
+        return Outcome(int(reused.sum()), failures, len(reused), measure.p_value(seen, promise))
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,9 @@ def fixed_sequence(
 ) -> Calibration:
     """The loosest of `settings` that the held-out requests prove.
 
-    Each tests "at least the share 1 - within of all requests is outside the tolerance" by the exact binomial
-    tail, and passes with a p-value of at most 1 - confidence. No setting after the first that fails is tried.
+    Each tests "the promise is broken" by what the measure says of the held-out requests: for single
+    requests "at least the share 1 - within of all is outside the tolerance", by the exact binomial tail. It
+    passes with a p-value of at most 1 - confidence. No setting after the first that fails is tried.
 
     Args:
         promise: what is to be kept.
@@ -94,9 +98,8 @@ def fixed_sequence(
     for setting in settings:
         seen = outcome_at(setting)
         requests = seen.requests
-        p_value = failure_p_value(seen.failures, requests, promise.share)
-        steps.append(Step(setting, seen.hits, seen.failures, p_value))
-        if p_value > promise.delta:
+        steps.append(Step(setting, seen.hits, seen.failures, seen.p_value))
+        if seen.p_value > promise.delta:
             break
         passed = steps[-1]
     if passed is None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from onnx_memo.proof.measure import Measure, Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.promise import Promise, outside
 from onnx_memo.proof.sequence import Calibration, Outcome, fixed_sequence
@@ -37,6 +38,31 @@ def loosest_threshold(promise: Promise, distances: npt.ArrayLike, errors: npt.Ar
     allowed = tolerable(promise, len(far))
     failing = np.sort(far[outside(forced, promise.tolerance) & np.isfinite(far)])
     return float(failing[allowed]) if len(failing) > allowed else math.inf
+
+
+def loosest_likely(
+    measure: Measure, promise: Promise, held_out: int, distances: npt.ArrayLike, forced: Seen, missed: Seen
+) -> float:
+    """The loosest threshold at which a part like the *fit* part would prove a promise about many at once.
+
+    Args:
+        measure: what it is about.
+        promise: what is to be kept.
+        held_out: how many requests are to prove it.
+        distances: [n] of the fit part, never of the held-out part.
+        forced: what the measure says of the same requests with reuse forced.
+        missed: and without reuse.
+
+    Returns:
+        0 if no distance will do.
+    """
+    far = np.asarray(distances, np.float64)
+    most = 0.0
+    for threshold in candidate_thresholds(far):
+        if not measure.likely(forced.where(far <= threshold, missed), promise, held_out):
+            break
+        most = float(threshold)
+    return most
 
 
 def tolerable(promise: Promise, requests: int) -> int:
@@ -82,25 +108,29 @@ def candidate_thresholds(fit_distances: npt.ArrayLike, most: float = math.inf) -
 
 def calibrate(
     promise: Promise,
+    measure: Measure,
     candidates: Sequence[float] | FloatArray,
     distances: npt.ArrayLike,
-    errors: npt.ArrayLike,
+    forced: Seen,
+    missed: Seen,
 ) -> Calibration:
     """The loosest threshold at which the held-out part proves the promise (`onnx_memo.proof.sequence`).
 
-    A request fails if it is reused and its error is not at most the tolerance; NaN is such an error. A
-    distance that is NaN is never reused.
+    A request whose error is NaN is outside the tolerance. A distance that is NaN is never reused.
 
     Args:
         promise: what is to be kept.
+        measure: what it is about.
         candidates: [c] strictly rising, from `candidate_thresholds`.
         distances: [n] of the held-out requests.
-        errors: [n] of the same requests with reuse forced.
+        forced: what the measure says of the same requests with reuse forced.
+        missed: and without reuse.
     """
-    far, forced = _paired(distances, errors)
+    far = np.asarray(distances, np.float64)
 
     def outcome_at(threshold: float) -> Outcome:
-        return Outcome.of(far <= threshold, forced, promise.tolerance)
+        reused = far <= threshold
+        return Outcome.of(reused, forced.where(reused, missed), measure, promise)
 
     return fixed_sequence(promise, np.asarray(candidates, np.float64).tolist(), outcome_at)
 

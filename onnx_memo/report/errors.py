@@ -21,9 +21,18 @@ _METRICS = {
     "spread": "difference in standard deviations",
     "order": "share of pairs that change order",
     "neighbours": "nearest neighbour changed",
-    "label": "best class changed",
+    "ten-neighbours": "one of ten nearest neighbours changed",
+    "ranking": "share of pairs that change order",
+    "likelihood": "share of pairs that change order",
+    "label": "label changed",
 }
-DECISIONS = {"neighbours": "the nearest neighbour stays", "label": "the best class stays"}
+DECISIONS = {
+    "neighbours": "the nearest neighbour stays",
+    "ten-neighbours": "the ten nearest neighbours stay",
+    "label": "the label stays",
+    "ranking": "pairs stay in order, and the tenth with the highest scores",
+    "likelihood": "pairs stay in order, and the tenth with the highest likelihood",
+}
 MOST_RINGS = 600
 
 Placed = Sequence[tuple[Request, Point]]

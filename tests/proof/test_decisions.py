@@ -9,7 +9,9 @@ import pytest
 
 from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer
-from onnx_memo.proof.decisions import DECISIONS, SLACK, Label, Neighbours, guessed, vector_of
+from onnx_memo.proof.choice import DECISIONS, Wish, decision_of, suggested
+from onnx_memo.proof.decisions import SLACK, Neighbours
+from onnx_memo.proof.values import vector_of, vector_value
 
 ANGLES = (0, 10, 20, 40, 80)  # of the sample's vectors
 
@@ -20,10 +22,9 @@ def at(angle: float, size: float = 1.0) -> dict[str, np.ndarray]:
     return {"pooled": np.array([[size * math.cos(radians), size * math.sin(radians)]], np.float32)}
 
 
-def neighbours(slack: float = SLACK, angles=ANGLES) -> Neighbours:
-    made = Neighbours(slack=slack).against([Answer(at(angle)) for angle in angles], [])
-    assert isinstance(made, Neighbours)
-    return made
+def neighbours(slack: float = SLACK, angles=ANGLES, count: int = 1) -> Neighbours:
+    made = Neighbours(vector_value("pooled"), slack, count)
+    return made.against([made.remembered(Answer(at(angle))) for angle in angles], [])
 
 
 # ---- Vectors
@@ -73,7 +74,7 @@ def test_repeats_of_the_sample_count_once():
 
 
 def test_a_sample_of_one_answer_has_no_neighbours():
-    with pytest.raises(MemoError, match="is the same for all of the sample: choose another with --output"):
+    with pytest.raises(MemoError, match="no more than 1 answers that differ: choose another with --output"):
         neighbours(angles=(7, 7, 7))
 
 
@@ -82,7 +83,7 @@ def test_a_sample_of_one_answer_has_no_neighbours():
 
 def label(want, have, mask=None) -> float:
     first = Answer({"logits": np.asarray([want], np.float32)}, mask)
-    return Label().against([first], []).error(first, {"logits": np.asarray([have], np.float32)})
+    return decision_of(Wish("label"), first).error(first, {"logits": np.asarray([have], np.float32)})
 
 
 @pytest.mark.parametrize(("have", "changed"), [([1, 5, 2], 0), ([6, 5, 2], 1), ([1, math.nan, 2], 1)])
@@ -106,16 +107,24 @@ def test_of_several_tokens_every_real_one():
         ("probabilities", (1, 2), "label"),
         ("last_hidden_state", (1, 5, 384), "neighbours"),
         ("sentence_embedding", (1, 384), "neighbours"),
-        ("logits", (1, 5, 30522), "neighbours"),
+        ("logits", (1, 5, 30522), "neighbours"),  # without ids they are no likelihood
+        ("score", (1, 1), "ranking"),
     ],
 )
 def test_outputs_suggest_a_decision(name, shape, decision):
     first = Answer({name: np.ones(shape, np.float32)})
-    assert guessed(first, ()) == decision
+    assert suggested(Wish(), first) == decision
     assert decision in DECISIONS
 
 
-@pytest.mark.parametrize(("measure", "needed"), [(Neighbours(), "holds vectors"), (Label(), "holds classes")])
-def test_an_output_that_does_not_suit_is_named(measure, needed):
-    with pytest.raises(MemoError, match=f"--decision {measure.name} needs an output that {needed}.*: score"):
-        measure.against([Answer({"score": np.ones((1, 1), np.float32)})], [])
+@pytest.mark.parametrize(
+    ("decision", "needed"),
+    [
+        ("neighbours", "an output that holds vectors"),
+        ("label", "an output that holds classes"),
+        ("likelihood", r"token logits, an output \[batch, length, vocabulary\]"),
+    ],
+)
+def test_an_output_that_does_not_suit_is_named(decision, needed):
+    with pytest.raises(MemoError, match=f"--decision {decision} needs {needed}.*score"):
+        decision_of(Wish(decision), Answer({"score": np.ones((1, 1), np.float32)}))

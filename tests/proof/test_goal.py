@@ -7,9 +7,12 @@ import math
 import numpy as np
 import pytest
 
+from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer, pooled
-from onnx_memo.proof.decisions import SAME, Label, Neighbours, vector_of
-from onnx_memo.proof.goal import WARNING, Asked, Goal, goal_of
+from onnx_memo.proof.asked import Asked, goal_of
+from onnx_memo.proof.choice import Wish
+from onnx_memo.proof.decisions import Label, Neighbours
+from onnx_memo.proof.goal import WARNING, Goal
 from onnx_memo.proof.measure import Distance
 
 
@@ -22,21 +25,21 @@ def told(tolerance: float, sample, metric: str = "cosine") -> tuple[Goal, list[s
     notes: list[str] = []
     goal = goal_of(Asked(tolerance=tolerance, metric=metric))
     assert goal is not None
-    return goal.against(sample, notes), notes
+    return goal.settled(sample, notes), notes
 
 
 def test_the_distance_to_the_nearest_other_is_told():
-    goal, (note,) = told(1e-4, answers(0, 10, 20, 60, 70))
+    goal, notes = told(1e-4, answers(0, 10, 20, 60, 70))
+    (note,) = (note for note in notes if "the nearest other" in note)
     tenth = 1 - math.cos(math.radians(10))
     assert goal.neighbours.nearest() == pytest.approx([tenth] * 5)
     assert note.startswith(f"of 5 inputs of the sample the nearest other is {tenth:.2g} away")
 
 
 @pytest.mark.parametrize(("tolerance", "warned"), [(0.0030, False), (0.0031, True), (0.5, True)])
-def test_a_tolerance_above_a_fifth_of_that_is_warned_of_first(tolerance, warned):
+def test_a_tolerance_above_a_fifth_of_that_is_warned_of(tolerance, warned):
     """1 - cosine of 10 degrees is 0.0152."""
     _, notes = told(tolerance, answers(0, 10, 20))
-    assert notes[0].startswith(WARNING) == warned
     assert sum(note.startswith(WARNING) for note in notes) == warned
 
 
@@ -66,34 +69,59 @@ def test_what_is_kept_many_times_is_pooled():
     assert "ids" not in small.outputs
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_an_input_of_the_sample_is_itself_though_its_answer_was_pooled(dtype):
-    """Or it would be its own nearest neighbour, and no answer to it ever wrong."""
-    rng = np.random.default_rng(0)
-    full = [
-        Answer({"states": rng.standard_normal((1, 37, 64)).astype(dtype)}, np.ones(37, np.bool_))
-        for _ in "abc"
-    ]
-    made = Neighbours().against([pooled(answer) for answer in full], [])
-    for answer in full:
-        assert (1 - made.vectors @ vector_of(answer.outputs["states"], answer.mask)).min() < SAME
+ONE = answers(0)[0]
 
 
 @pytest.mark.parametrize(
-    ("asked", "measure"),
+    ("asked", "measure", "wish"),
     [
-        (Asked(tolerance=0.1), Distance()),
-        (Asked(tolerance=0.1, metric="order", outputs=("a",)), Distance("order", ("a",))),
-        (Asked(keep=0.9, decision="label", outputs=("a",)), Label("a")),
-        (Asked(keep=0.9, decision="neighbours", slack=1.0), Neighbours(slack=1.0)),
-        (Asked(keep=0.9), None),
+        (Asked(tolerance=0.1), Distance(), Wish()),
+        (Asked(tolerance=0.1, decision="label"), Distance(), Wish("label")),
+        (
+            Asked(tolerance=0.1, metric="order", outputs=("a",)),
+            Distance("order", ("a",)),
+            Wish(outputs=("a",)),
+        ),
+        (Asked(keep=0.9, decision="label", outputs=("a",)), None, Wish("label", outputs=("a",))),
+        (Asked(keep=0.9, decision="neighbours", slack=1.0), None, Wish("neighbours", 1.0)),
+        (Asked(keep=0.9), None, Wish()),
     ],
 )
-def test_what_is_asked_for_is_measured(asked, measure):
+def test_what_is_asked_for_is_measured(asked, measure, wish):
     goal = goal_of(asked)
     assert goal is not None
-    assert repr(goal.measure) == repr(measure)
+    assert (repr(goal.measure), goal.wish) == (repr(measure), wish)
     assert (goal.promise.tolerance, goal.promise.within) == ((0.0, 0.9) if asked.keep else (0.1, 0.95))
+
+
+def test_a_promise_about_decisions_is_about_the_one_that_outputs_suggest():
+    goal = goal_of(Asked(keep=0.9)).settled(answers(0, 10, 20), [])
+    assert isinstance(goal.judge, Neighbours)
+    logits = [Answer({"logits": np.asarray([[a, 1 - a]])}) for a in (0.1, 0.9)]
+    goal = goal_of(Asked(keep=0.9)).settled(logits, [])
+    assert isinstance(goal.judge, Label)
+
+
+def test_of_a_ranking_no_share_of_pairs_is_outside_by_itself():
+    scores = [Answer({"score": np.array([[at]])}) for at in (1.0, 2.0)]
+    assert goal_of(Asked(keep=0.9)).settled(scores, []).promise.tolerance == 1
+
+
+def test_beside_a_tolerance_the_decision_is_told():
+    goal, notes = told(0.1, answers(0, 10, 40))
+    assert "the decision is which of 3 inputs of the sample is nearest" in " ".join(notes)
+    opinion = goal.opinion(answers(1)[0], answers(30)[0].outputs)
+    assert opinion.judged.error == pytest.approx(1 - math.cos(math.radians(29)))
+    assert opinion.decided.error == 1
+
+
+def test_a_decision_that_nobody_asked_for_may_be_missing_beside_a_tolerance():
+    """Answers that are all the same have no neighbours; who asks for them is told."""
+    goal, _ = told(0.1, answers(7, 7, 7))
+    assert goal.decision is None
+    assert goal.opinion(ONE, ONE.outputs).decided.error == 0
+    with pytest.raises(MemoError, match="--decision neighbours looks for the nearest"):
+        goal_of(Asked(tolerance=0.1, decision="neighbours")).settled(answers(7, 7, 7), [])
 
 
 def test_nothing_is_asked_for():

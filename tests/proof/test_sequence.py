@@ -11,10 +11,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from onnx_memo.proof.binomial import failure_p_value
+from onnx_memo.proof.measure import Distance, Judged, Seen
 from onnx_memo.proof.promise import Promise
 from onnx_memo.proof.sequence import Outcome, Step, fixed_sequence
 
 PROMISE = Promise(0.01, within=0.95, confidence=0.95)
+
+
+def counted(hits: int, failures: int, requests: int, promise: Promise = PROMISE) -> Outcome:
+    return Outcome(hits, failures, requests, failure_p_value(failures, requests, promise.share))
 
 
 def exact_p_value(failures: int, requests: int, share: float) -> Fraction:
@@ -31,7 +36,7 @@ def told(promise: Promise, requests: int, failures: list[int]):
 
     def outcome_at(setting: float) -> Outcome:
         asked.append(setting)
-        return Outcome(requests, failures[int(setting) - 1], requests)
+        return counted(requests, failures[int(setting) - 1], requests, promise)
 
     return fixed_sequence(promise, list(range(1, len(failures) + 1)), outcome_at), asked
 
@@ -100,20 +105,22 @@ def test_without_a_setting_nothing_is_proven():
 
 
 def test_the_hit_rate_counts_hits_and_misses():
-    made = fixed_sequence(PROMISE, [0.5], lambda setting: Outcome(hits=25, failures=0, requests=100))
+    made = fixed_sequence(PROMISE, [0.5], lambda setting: counted(hits=25, failures=0, requests=100))
     assert (made.setting, made.hit_rate, made.steps[0].hits) == (0.5, 0.25, 25)
 
 
 @pytest.mark.parametrize("order", [[2.0, 1.0], [1.0, 1.0]])
 def test_settings_out_of_order_are_a_defect_of_ours(order):
     with pytest.raises(AssertionError, match="strict to loose"):
-        fixed_sequence(PROMISE, order, lambda setting: Outcome(100, 0, 100))
+        fixed_sequence(PROMISE, order, lambda setting: counted(100, 0, 100))
 
 
 def test_an_outcome_counts_what_is_reused_and_of_that_what_is_outside():
     reused = np.asarray([True, True, True, True, False, False])
-    errors = [0.0, 0.01, 0.02, math.nan, 0.02, math.nan]
-    assert Outcome.of(reused, errors, 0.01) == Outcome(hits=4, failures=2, requests=6)
+    errors = [0.0, 0.01, 0.02, math.nan, 0.0, 0.0]
+    seen = Seen.of([Judged(error) for error in errors])
+    outcome = Outcome.of(reused, seen, Distance(), PROMISE)
+    assert outcome == counted(hits=4, failures=2, requests=6)
 
 
 # ---- How often it is wrong

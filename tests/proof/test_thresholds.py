@@ -12,9 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from onnx_memo.proof import thresholds
 from onnx_memo.proof.binomial import failure_p_value
+from onnx_memo.proof.measure import Distance, Judged, Seen
 from onnx_memo.proof.promise import Promise, requests_needed
-from onnx_memo.proof.thresholds import calibrate, candidate_thresholds, curve, loosest_threshold
+from onnx_memo.proof.thresholds import candidate_thresholds, curve, loosest_threshold
 
 TOLERANCE = 0.01
 PROMISE = Promise(TOLERANCE, within=0.95, confidence=0.95)
@@ -22,6 +24,12 @@ LENIENT = Promise(TOLERANCE, within=0.5, confidence=0.75)  # 2 requests are enou
 FIGURES = st.floats(0, 2)
 HELD = hnp.arrays(np.float64, (st.integers(2, 40)).map(lambda n: (2, n)), elements=FIGURES)
 GRIDS = st.lists(FIGURES, min_size=1, max_size=12, unique=True).map(sorted)
+
+
+def calibrate(promise, candidates, distances, errors):
+    """As by a distance, whose errors are 0 where nothing is reused."""
+    forced, missed = Seen.of([Judged(error) for error in errors]), Seen.of([Judged(0.0)] * len(errors))
+    return thresholds.calibrate(promise, Distance(), candidates, distances, forced, missed)
 
 
 # ---- The candidates

@@ -14,7 +14,7 @@ import pytest
 
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint, Verdict
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.measure import Distance
+from onnx_memo.proof.measure import Distance, Judged, Seen
 from onnx_memo.proof.promise import Promise
 from onnx_memo.proof.sequence import Calibration
 from onnx_memo.proof.thresholds import CurvePoint
@@ -60,7 +60,7 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
         distances=np.array([0.0, 0.1, 0.3, math.inf]),
         errors=np.array([0.0, 0.001, 0.02, 0.0]),
         token_errors=np.array([0.0, 0.002, math.nan, 0.0]),
-        moved=np.array([False, False, True, False]),
+        decided=Seen.of([Judged(error) for error in (0.0, 0.0, 1.0, 0.0)]),
         rows=np.array([0.0, 0.1, 0.3, 1.0]) if rows else None,
         threshold=None if rows else 0.5,
         strictness=[

@@ -40,6 +40,7 @@ from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
 from onnx_memo.levels.rows.trial import Original, RowsTrial, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
+from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.store.budget import Budget, within
 
 MARGIN = 2.0  # of the key distance that inputs of the sample have to their nearest others
@@ -179,7 +180,7 @@ def _prove(
         )
     scale = calibration.setting  # of the bound
     tried, tolerance = results[scale], goal.promise.tolerance
-    points = [StrictnessPoint(0.0, Tried.none(len(parts.held_out)).point(tolerance))]
+    points = [StrictnessPoint(0.0, CurvePoint(0.0, 0.0, 0.0, 0.0, 0.0))]
     points += [StrictnessPoint(at / scale, results[at].point(tolerance)) for at in TESTED if at <= scale]
     return Verdict(
         blueprint=RowsBlueprint(encoder, captured, replace(way.settings, bound=bound * scale)),
@@ -193,7 +194,7 @@ def _prove(
         distances=np.where(tried.hits, tried.rows, np.inf),
         errors=tried.errors,
         token_errors=tried.token_errors,
-        moved=tried.moved,
+        decided=tried.decided,
         rows=tried.rows,
         threshold=None,
         strictness=points,

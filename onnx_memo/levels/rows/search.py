@@ -10,7 +10,6 @@ from onnx_memo.levels.base import PAYS, Alternative, high_error
 from onnx_memo.levels.rows.trial import Original, RowsTrial, Tried
 from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.promise import provable
 from onnx_memo.proof.sequence import Calibration, Outcome, fixed_sequence
 
 # Bounds to try, strict to loose: predicted relative change up to which a row does not run.
@@ -40,7 +39,7 @@ class Search:
         """`trial` has the loosest of `BOUNDS`; `precision` is that of its products, for people."""
         self.goal, self.samples, self.original = goal, parts.fit, fit
         self.trial, self.precision, self.progress = trial, precision, progress
-        self.promise = provable(goal.promise, len(parts.held_out))
+        self.held_out = len(parts.held_out)
         self.tried: dict[float, Tried] = {}
         self.ratios: dict[float, float] = {}
         self.noises: dict[float, float] = {}
@@ -116,8 +115,7 @@ class Search:
         return self._within(self.tried[bound])
 
     def _within(self, tried: Tried) -> bool:
-        outside = ~(tried.errors <= self.promise.tolerance)
-        return float(outside.mean()) <= self.promise.share
+        return self.goal.judge.likely(tried.seen, self.goal.promise, self.held_out)
 
 
 def prove(
@@ -139,6 +137,6 @@ def prove(
     def outcome_at(scale: float) -> Outcome:
         advance = progress(f"proving, {scale:g} of the bound", len(samples))
         results[scale] = tried = trial.run(samples, original, scale / max(TESTED), goal, advance)
-        return Outcome.of(tried.hits, tried.errors, goal.promise.tolerance)
+        return Outcome.of(tried.hits, tried.seen, goal.judge, goal.promise)
 
     return fixed_sequence(goal.promise, TESTED, outcome_at), results

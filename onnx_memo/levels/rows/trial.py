@@ -16,7 +16,8 @@ from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.proof.answer import Answer
-from onnx_memo.proof.goal import Goal, token_error
+from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
@@ -42,7 +43,7 @@ def run_original(opened: OpenedModel, samples: Samples, advance: Callable[[], No
     answers = []
     for number, feeds in enumerate(samples.arrays):
         outputs = dict(zip(names, run_model(session, feeds, number), strict=True))
-        answers.append(Answer(outputs, samples.real(number)))
+        answers.append(Answer(outputs, samples.real(number), feeds))
         advance()
     return Original(session, answers)
 
@@ -54,22 +55,21 @@ class Tried:
     Attributes:
         hits: which were reused, bool[n].
         rows: share of their rows that ran, f64[n]; 1 where nothing is reused.
-        errors: f64[n], exactly 0 where nothing is reused.
+        seen: by what the promise is about; errors are exactly 0 where nothing is reused.
+        decided: by the decision, likewise.
         token_errors: cosine token by token, f64[n].
-        moved: whose nearest neighbour changes, bool[n].
     """
 
     hits: npt.NDArray[np.bool_]
     rows: Floats
-    errors: Floats
+    seen: Seen
+    decided: Seen
     token_errors: Floats
-    moved: npt.NDArray[np.bool_]
 
-    @staticmethod
-    def none(count: int) -> Tried:
-        """Nothing is reused."""
-        zero, no = np.zeros(count), np.zeros(count, np.bool_)
-        return Tried(no, np.ones(count), zero, zero, no)
+    @property
+    def errors(self) -> Floats:
+        """By what the promise is about, f64[n]."""
+        return self.seen.errors
 
     @property
     def hit_rate(self) -> float:
@@ -116,7 +116,7 @@ class RowsTrial:
         advance: Callable[[], None],
     ) -> Tried:
         """Run every sample at a strictness, and compare with what the original gave."""
-        hits, rows, errors, tokens, moved = [], [], [], [], []
+        hits, rows, opinions = [], [], []
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
         for at, feeds in enumerate(samples.arrays):
             watched = self.watch.watched(self.session.run(None, feeds | extra))
@@ -126,11 +126,15 @@ class RowsTrial:
             length = mask.sum() if mask is not None else max(v.shape[1] for v in results if v.ndim == 3)
             hits.append(hit)
             rows.append(watched.ran / length if hit else 1.0)
-            errors.append(goal.error(want, have) if hit else 0.0)
-            tokens.append(token_error(want, have) if hit else 0.0)
-            moved.append(hit and goal.moves(want, have))
+            opinions.append(goal.opinion(want, have if hit else want.outputs))
             advance()
-        return Tried(*map(np.asarray, (hits, rows, errors, tokens, moved)))
+        return Tried(
+            np.asarray(hits),
+            np.asarray(rows),
+            Seen.of([one.judged for one in opinions]),
+            Seen.of([one.decided for one in opinions]),
+            np.asarray([one.token_error for one in opinions]),
+        )
 
     def race(self, samples: Samples, original: Original, strictness: float) -> Raced:
         """The time that some of the samples take, against the original."""

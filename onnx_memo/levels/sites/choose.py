@@ -12,7 +12,7 @@ are run from the nearest to the farthest, and no farther than the tolerance is k
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median_low
 
 import numpy as np
@@ -30,8 +30,9 @@ from onnx_memo.levels.sites.trial import Trial, site_costs
 from onnx_memo.progress import Progress
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Seen
 from onnx_memo.proof.promise import provable
-from onnx_memo.proof.thresholds import loosest_threshold, tolerable
+from onnx_memo.proof.thresholds import loosest_likely, loosest_threshold, tolerable
 
 DAMAGE_LIMIT = 16  # requests of the fit part that judge single sites
 COST_LIMIT = 8  # and how many are profiled
@@ -85,7 +86,8 @@ class Chooser:
         """
         self.opened, self.sites, self.goal = opened, {site.name: site for site in sites}, goal
         self.in_store, self.requests = parts.in_store, parts.fit
-        self.provable = provable(goal.promise, len(parts.held_out))
+        self.held_out = len(parts.held_out)
+        self.provable = provable(goal.promise, self.held_out)
         self.original_us = original_us
         self.wanted: list[Answer] = []
         self.means: dict[str, npt.NDArray[np.float32]] = {}  # of the requests, by site
@@ -103,7 +105,7 @@ class Chooser:
         means, lengths = [], []
         for at, feeds in enumerate(self.requests.arrays):
             outputs, by_site, length = observer.run_all(feeds)
-            self.wanted.append(Answer(outputs, self.requests.real(at)))
+            self.wanted.append(Answer(outputs, self.requests.real(at), feeds))
             means.append(by_site)
             lengths.append(length)
             advance()
@@ -197,7 +199,9 @@ class Chooser:
         first = plan.lookups[0]
         entries, distances = self.nearest(network, captures[plan.levels[first]], self.sites[first])
         trial, enabled = self._trial(plan, captures)
-        errors = np.full(len(entries), np.inf)
+        measure = self.goal.judge
+        missed = [measure.judge(want, want.outputs) for want in self.wanted]
+        forced = [replace(judged, error=np.inf) for judged in missed]
         failures = 0
         advance = progress(f"trying {plan}", len(entries))
         for at in np.argsort(distances, kind="stable"):
@@ -205,9 +209,14 @@ class Chooser:
             # Farther requests than the last that fails cannot be reused anyhow.
             if entries[at] >= 0 and failures <= tolerable(self.provable, len(entries)):
                 have = trial.run(self.requests.arrays[at], int(entries[at]), enabled)
-                errors[at] = self.goal.error(self.wanted[at], have)
-                failures += errors[at] > self.provable.tolerance
-        most = loosest_threshold(self.provable, distances, errors)
+                forced[at] = measure.judge(self.wanted[at], have)
+                failures += not forced[at].error <= self.provable.tolerance
+        answers = Seen.of(forced), Seen.of(missed)
+        errors = answers[0].errors
+        if measure.about_many:
+            most = loosest_likely(measure, self.goal.promise, self.held_out, distances, *answers)
+        else:
+            most = loosest_threshold(self.provable, distances, errors)
         reused = np.isfinite(distances) & (distances <= most)
         hits = float(reused.mean())
         saved = sum(self.saving(level, name) for name, level in plan.levels.items())
@@ -264,7 +273,7 @@ class Chooser:
             alone = np.arange(len(errors)) == site
             for at in requests:
                 have = trial.run(self.requests.arrays[at], int(entries[at]), alone)
-                errors[site] += self.goal.error(self.wanted[at], have) / len(requests)
+                errors[site] += self.goal.judge.error(self.wanted[at], have) / len(requests)
             advance()
         return errors
 

@@ -108,7 +108,8 @@ def _calibrate(chosen: Candidate, outcome: Outcome, goal: Goal) -> Calibration:
         NothingPays: there is none, or nothing is reused at it.
     """
     grid = candidate_thresholds(chosen.distances, chosen.most)
-    calibration = calibrate(goal.promise, grid, outcome.distances, outcome.errors)
+    forced, missed = outcome.forced.seen, outcome.missed.seen
+    calibration = calibrate(goal.promise, goal.judge, grid, outcome.distances, forced, missed)
     if calibration.setting is None or not calibration.hit_rate:
         raise NothingPays(
             f"the held-out part does not prove the promise at any threshold; {_why_not(chosen, goal)}"
@@ -129,7 +130,8 @@ def _verdict(
     assert threshold is not None, "it was proven"
     hits = outcome.distances <= threshold
     scaled = [float(s) * threshold if s > 0 else -1.0 for s in STRICTNESS_STEPS]
-    points = curve(outcome.distances, outcome.errors, scaled, chooser.goal.promise.tolerance)
+    forced, missed = outcome.forced, outcome.missed
+    points = curve(outcome.distances, forced.seen.errors, scaled, chooser.goal.promise.tolerance)
     networks = dict.fromkeys(chosen.plan.lookups, chosen.network)
     return Verdict(
         goal=chooser.goal,
@@ -141,9 +143,9 @@ def _verdict(
         calibration=calibration,
         hits=hits,
         distances=outcome.distances,
-        errors=np.where(hits, outcome.errors, 0.0),
-        token_errors=np.where(hits, outcome.token_errors, 0.0),
-        moved=hits & outcome.moved,
+        errors=np.where(hits, forced.seen.errors, 0.0),
+        decided=forced.decided.where(hits, missed.decided),
+        token_errors=np.where(hits, forced.token_errors, 0.0),
         rows=None,
         threshold=threshold,
         strictness=[StrictnessPoint(float(s), p) for s, p in zip(STRICTNESS_STEPS, points, strict=True)],

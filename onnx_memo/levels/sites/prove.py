@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from onnx_memo.levels.sites.choose import Candidate, nearest_entries
 from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.levels.sites.trial import Trial
 from onnx_memo.proof.answer import Answer
-from onnx_memo.proof.goal import Goal, token_error
+from onnx_memo.proof.goal import Goal, Opinion
+from onnx_memo.proof.measure import Seen
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,16 +29,37 @@ class Outcome:
     Attributes:
         entries: i64[n], -1 where none is comparable.
         distances: f64[n], infinite there.
-        errors: f64[n], 0 there.
-        token_errors: f64[n], cosine token by token, for the report.
-        moved: whose nearest neighbour changes, bool[n].
+        forced, missed: what is said of the answers with reuse, and without.
     """
 
     entries: npt.NDArray[np.int64]
     distances: Floats
-    errors: Floats
+    forced: Said
+    missed: Said
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of answers to n requests.
+
+    Attributes:
+        seen: by what the promise is about.
+        decided: by the decision.
+        token_errors: f64[n], cosine token by token, for the report.
+    """
+
+    seen: Seen
+    decided: Seen
     token_errors: Floats
-    moved: npt.NDArray[np.bool_]
+
+    @staticmethod
+    def of(opinions: Sequence[Opinion]) -> Said:
+        """Of requests one by one."""
+        return Said(
+            Seen.of([one.judged for one in opinions]),
+            Seen.of([one.decided for one in opinions]),
+            np.asarray([one.token_error for one in opinions]),
+        )
 
 
 def run_held_out(
@@ -55,23 +77,19 @@ def run_held_out(
     captured = captures[candidate.plan.levels[first]]
     keys = candidate.network(captured.means(sites[first]))
     everything = np.ones(len(keys), np.bool_)
-    entries, distances, errors, token_errors, moved = [], [], [], [], []
+    entries, distances, forced, missed = [], [], [], []
     advance = job.progress("running the held-out part", len(samples))
     enabled = np.ones(len(candidate.plan.levels), np.bool_)
     for number, feeds in enumerate(samples.arrays):
         outputs, means, length = observer.run(feeds, first)
-        want = Answer(outputs, samples.real(number))
+        want = Answer(outputs, samples.real(number), feeds)
         entry, distance = nearest_entries(
             candidate.network(means[None]), np.asarray([length]), keys, captured.lengths, everything
         )
-        error, token, away = 0.0, 0.0, False
-        if entry[0] >= 0:
-            have = trial.run(feeds, int(entry[0]), enabled)
-            error, token, away = goal.error(want, have), token_error(want, have), goal.moves(want, have)
+        missed.append(goal.opinion(want, outputs))
+        have = trial.run(feeds, int(entry[0]), enabled) if entry[0] >= 0 else outputs
+        forced.append(goal.opinion(want, have))
         entries.append(entry[0])
         distances.append(distance[0])
-        errors.append(error)
-        token_errors.append(token)
-        moved.append(away)
         advance()
-    return Outcome(*map(np.asarray, (entries, distances, errors, token_errors, moved)))
+    return Outcome(np.asarray(entries), np.asarray(distances), Said.of(forced), Said.of(missed))

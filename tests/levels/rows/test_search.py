@@ -14,7 +14,7 @@ from onnx_memo.levels.rows.trial import Tried
 from onnx_memo.progress import silent
 from onnx_memo.proof.binomial import failure_p_value
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.measure import Distance
+from onnx_memo.proof.measure import Distance, Judged, Seen
 from onnx_memo.proof.promise import Promise
 from onnx_memo.sessions import Raced
 
@@ -31,7 +31,8 @@ class Traffic:
         self.asked.append(strictness)
         count = len(samples)
         errors = np.where(np.arange(count) < self.failures(strictness), 0.2, goal.promise.tolerance)
-        return Tried(np.ones(count, np.bool_), np.full(count, 0.5), errors, errors, errors > 0)
+        seen = Seen.of([Judged(error) for error in errors])
+        return Tried(np.ones(count, np.bool_), np.full(count, 0.5), seen, seen, errors)
 
     def race(self, samples, original, strictness) -> Raced:
         return raced(0.1)
