@@ -142,6 +142,10 @@ class Raced:
         """Of each request over the rounds, f64[requests, runners]."""
         return np.median(self.seconds, axis=0)
 
+    def among(self, requests: npt.NDArray[np.bool_]) -> Raced:
+        """The same of some of the requests, bool[requests]."""
+        return Raced(self.seconds[:, requests])
+
     @property
     def ratio(self) -> float:
         """The second runner's total time over the first's, by medians."""

@@ -18,6 +18,7 @@ FLOORS = [
     {"graph"},
     {"data"},
     {"sessions"},
+    {"timing"},
     {"operators"},
     {"keys"},
     {"job"},
