@@ -26,6 +26,7 @@ FLOORS = [
     {"levels"},
     {"report", "verify"},
     {"pipeline", "compare", "inspection"},
+    {"side_by_side"},
     {"tables"},
     {"cli"},
     {"__main__"},
