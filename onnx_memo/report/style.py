@@ -57,7 +57,7 @@ section { border-top: 1px solid var(--rule); margin-top: 64px; padding-top: 32px
 }
 .pictures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 48px; margin-top: 40px; }
 figure { margin: 0; min-width: 0; }
-figure.one { max-width: 600px; }
+figure.one, .panel { max-width: 600px; }
 figure.several { grid-column: 1 / -1; }
 .several.three .panels { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 20px 32px; }
 .several.three .chart text { font-size: 14.6px; }
@@ -158,7 +158,7 @@ details { margin-top: 16px; }
 summary { cursor: pointer; color: var(--soft); font-size: 14.5px; }
 ul.notes { padding-left: 20px; max-width: 44em; margin: 16px 0 0; }
 ul.notes li { margin-bottom: 6px; }
-@media (max-width: 820px) {
+@media screen and (max-width: 820px) {
   header, main { padding-left: 20px; padding-right: 20px; }
   header { padding-top: 28px; }
   main { padding-bottom: 56px; }
@@ -194,7 +194,7 @@ ul.notes li { margin-bottom: 6px; }
   .times td.ratio small { white-space: normal; }
   dl.facts { gap: 7px 18px; }
 }
-@media (max-width: 480px) {
+@media screen and (max-width: 480px) {
   .chart text, .several.three .chart text { font-size: 13.6px; }
   .times th, .times td { padding-right: 7px; font-size: 12.5px; }
   .times td small, .times tbody th small { font-size: 11.5px; }
@@ -209,6 +209,11 @@ ul.notes li { margin-bottom: 6px; }
   body { font-size: 11pt; }
   header, main { padding: 0; max-width: none; }
   h1 { font-size: 24pt; }
+  .pictures, .several .panels, .several.three .panels {
+    grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px 28px;
+  }
+  .chart text, .several.three .chart text { font-size: 13.6px; }
+  .figures { grid-template-columns: repeat(3, minmax(0, 1fr)); }
   h2, h3, h4, caption { break-after: avoid; }
   section { margin-top: 24pt; padding-top: 12pt; }
   details::details-content { content-visibility: visible; block-size: auto; }

@@ -79,7 +79,7 @@ def _work(evidence: Evidence) -> str:
 def _how(evidence: Evidence) -> str:
     """What a request that is nearly stored still runs, and in which precision."""
     level = next((way.level for way in evidence.alternatives if way.name == evidence.chosen), None)
-    named = f" ({escaped(level, 40)})" if level else ""
+    named = f" (level: {escaped(level, 40)})" if level else ""
     near = [share_of(r) for r in evidence.requests if r.hit and not is_literal(r)]
     if by_rows(evidence):
         return f"run {percent(sum(near) / len(near))} of their rows{named}"
@@ -95,13 +95,13 @@ def _savers(evidence: Evidence) -> str:
     if not found or overall is None or overall.ratio.value >= 1 or math.isnan(saved):
         return ""
     if any(group.name == "misses" and group.ratio.equals(1) for group in evidence.groups):
-        return "All that is saved is saved by these; the other requests take as long as before."
+        return "All of the time saved is due to these; the others take as long as before."
     if lost < 0:
+        back = percent(ratio(-lost, saved))
         return (
-            "All that is saved is saved by these; the other requests look up in vain and are computed, which "
-            f"gives {percent(ratio(-lost, saved))} of it back."
+            f"All of the time saved is due to these; the others look up in vain and give {back} of it back."
         )
-    return f"{percent(saved)} of what is saved is saved by these." if lost > 0 else ""
+    return f"{percent(saved)} of the time saved is due to these." if lost > 0 else ""
 
 
 def _promise(promise: Proof) -> str:

@@ -106,11 +106,11 @@ def test_a_difference_within_the_spread_is_called_equal(tmp_path):
 
 def test_the_first_lines_say_what_did_the_work(tmp_path):
     near = visible(written(tmp_path, of_hits_and_misses(5.0, 11.0)))
-    assert "94 % of the requests are nearly stored: they take a stored result for their own (output)." in near
-    assert "the other requests look up in vain and are computed, which gives 1.3 % of it back." in near
+    assert "94 % of the requests are nearly stored: they take a stored result for their own (level: output)." in near
+    assert "the others look up in vain and give 1.3 % of it back." in near
     both = visible(written(tmp_path, of_hits_and_misses(5.0, 10.0, repeats=20)))
     assert "94 % of the requests reuse what is stored: 20 % are stored word for word, 74 % nearly" in both
-    assert "All that is saved is saved by these; the other requests take as long as before." in both
+    assert "All of the time saved is due to these; the others take as long as before." in both
     assert "21 % is saved by those stored word for word and 79 % is saved by those nearly stored" in both
     literal = visible(written(tmp_path, of_hits_and_misses(5.0, 10.0, repeats=94)))
     assert "94 % of the requests are stored word for word: they take the stored result." in literal
@@ -219,7 +219,7 @@ def test_the_level_rows_says_how_many_rows_run(tmp_path):
 
     evidence = with_requests(make_rows_evidence(100), change)
     text = visible(written(tmp_path, evidence))
-    assert "90 % of the requests are nearly stored: they run 20 % of their rows (rows in int8)." in text
+    assert "90 % of the requests are nearly stored: they run 20 % of their rows (level: rows in int8)." in text
     assert "Requests reused 90 % all requests together run 28 % of their rows" in text
     assert "95 % run 100 % or less. 10 requests reused nothing and ran whole." in text
     assert "request error rows run length" in text and "distance between the keys" not in text
