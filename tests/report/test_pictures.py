@@ -60,6 +60,13 @@ def test_the_time_is_shared_out_among_the_kinds_of_requests(tmp_path):
     assert [round(width / literal, 2) for width in after] == [0.5, 1.0, 1.0]
 
 
+def test_a_bundle_that_is_slower_has_the_longer_bar(tmp_path):
+    times = {"original_ms": 10.0, "bundle_ms": 30.0, "hit": False}
+    picture = drawings(written(tmp_path, with_requests(make_evidence(4), lambda *_: times)))["bars"]
+    before, after = (float(m.get("width", "")) for m in picture if "bar" in m.get("class", ""))
+    assert abs(after / before - 3) < 0.01
+
+
 def test_of_many_requests_outside_the_worst_are_drawn(tmp_path):
     evidence = with_requests(
         make_evidence(MOST_RINGS + 1, hit_rate=1),

@@ -106,7 +106,10 @@ def test_a_difference_within_the_spread_is_called_equal(tmp_path):
 
 def test_the_first_lines_say_what_did_the_work(tmp_path):
     near = visible(written(tmp_path, of_hits_and_misses(5.0, 11.0)))
-    assert "94 % of the requests are nearly stored: they take a stored result for their own (level: output)." in near
+    assert (
+        "94 % of the requests are nearly stored: they take a stored result for their own (level: output)."
+        in near
+    )
     assert "the others look up in vain and give 1.3 % of it back." in near
     both = visible(written(tmp_path, of_hits_and_misses(5.0, 10.0, repeats=20)))
     assert "94 % of the requests reuse what is stored: 20 % are stored word for word, 74 % nearly" in both
@@ -143,6 +146,8 @@ def test_errors_stand_against_tolerance_and_signal(tmp_path):
     for name in ("error", "sorted"):
         marks = [mark.get("class") for mark in drawings(page)[name]]
         assert marks.count("line limit") == 1 and marks.count("line signal") == 2
+        labels = [mark.text for mark in drawings(page)[name] if mark.get("class") == "tick mark"]
+        assert labels == ["signal, median 0.080", "signal, 5th percentile 0.031"]
     unknown = written(tmp_path, replace(make_evidence(), signal=None))
     assert "nearest other" not in visible(unknown)
     assert "line signal" not in [mark.get("class") for mark in drawings(unknown)["error"]]
@@ -219,7 +224,9 @@ def test_the_level_rows_says_how_many_rows_run(tmp_path):
 
     evidence = with_requests(make_rows_evidence(100), change)
     text = visible(written(tmp_path, evidence))
-    assert "90 % of the requests are nearly stored: they run 20 % of their rows (level: rows in int8)." in text
+    assert (
+        "90 % of the requests are nearly stored: they run 20 % of their rows (level: rows in int8)." in text
+    )
     assert "Requests reused 90 % all requests together run 28 % of their rows" in text
     assert "95 % run 100 % or less. 10 requests reused nothing and ran whole." in text
     assert "request error rows run length" in text and "distance between the keys" not in text
