@@ -3,6 +3,7 @@
 # make faults the tests that make faults, at length: kills, full disks, hostile files (a quarter of an hour)
 # make lint   format and type checks alone
 # make fuzz   the C++ fuzz targets, each for FUZZ_SECONDS (needs clang); their corpora are also replayed by make test
+# make accessibility  axe on reports, in headless Chromium (needs node, npm, chromium, and once a network)
 # make bench  the workloads of docs/benchmarks.md (needs PyTorch to export models: installed too)
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ ORT_VERSIONS := 1.17.3 1.18.1 1.19.2 1.20.1
 
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test faults lint native-test fuzz bench setup
+.PHONY: demo test faults lint native-test fuzz accessibility bench setup
 setup: $(SETUP)
 
 $(SETUP): pyproject.toml onnx_memo/__init__.py custom_ops/CMakeLists.txt $(CPP)
@@ -69,6 +70,9 @@ test: lint native-test $(ORT_VERSIONS:%=.cache/onnxruntime-%) models/cache/minil
 
 faults: $(SETUP)
 	ONNX_MEMO_FAULTS=full $(BIN)/python -m pytest -m faults
+
+accessibility: $(SETUP)
+	$(BIN)/python -m tools.accessibility $(REPORTS)
 
 bench: $(SETUP)
 	$(BIN)/python -m pip install --quiet --editable ".[export]"

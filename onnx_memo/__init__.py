@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from onnx_memo.inspection import Inspection, inspect
     from onnx_memo.pipeline import Result, optimize
     from onnx_memo.runtime import library_path, session_options
+    from onnx_memo.side_by_side import SideBySide, compare_bundles
 
 __version__ = "0.1.0"
 
@@ -18,7 +19,9 @@ __all__ = [
     "Inspection",
     "MemoError",
     "Result",
+    "SideBySide",
     "bench",
+    "compare_bundles",
     "inspect",
     "library_path",
     "optimize",
@@ -30,7 +33,9 @@ _HOMES = {
     "Inspection": "inspection",
     "MemoError": "errors",
     "Result": "pipeline",
+    "SideBySide": "side_by_side",
     "bench": "compare",
+    "compare_bundles": "side_by_side",
     "inspect": "inspection",
     "library_path": "runtime",
     "optimize": "pipeline",

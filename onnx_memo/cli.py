@@ -26,6 +26,7 @@ from onnx_memo.proof.choice import DECISIONS
 from onnx_memo.proof.decisions import SLACK
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
 from onnx_memo.proof.scores import SCORE_METRICS
+from onnx_memo.side_by_side import compare_bundles
 from onnx_memo.store.budget import parse_bytes
 from onnx_memo.store.bundle import is_bundle, read_bundle
 from onnx_memo.store.publish import clean as run_clean
@@ -52,6 +53,9 @@ Mask = Annotated[
     str | None,
     typer.Option(help="The input that tells real tokens (1) from padding (0), where that is not seen."),
 ]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of each session.")]
+Rounds = Annotated[int, typer.Option(min=1, help="How many times each request is timed.")]
+Stock = Annotated[bool, typer.Option("--stock", help="Run without the native library.")]
 Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
 
 
@@ -174,11 +178,11 @@ def bench(
     bundle: Annotated[Path, typer.Argument(help="The bundle made from it.")],
     data: Data,
     tokenizer: Tokenizer = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each session.")] = 1,
+    threads: Threads = 1,
     batch: Annotated[int, typer.Option(min=1, help="How many inputs a request has.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="How many times each request is timed.")] = 5,
+    rounds: Rounds = 5,
     allow_unknown: AllowUnknown = False,
-    stock: Annotated[bool, typer.Option("--stock", help="Run without the native library.")] = False,
+    stock: Stock = False,
     as_json: Json = False,
 ) -> None:
     """Compare a bundle with its original: latency, hits, errors."""
@@ -196,6 +200,34 @@ def bench(
             progress=progress,
         )
     _show(as_json, report, lambda: tables.bench_tables(report))
+
+
+@app.command()
+def compare(
+    model: Annotated[Path, typer.Argument(help="The original model.")],
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles made from it.")],
+    data: Data,
+    tokenizer: Tokenizer = None,
+    threads: Threads = 1,
+    rounds: Rounds = 5,
+    allow_unknown: AllowUnknown = False,
+    stock: Stock = False,
+    as_json: Json = False,
+) -> None:
+    """Put bundles of one model side by side: time, hits, errors, neighbours kept, bytes."""
+    with show_progress() as progress:
+        found = compare_bundles(
+            model,
+            bundles,
+            data,
+            tokenizer=tokenizer,
+            threads=threads,
+            rounds=rounds,
+            native=not stock,
+            allow_unknown=allow_unknown,
+            progress=progress,
+        )
+    _show(as_json, found.as_json(), lambda: tables.side_by_side_tables(found))
 
 
 @app.command()

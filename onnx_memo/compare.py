@@ -89,7 +89,7 @@ def bench(
     threads = min(threads, os.cpu_count() or 1)
     ours = bundle / bundles.MODEL
     with as_onnx(model) as source:
-        with _telling(ours):
+        with telling(ours):
             mask = mask_of(ir.load(ours))
         inputs = model_inputs(OpenedModel(source.onnx, mask))
         before = open_file(source.onnx, session_options(native=False, threads=threads))
@@ -101,7 +101,8 @@ def bench(
     samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
-    hits, rows_run = _reuse(ours, manifest.sites, native, requests, progress("counting hits", len(requests)))
+    counting = progress("counting hits", len(requests))
+    hits, rows_run = reuse_of(ours, manifest.sites, native, requests, counting)
     runners = [runner(before), runner(after)]
     raced = race(runners, requests, rounds, progress("measuring", rounds * len(requests)))
     times = raced.medians
@@ -125,7 +126,7 @@ def bench(
 
 
 @contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def telling(path: Path) -> Iterator[None]:
     """Tell in one line what a bundle's model, whatever it holds, makes of those who read it."""
     try:
         yield
@@ -138,7 +139,7 @@ def _telling(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _reuse(
+def reuse_of(
     path: Path,
     sites: list[GuardedSite],
     native: bool,
@@ -146,13 +147,13 @@ def _reuse(
     advance: Callable[[], None],
 ) -> tuple[dict[str, float], float | None]:
     """The share of requests that each site reused, and the mean share of rows that they ran."""
-    with _telling(path):
+    with telling(path):
         model = ir.load(path)
         watch = level_of(sites).watch(model, sites)
     session = open_session(model, path.parent, session_options(native=native))
     seen = []
     for feeds in requests:
-        with _telling(path):
+        with telling(path):
             seen.append(watch.read(session.run(None, feeds)))
         advance()
     names = [site.name for site in sites]

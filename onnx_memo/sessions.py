@@ -142,6 +142,10 @@ class Raced:
         """Of each request over the rounds, f64[requests, runners]."""
         return np.median(self.seconds, axis=0)
 
+    def among(self, requests: npt.NDArray[np.bool_]) -> Raced:
+        """The same of some of the requests, bool[requests]."""
+        return Raced(self.seconds[:, requests])
+
     @property
     def ratio(self) -> float:
         """The second runner's total time over the first's, by medians."""
@@ -163,15 +167,21 @@ def race(
 ) -> Raced:
     """Run every request by every runner, before the next request comes.
 
-    Who goes first changes from turn to turn: whoever follows finds the caches warmer.
+    Who goes first changes from turn to turn, and so does the direction: whoever follows finds the caches
+    warmer, and nobody shall always follow the same one.
     """
     seconds = np.zeros((rounds, len(requests), len(runners)))
     for turn in range(rounds):
         for at, feeds in enumerate(requests):
-            for step in range(len(runners)):
-                which = (turn + at + step) % len(runners)
+            for which in _order(turn + at, len(runners)):
                 start = time.perf_counter()
                 runners[which](feeds)
                 seconds[turn, at, which] = time.perf_counter() - start
             advance()
     return Raced(seconds)
+
+
+def _order(turn: int, runners: int) -> list[int]:
+    """Each runner once, from another one every turn; backwards after each of them was first."""
+    step = -1 if turn // runners % 2 else 1
+    return [(turn + step * at) % runners for at in range(runners)]

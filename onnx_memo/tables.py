@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from rich.table import Table
 from onnx_memo.inspection import Inspection
 from onnx_memo.levels.registry import level_of
 from onnx_memo.proof.goal import WARNING
+from onnx_memo.side_by_side import Compared, SideBySide
 from onnx_memo.store.bundle import REPORT
 from onnx_memo.store.manifest import Manifest
+from onnx_memo.timing import Measured
 
 MEASURES = {
     "relative": "relative L2 error",
@@ -186,3 +189,59 @@ def _against_prediction(report: dict[str, Any]) -> str:
             "not comparable with this run"
         )
     return f"{expected}: off by {report['ratio'] - predicted['ratio']:+.3f}"
+
+
+def side_by_side_tables(found: SideBySide) -> list[RenderableType]:
+    """A column for the original and each bundle; below, who is fastest."""
+    title = f"{found.requests} requests of 1, {found.threads} thread(s), {found.library} operators"
+    table = Table(title=title, title_justify="left")
+    names = _names([one.path for one in found.bundles])
+    table.add_column("", no_wrap=True)
+    for name in ("original", *names):
+        table.add_column(name, justify="right", overflow="fold")
+    columns = [_figures(one, found) for one in found.bundles]
+    times = (found.original.p50, found.original.p95, found.original.p99)
+    labels = ["p50, ms", "p95, ms", "p99, ms", "of the original's time", "of the fastest's time", "hits"]
+    labels += ["rows run", *(f"{found.metric} error, {part}" for part in ("mean", "95 %", "worst"))]
+    labels += ["neighbours kept", "memo data"]
+    first = [*map(str, times), "1", "" if found.fastest else "fastest", *[""] * 7]
+    for label, *cells in zip(labels, first, *columns, strict=True):
+        if any(cells):
+            table.add_row(label, *cells)
+    notes = [f"note: {printable(note)}" for note in found.notes]
+    return [table, _fastest(found, names), *notes]
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """The bundles' folders; the whole paths where two have the same."""
+    folders = [Path(path).resolve().name for path in paths]
+    return [printable(name) for name in (folders if len(set(folders)) == len(folders) else paths)]
+
+
+def _figures(one: Compared, found: SideBySide) -> list[str]:
+    errors, kept = one.errors, one.neighbours_kept
+    return [
+        *map(str, (one.times.p50, one.times.p95, one.times.p99)),
+        _against(one.ratio),
+        "fastest" if one.path == found.fastest else _against(one.against_fastest),
+        f"{one.hit_rate:.1%}",
+        "" if one.rows_run is None else f"{one.rows_run:.1%}",
+        *([""] * 3 if errors is None else (f"{e:.2e}" for e in (errors.mean, errors.p95, errors.worst))),
+        "" if kept is None else f"{kept / found.requests:.1%}",
+        f"{one.memo_bytes / 2**20:,.1f} MiB",
+    ]
+
+
+def _against(ratio: Measured) -> str:
+    """A ratio of times; where the difference is within its spread, that there is none."""
+    return "equal" if ratio.equals(1) else str(ratio)
+
+
+def _fastest(found: SideBySide, names: Sequence[str]) -> str:
+    """Who is fastest, and who is as fast within the spread."""
+    paths = [one.path for one in found.bundles]
+    first = "the original" if found.fastest is None else names[paths.index(found.fastest)]
+    if found.rounds == 1:
+        return f"fastest: {first}; one round shows no spread: take --rounds 3 or more to see what is equal"
+    equal = [names[paths.index(path)] for path in found.equal if path != found.fastest]
+    return f"fastest: {first}; as fast, within the spread: {', '.join(equal) or 'none'}"

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint
 from onnx_memo.proof.thresholds import CurvePoint
-from onnx_memo.report.evidence import Evidence, Machine, Predicted, Proof, Request, SplitSizes, Worst
+from onnx_memo.report.evidence import (
+    Evidence,
+    Group,
+    Kept,
+    Machine,
+    Predicted,
+    Proof,
+    Request,
+    Signal,
+    SplitSizes,
+    Worst,
+)
+from onnx_memo.sessions import Raced
+from onnx_memo.timing import ratio_of, times_of
 
 TOPICS = ("an invoice", "my password", "the delivery", "a refund", "two accounts", "the new contract")
 ASKS = ("How do I change", "Where can I find", "Please cancel", "I never received", "Who answers for")
@@ -60,6 +75,9 @@ def make_evidence(
             "except where the traffic itself repeats.",
         ),
         requests=made,
+        groups=groups_of(made),
+        decisions=[Kept("the nearest neighbour stays", requests - requests // 20, requests)],
+        signal=Signal(median=0.08, low=0.031, inputs=256),
         sites=rows,
         strictness=[_step(at / 10, hit_rate) for at in range(11)],
         predicted=Predicted(ratio=0.684, hit_rate=hit_rate, hit_ratio=0.661, miss_ratio=1.042, noise=0.004),
@@ -142,10 +160,27 @@ def make_rows_evidence(requests: int = 150, *, seed: int = 0, literal: float = 0
     )
 
 
+def groups_of(requests: Sequence[Request], spread: float = 0.004) -> list[Group]:
+    """What hits, misses and all of them take; the bundle in rounds of which two are `spread` off."""
+    timed = [r for r in requests if math.isfinite(r.original_ms) and math.isfinite(r.bundle_ms)]
+    parts = {
+        "hits": [r for r in timed if r.hit],
+        "misses": [r for r in timed if not r.hit],
+        "all": timed,
+    }
+    groups = []
+    for name, some in parts.items():
+        turns = [[[r.original_ms, r.bundle_ms * (1 + off)] for r in some] for off in (-spread, 0, spread)]
+        raced = Raced(np.array(turns) * 1e-3)
+        if some:
+            groups.append(Group(name, len(some), times_of(raced, 0), times_of(raced, 1), ratio_of(raced, 1)))
+    return groups
+
+
 def with_requests(evidence: Evidence, change: Callable[[int, Request], dict[str, Any]]) -> Evidence:
     """The same with every request changed; `change` gives what is new of a request, by its number."""
     changed = [replace(request, **change(at, request)) for at, request in enumerate(evidence.requests)]
-    return replace(evidence, requests=changed)
+    return replace(evidence, requests=changed, groups=groups_of(changed))
 
 
 def with_first(items: Any, **new: Any) -> list[Any]:

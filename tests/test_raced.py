@@ -18,6 +18,14 @@ def test_every_request_runs_everywhere_in_every_round_and_who_goes_first_changes
     assert ran[6:] == [("b", 0), ("a", 0), ("a", 1), ("b", 1), ("b", 2), ("a", 2)]
 
 
+def test_of_several_nobody_always_follows_the_same_one():
+    ran: list[str] = []
+    runners = [lambda feeds, name=name: ran.append(name) for name in "abc"]
+    race(runners, [{}] * 6, 1)
+    turns = ["".join(ran[at : at + 3]) for at in range(0, 18, 3)]
+    assert turns == ["abc", "bca", "cab", "acb", "bac", "cba"]
+
+
 def test_the_ratio_is_of_totals_and_the_noise_half_the_range_of_rounds():
     seconds = np.array([[[1.0, 0.2], [3.0, 0.2]], [[1.0, 0.4], [3.0, 0.4]], [[1.0, 0.3], [3.0, 0.3]]])
     raced = Raced(seconds)

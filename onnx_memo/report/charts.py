@@ -25,9 +25,23 @@ def thinned(points: Sequence[Point], most: int = MOST_DOTS) -> list[Point]:
     return list(points) if len(points) <= most else random.Random(0).sample(list(points), most)
 
 
+def thinned_evenly(points: Sequence[Point], most: int = MOST_DOTS) -> list[Point]:
+    """At most about `most` of the points of a line, evenly; the last one stays."""
+    every = math.ceil(len(points) / most) or 1
+    return [*points[:-1:every], *points[-1:]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of several charts of a kind that stand side by side, with what sets it apart."""
+
+    heading: str
+    svg: str
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A chart with its legend and note.
+    """One chart, or several panels, with a legend and a note.
 
     Attributes:
         keys: the legend.
@@ -35,7 +49,7 @@ class Picture:
     """
 
     title: str
-    svg: str
+    panels: Sequence[Panel]
     keys: Keys
     note: str
 
@@ -72,8 +86,12 @@ class Chart(Drawing):
         self.left, self.right, self.top, self.bottom = left, WIDTH - 14.0, 30.0, height - bottom
 
     def picture(self, keys: Keys, note: str | None = None) -> Picture:
-        """The chart with its legend; the note is the summary, if no other is given."""
-        return Picture(self.title, self._named_svg(), keys, self.summary if note is None else note)
+        """The chart alone with its legend; the note is the summary, if no other is given."""
+        return Picture(self.title, [self.panel("")], keys, self.summary if note is None else note)
+
+    def panel(self, heading: str) -> Panel:
+        """The chart as one of several."""
+        return Panel(heading, self._named_svg())
 
     def _named_svg(self) -> str:
         """The picture as an SVG element that names and describes itself."""

@@ -17,16 +17,20 @@ from onnx_memo.data.parts import Parts
 from onnx_memo.levels.base import SiteFigures, Verdict
 from onnx_memo.report.evidence import (
     Evidence,
+    Group,
+    Kept,
     Machine,
     Names,
     Predicted,
     Proof,
     Request,
+    Signal,
     SplitSizes,
     Worst,
 )
 from onnx_memo.runtime import operators_used
 from onnx_memo.sessions import Raced
+from onnx_memo.timing import ratio_of, times_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,6 +68,9 @@ def evidence_of(
         ),
         split=_split(parts),
         requests=requests,
+        groups=_groups(raced, verdict.hits),
+        decisions=_decisions(verdict),
+        signal=_signal(verdict),
         sites=_sites(verdict, times),
         strictness=verdict.strictness,
         predicted=_predicted(raced, verdict.hits, parts.weights),
@@ -118,6 +125,31 @@ def _request(verdict: Verdict, times: Floats, at: int, show_inputs: bool) -> Req
         rows=None if verdict.rows is None else float(verdict.rows[at]),
         text=held_out.text(at) if show_inputs else None,
     )
+
+
+def _groups(raced: Raced, hits: npt.NDArray[np.bool_]) -> Sequence[Group]:
+    chosen = {"hits": hits, "misses": ~hits, "all": np.ones_like(hits)}
+    return [
+        Group(name, int(which.sum()), times_of(some, 0), times_of(some, 1), ratio_of(some, 1))
+        for name, which in chosen.items()
+        if which.any()
+        for some in (raced.among(which),)
+    ]
+
+
+def _decisions(verdict: Verdict) -> Sequence[Kept]:
+    if verdict.goal.neighbours is None:
+        return []
+    moved = verdict.moved
+    return [Kept("the nearest neighbour stays", len(moved) - int(moved.sum()), len(moved))]
+
+
+def _signal(verdict: Verdict) -> Signal | None:
+    neighbours = verdict.goal.neighbours
+    if neighbours is None or verdict.goal.metric != "cosine":
+        return None
+    nearest = neighbours.nearest()
+    return Signal(float(np.median(nearest)), float(np.quantile(nearest, 0.05)), len(nearest))
 
 
 def _sites(verdict: Verdict, times: Floats) -> Sequence[SiteFigures]:

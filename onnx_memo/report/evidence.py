@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint
+from onnx_memo.timing import Measured, Times
 
 INFINITY = 1e30  # in JSON, which has no infinity
 
@@ -122,6 +123,54 @@ class Predicted:
 
 
 @dataclass(frozen=True)
+class Group:
+    """What some of the held-out requests take, as measured.
+
+    Attributes:
+        name: `hits`, `misses` or `all`.
+        requests: how many, at least one.
+        original, bundle: milliseconds.
+        ratio: the bundle's total time over the original's.
+    """
+
+    name: str
+    requests: int
+    original: Times
+    bundle: Times
+    ratio: Measured
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How often a decision that is made with an answer is the one that the original leads to.
+
+    Attributes:
+        name: a sentence, as in "the nearest neighbour stays".
+        kept: held-out requests whose decision stays.
+        of: held-out requests that were looked at.
+    """
+
+    name: str
+    kept: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How far inputs of the sample are from the nearest other, by the original's answers: 1 - cosine.
+
+    Attributes:
+        median: over the inputs.
+        low: the 5th percentile.
+        inputs: that were compared, each with all others.
+    """
+
+    median: float
+    low: float
+    inputs: int
+
+
+@dataclass(frozen=True)
 class Worst:
     """The held-out request with the largest error, as in `Request`."""
 
@@ -138,6 +187,9 @@ class Evidence:
     Attributes:
         version: of this package.
         requests: the held-out part.
+        groups: those that are reused, those that are not, and all of them; none is empty.
+        decisions: that were looked at.
+        signal: None where it is not known, or errors are no cosines.
         sites: each site that could be guarded.
         strictness: what each value of `memo_strictness` gives on the held-out part.
         alternatives: the ways to guard that were tried on the fit part.
@@ -158,6 +210,9 @@ class Evidence:
     promise: Proof
     split: SplitSizes
     requests: Sequence[Request]
+    groups: Sequence[Group]
+    decisions: Sequence[Kept]
+    signal: Signal | None
     sites: Sequence[SiteFigures]
     strictness: Sequence[StrictnessPoint]
     predicted: Predicted
@@ -173,8 +228,8 @@ class Evidence:
     def as_json(self) -> dict[str, Any]:
         """As one JSON object; 1e30 stands for what is not finite.
 
-        Each alternative says whether it was `chosen`, and each point of `strictness` is flat. `threshold` and
-        `proven_share` are left out where there is none.
+        Each alternative says whether it was `chosen`, and each point of `strictness` is flat. `threshold`,
+        `proven_share` and `signal` are left out where there is none.
         """
         found = asdict(self)
         chosen = found.pop("chosen")
@@ -182,7 +237,7 @@ class Evidence:
         found["strictness"] = [
             {"strictness": point.strictness, **asdict(point.seen)} for point in self.strictness
         ]
-        for optional in ("threshold", "proven_share"):
+        for optional in ("threshold", "proven_share", "signal"):
             if found[optional] is None:
                 del found[optional]
         plain: dict[str, Any] = _plain(found)

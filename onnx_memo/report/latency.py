@@ -1,4 +1,4 @@
-"""The pictures of latency: its distribution, and against the length of the request."""
+"""The pictures of latency, hits and misses apart: its distribution, and against the length of the request."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from itertools import chain
 
 from onnx_memo.report.charts import Chart, Keys, Picture, dots_left_out, thinned
 from onnx_memo.report.evidence import Evidence, Request
-from onnx_memo.report.numbers import count, finite, median, percent, quantile, with_unit
+from onnx_memo.report.numbers import count, finite, median, quantile, with_unit
 from onnx_memo.report.scales import Scale, scale
 
 FEW_LENGTHS = 3
+HEIGHT = 240
+HITS, MISSES = "Hits", "Misses"
 
 
 def _before(request: Request) -> float:
@@ -31,6 +33,13 @@ def timed(requests: Sequence[Request]) -> list[Request]:
     return [r for r in requests if len(finite([r.original_ms, r.bundle_ms])) == 2]
 
 
+def _apart(evidence: Evidence) -> dict[str, list[Request]]:
+    """The timed requests that are reused and those that are not; without any of a kind, or of both."""
+    requests = timed(evidence.requests)
+    parts = {HITS: [r for r in requests if r.hit], MISSES: [r for r in requests if not r.hit]}
+    return {name: some for name, some in parts.items() if some} or {"": []}
+
+
 def _ceiling(values: Sequence[float]) -> float:
     """Where to end an axis so that a few stragglers do not press the rest together."""
     most = max(values, default=1.0)
@@ -46,16 +55,44 @@ def _stragglers(values: Sequence[float], top: float) -> str:
     return f" Above {with_unit(top, 'ms')}, not drawn to scale: {count(number, 'measurement')}."
 
 
+def _times(requests: Sequence[Request]) -> list[float]:
+    return [time(r) for r in requests for _, time in SERIES]
+
+
+def _title(name: str, heading: str) -> str:
+    return f"{name}: {heading.lower()}" if heading else name
+
+
 def latency(evidence: Evidence) -> Picture:
     """How many requests took how long, before and after."""
-    requests = timed(evidence.requests)
-    series = {kind: list(map(time, requests)) for kind, time in SERIES}
-    times = [*series["before"], *series["after"]]
-    note = _latency_note(**series) if requests else "No request was measured."
-    chart = Chart("latency", "Latency before and after", note)
-    x = _time_axis(chart, times)
+    parts, title = _apart(evidence), "Latency before and after"
+    times = [value for some in parts.values() for value in _times(some)]
+    panels, note, top = [], "No request was measured.", 1.0
+    for heading, requests in parts.items():
+        summary = f"How many of {count(len(requests), 'request')} took how long, in milliseconds."
+        chart = Chart(_name("latency", heading), _title(title, heading), summary, height=HEIGHT)
+        x = _time_axis(chart, times)
+        top = x.high
+        _draw_histograms(chart, x, requests)
+        panels.append(chart.panel(heading))
+    if times:
+        note = f"A request's time is its median over the rounds.{_own_scale(parts)}{_stragglers(times, top)}"
+    keys = (("box before", "original"), ("box after", "bundle"), ("line middle", "median"))
+    return Picture(title, panels, keys, note)
+
+
+def _name(name: str, heading: str) -> str:
+    return f"{name}-{heading.lower()}" if heading else name
+
+
+def _own_scale(parts: dict[str, list[Request]]) -> str:
+    return " Hits and misses are counted on scales of their own." if len(parts) > 1 else ""
+
+
+def _draw_histograms(chart: Chart, x: Scale, requests: Sequence[Request]) -> None:
     bins = 8 if len(requests) < 20 else min(40, 8 + round(len(requests) ** 0.5))
     width = (x.end - x.start) / bins
+    series = {kind: list(map(time, requests)) for kind, time in SERIES}
     tallies = {kind: _tally([(x.at(v) - x.start) / width for v in series[kind]], bins) for kind in series}
     y = scale([*chain(*tallies.values()), 5], chart.bottom, chart.top)
     chart.y_axis(y, "requests")
@@ -65,17 +102,6 @@ def latency(evidence: Evidence) -> Picture:
         chart.histogram(tally, edges, y, kind)
         chart.line([(middle, chart.bottom), (middle, chart.top)], f"middle {kind}")
     chart.x_axis(x, "latency, ms")
-    keys = (("box before", "original"), ("box after", "bundle"), ("line middle", "median"))
-    return chart.picture(keys, note + _stragglers(times, x.high))
-
-
-def _latency_note(before: Sequence[float], after: Sequence[float]) -> str:
-    return (
-        f"Half of the requests take {with_unit(median(after), 'ms')} or less "
-        f"(before: {with_unit(median(before), 'ms')}), "
-        f"{percent(0.95)} take {with_unit(quantile(after, 0.95), 'ms')} or less "
-        f"(before: {with_unit(quantile(before, 0.95), 'ms')})."
-    )
 
 
 def _time_axis(chart: Chart, times: Sequence[float]) -> Scale:
@@ -97,32 +123,32 @@ def _tally(places: Sequence[float], bins: int) -> list[int]:
 
 def latency_by_length(evidence: Evidence) -> Picture:
     """Latency against the number of tokens: a dot per request, medians as lines."""
-    requests = sorted(timed(evidence.requests), key=lambda r: r.length)
-    groups = _groups(requests)
-    note = _length_note(groups) if groups else "No request was measured."
-    chart = Chart("length", "Latency by length", note)
-    times = [time(r) for r in requests for _, time in SERIES]
+    parts, title = _apart(evidence), "Latency by length"
+    every = [r for some in parts.values() for r in some]
+    times, lengths = _times(every), [r.length for r in every]
     top = _ceiling(times)
-    y = scale([min(value, top) for value in times], chart.bottom, chart.top)
-    chart.y_axis(y, "ms")
-    few = len({r.length for r in requests}) <= FEW_LENGTHS
-    draw = _draw_columns if few else _draw_lengths
-    draw(chart, y, groups)
+    few = len(set(lengths)) <= FEW_LENGTHS
+    panels, high = [], 1.0
+    for heading, some in parts.items():
+        summary = f"The times of {count(len(some), 'request')}, in milliseconds, against their lengths."
+        chart = Chart(_name("length", heading), _title(title, heading), summary, height=HEIGHT)
+        y = scale([min(value, top) for value in times], chart.bottom, chart.top)
+        high = y.high
+        chart.y_axis(y, "ms")
+        groups = _groups(sorted(some, key=lambda r: r.length), few)
+        draw = _draw_columns if few else _draw_lengths
+        draw(chart, y, groups, lengths)
+        panels.append(chart.panel(heading))
+    note = "A dot is a request; length is counted in tokens." if every else "No request was measured."
+    note += _stragglers(times, high) + dots_left_out([len(some) for some in parts.values()] * 2)
     medians: Keys = (("line level" if few else "line", "median"),)
-    keys = (("dot before", "original"), ("dot after", "bundle"), *medians)
-    note += _stragglers(times, y.high) + dots_left_out([len(requests)] * 2)
-    return chart.picture(keys, note)
+    return Picture(title, panels, (("dot before", "original"), ("dot after", "bundle"), *medians), note)
 
 
-def _length_note(groups: Sequence[Sequence[Request]]) -> str:
-    ends = (groups[0], groups[-1]) if len(groups) > 1 else groups
-    return " ".join(f"{_tokens(group)}: {_change(group)}." for group in ends)
-
-
-def _groups(requests: Sequence[Request]) -> list[list[Request]]:
+def _groups(requests: Sequence[Request], few: bool) -> list[list[Request]]:
     """Requests of like length, in groups of about one size; requests of one length stay together."""
     groups: list[list[Request]] = []
-    wanted = 1 if len({r.length for r in requests}) <= FEW_LENGTHS else math.ceil(len(requests) / 10)
+    wanted = 1 if few else math.ceil(len(requests) / 10)
     for request in requests:
         same = groups and groups[-1][-1].length == request.length
         if not groups or (len(groups[-1]) >= wanted and not same):
@@ -131,20 +157,11 @@ def _groups(requests: Sequence[Request]) -> list[list[Request]]:
     return groups
 
 
-def _tokens(group: Sequence[Request]) -> str:
-    first, last = group[0].length, group[-1].length
-    return count(last, "token") if first == last else f"{first} to {count(last, 'token')}"
-
-
-def _change(group: Sequence[Request]) -> str:
-    before, after = (with_unit(median(list(map(time, group))), "ms") for _, time in SERIES)
-    return f"{after} (before: {before})"
-
-
-def _draw_lengths(chart: Chart, y: Scale, groups: Sequence[Sequence[Request]]) -> None:
+def _draw_lengths(
+    chart: Chart, y: Scale, groups: Sequence[Sequence[Request]], lengths: Sequence[int]
+) -> None:
     """A dot for each request over its length, and a line through the groups' medians."""
     requests = [r for group in groups for r in group]
-    lengths = [r.length for r in requests]
     x = scale(lengths, chart.left, chart.right, zero=min(lengths) < 0.4 * max(lengths))
     for kind, time in SERIES:
         chart.dots(thinned([(x.at(r.length), y.at(time(r))) for r in requests]), kind)
@@ -155,8 +172,11 @@ def _draw_lengths(chart: Chart, y: Scale, groups: Sequence[Sequence[Request]]) -
     chart.x_axis(x, "length, tokens")
 
 
-def _draw_columns(chart: Chart, y: Scale, groups: Sequence[Sequence[Request]]) -> None:
+def _draw_columns(
+    chart: Chart, y: Scale, groups: Sequence[Sequence[Request]], lengths: Sequence[int]
+) -> None:
     """For a few lengths: two columns of dots for each, with their medians."""
+    del lengths
     chance = random.Random(0)
     room = (chart.right - chart.left) / max(len(groups), 1)
     half = min(room * 0.17, 54)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from onnx_memo.proof.binomial import most_failures
 from onnx_memo.proof.percentile import percentile
+from onnx_memo.timing import Measured
 
 SPACE = "\N{NO-BREAK SPACE}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -37,6 +38,11 @@ def figure(value: float, digits: int = 3) -> str:
 def power_of_ten(power: int) -> str:
     """`10⁻⁵`."""
     return f"10{str(power).translate(_RAISED)}"
+
+
+def measured(value: Measured | None) -> str:
+    """A figure with its spread, which no line break separates; a dash where there is none."""
+    return NONE if value is None else str(value).replace(" ", SPACE)
 
 
 def with_unit(value: float, unit: str, digits: int = 3) -> str:

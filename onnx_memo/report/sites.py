@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 
 from onnx_memo.levels.base import SiteFigures
-from onnx_memo.report.charts import Chart, Keys, Picture
+from onnx_memo.report.charts import Chart, Keys, Panel, Picture
 from onnx_memo.report.evidence import Evidence
 from onnx_memo.report.numbers import count, finite, percent, with_unit
-from onnx_memo.report.rows import by_rows
 from onnx_memo.report.scales import Scale, scale
 
 MOST_SITES = 32
@@ -22,11 +21,19 @@ def guarded_of(sites: Sequence[SiteFigures]) -> list[SiteFigures]:
     return [site for site in sites if site.level is not None]
 
 
-def hits_by_site(evidence: Evidence) -> Picture:
-    """A bar per site."""
+def by_site(evidence: Evidence) -> Picture:
+    """A row per site: its hit rate; what it saves and costs."""
     sites = evidence.sites
-    note = _hits_note(evidence)
-    chart = _rows("site-hits", "Hit rate by site", note, sites)
+    panels = [_hits(sites), _saving(sites)]
+    keys: Keys = (("box saving", "saving, hits"), ("box overhead", "overhead"))
+    if len(guarded_of(sites)) < len(sites):
+        keys += (("box idle", "not guarded"),)
+    return Picture("By attention block", panels, keys, f"{_hits_note(sites)} {_saving_note(sites)}")
+
+
+def _hits(sites: Sequence[SiteFigures]) -> Panel:
+    """A bar per site."""
+    chart = _rows("site-hits", "By attention block: hit rate", _hits_note(sites), sites)
     x = Scale(0, 100, chart.left, chart.right - 40)
     _grid(chart, x)
     for site, y in _placed(chart, sites):
@@ -37,13 +44,10 @@ def hits_by_site(evidence: Evidence) -> Picture:
             chart.bar(x.start, end, y + 6, ROW - 12, kind, f"{site.name}: {text}")
         chart.text(end + 6, y + ROW / 2 + 4, text, "tick", "start")
     chart.x_axis(x, "hit rate, %")
-    return chart.picture(_keys(sites, (("box saving", "guarded"),)))
+    return chart.panel("Hit rate")
 
 
-def _hits_note(evidence: Evidence) -> str:
-    sites = evidence.sites
-    if by_rows(evidence):
-        return f"The encoder is guarded as a whole: {percent(sites[0].hit_rate)} of the requests hit."
+def _hits_note(sites: Sequence[SiteFigures]) -> str:
     rates = sorted(site.hit_rate for site in guarded_of(sites))
     span = ""
     if rates:
@@ -52,11 +56,9 @@ def _hits_note(evidence: Evidence) -> str:
     return f"{len(rates)} of {count(len(sites), 'site')} guarded{span}.{_cut_note(sites)}"
 
 
-def saving_by_site(evidence: Evidence) -> Picture:
+def _saving(sites: Sequence[SiteFigures]) -> Panel:
     """Two bars per site: to the right what reuse saves, to the left what looking up costs."""
-    sites = evidence.sites
-    note = _saving_note(evidence)
-    chart = _rows("site-saving", "Saving and overhead by site", note, sites)
+    chart = _rows("site-saving", "By attention block: saving and overhead", _saving_note(sites), sites)
     ends = [end for site in sites for end in (site.saving_us, -site.overhead_us)]
     x = scale(finite(ends), chart.left, chart.right)
     _grid(chart, x)
@@ -68,28 +70,16 @@ def saving_by_site(evidence: Evidence) -> Picture:
                 chart.bar(x.at(0), x.at(sign * value), y + 6, ROW - 12, kind + idle, pointed_at)
     chart.line([(x.at(0), chart.top), (x.at(0), chart.bottom)], "axis")
     chart.x_axis(x, "mean per request, µs")
-    keys = (("box overhead", "overhead"), ("box saving", "saving"))
-    return chart.picture(_keys(sites, keys))
+    return chart.panel("Saving and overhead")
 
 
-def _saving_note(evidence: Evidence) -> str:
-    guarded = guarded_of(evidence.sites)
+def _saving_note(sites: Sequence[SiteFigures]) -> str:
+    guarded = guarded_of(sites)
+    if not guarded:
+        return "No site is guarded."
     saved = with_unit(sum(finite([site.saving_us for site in guarded])), "µs", 2)
     cost = with_unit(sum(finite([site.overhead_us for site in guarded])), "µs", 2)
-    cut = _cut_note(evidence.sites)
-    if by_rows(evidence):
-        return (
-            f"A mean request is spared {saved} of the encoder's time; keys, lookup and the rows that run "
-            f"cost {cost}.{cut}"
-        )
-    if not guarded:
-        return f"No site is guarded.{cut}"
-    return f"The guarded sites save {saved} per request and cost {cost}.{cut}"
-
-
-def _keys(sites: Sequence[SiteFigures], keys: Keys) -> Keys:
-    idle = len(guarded_of(sites)) < len(sites)
-    return (*keys, ("box idle", "not guarded")) if idle else keys
+    return f"The guarded sites save {saved} per request and cost {cost}."
 
 
 def _cut_note(sites: Sequence[SiteFigures]) -> str:

@@ -6,40 +6,54 @@ import math
 from collections.abc import Sequence
 
 from onnx_memo.levels.base import Alternative
-from onnx_memo.report.charts import Chart, Keys, Picture
+from onnx_memo.report.charts import Chart, Keys, Panel, Picture
 from onnx_memo.report.errors import draw_tolerance, metric_name
 from onnx_memo.report.evidence import Evidence
 from onnx_memo.report.numbers import count, figure
 from onnx_memo.report.scales import scale
 
-COLOURS = 6  # CSS classes `level0` and on
+HEIGHT = 240
 
 
 def ways(evidence: Evidence) -> Picture:
-    """A dot for each way: its time, and the error that 95 % of the fit part's requests stay within."""
+    """A dot for each way: its time, and the error that 95 % of the fit part's requests stay within.
+
+    A panel for each level, all on the same axes.
+    """
     drawn = [way for way in evidence.alternatives if math.isfinite(way.ratio) and not math.isnan(way.error)]
     chosen = [way for way in drawn if way.name == evidence.chosen]
-    tolerance, note = evidence.promise.tolerance, _note(evidence, drawn, chosen)
-    chart = Chart("ways", "Exactness against time", note, height=320)
+    levels = list(dict.fromkeys(way.level for way in drawn))
+    title, note = "Exactness against time, by level", _note(evidence, drawn, chosen)
+    panels = [
+        _level(evidence, f"ways-{number}", level, drawn, chosen)
+        for number, level in enumerate(levels or [""])
+    ]
+    keys: Keys = (("dot after", "a way to guard"),)
+    keys += (("ring chosen", "chosen"),) if chosen else ()
+    return Picture(title, panels, (*keys, ("line limit", "tolerance"), ("line reach", "the original")), note)
+
+
+def _level(
+    evidence: Evidence, name: str, level: str, drawn: Sequence[Alternative], chosen: Sequence[Alternative]
+) -> Panel:
+    series = [way for way in drawn if way.level == level]
+    summary = f"{count(len(series), 'way')} at the level {level[:80]}: error against time."
+    chart = Chart(name, f"Exactness against time: {level[:80]}", summary, height=HEIGHT)
+    tolerance = evidence.promise.tolerance
     y = scale([*(way.error for way in drawn), tolerance], chart.bottom, chart.top, log=True)
     x = scale([*(way.ratio for way in drawn), 1.0], chart.left + 6, chart.right)
     chart.y_axis(y, f"{metric_name(evidence.promise.metric)}, 95th percentile")
-    draw_tolerance(chart, y, tolerance)
+    draw_tolerance(chart, y, tolerance, at_end=True)
     chart.line([(x.at(1), chart.top), (x.at(1), chart.bottom)], "reach")
-    keys: Keys = ()
-    for number, level in enumerate(dict.fromkeys(way.level for way in drawn)):
-        series, kind = [way for way in drawn if way.level == level], f"level{number % COLOURS}"
-        points = sorted((x.at(way.ratio), y.at(way.error)) for way in series)
-        if len(points) > 1 and _differ_in_a_setting(series):
-            chart.line(points, kind)
-        chart.dots(points, kind)
-        keys += ((f"dot {kind}", level),)
-    for way in chosen:
+    points = sorted((x.at(way.ratio), y.at(way.error)) for way in series)
+    if len(points) > 1 and _differ_in_a_setting(series):
+        chart.line(points, "joined")
+    chart.dots(points, "after", radius=3.4)
+    for way in chosen if chosen and chosen[0].level == level else ():
         text = f"{way.name}: error {figure(way.error)}, time {figure(way.ratio)}"
-        chart.ring((x.at(way.ratio), y.at(way.error)), "chosen", text)
+        chart.ring((x.at(way.ratio), y.at(way.error)), "chosen", text, radius=6)
     chart.x_axis(x, "time, bundle over original")
-    keys += (("ring chosen", "chosen"),) if chosen else ()
-    return chart.picture((*keys, ("line reach", "the original")))
+    return chart.panel(level)
 
 
 def _note(evidence: Evidence, drawn: Sequence[Alternative], chosen: Sequence[Alternative]) -> str:
@@ -50,7 +64,7 @@ def _note(evidence: Evidence, drawn: Sequence[Alternative], chosen: Sequence[Alt
         note += f" The one chosen, {way.name}, takes {figure(way.ratio)} of the original's time there."
     share = evidence.proven_share
     if share is not None and share != 1:
-        note += f" The held-out part proves {figure(share, 2)} of its bound, which is what the bundle uses."
+        note += f" On the held-out part {figure(share, 2)} times its bound is proven, which the bundle uses."
     return note
 
 

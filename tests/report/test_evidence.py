@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint, Verdict
+from onnx_memo.proof.decisions import Label, Neighbours
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Distance, Judged, Seen
 from onnx_memo.proof.promise import Promise
@@ -20,11 +21,13 @@ from onnx_memo.proof.sequence import Calibration
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
-from onnx_memo.report.evidence import Evidence, Machine, Names
+from onnx_memo.report.evidence import Evidence, Kept, Machine, Names
 from onnx_memo.sessions import Raced
 
 STORED = json.loads((Path(__file__).parent / "evidence.json").read_text(encoding="utf-8"))
 TIMES = Raced(np.array([[[8, 1], [8, 2], [8, 3], [8, 9]]]) * 1e-3)
+ANGLES = np.radians([0, 10, 30])
+NEIGHBOURS = Neighbours("states", vectors=np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1))
 ROWS, SITES = "rows in int8, bound 0.1", "output at 1 site(s), one lookup"
 
 
@@ -47,7 +50,7 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
     blueprint: Any = SimpleNamespace(lengths=np.full(stored, 10))
     return Verdict(
         blueprint=blueprint,
-        goal=Goal(Promise(0.01, 0.5, 0.9), Distance()),
+        goal=Goal(Promise(0.01, 0.5, 0.9), Distance(), neighbours=NEIGHBOURS),
         parts=parts,
         chosen=ROWS if rows else SITES,
         ratio=0.5,
@@ -128,6 +131,52 @@ def test_rows_and_what_is_proven_of_their_bound():
     assert made.chosen == made.alternatives[0].name
 
 
+def test_hits_and_misses_are_measured_apart_with_their_spread():
+    rounds = Raced(np.array([[[8, 1], [8, 2], [8, 3], [8, 9]], [[8, 3], [8, 4], [8, 5], [10, 9]]]) * 1e-3)
+    names = Names("t", "m", "d")
+    hits, misses, whole = evidence_of(make_verdict(rows=True), rounds, names, 100, [], False).groups
+    assert [(group.name, group.requests) for group in (hits, misses, whole)] == [
+        ("hits", 3),
+        ("misses", 1),
+        ("all", 4),
+    ]
+    assert (hits.ratio.value, hits.ratio.spread) == pytest.approx(((2 + 3 + 4) / 24, (12 - 6) / 24 / 2))
+    assert (hits.bundle.p50.value, hits.bundle.p50.spread) == pytest.approx((3, 1))
+    assert (hits.bundle.p99.value, hits.original.p99.spread) == pytest.approx((4, 0))
+    assert (misses.original.p95.value, misses.original.p95.spread) == pytest.approx((9, 1))
+    assert whole.ratio.value == pytest.approx(18 / 33)
+
+
+def test_a_kind_of_request_that_did_not_occur_has_no_group():
+    verdict = replace(make_verdict(rows=True), hits=np.ones(4, np.bool_))
+    assert [group.name for group in make_evidence_of(verdict).groups] == ["hits", "all"]
+
+
+def test_the_decision_is_the_nearest_neighbour_and_the_signal_its_distance():
+    made = make_evidence_of(make_verdict(rows=True))
+    assert made.decisions == [Kept("the nearest neighbour stays", 3, 4)]
+    near = 1 - np.cos(np.radians(10))  # of two of the three; 20 degrees of the third
+    assert made.signal is not None
+    assert made.signal.inputs == 3
+    assert made.signal.median == pytest.approx(near)
+    assert made.signal.low == pytest.approx(near)
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        Goal(Promise(0.01, 0.5, 0.9), Distance()),  # no neighbours are known
+        Goal(Promise(0.01, 0.5, 0.9), Distance("relative"), neighbours=NEIGHBOURS),
+        Goal(Promise(0.0, 0.5, 0.9), Label(), neighbours=NEIGHBOURS),
+    ],
+)
+def test_without_a_cosine_or_neighbours_there_is_no_signal(goal):
+    made = make_evidence_of(replace(make_verdict(rows=True), goal=goal))
+    assert made.signal is None
+    assert "signal" not in made.as_json()
+    assert len(made.decisions) == (goal.neighbours is not None)
+
+
 @pytest.mark.parametrize("stored", [4, 8])
 def test_the_split_says_what_of_it_is_stored(stored):
     how = make_evidence_of(make_verdict(rows=True, stored=stored)).split.how
@@ -138,4 +187,4 @@ def test_the_split_says_what_of_it_is_stored(stored):
 def test_the_report_is_written_from_it(tmp_path):
     write_report(tmp_path / "report.html", make_evidence_of(make_verdict(rows=True)))
     text = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\xa0", " ")
-    assert "53 % lower latency with 35 % of the rows run" in text
+    assert "53 % less time than the original" in text

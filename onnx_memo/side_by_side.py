@@ -1,0 +1,299 @@
+"""Bundles of one model side by side: time, hits, errors, neighbours kept, bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from onnx_memo.compare import reuse_of, telling
+from onnx_memo.data.export import as_onnx
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import Samples, model_inputs
+from onnx_memo.errors import MemoError
+from onnx_memo.files import sha256
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.inserter import mask_of
+from onnx_memo.progress import Progress, silent
+from onnx_memo.proof.answer import Answer, pooled
+from onnx_memo.proof.decisions import Neighbours, neighbours_of
+from onnx_memo.proof.measure import Distance, Measure
+from onnx_memo.proof.percentile import percentile
+from onnx_memo.runtime import operators_used, session_options
+from onnx_memo.sessions import open_file, race, run_model, runner
+from onnx_memo.store import bundle as bundles
+from onnx_memo.store.data import DATA_NAME, MEMO
+from onnx_memo.store.manifest import Manifest
+from onnx_memo.timing import Measured, Times, ratio_of, times_of
+
+WARM_UP = 4  # requests that run before the race: the first runs of a session allocate
+LARGEST = 1e30  # in place of an infinite error, which JSON cannot hold
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far the answers to the requests are from the original's, by the metric."""
+
+    mean: float
+    p95: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A bundle, as measured on the requests.
+
+    Attributes:
+        path: as it was given.
+        times: that requests take, in milliseconds.
+        ratio: its total time over the original's.
+        against_fastest: its total time over that of the fastest, original included.
+        hit_rate: share of (request, site) pairs that were reused.
+        rows_run: mean share of their rows that requests ran; None at levels that run no single rows.
+        errors: None where the model has no output of floats.
+        neighbours_kept: requests whose nearest other request stays; None where none can be told.
+        memo_bytes: of its memo data.
+    """
+
+    path: str
+    times: Times
+    ratio: Measured
+    against_fastest: Measured
+    hit_rate: float
+    rows_run: float | None
+    errors: Errors | None
+    neighbours_kept: int | None
+    memo_bytes: int
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Bundles of one model, measured in one race.
+
+    Attributes:
+        original: milliseconds that requests take.
+        fastest: the path of the bundle with the least total time; None: the original has it.
+        metric: what errors are: `cosine` (1 - cosine, averaged over tokens first, the worst of the outputs),
+            or `spread` where outputs are single numbers (`onnx_memo.proof.scores`).
+        library: `native` or `stock`.
+        notes: what was left out of the data, cut off or not known.
+    """
+
+    requests: int
+    rounds: int
+    threads: int
+    library: str
+    metric: str
+    original: Times
+    bundles: list[Compared]
+    fastest: str | None
+    notes: list[str]
+
+    @property
+    def equal(self) -> list[str]:
+        """The bundles that take no longer than the fastest, within the spread; the fastest among them."""
+        return [one.path for one in self.bundles if one.against_fastest.equals(1)]
+
+    def as_json(self) -> dict[str, Any]:
+        """As one JSON object, with the paths of `equal` bundles."""
+        return asdict(self) | {"equal": self.equal}
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """A bundle that was found to be one of the model."""
+
+    path: Path
+    model: Path
+    manifest: Manifest
+    mask: str | None
+
+    @property
+    def memo_bytes(self) -> int:
+        named = {name: DATA_NAME.fullmatch(name) for name in self.manifest.files}
+        (memo,) = (name for name, data in named.items() if data and data[1] == MEMO)
+        return int(self.manifest.files[memo]["bytes"])
+
+
+def compare_bundles(
+    model: Path | str,
+    paths: Sequence[Path | str],
+    data: Path | str,
+    *,
+    tokenizer: Path | str | None = None,
+    threads: int = 1,
+    rounds: int = 5,
+    native: bool = True,
+    allow_unknown: bool = False,
+    progress: Progress = silent,
+) -> SideBySide:
+    """Run every request in `data`, one at a time, through the original and all bundles, turn by turn.
+
+    Args:
+        model: the original that all bundles were made from.
+        paths: the bundles, at least one.
+        data: requests (`onnx_memo.data.readers`).
+        tokenizer: for text; None: the one that the bundles bring.
+        threads: of each session; no more than there are cores.
+        rounds: how often each request is timed; a spread needs at least two.
+        native: with the native library.
+        allow_unknown: take text of which more than a tenth is unknown to the tokenizer.
+
+    Raises:
+        MemoError: a bundle is damaged or of another model, or the data does not fit.
+    """
+    model = Path(model)
+    if not paths:
+        raise MemoError("name at least one bundle to compare with the model")
+    if rounds < 1 or threads < 1:
+        raise MemoError("--rounds and --threads take numbers of at least 1")
+    found = [_checked(model, path) for path in _distinct(paths)]
+    threads = min(threads, os.cpu_count() or 1)
+    with as_onnx(model) as source:
+        inputs = model_inputs(OpenedModel(source.onnx, _same_mask(found)))
+        original = open_file(source.onnx, session_options(native=False, threads=threads))
+    sessions = [original]
+    for one in found:
+        sessions.append(open_file(one.model, session_options(native=native, threads=threads)))
+        _check_outputs(original, sessions[-1], one.path)
+    vocabulary = _same_tokenizer(found) if tokenizer is None else Path(tokenizer)
+    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
+    measure, neighbours = _judges(original, samples, progress("running the original", len(samples)))
+    judged = _judge(sessions, samples, measure, neighbours, progress("comparing outputs", len(samples)))
+    counting = progress("counting hits", len(found) * len(samples))
+    reuse = [reuse_of(one.model, one.manifest.sites, native, samples.arrays, counting) for one in found]
+    runners = [runner(session) for session in sessions]
+    race(runners, samples.arrays[:WARM_UP], 1)
+    raced = race(runners, samples.arrays, rounds, progress("measuring", rounds * len(samples)))
+    best = int(raced.medians.sum(axis=0).argmin())
+    return SideBySide(
+        requests=len(samples),
+        rounds=rounds,
+        threads=threads,
+        library=operators_used(native),
+        metric=measure.name,
+        original=times_of(raced, 0),
+        bundles=[
+            Compared(
+                path=str(one.path),
+                times=times_of(raced, at),
+                ratio=ratio_of(raced, at),
+                against_fastest=ratio_of(raced, at, best),
+                hit_rate=float(np.mean(list(hits.values()))),
+                rows_run=rows_run,
+                errors=errors,
+                neighbours_kept=kept,
+                memo_bytes=one.memo_bytes,
+            )
+            for at, (one, (hits, rows_run), (errors, kept)) in enumerate(
+                zip(found, reuse, judged, strict=True), start=1
+            )
+        ],
+        fastest=None if best == 0 else str(found[best - 1].path),
+        notes=list(samples.notes),
+    )
+
+
+def _distinct(paths: Sequence[Path | str]) -> list[Path]:
+    places = {Path(path).resolve(): Path(path) for path in paths}
+    if len(places) < len(paths):
+        raise MemoError("a bundle is named twice: name each bundle once")
+    return list(places.values())
+
+
+def _checked(model: Path, path: Path) -> _Bundle:
+    """The bundle at `path`. Raises MemoError if it is damaged, or was made from another model."""
+    manifest = bundles.read_bundle(path)
+    if manifest.source_sha256 and model.is_file() and sha256(model) != manifest.source_sha256:
+        raise MemoError(
+            f"'{path}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
+            f"'{model}'): compare bundles of one model, with that model"
+        )
+    file = path / bundles.MODEL
+    with telling(file):
+        return _Bundle(path, file, manifest, mask_of(ir.load(file)))
+
+
+def _check_outputs(original: ort.InferenceSession, session: ort.InferenceSession, path: Path) -> None:
+    want, have = ([value.name for value in one.get_outputs()] for one in (original, session))
+    if want != have:
+        raise MemoError(f"'{path}' was made from another model: its outputs are {have}, not {want}")
+
+
+def _same_mask(found: Sequence[_Bundle]) -> str | None:
+    """The padding mask of all bundles."""
+    first = found[0]
+    for other in found:
+        if other.mask != first.mask:
+            raise MemoError(
+                f"'{first.path}' and '{other.path}' take different inputs for the padding mask "
+                f"('{first.mask}' and '{other.mask}'): make them with the same --mask"
+            )
+    return first.mask
+
+
+def _same_tokenizer(found: Sequence[_Bundle]) -> Path | None:
+    """The tokenizer that bundles bring, where those that bring one bring the same."""
+    name = bundles.TOKENIZER
+    bring = [one for one in found if name in one.manifest.files]
+    for other in bring:
+        if other.manifest.files[name]["sha256"] != bring[0].manifest.files[name]["sha256"]:
+            raise MemoError(
+                f"'{bring[0].path}' and '{other.path}' bring different tokenizers: name one with --tokenizer"
+            )
+    return bring[0].path / name if bring else None
+
+
+def _answer(session: ort.InferenceSession, samples: Samples, at: int) -> Answer:
+    names = [value.name for value in session.get_outputs()]
+    outputs = run_model(session, samples.arrays[at], at)
+    return Answer(dict(zip(names, outputs, strict=True)), samples.real(at))
+
+
+def _judges(
+    original: ort.InferenceSession, samples: Samples, advance: Callable[[], None]
+) -> tuple[Measure, Neighbours | None]:
+    """How errors are measured, and the nearest other requests, by the original's answers to all requests."""
+    answers = []
+    for at in range(len(samples)):
+        answers.append(pooled(_answer(original, samples, at)))
+        advance()
+    return Distance().against(answers, []), neighbours_of(answers, ())
+
+
+def _judge(
+    sessions: Sequence[ort.InferenceSession],
+    samples: Samples,
+    measure: Measure,
+    neighbours: Neighbours | None,
+    advance: Callable[[], None],
+) -> list[tuple[Errors | None, int | None]]:
+    """For each session but the first, the original's: the errors, and how many neighbours are kept."""
+    errors = np.zeros((len(samples), len(sessions) - 1))
+    moved = np.zeros_like(errors)
+    floats = True
+    for at in range(len(samples)):
+        want, *given = (_answer(session, samples, at) for session in sessions)
+        floats = bool(want.floats)
+        for which, have in enumerate(given):
+            errors[at, which] = measure.error(want, have.outputs) if floats else 0.0
+            moved[at, which] = 0.0 if neighbours is None else neighbours.error(want, have.outputs)
+        advance()
+    kept = len(samples) - moved.sum(axis=0)
+    return [
+        (
+            _summary(np.minimum(errors[:, which], LARGEST).tolist()) if floats else None,
+            None if neighbours is None else int(kept[which]),
+        )
+        for which in range(len(sessions) - 1)
+    ]
+
+
+def _summary(errors: Sequence[float]) -> Errors:
+    return Errors(float(np.mean(errors)), percentile(errors, 95), percentile(errors, 100))

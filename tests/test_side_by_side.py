@@ -1,0 +1,212 @@
+"""Bundles of one model side by side: what is measured of each, who is fastest, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from support import original, random_samples, write_samples
+
+import onnx_memo
+from onnx_memo import MemoError, compare_bundles, side_by_side, tables
+from onnx_memo.sessions import Raced, race
+from onnx_memo.side_by_side import Compared, Errors, SideBySide
+from onnx_memo.timing import Measured, Times
+
+
+def raced_as(monkeypatch, *totals: list[float]) -> None:
+    """Races take what is given: of each round the time of each runner, for every request, in milliseconds."""
+
+    def take(runners, requests, rounds, *advance):
+        race(runners, requests[:1], 1)
+        return Raced(np.array([[turn] * len(requests) for turn in totals]) * 1e-3)
+
+    monkeypatch.setattr(side_by_side, "race", take)
+
+
+@pytest.fixture(scope="module")
+def pair(made, tmp_path_factory):
+    """The model, a bundle at `rows` and one at `output`, and requests of which half are stored."""
+    rows, output = made("bert", "rows"), made("bert", "output")
+    unseen = random_samples(original(rows.model), [5, 9], seed=99)
+    requests = [*rows.samples[2:4], *unseen]
+    data = write_samples(tmp_path_factory.mktemp("pair") / "requests.npz", requests)
+    return rows.model, [rows.bundle, output.bundle], data
+
+
+def test_every_bundle_is_run_on_the_same_requests(pair):
+    model, bundles, data = pair
+    found = compare_bundles(model, bundles, data, rounds=2, native=False)
+    assert [one.path for one in found.bundles] == [str(path) for path in bundles]
+    assert (found.requests, found.rounds, found.library, found.metric) == (4, 2, "stock", "cosine")
+    rows, output = found.bundles
+    assert (rows.hit_rate, rows.rows_run) == (0.5, 0.5)
+    assert (output.hit_rate, output.rows_run) == (0.5, None)
+    assert rows.errors is not None and output.errors is not None
+    assert rows.errors.worst < 1e-9
+    assert 0 < output.errors.mean <= output.errors.p95 <= output.errors.worst < 1e-4
+    assert rows.neighbours_kept == output.neighbours_kept == 4
+    for one, path in zip(found.bundles, bundles, strict=True):
+        assert one.memo_bytes == next(path.glob("memo-*.data")).stat().st_size
+        assert one.times.p50.value > 0 and one.ratio.value > 0
+    assert json.loads(json.dumps(found.as_json()))["equal"] == found.equal
+
+
+def test_times_are_to_the_original_and_to_the_fastest(pair, monkeypatch):
+    raced_as(monkeypatch, [8, 4, 2], [8, 4, 2.2], [8, 4, 1.8])
+    model, bundles, data = pair
+    found = compare_bundles(model, bundles, data)
+    rows, output = found.bundles
+    assert found.original.p95 == Measured(pytest.approx(8), pytest.approx(0))
+    assert (rows.ratio.value, rows.ratio.spread) == pytest.approx((0.5, 0))
+    assert (output.ratio.value, output.ratio.spread) == pytest.approx((0.25, 0.025))
+    assert (output.times.p50.value, output.times.p50.spread) == pytest.approx((2, 0.2))
+    assert found.fastest == str(bundles[1])
+    assert rows.against_fastest.value == pytest.approx(2)
+    assert found.equal == [str(bundles[1])]
+
+
+def test_what_is_as_fast_within_the_spread_is_equal(pair, monkeypatch):
+    raced_as(monkeypatch, [8, 4.1, 4], [8, 4, 4.1], [8, 4.1, 4.05])
+    model, bundles, data = pair
+    found = compare_bundles(model, bundles, data)
+    assert found.fastest == str(bundles[1])
+    assert found.equal == [str(path) for path in bundles]
+
+
+def test_the_original_may_be_the_fastest(pair, monkeypatch):
+    raced_as(monkeypatch, [3, 4, 3.1], [3, 4, 2.9], [3, 4, 3.1])
+    model, bundles, data = pair
+    found = compare_bundles(model, bundles, data)
+    assert found.fastest is None
+    assert found.equal == [str(bundles[1])]  # no slower, within the spread
+
+
+def test_errors_are_those_that_bench_gives(made, tmp_path):
+    """Where everything of the same length is reused, right or wrong."""
+    source = made("bert")
+    onnx_memo.optimize(source.model, source.data, tmp_path / "wrong", level="output", threshold=1e6)
+    unseen = random_samples(original(source.model), [5, 9, 23, 31], seed=7)
+    data = write_samples(tmp_path / "unseen.npz", unseen)
+    (wrong,) = compare_bundles(source.model, [tmp_path / "wrong"], data, rounds=1, native=False).bundles
+    report = onnx_memo.bench(source.model, tmp_path / "wrong", data, rounds=1, native=False)
+    cosine = report["outputs"]["last_hidden_state"]["cosine"]
+    assert wrong.errors is not None and wrong.errors.worst > 1e-3
+    assert wrong.errors == Errors(
+        *(pytest.approx(1 - cosine[part], abs=1e-12) for part in ("mean", "p95", "worst"))
+    )
+    assert wrong.hit_rate == report["hit_rate"] == 1
+
+
+def test_what_does_not_fit_is_one_line(pair, made, tmp_path):
+    model, bundles, data = pair
+    cases = {
+        "at least one bundle": (model, []),
+        "named twice": (model, [bundles[0], bundles[1], bundles[0].parent / "." / "bundle"]),
+        "is no bundle": (model, [bundles[0], tmp_path]),
+        "was made from another model": (model, [bundles[0], made("distilbert").bundle]),
+    }
+    for words, (original_model, paths) in cases.items():
+        with pytest.raises(MemoError, match=words) as refused:
+            compare_bundles(original_model, paths, data)
+        assert "\n" not in str(refused.value)
+    for option in ("rounds", "threads"):
+        with pytest.raises(MemoError, match="numbers of at least 1"):
+            compare_bundles(model, bundles, data, **{option: 0})
+
+
+def test_a_bundle_that_was_changed_is_refused(pair, tmp_path):
+    model, bundles, data = pair
+    copy = tmp_path / "copy"
+    shutil.copytree(bundles[0], copy)
+    (copy / "model.onnx").chmod(0o644)
+    (copy / "model.onnx").write_bytes(b"other")
+    with pytest.raises(MemoError, match="is damaged or was changed"):
+        compare_bundles(model, [bundles[1], copy], data)
+
+
+def test_bundles_that_bring_different_tokenizers_are_told(tokenizer, tmp_path, made):
+    """Which one reads the text must not depend on the order."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a b c\nb c d\n", encoding="utf-8")
+    other = tmp_path / "other.json"
+    other.write_text(tokenizer.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    model = made("bert").model
+    for name, vocabulary in (("one", tokenizer), ("two", other)):
+        onnx_memo.optimize(model, texts, tmp_path / name, tokenizer=vocabulary)
+    paths = [tmp_path / "one", tmp_path / "two"]
+    with pytest.raises(MemoError, match="different tokenizers: name one with --tokenizer"):
+        compare_bundles(model, paths, texts)
+    found = compare_bundles(model, paths, texts, tokenizer=tokenizer, rounds=1)
+    assert [one.hit_rate for one in found.bundles] == [1, 1]
+    assert found.bundles[0].neighbours_kept == 2
+
+
+def test_bundles_with_different_masks_are_told(pair, monkeypatch):
+    model, bundles, data = pair
+    masks = iter(["attention_mask", "other_mask"])
+    monkeypatch.setattr(side_by_side, "mask_of", lambda model: next(masks))
+    with pytest.raises(
+        MemoError, match=r"\('attention_mask' and 'other_mask'\): make them with the same --mask"
+    ):
+        compare_bundles(model, bundles, data)
+
+
+# ---- The command
+
+
+def test_the_command_shows_a_column_for_each(cli, pair, monkeypatch):
+    raced_as(monkeypatch, [8, 4, 2], [8, 4, 2.2], [8, 4, 1.8])
+    model, bundles, data = pair
+    shown = cli("compare", model, *bundles, "--data", data)
+    assert (shown.code, shown.err) == (0, "")
+    lines = [re.sub(r"[│┃┡╇┩━\s]+", " ", line).strip() for line in shown.out.splitlines()]
+    assert "p50, ms 8.00 4.00 2.00 ± 0.20" in lines
+    assert "of the original's time 1 0.500 0.250 ± 0.025" in lines
+    assert "hits 50.0% 50.0%" in lines
+    assert "neighbours kept 100.0% 100.0%" in lines
+    assert "as fast, within the spread: none" in " ".join(shown.out.split())
+
+
+def test_the_command_gives_json(cli, pair):
+    model, bundles, data = pair
+    made = json.loads(cli("compare", model, *bundles, "--data", data, "--rounds", 1, "--json").out)
+    assert [one["path"] for one in made["bundles"]] == [str(path) for path in bundles]
+    assert set(made["bundles"][0]["times"]["p99"]) == {"value", "spread"}
+
+
+def test_the_command_refuses_in_one_line(cli, pair, tmp_path):
+    model, bundles, data = pair
+    refused = cli("compare", model, bundles[0], tmp_path, "--data", data)
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1 and "is no bundle" in refused.err
+
+
+def side(path: str, ratio: float, against: float, spread: float) -> Compared:
+    times = Times(*[Measured(1.0, 0.0)] * 3)
+    measured = Measured(ratio, 0.01), Measured(against, spread)
+    return Compared(path, times, *measured, 0.5, None, None, None, 2**20)
+
+
+def shown(rounds: int, fastest: str | None, *sides: Compared) -> str:
+    times = Times(*[Measured(1.0, 0.0)] * 3)
+    found = SideBySide(9, rounds, 1, "native", "cosine", times, list(sides), fastest, ["a \x1b note"])
+    assert set(asdict(found)) < set(found.as_json())
+    return " ".join(part for part in tables.side_by_side_tables(found) if isinstance(part, str))
+
+
+def test_who_is_fastest_is_said_and_who_is_as_fast():
+    sides = side("a/one", 0.5, 1.0, 0.0), side("a/two", 0.51, 1.02, 0.03), side("a/three", 1.0, 2.0, 0.1)
+    assert "fastest: one; as fast, within the spread: two" in shown(5, "a/one", *sides)
+    assert "fastest: the original; as fast, within the spread: one, two" in shown(5, None, *sides)
+    assert "one round shows no spread: take --rounds 3 or more" in shown(1, "a/one", *sides)
+
+
+def test_folders_of_the_same_name_are_told_by_their_paths_and_notes_are_printable():
+    text = shown(5, "a/same", side("a/same", 0.5, 1, 0), side("b/same", 0.5, 1.01, 0.02))
+    assert "fastest: a/same; as fast, within the spread: b/same" in text
+    assert "\x1b" not in text
