@@ -214,7 +214,7 @@ def compare(
     stock: Stock = False,
     as_json: Json = False,
 ) -> None:
-    """Put bundles of one model side by side: time, hits, errors, neighbours kept, bytes."""
+    """Put bundles of one model side by side: time, hits, errors, decisions kept, bytes."""
     with show_progress() as progress:
         found = compare_bundles(
             model,

@@ -1,9 +1,9 @@
-"""Bundles of one model side by side: time, hits, errors, neighbours kept, bytes."""
+"""Bundles of one model side by side: time, hits, errors, decisions kept, bytes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from onnx_memo.files import sha256
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.inserter import mask_of
 from onnx_memo.progress import Progress, silent
-from onnx_memo.proof.answer import Answer, pooled
-from onnx_memo.proof.decisions import Neighbours, neighbours_of
-from onnx_memo.proof.measure import Distance, Measure
+from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.goal import Goal, Opinion
+from onnx_memo.proof.measure import Distance, Kept, Seen
 from onnx_memo.proof.percentile import percentile
+from onnx_memo.proof.promise import Promise
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, run_model, runner
 from onnx_memo.store import bundle as bundles
@@ -57,7 +58,7 @@ class Compared:
         hit_rate: share of (request, site) pairs that were reused.
         rows_run: mean share of their rows that requests ran; None at levels that run no single rows.
         errors: None where the model has no output of floats.
-        neighbours_kept: requests whose nearest other request stays; None where none can be told.
+        kept: the decisions that stay, of the one that the outputs suggest (`onnx_memo.proof.choice`).
         memo_bytes: of its memo data.
     """
 
@@ -68,7 +69,7 @@ class Compared:
     hit_rate: float
     rows_run: float | None
     errors: Errors | None
-    neighbours_kept: int | None
+    kept: list[Kept]
     memo_bytes: int
 
 
@@ -164,8 +165,9 @@ def compare_bundles(
         _check_outputs(original, sessions[-1], one.path)
     vocabulary = _same_tokenizer(found) if tokenizer is None else Path(tokenizer)
     samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
-    measure, neighbours = _judges(original, samples, progress("running the original", len(samples)))
-    judged = _judge(sessions, samples, measure, neighbours, progress("comparing outputs", len(samples)))
+    notes = list(samples.notes)
+    goal = _goal(original, samples, notes, progress("running the original", len(samples)))
+    judged = _judge(sessions, samples, goal, progress("comparing outputs", len(samples)))
     counting = progress("counting hits", len(found) * len(samples))
     reuse = [reuse_of(one.model, one.manifest.sites, native, samples.arrays, counting) for one in found]
     runners = [runner(session) for session in sessions]
@@ -177,7 +179,7 @@ def compare_bundles(
         rounds=rounds,
         threads=threads,
         library=operators_used(native),
-        metric=measure.name,
+        metric=goal.metric,
         original=times_of(raced, 0),
         bundles=[
             Compared(
@@ -188,7 +190,7 @@ def compare_bundles(
                 hit_rate=float(np.mean(list(hits.values()))),
                 rows_run=rows_run,
                 errors=errors,
-                neighbours_kept=kept,
+                kept=kept,
                 memo_bytes=one.memo_bytes,
             )
             for at, (one, (hits, rows_run), (errors, kept)) in enumerate(
@@ -196,7 +198,7 @@ def compare_bundles(
             )
         ],
         fastest=None if best == 0 else str(found[best - 1].path),
-        notes=list(samples.notes),
+        notes=notes,
     )
 
 
@@ -253,45 +255,43 @@ def _same_tokenizer(found: Sequence[_Bundle]) -> Path | None:
 def _answer(session: ort.InferenceSession, samples: Samples, at: int) -> Answer:
     names = [value.name for value in session.get_outputs()]
     outputs = run_model(session, samples.arrays[at], at)
-    return Answer(dict(zip(names, outputs, strict=True)), samples.real(at))
+    return Answer(dict(zip(names, outputs, strict=True)), samples.real(at), samples.arrays[at])
 
 
-def _judges(
-    original: ort.InferenceSession, samples: Samples, advance: Callable[[], None]
-) -> tuple[Measure, Neighbours | None]:
-    """How errors are measured, and the nearest other requests, by the original's answers to all requests."""
-    answers = []
-    for at in range(len(samples)):
-        answers.append(pooled(_answer(original, samples, at)))
-        advance()
-    return Distance().against(answers, []), neighbours_of(answers, ())
+def _goal(
+    original: ort.InferenceSession, samples: Samples, notes: list[str], advance: Callable[[], None]
+) -> Goal:
+    """How answers are judged, by the original's to all requests."""
+
+    def answers() -> Iterator[Answer]:
+        for at in range(len(samples)):
+            yield _answer(original, samples, at)
+            advance()
+
+    return Goal(Promise(1.0), Distance()).settled(answers(), notes)
 
 
 def _judge(
-    sessions: Sequence[ort.InferenceSession],
-    samples: Samples,
-    measure: Measure,
-    neighbours: Neighbours | None,
-    advance: Callable[[], None],
-) -> list[tuple[Errors | None, int | None]]:
-    """For each session but the first, the original's: the errors, and how many neighbours are kept."""
-    errors = np.zeros((len(samples), len(sessions) - 1))
-    moved = np.zeros_like(errors)
+    sessions: Sequence[ort.InferenceSession], samples: Samples, goal: Goal, advance: Callable[[], None]
+) -> list[tuple[Errors | None, list[Kept]]]:
+    """For each session but the first, the original's: the errors, and the decisions that are kept."""
+    opinions: list[list[Opinion]] = [[] for _ in sessions[1:]]
     floats = True
     for at in range(len(samples)):
         want, *given = (_answer(session, samples, at) for session in sessions)
         floats = bool(want.floats)
-        for which, have in enumerate(given):
-            errors[at, which] = measure.error(want, have.outputs) if floats else 0.0
-            moved[at, which] = 0.0 if neighbours is None else neighbours.error(want, have.outputs)
+        for own, have in zip(opinions, given, strict=True):
+            if floats:
+                own.append(goal.opinion(want, have.outputs))
         advance()
-    kept = len(samples) - moved.sum(axis=0)
+    if not floats:
+        return [(None, []) for _ in opinions]
     return [
         (
-            _summary(np.minimum(errors[:, which], LARGEST).tolist()) if floats else None,
-            None if neighbours is None else int(kept[which]),
+            _summary(np.minimum([one.judged.error for one in own], LARGEST).tolist()),
+            goal.kept(Seen.of([one.decided for one in own])),
         )
-        for which in range(len(sessions) - 1)
+        for own in opinions
     ]
 
 

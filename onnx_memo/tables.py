@@ -203,8 +203,9 @@ def side_by_side_tables(found: SideBySide) -> list[RenderableType]:
     times = (found.original.p50, found.original.p95, found.original.p99)
     labels = ["p50, ms", "p95, ms", "p99, ms", "of the original's time", "of the fastest's time", "hits"]
     labels += ["rows run", *(f"{found.metric} error, {part}" for part in ("mean", "95 %", "worst"))]
-    labels += ["neighbours kept", "memo data"]
-    first = [*map(str, times), "1", "" if found.fastest else "fastest", *[""] * 7]
+    labels += [kept.what for kept in found.bundles[0].kept] + ["memo data"]
+    first = [*map(str, times), "1", "" if found.fastest else "fastest"]
+    first += [""] * (len(labels) - len(first))
     for label, *cells in zip(labels, first, *columns, strict=True):
         if any(cells):
             table.add_row(label, *cells)
@@ -219,7 +220,7 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _figures(one: Compared, found: SideBySide) -> list[str]:
-    errors, kept = one.errors, one.neighbours_kept
+    errors = one.errors
     return [
         *map(str, (one.times.p50, one.times.p95, one.times.p99)),
         _against(one.ratio),
@@ -227,7 +228,7 @@ def _figures(one: Compared, found: SideBySide) -> list[str]:
         f"{one.hit_rate:.1%}",
         "" if one.rows_run is None else f"{one.rows_run:.1%}",
         *([""] * 3 if errors is None else (f"{e:.2e}" for e in (errors.mean, errors.p95, errors.worst))),
-        "" if kept is None else f"{kept / found.requests:.1%}",
+        *(f"{kept.share:.1%}" for kept in one.kept),
         f"{one.memo_bytes / 2**20:,.1f} MiB",
     ]
 

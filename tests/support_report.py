@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint
+from onnx_memo.proof.measure import Kept
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.report.evidence import (
     Evidence,
     Group,
-    Kept,
     Machine,
     Predicted,
     Proof,

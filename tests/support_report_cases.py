@@ -11,8 +11,9 @@ from pathlib import Path
 
 from support_report import make_evidence, make_rows_evidence, with_first, with_requests
 
+from onnx_memo.proof.measure import Kept
 from onnx_memo.report import write_report
-from onnx_memo.report.evidence import Evidence, Kept, Machine, Worst
+from onnx_memo.report.evidence import Evidence, Machine, Worst
 
 SVG = "http://www.w3.org/2000/svg"
 EVIL = "<script>alert(1)</script>\"'&\x00\x1b]]>\ud800"

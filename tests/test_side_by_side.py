@@ -49,7 +49,11 @@ def test_every_bundle_is_run_on_the_same_requests(pair):
     assert rows.errors is not None and output.errors is not None
     assert rows.errors.worst < 1e-9
     assert 0 < output.errors.mean <= output.errors.p95 <= output.errors.worst < 1e-4
-    assert rows.neighbours_kept == output.neighbours_kept == 4
+    for one in found.bundles:
+        assert [str(kept) for kept in one.kept] == [
+            "the nearest neighbour stays: 100.0% (4 of 4)",
+            "of the ten nearest stay: 100.0% (40 of 40)",
+        ]
     for one, path in zip(found.bundles, bundles, strict=True):
         assert one.memo_bytes == next(path.glob("memo-*.data")).stat().st_size
         assert one.times.p50.value > 0 and one.ratio.value > 0
@@ -143,7 +147,7 @@ def test_bundles_that_bring_different_tokenizers_are_told(tokenizer, tmp_path, m
         compare_bundles(model, paths, texts)
     found = compare_bundles(model, paths, texts, tokenizer=tokenizer, rounds=1)
     assert [one.hit_rate for one in found.bundles] == [1, 1]
-    assert found.bundles[0].neighbours_kept == 2
+    assert found.bundles[0].kept[0].kept == 2
 
 
 def test_bundles_with_different_masks_are_told(pair, monkeypatch):
@@ -168,7 +172,7 @@ def test_the_command_shows_a_column_for_each(cli, pair, monkeypatch):
     assert "p50, ms 8.00 4.00 2.00 ± 0.20" in lines
     assert "of the original's time 1 0.500 0.250 ± 0.025" in lines
     assert "hits 50.0% 50.0%" in lines
-    assert "neighbours kept 100.0% 100.0%" in lines
+    assert "the nearest neighbour stays 100.0% 100.0%" in lines
     assert "as fast, within the spread: none" in " ".join(shown.out.split())
 
 
@@ -189,7 +193,7 @@ def test_the_command_refuses_in_one_line(cli, pair, tmp_path):
 def side(path: str, ratio: float, against: float, spread: float) -> Compared:
     times = Times(*[Measured(1.0, 0.0)] * 3)
     measured = Measured(ratio, 0.01), Measured(against, spread)
-    return Compared(path, times, *measured, 0.5, None, None, None, 2**20)
+    return Compared(path, times, *measured, 0.5, None, None, [], 2**20)
 
 
 def shown(rounds: int, fastest: str | None, *sides: Compared) -> str:

@@ -92,10 +92,9 @@ class Neighbours(Measure):
     def kept(self, seen: Seen) -> list[Kept]:
         """As `Measure` has it."""
         one, ten = (round(float(share.sum()) * n) for share, n in zip(seen.numbers.T, (1, TEN), strict=True))
-        among = f"among {len(self.vectors)} inputs of the sample"
         return [
-            Kept(f"the nearest neighbour {among} stays", one, len(seen)),
-            Kept(f"of the ten nearest {among} stay", ten, TEN * len(seen)),
+            Kept("the nearest neighbour stays", one, len(seen)),
+            Kept("of the ten nearest stay", ten, TEN * len(seen)),
         ]
 
     def _right(self, before: Floats, after: Floats, count: int) -> float:
@@ -184,7 +183,7 @@ class Ranking(Measure):
         before, after = seen.numbers.T
         return [
             Kept("pairs of requests stay in order", *pairs_in_order(before, after)),
-            Kept("of the tenth with the highest scores stay in it", *top_kept(before, after)),
+            Kept("of the top tenth stay in it", *top_kept(before, after)),
         ]
 
     def p_value(self, seen: Seen, promise: Promise) -> float:

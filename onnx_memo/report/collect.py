@@ -18,7 +18,6 @@ from onnx_memo.levels.base import SiteFigures, Verdict
 from onnx_memo.report.evidence import (
     Evidence,
     Group,
-    Kept,
     Machine,
     Names,
     Predicted,
@@ -69,7 +68,7 @@ def evidence_of(
         split=_split(parts),
         requests=requests,
         groups=_groups(raced, verdict.hits),
-        decisions=_decisions(verdict),
+        decisions=verdict.goal.kept(verdict.decided),
         signal=_signal(verdict),
         sites=_sites(verdict, times),
         strictness=verdict.strictness,
@@ -135,13 +134,6 @@ def _groups(raced: Raced, hits: npt.NDArray[np.bool_]) -> Sequence[Group]:
         if which.any()
         for some in (raced.among(which),)
     ]
-
-
-def _decisions(verdict: Verdict) -> Sequence[Kept]:
-    if verdict.goal.neighbours is None:
-        return []
-    moved = verdict.moved
-    return [Kept("the nearest neighbour stays", len(moved) - int(moved.sum()), len(moved))]
 
 
 def _signal(verdict: Verdict) -> Signal | None:

@@ -33,6 +33,7 @@ DECISIONS = {
     "ranking": "pairs stay in order, and the tenth with the highest scores",
     "likelihood": "pairs stay in order, and the tenth with the highest likelihood",
 }
+RANKINGS = ("ranking", "likelihood")  # decisions about many requests at once
 MOST_RINGS = 600
 
 Placed = Sequence[tuple[Request, Point]]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint
+from onnx_memo.proof.measure import Kept
 from onnx_memo.timing import Measured, Times
 
 INFINITY = 1e30  # in JSON, which has no infinity
@@ -141,21 +142,6 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """How often a decision that is made with an answer is the one that the original leads to.
-
-    Attributes:
-        name: a sentence, as in "the nearest neighbour stays".
-        kept: held-out requests whose decision stays.
-        of: held-out requests that were looked at.
-    """
-
-    name: str
-    kept: int
-    of: int
-
-
-@dataclass(frozen=True)
 class Signal:
     """How far inputs of the sample are from the nearest other, by the original's answers: 1 - cosine.
 
@@ -188,7 +174,7 @@ class Evidence:
         version: of this package.
         requests: the held-out part.
         groups: those that are reused, those that are not, and all of them; none is empty.
-        decisions: that were looked at.
+        decisions: how often they stay as they are with the original, of the held-out part.
         signal: None where it is not known, or errors are no cosines.
         sites: each site that could be guarded.
         strictness: what each value of `memo_strictness` gives on the held-out part.

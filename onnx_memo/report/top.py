@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from onnx_memo.proof.goal import WARNING
-from onnx_memo.report.errors import DECISIONS, metric_name, severity
-from onnx_memo.report.evidence import Evidence, Group, Kept, Proof
+from onnx_memo.proof.measure import Kept
+from onnx_memo.report.errors import DECISIONS, RANKINGS, metric_name, severity
+from onnx_memo.report.evidence import Evidence, Group, Proof
 from onnx_memo.report.numbers import (
     count,
     escaped,
@@ -47,7 +48,7 @@ def top(evidence: Evidence) -> str:
     """The page's header as HTML."""
     return (
         f'<header><p class="eyebrow">{escaped(evidence.title, 120)} · onnx-memo report</p>'
-        f"<h1>{headline(evidence)}</h1>{_work(evidence)}{_promise(evidence.promise)}{_warnings(evidence)}"
+        f"<h1>{headline(evidence)}</h1>{_work(evidence)}{_promise(evidence)}{_warnings(evidence)}"
         f"{_key_figures(evidence)}</header>"
     )
 
@@ -104,30 +105,48 @@ def _savers(evidence: Evidence) -> str:
     return f"{percent(saved)} of the time saved is due to these." if lost > 0 else ""
 
 
-def _promise(promise: Proof) -> str:
+def _listed(decisions: Sequence[Kept]) -> str:
+    return ", ".join(escaped(str(kept), 120) for kept in decisions)
+
+
+def _promise(evidence: Evidence) -> str:
+    promise = evidence.promise
     most = most_outside(promise.held_out, promise.within, promise.confidence)
     allowed = "too few to prove the promise" if most is None else f"{most:,} allowed to keep the promise"
     failed, stay = _in_words(promise)
     sentence = f"{promise.outside:,} of {promise.held_out:,} held-out requests {failed} ({allowed})."
+    if promise.metric in RANKINGS:
+        sentence = f"Of {promise.held_out:,} held-out requests: {_listed(evidence.decisions)}."
     kind, outcome = "broken", "not proven" if most is None else "not kept"
     if promise.p_value <= 1 - promise.confidence + 1e-12:
         kind, outcome = "kept", "kept"
     return (
         f'<p class="promise"><strong class="{kind}">Promise {outcome}.</strong> {sentence}</p>'
         f'<p class="soft">The promise: with {percent(promise.confidence)} confidence, at least '
-        f"{percent(promise.within)} of requests like these {stay}.</p>"
+        f"{percent(promise.within)} of {_whom(promise)} {stay}.</p>"
     )
 
 
 def _in_words(promise: Proof) -> tuple[str, str]:
     """What requests do that break the promise, and that keep it."""
     one = promise.outside == 1
+    if promise.metric in RANKINGS:
+        return "", f"keep their order: {DECISIONS[promise.metric]}"
     if promise.metric in DECISIONS:
         failed = f"{'leads' if one else 'lead'} to another decision"
         return failed, f"lead to the same decision as with the original model: {DECISIONS[promise.metric]}"
     metric = escaped(metric_name(promise.metric))
     failed = f"{'is' if one else 'are'} outside the tolerance"
     return failed, f"stay within {promise.tolerance:g} of the original model's outputs ({metric})"
+
+
+def _whom(promise: Proof) -> str:
+    """What the share of the promise is a share of."""
+    return (
+        "the pairs, and of the top tenth, of requests like these"
+        if promise.metric in RANKINGS
+        else ("requests like these")
+    )
 
 
 def is_warning(note: str) -> bool:
@@ -181,17 +200,18 @@ def _reused(evidence: Evidence) -> Cell:
 
 def _kept(decision: Kept) -> Cell:
     share = percent(ratio(decision.kept, decision.of))
-    said = f"{escaped(decision.name, 80)}: {decision.kept:,} of {count(decision.of, 'request')}"
-    return "Decisions kept", share, said
+    return "Decisions kept", share, f"{escaped(decision.what, 80)}: {decision.kept:,} of {decision.of:,}"
 
 
 def _error(evidence: Evidence) -> Cell:
     """The error that 95 % stay within, beside the tolerance and the signal."""
     worst = quantile(list(map(severity, evidence.requests)), 0.95)
     promise, signal = evidence.promise, evidence.signal
-    if promise.metric in DECISIONS:
+    if promise.metric in DECISIONS and promise.metric not in RANKINGS:
         return "Decisions changed", f"{promise.outside:,}", f"of {count(promise.held_out, 'request')}"
-    against = f"tolerance {promise.tolerance:g}"
+    against = metric_name(promise.metric)
+    if promise.metric not in RANKINGS:
+        against = f"tolerance {promise.tolerance:g}"
     if signal is not None:
         against += f"; the nearest other input is {figure(signal.median, 2)} away"
     return "Error, 95th percentile", figure(worst), against

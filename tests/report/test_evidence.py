@@ -15,19 +15,20 @@ import pytest
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint, Verdict
 from onnx_memo.proof.decisions import Label, Neighbours
 from onnx_memo.proof.goal import Goal
-from onnx_memo.proof.measure import Distance, Judged, Seen
+from onnx_memo.proof.measure import Distance, Judged, Kept, Seen
 from onnx_memo.proof.promise import Promise
 from onnx_memo.proof.sequence import Calibration
 from onnx_memo.proof.thresholds import CurvePoint
+from onnx_memo.proof.values import label_value, vector_value
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
-from onnx_memo.report.evidence import Evidence, Kept, Machine, Names
+from onnx_memo.report.evidence import Evidence, Machine, Names
 from onnx_memo.sessions import Raced
 
 STORED = json.loads((Path(__file__).parent / "evidence.json").read_text(encoding="utf-8"))
 TIMES = Raced(np.array([[[8, 1], [8, 2], [8, 3], [8, 9]]]) * 1e-3)
 ANGLES = np.radians([0, 10, 30])
-NEIGHBOURS = Neighbours("states", vectors=np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1))
+NEIGHBOURS = Neighbours(vector_value("states"), vectors=np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1))
 ROWS, SITES = "rows in int8, bound 0.1", "output at 1 site(s), one lookup"
 
 
@@ -50,7 +51,7 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
     blueprint: Any = SimpleNamespace(lengths=np.full(stored, 10))
     return Verdict(
         blueprint=blueprint,
-        goal=Goal(Promise(0.01, 0.5, 0.9), Distance(), neighbours=NEIGHBOURS),
+        goal=Goal(Promise(0.01, 0.5, 0.9), Distance(), decision=NEIGHBOURS, neighbours=NEIGHBOURS),
         parts=parts,
         chosen=ROWS if rows else SITES,
         ratio=0.5,
@@ -63,7 +64,7 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
         distances=np.array([0.0, 0.1, 0.3, math.inf]),
         errors=np.array([0.0, 0.001, 0.02, 0.0]),
         token_errors=np.array([0.0, 0.002, math.nan, 0.0]),
-        decided=Seen.of([Judged(error) for error in (0.0, 0.0, 1.0, 0.0)]),
+        decided=Seen.of([Judged(1 - one, (one, ten)) for one, ten in ((1, 1), (1, 1), (0, 0.5), (1, 1))]),
         rows=np.array([0.0, 0.1, 0.3, 1.0]) if rows else None,
         threshold=None if rows else 0.5,
         strictness=[
@@ -154,7 +155,10 @@ def test_a_kind_of_request_that_did_not_occur_has_no_group():
 
 def test_the_decision_is_the_nearest_neighbour_and_the_signal_its_distance():
     made = make_evidence_of(make_verdict(rows=True))
-    assert made.decisions == [Kept("the nearest neighbour stays", 3, 4)]
+    assert made.decisions == [
+        Kept("the nearest neighbour stays", 3, 4),
+        Kept("of the ten nearest stay", 35, 40),
+    ]
     near = 1 - np.cos(np.radians(10))  # of two of the three; 20 degrees of the third
     assert made.signal is not None
     assert made.signal.inputs == 3
@@ -167,14 +171,14 @@ def test_the_decision_is_the_nearest_neighbour_and_the_signal_its_distance():
     [
         Goal(Promise(0.01, 0.5, 0.9), Distance()),  # no neighbours are known
         Goal(Promise(0.01, 0.5, 0.9), Distance("relative"), neighbours=NEIGHBOURS),
-        Goal(Promise(0.0, 0.5, 0.9), Label(), neighbours=NEIGHBOURS),
+        Goal(Promise(0.0, 0.5, 0.9), Label(label_value("logits")), neighbours=NEIGHBOURS),
     ],
 )
 def test_without_a_cosine_or_neighbours_there_is_no_signal(goal):
     made = make_evidence_of(replace(make_verdict(rows=True), goal=goal))
     assert made.signal is None
     assert "signal" not in made.as_json()
-    assert len(made.decisions) == (goal.neighbours is not None)
+    assert made.decisions == []
 
 
 @pytest.mark.parametrize("stored", [4, 8])

@@ -12,9 +12,10 @@ import pytest
 from support_report import make_evidence, make_rows_evidence, with_requests
 from support_report_cases import CASES, SVG, all_misses, drawings, hostile_text, visible, written
 
-from onnx_memo.proof import decisions
-from onnx_memo.report.errors import DECISIONS
-from onnx_memo.report.evidence import Evidence, Kept, Worst
+from onnx_memo.proof import choice
+from onnx_memo.proof.measure import Kept
+from onnx_memo.report.errors import DECISIONS, RANKINGS
+from onnx_memo.report.evidence import Evidence, Worst
 
 MOST_BYTES = 1_500_000
 
@@ -132,8 +133,8 @@ def test_hits_and_misses_stand_apart_each_time_with_its_spread(tmp_path):
 def test_every_decision_that_was_looked_at_is_told(tmp_path):
     kept = [Kept("the nearest neighbour stays", 148, 150), Kept("the best class stays", 150, 150)]
     text = visible(written(tmp_path, replace(make_evidence(), decisions=kept)))
-    assert "Decisions kept 98.7 % the nearest neighbour stays: 148 of 150 requests" in text
-    assert "Decisions kept 100 % the best class stays: 150 of 150 requests" in text
+    assert "Decisions kept 98.7 % the nearest neighbour stays: 148 of 150" in text
+    assert "Decisions kept 100 % the best class stays: 150 of 150" in text
     assert "Decisions kept" not in visible(written(tmp_path, replace(make_evidence(), decisions=[])))
 
 
@@ -172,7 +173,7 @@ def test_a_broken_promise_is_not_called_kept(tmp_path):
     assert "Promise not proven." in visible(written(tmp_path, evidence))
 
 
-@pytest.mark.parametrize("decision", DECISIONS)
+@pytest.mark.parametrize("decision", sorted({*DECISIONS} - {*RANKINGS}))
 def test_a_promise_about_decisions_is_told_as_one(tmp_path, decision):
     evidence = make_evidence()
     promise = replace(evidence.promise, metric=decision, tolerance=0.0, outside=2)
@@ -181,8 +182,21 @@ def test_a_promise_about_decisions_is_told_as_one(tmp_path, decision):
     assert f"lead to the same decision as with the original model: {DECISIONS[decision]}." in text
 
 
+@pytest.mark.parametrize("decision", RANKINGS)
+def test_a_promise_about_an_order_is_told_in_pairs(tmp_path, decision):
+    evidence = make_evidence()
+    promise = replace(evidence.promise, metric=decision, tolerance=1.0, outside=0)
+    kept = [Kept("pairs of requests stay in order", 11_000, 11_175)]
+    text = visible(written(tmp_path, replace(evidence, promise=promise, decisions=kept)))
+    assert "Of 150 held-out requests: pairs of requests stay in order: 98.4% (11,000 of 11,175)." in text
+    assert (
+        f"of the pairs, and of the top tenth, of requests like these keep their order: {DECISIONS[decision]}"
+        in text
+    )
+
+
 def test_every_decision_has_its_words():
-    assert set(DECISIONS) == set(decisions.DECISIONS)
+    assert set(DECISIONS) == set(choice.DECISIONS)
 
 
 def test_hostile_text_stays_text(tmp_path):
