@@ -28,6 +28,7 @@ from onnx_memo.data.parts import Parts
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import Copy, OpenedModel
 from onnx_memo.job import Job
+from onnx_memo.levels.explored import Explored
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Seen
 from onnx_memo.proof.percentile import percentile
@@ -250,6 +251,15 @@ class Use(ABC):
         Raises:
             MemoError: `max_bytes` holds not a single input, or the model cannot run one.
         """
+
+    def explore(self, brief: Brief) -> Sequence[Explored]:
+        """What it does on the fit part at settings from strict to loose, for advice.
+
+        Raises:
+            MemoError: the model cannot run an input.
+            NothingPays: nothing can be reused, with the reason.
+        """
+        raise NothingPays("it reuses repeats alone")
 
     def propose(self, brief: Brief) -> Proposal:
         """Find what saves most time within the tolerance, on the fit part.

@@ -37,7 +37,7 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     """
     assert job.goal is not None, "a decision is made for a goal"
     parts = make_parts(job.samples, job.goal.promise)
-    goal, original_us = _asked_of_the_original(job, parts)
+    goal, original_us = ask_the_original(job, parts)
     found: list[tuple[Proposal, Job]] = []
     reasons: list[str] = []
     tried: list[Alternative] = []
@@ -66,7 +66,7 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     return verdict
 
 
-def _asked_of_the_original(job: Job, parts: Parts) -> tuple[Goal, float]:
+def ask_the_original(job: Job, parts: Parts) -> tuple[Goal, float]:
     """The goal as it is judged, and the microseconds of a request; its session ends here."""
     session = open_file(job.path, session_options(native=False, threads=1))
     original_us = _original_time(session, parts)

@@ -13,9 +13,11 @@ from onnx_memo.job import Job
 from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.attention import attention_of
 from onnx_memo.levels.base import Brief, Level, NotAllowed, Proposal, Use, Wanted
+from onnx_memo.levels.explored import Explored
 from onnx_memo.levels.repeats import inputs_to_store
 from onnx_memo.levels.rows.blueprint import RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
+from onnx_memo.levels.rows.explore import explore_rows
 from onnx_memo.levels.rows.layout import RowsForm, rows_footprint, scratch_layout
 from onnx_memo.levels.rows.propose import propose_rows
 from onnx_memo.levels.rows.watch import RowsWatch
@@ -70,6 +72,10 @@ class RowsUse(Use):
         captured = capture_rows(job.opened, stored, job.scratch, advance, literal=True)
         settings = RowsSettings(fit_keys(captured.means), None, 0.0)
         return RowsBlueprint(self.encoder, captured, settings)
+
+    def explore(self, brief: Brief) -> Sequence[Explored]:
+        """At bounds from strict to loose."""
+        return explore_rows(brief)
 
     def propose(self, brief: Brief) -> Proposal:
         """The bound that saves most."""

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.data.parts import Parts
+from onnx_memo.data.samples import Samples
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.keys.learned import fit_learned, sketch
 from onnx_memo.keys.network import KeyNetwork
@@ -65,7 +67,7 @@ def propose_rows(brief: Brief) -> Proposal:
         budget = Budget(job.opened, parts.stored, size, job.max_bytes, job.progress)
         parts = within(parts, budget, job.notes)
     fit = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
-    learned = _learn(job, parts)
+    learned = learn_rows(job, parts)
     ways = _search(brief, parts, fit, learned)
     alternatives = [alternative for way in ways for alternative in way.search.seen()]
     kept = [way for way in ways if way.bound is not None]
@@ -80,7 +82,7 @@ def propose_rows(brief: Brief) -> Proposal:
 
 
 @dataclass(frozen=True)
-class _Learned:
+class Learned:
     """What was captured of store and fit part, and learned of the store part.
 
     Attributes:
@@ -91,7 +93,7 @@ class _Learned:
     settings: RowsSettings
 
 
-def _learn(job: Job, parts: Parts) -> _Learned:
+def learn_rows(job: Job, parts: Parts) -> Learned:
     """Run store and fit part; fit key network, influence and correction to the store part."""
     advance = job.progress("capturing rows", len(parts.stored))
     captured = capture_rows(job.opened, parts.stored, job.scratch, advance)
@@ -104,7 +106,7 @@ def _learn(job: Job, parts: Parts) -> _Learned:
     advance = job.progress("fitting corrections", len(pairs) * len(captured.stages))
     corrections = fit_corrections(captured, pairs, EPSILON, LIMIT, advance)
     radius = key_radius(keys[entries], captured.lengths[entries])
-    return _Learned(captured, RowsSettings(network, corrections, BOUNDS[-1], (), radius))
+    return Learned(captured, RowsSettings(network, corrections, BOUNDS[-1], (), radius))
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,10 @@ def _simplest(ways: Sequence[_Way], notes: list[str]) -> _Way:
     return best
 
 
-def _search(brief: Brief, parts: Parts, fit: Original, learned: _Learned) -> list[_Way]:
+def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned) -> list[_Way]:
     """Search a bound for each precision, from fast to exact, as long as a slower one could save more."""
     job, ways = brief.job, list[_Way]()
-    for precision, products in _precisions(int8_products(job.opened, parts.stored)):
+    for precision, products in precisions(job.opened, parts.stored):
         settings = replace(learned.settings, int8=products)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
         search = Search(brief.goal, parts, fit, RowsTrial(job.opened, blueprint), precision, job.progress)
@@ -220,8 +222,9 @@ def key_radius(keys: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) ->
     return MARGIN * float(np.sqrt(farthest)) if farthest > 0 else RADIUS
 
 
-def _precisions(products: list[Int8Product]) -> list[tuple[str, list[Int8Product | None]]]:
+def precisions(opened: OpenedModel, stored: Samples) -> list[tuple[str, list[Int8Product | None]]]:
     """The ways to do the products of the rows that run, from fast to exact."""
+    products = int8_products(opened, stored)
     exact = [product if product.error <= EXACT else None for product in products]
     ways: list[tuple[str, list[Int8Product | None]]] = [("int8", list(products))]
     if None in exact:

@@ -18,9 +18,11 @@ from onnx_memo.job import Job
 from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.attention import attention_of
 from onnx_memo.levels.base import Brief, Level, NotAllowed, Proposal, Reuse, Use, Wanted
+from onnx_memo.levels.explored import Explored
 from onnx_memo.levels.inserter import entry_name
 from onnx_memo.levels.repeats import inputs_to_store
 from onnx_memo.levels.sites.capture import Capture, capture
+from onnx_memo.levels.sites.explore import explore_sites
 from onnx_memo.levels.sites.layout import SitesBlueprint, capture_layout, footprint
 from onnx_memo.levels.sites.payload import OUTPUT, PROBABILITIES
 from onnx_memo.levels.sites.plan import Plan
@@ -112,6 +114,10 @@ class SitesUse(Use):
         if not kept:
             raise MemoError("no site can be stored: " + "; ".join(captured.unfit.values()))
         return kept
+
+    def explore(self, brief: Brief) -> Sequence[Explored]:
+        """At the level that saves most, at thresholds from strict to loose."""
+        return explore_sites(brief, self.sites, self.levels[0])
 
     def propose(self, brief: Brief) -> Proposal:
         """The plan that saves most."""

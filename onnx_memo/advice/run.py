@@ -1,0 +1,200 @@
+"""Advice on a model and a sample: one run tries the ladder of promises, and recommends a command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from onnx_memo.advice.ladder import Rung, ladder
+from onnx_memo.data.export import as_onnx
+from onnx_memo.data.parts import FIT_LIMIT, make_parts
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import model_inputs
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.job import Job
+from onnx_memo.levels.base import PAYS, Brief, Level, NothingPays, Use, Wanted
+from onnx_memo.levels.decide import ask_the_original
+from onnx_memo.levels.explored import Explored
+from onnx_memo.levels.registry import allowed
+from onnx_memo.notebook import Part, Table, as_html
+from onnx_memo.progress import Progress, silent
+from onnx_memo.proof.asked import Asked, goal_of
+from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_file, runner
+from onnx_memo.store.room import check_room
+from onnx_memo.threads import one_thread
+from onnx_memo.timing import Times
+
+PREFERRED = ("--keep", "0.95")
+WITHOUT_DECISION = ("--tolerance", "0.01")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What each promise would cost, and which one to take.
+
+    Attributes:
+        requests: of the fit part, which all was tried on; the held-out part was not looked at.
+        metric: what errors are.
+        original: milliseconds that requests take.
+        rungs: the promises that something keeps, strict to loose.
+        command: what to run next; None: nothing pays.
+        why: in a sentence.
+        notes: for people.
+    """
+
+    model: str
+    data: str
+    requests: int
+    metric: str
+    original: Times
+    rungs: list[Rung]
+    command: str | None
+    why: str
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one JSON object."""
+        return asdict(self)
+
+    def parts(self) -> list[Part]:
+        """The ladder as a table, what it says, and what to do."""
+        kept = [one.what for one in self.rungs[0].kept] if self.rungs else []
+        headings = [
+            "promise",
+            "time",
+            "p50 ms",
+            "p95 ms",
+            "p99 ms",
+            "reused",
+            "error, 95 %",
+            *kept,
+            "memo data",
+        ]
+        blank = [""] * (len(kept) + 3)
+        rows = [["original", "1", *_times(self.original), *blank], *map(_cells, self.rungs)]
+        title = f"{self.requests} requests of {self.data}, on one thread; time as a share of the original's"
+        said = [f"run: {self.command}"] if self.command else []
+        return [Table(title, headings, rows), self.why, *said]
+
+    def _repr_html_(self) -> str:
+        return as_html([*self.parts(), *(f"note: {note}" for note in self.notes)])
+
+
+def _times(times: Times) -> list[str]:
+    return [str(times.p50), str(times.p95), str(times.p99)]
+
+
+def _cells(rung: Rung) -> list[str]:
+    kept = [f"{one.share:.1%}" for one in rung.kept]
+    ratio = "equal" if rung.ratio.equals(1) else str(rung.ratio)
+    data = f"{rung.bytes / 2**20:,.0f} MiB"
+    return [rung.name, ratio, *_times(rung.times), f"{rung.hit_rate:.0%}", f"{rung.error:.1e}", *kept, data]
+
+
+@one_thread()
+def advise(
+    model: Path | str,
+    data: Path | str,
+    *,
+    tokenizer: Path | str | None = None,
+    decision: str | None = None,
+    slack: float | None = None,
+    outputs: Sequence[str] = (),
+    mask: str | None = None,
+    allow_unknown: bool = False,
+    progress: Progress = silent,
+) -> Advice:
+    """Try the ladder of promises on a sample, and recommend one.
+
+    What is reused is tried on a fifth of the sample, with half of it as the store. The rest is not looked at,
+    so `optimize` can prove on it what is chosen here.
+
+    Args:
+        model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
+        data: representative inputs (`onnx_memo.data.readers`), 197 or more.
+        tokenizer: a `tokenizer.json`, for text. A model directory brings its own.
+        decision: that people make with answers (`onnx_memo.proof.choice`); None: what the outputs suggest.
+        slack: of neighbours.
+        outputs: names of the outputs that count; none: all.
+        mask: the input that says which tokens are real, where that is not seen in the graph.
+        allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
+        progress: is called for each step and its parts.
+
+    Raises:
+        MemoError: the input is unfit, or nothing can be guarded.
+    """
+    model, data = Path(model), Path(data)
+    goal = goal_of(Asked(tolerance=1.0, decision=decision, slack=slack, outputs=tuple(outputs)))
+    with as_onnx(model) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
+        vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
+        opened = OpenedModel(source.onnx, mask)
+        notes: list[str] = []
+        uses = allowed(opened, Wanted(), notes)
+        samples = read_samples(data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown)
+        notes += samples.notes
+        job = Job(opened, samples, Path(scratch), goal, progress=progress, notes=notes)
+        check_room(job.scratch, max(use.bytes_needed(job) for _, use in uses))
+        assert goal is not None, "a tolerance is asked for"
+        parts = make_parts(samples, goal.promise)
+        goal, original_us = ask_the_original(job, parts)
+        brief = Brief(Job(opened, samples, job.scratch, goal, progress=progress), parts, original_us)
+        found, reason = _explored(brief, uses)
+        original = runner(open_file(opened.path, session_options(native=False, threads=1)))
+        times, rungs = ladder(goal, found, original, parts.fit.arrays, len(parts.held_out))
+    chosen, why = _chosen(rungs, reason)
+    options = ["--tokenizer", str(tokenizer)] if tokenizer is not None else []
+    options += [part for name in outputs for part in ("--output", name)]
+    if chosen is not None and decision is not None:
+        options += ["--decision", decision]
+    command = None
+    if chosen is not None:
+        line = ["onnx-memo", "optimize", str(model), "--data", str(data), *options, *chosen.options]
+        command = shlex.join([*line, "-o", "bundle"])
+    requests = min(len(parts.fit), FIT_LIMIT)
+    return Advice(str(model), str(data), requests, goal.metric, times, rungs, command, why, notes)
+
+
+def _explored(brief: Brief, uses: Sequence[tuple[Level, Use]]) -> tuple[Sequence[Explored], str]:
+    """What the first level tried that can reuse anything; or why none can."""
+    reasons = []
+    for level, use in uses:
+        try:
+            return use.explore(brief), ""
+        except NothingPays as nothing:
+            reasons.append(f"{level.title}: {nothing}")
+    return (), "; ".join(reasons)
+
+
+def _chosen(rungs: Sequence[Rung], reason: str) -> tuple[Rung | None, str]:
+    """The rung to take, and why; None: none pays."""
+    by_options = {rung.options: rung for rung in rungs}
+    exact = by_options.get(())
+    decisions = any(rung.kept for rung in rungs)
+    wanted = by_options.get(PREFERRED if decisions else WITHOUT_DECISION)
+    paying = [rung for rung in (exact, wanted) if rung is not None and rung.ratio.value <= PAYS]
+    if not paying:
+        best = min(rungs, key=lambda rung: rung.ratio.value, default=None)
+        if best is None:
+            return None, f"nothing pays: {reason or 'no setting keeps any of the promises'}"
+        return None, (
+            f"nothing pays: '{(wanted or best).name}' would take {(wanted or best).ratio} of the original's time, "
+            f"and {(wanted or best).hit_rate:.0%} of the requests would be reused; inputs that are nearer to each "
+            "other, or more of them, would change that"
+        )
+    chosen = min(paying, key=lambda rung: rung.ratio.value)
+    if exact in paying and exact is not None:
+        gained = exact.ratio.value - chosen.ratio.value
+        if gained <= exact.ratio.spread + chosen.ratio.spread:
+            chosen = exact
+    what = (
+        "reuses literal repeats, whose answers are the original's,"
+        if chosen is exact
+        else "keeps the promise"
+    )
+    kept = f", and of the sample {chosen.kept[0]}" if chosen.kept and chosen is not exact else ""
+    return chosen, f"'{chosen.name}' {what} in {chosen.ratio} of the original's time{kept}"
