@@ -125,7 +125,12 @@ def make_rows_evidence(requests: int = 150, *, seed: int = 0, literal: float = 0
         hit = request.hit
         share = 1.0 if not hit else 0.0 if chance.random() < literal else chance.uniform(0.02, 0.6)
         took = request.original_ms * (0.08 + 0.92 * share if hit else 1.02)
-        return {"rows": share, "distance": share if hit else math.inf, "bundle_ms": took}
+        return {
+            "rows": share,
+            "distance": share if hit else math.inf,
+            "stored": share == 0,
+            "bundle_ms": took,
+        }
 
     evidence = with_requests(make_evidence(requests, 1, seed=seed), run)
     figures = {"int8": (0.21, 0.37, 0.71), "float": (0.25, 0.45, 0.76)}
@@ -207,6 +212,7 @@ def _request(chance: random.Random, hit: bool, lengths: tuple[int, int]) -> Requ
         original_ms=original,
         bundle_ms=original * (0.66 if hit else 1.04) * chance.lognormvariate(0, 0.04),
         hit=hit,
+        stored=repeat,
         distance=0.0 if repeat else min(distance, 0.88) if hit else distance,
         error=6e-8 if repeat else error,
         token_error=error * 2.5,

@@ -118,6 +118,7 @@ def _request(verdict: Verdict, times: Floats, at: int, show_inputs: bool) -> Req
         original_ms=float(times[at, 0]) * 1e3,
         bundle_ms=float(times[at, 1]) * 1e3,
         hit=bool(verdict.hits[at]),
+        stored=bool(verdict.parts.known[at]),
         distance=float(verdict.distances[at]),
         error=float(verdict.errors[at]),
         token_error=float(verdict.token_errors[at]),

@@ -75,7 +75,7 @@ def errors(evidence: Evidence) -> Picture:
     """The errors of what is reused, against tolerance and signal: by how far off it was, and sorted."""
     tolerance, signal = evidence.promise.tolerance, evidence.signal
     lines = [tolerance] if signal is None else [tolerance, signal.median, signal.low]
-    title, note = "Errors against tolerance and signal", _errors_note(evidence)
+    title, note = f"Errors against tolerance{' and signal' if signal else ''}", _errors_note(evidence)
     hits = [r for r in evidence.requests if r.hit]
     panels = []
     for name, heading, draw, summary in (

@@ -86,6 +86,7 @@ class Request:
         length: in tokens.
         original_ms, bundle_ms: milliseconds that it takes.
         hit: whether it is reused.
+        stored: whether it is stored word for word.
         distance: from what is reused; infinite where nothing is comparable.
         error: in terms of the metric.
         token_error: cosine token by token.
@@ -98,6 +99,7 @@ class Request:
     original_ms: float
     bundle_ms: float
     hit: bool
+    stored: bool
     distance: float
     error: float
     token_error: float

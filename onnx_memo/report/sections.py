@@ -87,8 +87,11 @@ def errors(evidence: Evidence) -> str:
         f"The worst request has an error of {figure(worst.error)}{times}, at {escaped(worst.place, 80)} of "
         f"the data, of length {worst.length:,}."
     )
+    if evidence.promise.metric in DECISIONS:
+        place = f"at {escaped(worst.place, 80)} of the data, of length {worst.length:,}"
+        sentence = f"One of the requests that lead to another decision stands {place}."
     if worst.error == 0:
-        sentence = "No request differs from the original."
+        sentence = "No request is answered otherwise than by the original."
     quote = f"<blockquote>{escaped(worst.text, 600)}</blockquote>" if worst.text else ""
     return f"{_signal(evidence)}<p>{sentence}</p>{quote}{_tokens(evidence)}"
 

@@ -163,7 +163,10 @@ def _warnings(evidence: Evidence) -> str:
 
 
 def _key_figures(evidence: Evidence) -> str:
-    cells = [_time(evidence), _reused(evidence), *map(_kept, evidence.decisions), _error(evidence)]
+    cells = [_time(evidence), _reused(evidence), *map(_kept, evidence.decisions)]
+    told = [decision.name for decision in evidence.decisions]
+    if DECISIONS.get(evidence.promise.metric) not in told:
+        cells.append(_error(evidence))
     cells.append(("Memo data", size(evidence.bytes), count(evidence.entries, "stored input")))
     listed = "".join(
         f"<div><dt>{name}</dt><dd>{value}<small>{under}</small></dd></div>" for name, value, under in cells

@@ -9,7 +9,6 @@ from onnx_memo.report.charts import Chart, Picture
 from onnx_memo.report.evidence import Evidence, Request
 from onnx_memo.report.latency import timed
 from onnx_memo.report.numbers import figure, percent, ratio
-from onnx_memo.report.rows import share_of
 from onnx_memo.report.scales import scale
 
 BAR = 52  # thickness, in picture units
@@ -37,8 +36,8 @@ class Kind:
 
 
 def is_literal(request: Request) -> bool:
-    """Whether it is reused, and was stored word for word: it runs no row, or is at no distance."""
-    return request.hit and (request.distance == 0 if request.rows is None else share_of(request) == 0)
+    """Whether it is reused, and is stored word for word."""
+    return request.hit and request.stored
 
 
 def kinds(evidence: Evidence) -> list[Kind]:

@@ -46,6 +46,7 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
             extent=lambda at: 10, text=lambda at: f"request {at}", place=lambda at: f"line {at + 1}"
         ),
         repeats=0.5,
+        known=np.array([True, False, False, False]),
         weights=np.array([1.5, 0.5, 0.5, 1.5]),
     )
     blueprint: Any = SimpleNamespace(lengths=np.full(stored, 10))

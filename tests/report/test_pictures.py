@@ -50,7 +50,7 @@ def test_the_time_is_shared_out_among_the_kinds_of_requests(tmp_path):
     def change(number, _):
         hit = number < 3
         times = {"original_ms": 10.0, "bundle_ms": 5.0 if hit else 10.0}
-        return {**times, "hit": hit, "distance": 0.0 if number == 0 else 0.2}
+        return {**times, "hit": hit, "stored": number == 0}
 
     picture = drawings(written(tmp_path, with_requests(make_evidence(4), change)))["bars"]
     bars = [(m.get("class"), float(m.get("width", ""))) for m in picture if "bar" in m.get("class", "")]

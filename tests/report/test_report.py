@@ -84,8 +84,8 @@ def of_hits_and_misses(hits: float, misses: float, repeats: int = 0) -> Evidence
 
     def change(number, _):
         hit = number < 94
-        distance = 0.0 if number < repeats else 0.3
-        return {**TIMES, "hit": hit, "bundle_ms": hits if hit else misses, "distance": distance}
+        stored = number < repeats or not hit  # what is stored, and not reused, is none of them
+        return {**TIMES, "hit": hit, "bundle_ms": hits if hit else misses, "stored": stored}
 
     return with_requests(make_evidence(100), change)
 
@@ -150,7 +150,7 @@ def test_errors_stand_against_tolerance_and_signal(tmp_path):
         labels = [mark.text for mark in drawings(page)[name] if mark.get("class") == "tick mark"]
         assert labels == ["signal, median 0.080", "signal, 5th percentile 0.031"]
     unknown = written(tmp_path, replace(make_evidence(), signal=None))
-    assert "nearest other" not in visible(unknown)
+    assert "nearest other" not in visible(unknown) and "signal" not in visible(unknown)
     assert "line signal" not in [mark.get("class") for mark in drawings(unknown)["error"]]
 
 
@@ -180,6 +180,9 @@ def test_a_promise_about_decisions_is_told_as_one(tmp_path, decision):
     text = visible(written(tmp_path, replace(evidence, promise=promise)))
     assert "2 of 150 held-out requests lead to another decision (" in text
     assert f"lead to the same decision as with the original model: {DECISIONS[decision]}." in text
+    assert "One of the requests that lead to another decision stands at line" in text
+    # Where it is told how often it is kept, it is not told once more how often it is not.
+    assert ("Decisions changed 2 of 150 requests" in text) == (decision != "neighbours")
 
 
 @pytest.mark.parametrize("decision", RANKINGS)
@@ -234,7 +237,7 @@ def test_the_level_rows_says_how_many_rows_run(tmp_path):
     def change(number, request):
         hit, error = number < 90, 0.02 * (number == 5)
         times = {"original_ms": 10.0, "bundle_ms": 4.0}
-        return {**times, "hit": hit, "rows": 0.2 if hit else 1.0, "error": error}
+        return {**times, "hit": hit, "stored": False, "rows": 0.2 if hit else 1.0, "error": error}
 
     evidence = with_requests(make_rows_evidence(100), change)
     text = visible(written(tmp_path, evidence))
