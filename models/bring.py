@@ -5,6 +5,7 @@
 | demo | minilm-demo/: model.onnx (int8-stored weights), tokenizer.json | |
 | minilm | minilm/: model.onnx (fp32), tokenizer.json | the `export` extra |
 | antiberty | antiberty/: model.onnx (fp32), tokenizer.json | the `export` extra |
+| antiberty-mlm | antiberty-mlm/: the same with its language-model head | the `export` extra |
 | chatterbot | chatterbot.txt: one utterance per line | the `demo` extra |
 | news | news.txt: one article per line | |
 
@@ -24,6 +25,7 @@ RECIPES: dict[str, Callable[[Path], Path]] = {
     "demo": demo.bring,
     "minilm": minilm.bring,
     "antiberty": antiberty.bring,
+    "antiberty-mlm": antiberty.bring_masked_lm,
     "chatterbot": chatterbot.bring,
     "news": news.bring,
 }
