@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnx_memo.compare import bench
+    from onnx_memo.comparison import Comparison
     from onnx_memo.errors import MemoError
     from onnx_memo.inspection import Inspection, inspect
-    from onnx_memo.pipeline import Result, optimize
+    from onnx_memo.pipeline import optimize
+    from onnx_memo.result import Result
     from onnx_memo.runtime import library_path, session_options
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Comparison",
     "Inspection",
     "MemoError",
     "Result",
@@ -27,9 +30,10 @@ __all__ = [
 
 # Serving needs `session_options` alone; ONNX, tokenizers and all that makes bundles load when they are used.
 _HOMES = {
+    "Comparison": "comparison",
     "Inspection": "inspection",
     "MemoError": "errors",
-    "Result": "pipeline",
+    "Result": "result",
     "bench": "compare",
     "inspect": "inspection",
     "library_path": "runtime",

@@ -24,6 +24,8 @@ FLOORS = [
     {"store"},
     {"levels"},
     {"report", "verify"},
+    {"notebook"},
+    {"result", "comparison"},
     {"pipeline", "compare", "inspection"},
     {"tables"},
     {"cli"},

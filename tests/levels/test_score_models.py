@@ -72,7 +72,7 @@ def test_a_tolerance_that_an_angle_would_keep_is_not_kept_by_scores(tmp_path, mo
 def test_bench_measures_scores_and_their_order(tmp_path, model, data, cli):
     onnx_memo.optimize(model, data, tmp_path / "b")
     asked = write_samples(tmp_path / "asked.npz", variants(20, seed=3))
-    assert set(onnx_memo.bench(model, tmp_path / "b", asked, rounds=1)["outputs"]["score"]) == {
+    assert set(onnx_memo.bench(model, tmp_path / "b", asked, rounds=1).outputs["score"]) == {
         "relative",
         "spread",
         "order",
