@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from onnx_memo.errors import MemoError
     from onnx_memo.inspection import Inspection, inspect
     from onnx_memo.pipeline import optimize
+    from onnx_memo.ranking import Screened, screen
     from onnx_memo.result import Result
     from onnx_memo.runtime import library_path, session_options
 
@@ -21,10 +22,12 @@ __all__ = [
     "Inspection",
     "MemoError",
     "Result",
+    "Screened",
     "bench",
     "inspect",
     "library_path",
     "optimize",
+    "screen",
     "session_options",
 ]
 
@@ -34,10 +37,12 @@ _HOMES = {
     "Inspection": "inspection",
     "MemoError": "errors",
     "Result": "result",
+    "Screened": "ranking",
     "bench": "compare",
     "inspect": "inspection",
     "library_path": "runtime",
     "optimize": "pipeline",
+    "screen": "ranking",
     "session_options": "runtime",
 }
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,10 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.comparison import Comparison, Figures, KeptNeighbours, latency_of
-from onnx_memo.data.export import as_onnx
-from onnx_memo.data.readers import read_samples
-from onnx_memo.data.samples import Arrays, Samples, model_inputs
-from onnx_memo.errors import MemoError, reason_of
-from onnx_memo.files import sha256
-from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.levels.inserter import mask_of
+from onnx_memo.data.samples import Arrays, Samples
+from onnx_memo.errors import MemoError
 from onnx_memo.levels.registry import level_of
+from onnx_memo.pair import one_line, open_pair
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
 from onnx_memo.proof.answer import Answer, pooled, real_rows
@@ -31,8 +25,7 @@ from onnx_memo.proof.decisions import neighbours_of
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.scores import SCORE_METRICS, ScoreMetric, is_score, scores_of
 from onnx_memo.runtime import operators_used, session_options
-from onnx_memo.sessions import open_file, open_session, race, run_model, runner
-from onnx_memo.store import bundle as bundles
+from onnx_memo.sessions import open_session, race, run_model, runner
 from onnx_memo.store.manifest import GuardedSite
 
 MOST_ANSWERS = 1024  # inputs among which nearest neighbours are looked for
@@ -61,35 +54,23 @@ def bench(
     Raises:
         MemoError: the bundle is damaged, or the data does not fit.
     """
-    model, bundle = Path(model), Path(bundle)
-    manifest = bundles.read_bundle(bundle)
     if batch < 1 or rounds < 1 or threads < 1:
         raise MemoError("--batch, --rounds and --threads take numbers of at least 1")
-    if tokenizer is None and (bundle / bundles.TOKENIZER).is_file():
-        tokenizer = bundle / bundles.TOKENIZER
-    if manifest.source_sha256 and model.is_file() and sha256(model) != manifest.source_sha256:
-        raise MemoError(
-            f"'{bundle}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
-            f"'{model}'): name the model that it was made from"
-        )
-    threads = min(threads, os.cpu_count() or 1)
-    ours = bundle / bundles.MODEL
-    with as_onnx(model) as source:
-        with _telling(ours):
-            mask = mask_of(ir.load(ours))
-        inputs = model_inputs(OpenedModel(source.onnx, mask))
-        before = open_file(source.onnx, session_options(native=False, threads=threads))
-    after = open_file(ours, session_options(native=native, threads=threads))
-    names = [[value.name for value in session.get_outputs()] for session in (before, after)]
-    if names[0] != names[1]:
-        raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
-    vocabulary = Path(tokenizer) if tokenizer else None
-    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
+    pair = open_pair(
+        model,
+        bundle,
+        data,
+        tokenizer=tokenizer,
+        threads=threads,
+        native=native,
+        allow_unknown=allow_unknown,
+    )
+    before, after, samples, manifest = pair.original, pair.bundle, pair.samples, pair.manifest
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     notes = list(samples.notes)
     errors, answers = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
     neighbours = _neighbours(answers, len(samples), notes)
-    reused = _reuse(ours, manifest.sites, native, requests, progress("counting hits", len(requests)))
+    reused = _reuse(pair.path, manifest.sites, native, requests, progress("counting hits", len(requests)))
     runners = [runner(before), runner(after)]
     raced = race(runners, requests, rounds, progress("measuring", rounds * len(requests)))
     latency = latency_of(raced, reused.whole)
@@ -104,7 +85,7 @@ def bench(
         outputs=errors,
         requests=len(requests),
         batch=batch,
-        threads=threads,
+        threads=pair.threads,
         library=operators_used(native),
         notes=notes,
         predicted=manifest.predicted,
@@ -113,20 +94,6 @@ def bench(
         latency=latency,
         neighbours=neighbours,
     )
-
-
-@contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """Tell in one line what a bundle's model, whatever it holds, makes of those who read it."""
-    try:
-        yield
-    except MemoError:
-        raise
-    except Exception as error:  # libraries and look-ups share no class of errors
-        raise MemoError(
-            f"'{path}' is not the guarded model that its manifest tells of ({reason_of(error)}): copy the "
-            "bundle again, or build it again"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -152,13 +119,13 @@ def _reuse(
     advance: Callable[[], None],
 ) -> _Reused:
     """Run every request through the bundle's model, watched."""
-    with _telling(path):
+    with one_line(path):
         model = ir.load(path)
         watch = level_of(sites).watch(model, sites)
     session = open_session(model, path.parent, session_options(native=native))
     seen = []
     for feeds in requests:
-        with _telling(path):
+        with one_line(path):
             seen.append(watch.read(session.run(None, feeds)))
         advance()
     names = [site.name for site in sites]

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 import pytest
-from support import changed, memoized, original, variants, write_samples
+from support import changed, memoized, original, scoring, variants, write_samples
 
 import onnx_memo
 from onnx_memo.proof.scores import SCORE_METRICS, scores_of
-
-
-def scoring(model: ir.Model) -> None:
-    """One number, `score` [B, 1]: the difference of two of the first token's states."""
-    (states,) = model.graph.outputs
-    first = ir.node("Constant", [], {"value": ir.tensor(np.asarray(0))})
-    token = ir.node("Gather", [states, first.outputs[0]], {"axis": 1})
-    weights = np.zeros((32, 1), np.float32)
-    weights[3], weights[7] = 1, -1
-    made = ir.node("Constant", [], {"value": ir.tensor(weights)})
-    score = ir.node("MatMul", [token.outputs[0], made.outputs[0]])
-    score.outputs[0].name, score.outputs[0].type = "score", states.type
-    score.outputs[0].shape = ir.Shape([None, 1])
-    model.graph.extend([first, token, made, score])
-    model.graph.outputs[0] = score.outputs[0]
 
 
 @pytest.fixture
