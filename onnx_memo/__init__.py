@@ -7,38 +7,47 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnx_memo.compare import bench
+    from onnx_memo.comparison import Comparison
     from onnx_memo.errors import MemoError
     from onnx_memo.inspection import Inspection, inspect
-    from onnx_memo.pipeline import Result, optimize
+    from onnx_memo.pipeline import optimize
+    from onnx_memo.ranking import Screened, screen
+    from onnx_memo.result import Result
     from onnx_memo.runtime import library_path, session_options
     from onnx_memo.side_by_side import SideBySide, compare_bundles
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Comparison",
     "Inspection",
     "MemoError",
     "Result",
+    "Screened",
     "SideBySide",
     "bench",
     "compare_bundles",
     "inspect",
     "library_path",
     "optimize",
+    "screen",
     "session_options",
 ]
 
 # Serving needs `session_options` alone; ONNX, tokenizers and all that makes bundles load when they are used.
 _HOMES = {
+    "Comparison": "comparison",
     "Inspection": "inspection",
     "MemoError": "errors",
-    "Result": "pipeline",
     "SideBySide": "side_by_side",
+    "Result": "result",
+    "Screened": "ranking",
     "bench": "compare",
     "compare_bundles": "side_by_side",
     "inspect": "inspection",
     "library_path": "runtime",
     "optimize": "pipeline",
+    "screen": "ranking",
     "session_options": "runtime",
 }
 

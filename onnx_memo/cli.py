@@ -169,7 +169,7 @@ def optimize(
             show_inputs=show_inputs,
             progress=progress,
         )
-    _show(as_json, result.manifest.as_json(), lambda: tables.bundle_tables(out_dir, result.manifest))
+    _show(as_json, result.to_dict(), lambda: tables.bundle_tables(out_dir, result.manifest))
 
 
 @app.command()
@@ -187,7 +187,7 @@ def bench(
 ) -> None:
     """Compare a bundle with its original: latency, hits, errors."""
     with show_progress() as progress:
-        report = run_bench(
+        comparison = run_bench(
             model,
             bundle,
             data,
@@ -199,7 +199,7 @@ def bench(
             allow_unknown=allow_unknown,
             progress=progress,
         )
-    _show(as_json, report, lambda: tables.bench_tables(report))
+    _show(as_json, comparison.to_dict(), lambda: tables.bench_tables(comparison))
 
 
 @app.command()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,23 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
-from onnx_memo.data.export import as_onnx
-from onnx_memo.data.readers import read_samples
-from onnx_memo.data.samples import Arrays, Samples, model_inputs
-from onnx_memo.errors import MemoError, reason_of
-from onnx_memo.files import sha256
-from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.levels.inserter import mask_of
+from onnx_memo.comparison import Comparison, Figures, KeptNeighbours, latency_of
+from onnx_memo.data.samples import Arrays, Samples
+from onnx_memo.errors import MemoError
 from onnx_memo.levels.registry import level_of
+from onnx_memo.pair import one_line, open_pair
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
-from onnx_memo.proof.answer import real_rows
+from onnx_memo.proof.answer import Answer, pooled, real_rows
+from onnx_memo.proof.goal import neighbours_of
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.scores import SCORE_METRICS, ScoreMetric, is_score, scores_of
 from onnx_memo.runtime import operators_used, session_options
-from onnx_memo.sessions import open_file, open_session, race, run_model, runner
-from onnx_memo.store import bundle as bundles
+from onnx_memo.sessions import open_session, race, run_model, runner
 from onnx_memo.store.manifest import GuardedSite
 
-Report = dict[str, Any]
+MOST_ANSWERS = 1024  # inputs among which nearest neighbours are looked for
+_Answers = tuple[Answer, Answer]  # to one input, from the original and from the bundle
 # An output of a request from the original and from the bundle, and the real tokens.
 _Pair = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_] | None]
 
@@ -49,94 +46,69 @@ def bench(
     native: bool = True,
     allow_unknown: bool = False,
     progress: Progress = silent,
-) -> Report:
+) -> Comparison:
     """Run every request in `data` through both models, turn by turn, and compare.
 
     A request's time is its median over `rounds`. All requests count, hits and misses.
 
-    Returns:
-        baseline_ms, memo_ms: median over the requests, in milliseconds;
-        ratio: the bundle's total time over the original's;
-        noise: half the range of the ratios of single rounds;
-        hit_rate: share of (row, site) pairs that were reused;
-        sites: name -> hit rate of that site;
-        rows_run: at the level `rows` the mean share of their real rows that requests ran, 1 for what is not
-            reused; None at other levels;
-        outputs: name of each output of floats -> `relative` error and `cosine` (1 less its error), as in
-            `onnx_memo.proof.metrics`, or of one number `relative`, `spread` and `order`, the latter against
-            the original's answers to these requests (`onnx_memo.proof.scores`); each mean, p95
-            (`onnx_memo.proof.percentile`) and worst over the rows, padding left out. An infinite error is
-            1e30 and a cosine of -1;
-        requests, batch, threads (no more than there are cores), library (`native` or `stock`);
-        notes: what was left out of the data, cut off or not known;
-        predicted, predicted_with: what `optimize` expected of traffic like its sample, one request at a time
-            on one thread, and with which operators; None if it was not asked to.
-
     Raises:
         MemoError: the bundle is damaged, or the data does not fit.
     """
-    model, bundle = Path(model), Path(bundle)
-    manifest = bundles.read_bundle(bundle)
     if batch < 1 or rounds < 1 or threads < 1:
         raise MemoError("--batch, --rounds and --threads take numbers of at least 1")
-    if tokenizer is None and (bundle / bundles.TOKENIZER).is_file():
-        tokenizer = bundle / bundles.TOKENIZER
-    if manifest.source_sha256 and model.is_file() and sha256(model) != manifest.source_sha256:
-        raise MemoError(
-            f"'{bundle}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
-            f"'{model}'): name the model that it was made from"
-        )
-    threads = min(threads, os.cpu_count() or 1)
-    ours = bundle / bundles.MODEL
-    with as_onnx(model) as source:
-        with telling(ours):
-            mask = mask_of(ir.load(ours))
-        inputs = model_inputs(OpenedModel(source.onnx, mask))
-        before = open_file(source.onnx, session_options(native=False, threads=threads))
-    after = open_file(ours, session_options(native=native, threads=threads))
-    names = [[value.name for value in session.get_outputs()] for session in (before, after)]
-    if names[0] != names[1]:
-        raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
-    vocabulary = Path(tokenizer) if tokenizer else None
-    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
+    pair = open_pair(
+        model,
+        bundle,
+        data,
+        tokenizer=tokenizer,
+        threads=threads,
+        native=native,
+        allow_unknown=allow_unknown,
+    )
+    before, after, samples, manifest = pair.original, pair.bundle, pair.samples, pair.manifest
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
-    errors = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
-    counting = progress("counting hits", len(requests))
-    hits, rows_run = reuse_of(ours, manifest.sites, native, requests, counting)
+    notes = list(samples.notes)
+    errors, answers = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
+    neighbours = _neighbours(answers, len(samples), notes)
+    reused = reuse_of(pair.path, manifest.sites, native, requests, progress("counting hits", len(requests)))
     runners = [runner(before), runner(after)]
     raced = race(runners, requests, rounds, progress("measuring", rounds * len(requests)))
-    times = raced.medians
-    return {
-        "baseline_ms": float(np.median(times[:, 0]) * 1e3),
-        "memo_ms": float(np.median(times[:, 1]) * 1e3),
-        "ratio": raced.ratio,
-        "noise": raced.noise,
-        "hit_rate": float(np.mean(list(hits.values()))),
-        "sites": hits,
-        "rows_run": rows_run,
-        "outputs": errors,
-        "requests": len(requests),
-        "batch": batch,
-        "threads": threads,
-        "library": operators_used(native),
-        "notes": list(samples.notes),
-        "predicted": manifest.predicted,
-        "predicted_with": manifest.predicted_with,
-    }
+    latency = latency_of(raced, reused.whole)
+    return Comparison(
+        baseline_ms=latency["all"].original.p50.ms,
+        memo_ms=latency["all"].bundle.p50.ms,
+        ratio=raced.ratio,
+        noise=raced.noise,
+        hit_rate=float(np.mean(list(reused.sites.values()))),
+        sites=reused.sites,
+        rows_run=reused.rows_run,
+        outputs=errors,
+        requests=len(requests),
+        batch=batch,
+        threads=pair.threads,
+        library=operators_used(native),
+        notes=notes,
+        predicted=manifest.predicted,
+        predicted_with=manifest.predicted_with,
+        rounds=rounds,
+        latency=latency,
+        neighbours=neighbours,
+    )
 
 
-@contextlib.contextmanager
-def telling(path: Path) -> Iterator[None]:
-    """Tell in one line what a bundle's model, whatever it holds, makes of those who read it."""
-    try:
-        yield
-    except MemoError:
-        raise
-    except Exception as error:  # libraries and look-ups share no class of errors
-        raise MemoError(
-            f"'{path}' is not the guarded model that its manifest tells of ({reason_of(error)}): copy the "
-            "bundle again, or build it again"
-        ) from error
+@dataclass(frozen=True)
+class Reused:
+    """What requests reused.
+
+    Attributes:
+        sites: the share of rows that each site reused.
+        whole: which requests were reused in all their rows at all sites, bool[requests].
+        rows_run: the mean share of their rows that they ran; None at levels that run no single rows.
+    """
+
+    sites: dict[str, float]
+    whole: npt.NDArray[np.bool_]
+    rows_run: float | None
 
 
 def reuse_of(
@@ -145,21 +117,22 @@ def reuse_of(
     native: bool,
     requests: list[Arrays],
     advance: Callable[[], None],
-) -> tuple[dict[str, float], float | None]:
-    """The share of requests that each site reused, and the mean share of rows that they ran."""
-    with telling(path):
+) -> Reused:
+    """Run every request through the bundle's model, watched."""
+    with one_line(path):
         model = ir.load(path)
         watch = level_of(sites).watch(model, sites)
     session = open_session(model, path.parent, session_options(native=native))
     seen = []
     for feeds in requests:
-        with telling(path):
+        with one_line(path):
             seen.append(watch.read(session.run(None, feeds)))
         advance()
     names = [site.name for site in sites]
     shares = {name: float(np.concatenate([reuse.hits[name] for reuse in seen]).mean()) for name in names}
+    whole = np.asarray([all(reuse.hits[name].all() for name in names) for reuse in seen])
     ran = [reuse.ran for reuse in seen if reuse.ran is not None]
-    return shares, float(np.mean(ran)) if ran else None
+    return Reused(shares, whole, float(np.mean(ran)) if ran else None)
 
 
 def _compare(
@@ -168,10 +141,12 @@ def _compare(
     requests: list[Arrays],
     samples: Samples,
     advance: Callable[[], None],
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> tuple[dict[str, dict[str, Figures]], list[_Answers]]:
+    """The errors of each output; and the answers to the first inputs, pooled."""
     names = [output.name for output in before.get_outputs()]
     errors: dict[str, dict[str, list[float]]] = {}
     scored: dict[str, list[_Pair]] = {}  # kept: they are measured against all of them
+    answers: list[_Answers] = []
     for number, feeds in enumerate(requests):
         expected = run_model(before, feeds, number)
         given = run_model(after, feeds, number)
@@ -185,16 +160,46 @@ def _compare(
                 scored.setdefault(name, []).append((want, have, mask))
             else:
                 own.setdefault("cosine", []).extend(errors_by_row(metrics.cosine, want, have, mask))
+        if len(answers) < MOST_ANSWERS:
+            answers += zip(_by_row(names, expected, mask), _by_row(names, given, mask), strict=True)
         advance()
     for name, pairs in scored.items():
         known = scores_of(want for want, _, _ in pairs)
         for metric, measure in SCORE_METRICS.items():
             by = functools.partial(_scored, measure, known)
             errors[name][metric] = [error for pair in pairs for error in errors_by_row(by, *pair)]
-    return {
-        name: {metric: _figures(metric, figures) for metric, figures in own.items()}
+    figures = {
+        name: {metric: _figures(metric, found) for metric, found in own.items()}
         for name, own in errors.items()
     }
+    return figures, answers
+
+
+def _by_row(
+    names: list[str], outputs: Sequence[npt.NDArray[Any]], mask: npt.NDArray[np.bool_] | None
+) -> list[Answer]:
+    """The answer to each input of a batch, pooled."""
+    floats = {
+        name: output
+        for name, output in zip(names, outputs, strict=True)
+        if output.ndim and np.issubdtype(output.dtype, np.floating)
+    }
+    masks = [None] * min(map(len, floats.values()), default=0) if mask is None else mask
+    return [
+        pooled(Answer({name: output[row : row + 1] for name, output in floats.items()}, real))
+        for row, real in enumerate(masks)
+    ]
+
+
+def _neighbours(answers: list[_Answers], inputs: int, notes: list[str]) -> KeptNeighbours | None:
+    """How many inputs keep their nearest neighbour among them."""
+    judge = neighbours_of([want for want, _ in answers])
+    if judge is None:
+        return None
+    if len(answers) < inputs:
+        notes.append(f"nearest neighbours are those of and among the first {len(answers)} inputs")
+    kept = sum(not judge.error(want, have.outputs) for want, have in answers)
+    return KeptNeighbours(kept, len(answers), len(judge.vectors), judge.value.what, judge.slack)
 
 
 def _scored(
@@ -207,7 +212,7 @@ def _scored(
     return measure(want, have, mask, known)
 
 
-def _figures(metric: str, errors: list[float]) -> dict[str, float]:
+def _figures(metric: str, errors: list[float]) -> Figures:
     """JSON has no infinity, and no angle is wider than the opposite direction."""
     if metric == "cosine":
         return _summary([1 - min(error, 2.0) for error in errors], low_is_worse=True)
@@ -232,9 +237,9 @@ def errors_by_row(
     return [metric(want[row], have[row], real_rows(want, masks[row])) for row in range(len(want))]
 
 
-def _summary(figures: list[float], *, low_is_worse: bool = False) -> dict[str, float]:
-    return {
-        "mean": float(np.mean(figures)),
-        "p95": percentile(figures, 95, low_is_worse=low_is_worse),
-        "worst": percentile(figures, 100, low_is_worse=low_is_worse),
-    }
+def _summary(figures: list[float], *, low_is_worse: bool = False) -> Figures:
+    return Figures(
+        mean=float(np.mean(figures)),
+        p95=percentile(figures, 95, low_is_worse=low_is_worse),
+        worst=percentile(figures, 100, low_is_worse=low_is_worse),
+    )

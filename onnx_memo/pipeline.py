@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx_ir as ir
@@ -31,6 +31,7 @@ from onnx_memo.proof.values import Decide
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Names, Predicted
+from onnx_memo.result import Result
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
@@ -42,14 +43,6 @@ from onnx_memo.threads import one_thread
 from onnx_memo.verify import Checked, Unfit, check_bundle
 
 ROUNDS = 3  # how often the held-out part is timed
-
-
-@dataclass(frozen=True)
-class Result:
-    """What `optimize` made."""
-
-    path: Path
-    manifest: Manifest
 
 
 @one_thread()

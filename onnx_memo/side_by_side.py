@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from onnx_memo.compare import reuse_of, telling
+from onnx_memo.compare import reuse_of
 from onnx_memo.data.export import as_onnx
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
@@ -20,6 +20,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.files import sha256
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.inserter import mask_of
+from onnx_memo.pair import one_line
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal, Opinion
@@ -187,13 +188,13 @@ def compare_bundles(
                 times=times_of(raced, at),
                 ratio=ratio_of(raced, at),
                 against_fastest=ratio_of(raced, at, best),
-                hit_rate=float(np.mean(list(hits.values()))),
-                rows_run=rows_run,
+                hit_rate=float(np.mean(list(reused.sites.values()))),
+                rows_run=reused.rows_run,
                 errors=errors,
                 kept=kept,
                 memo_bytes=one.memo_bytes,
             )
-            for at, (one, (hits, rows_run), (errors, kept)) in enumerate(
+            for at, (one, reused, (errors, kept)) in enumerate(
                 zip(found, reuse, judged, strict=True), start=1
             )
         ],
@@ -218,7 +219,7 @@ def _checked(model: Path, path: Path) -> _Bundle:
             f"'{model}'): compare bundles of one model, with that model"
         )
     file = path / bundles.MODEL
-    with telling(file):
+    with one_line(file):
         return _Bundle(path, file, manifest, mask_of(ir.load(file)))
 
 

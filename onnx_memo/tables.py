@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 
+from onnx_memo import notebook
+from onnx_memo.comparison import Comparison
 from onnx_memo.inspection import Inspection
-from onnx_memo.levels.registry import level_of
-from onnx_memo.proof.goal import WARNING
+from onnx_memo.notebook import Part
+from onnx_memo.result import bundle_parts, share
 from onnx_memo.side_by_side import Compared, SideBySide
-from onnx_memo.store.bundle import REPORT
 from onnx_memo.store.manifest import Manifest
 from onnx_memo.timing import Measured
 
-MEASURES = {
-    "relative": "relative L2 error",
-    "spread": "in standard deviations",
-    "order": "pairs that change order",
-}
-MOST_LINES, MOST_LETTERS = 200, 500  # of a bundle that are shown
+MOST_LETTERS = 500  # of a text that are shown
 
 
 def inspection_tables(inspection: Inspection) -> list[RenderableType]:
@@ -44,7 +39,7 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
             str(site.heads),
             str(site.width),
             str(site.nodes),
-            _share(site.share),
+            share(site.share),
             levels,
         )
     parts.append(table if inspection.sites else f"No attention found in {inspection.model}.")
@@ -70,12 +65,8 @@ def _encoder(inspection: Inspection) -> str:
         return f"level rows: not possible: {inspection.why_no_rows}"
     return (
         f"level rows: possible, from '{encoder.input}' to '{encoder.output}': {encoder.layers} layers of "
-        f"width {encoder.width}, {_share(encoder.share)} of the multiply-adds"
+        f"width {encoder.width}, {share(encoder.share)} of the multiply-adds"
     )
-
-
-def _share(share: float | None) -> str:
-    return "an unknown share" if share is None else f"{share:.1%}"
 
 
 def _mask(inspection: Inspection) -> str:
@@ -94,101 +85,12 @@ def printable(text: str) -> str:
 
 def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
     """What a bundle holds."""
-    size = sum(int(file["bytes"]) for file in manifest.files.values())
-    table = Table(
-        title=f"{path}: {manifest.entries} inputs of {printable(manifest.source)} stored, "
-        f"{size / 2**20:,.1f} MiB",
-        title_justify="left",
-    )
-    for column in ("site", "level"):
-        table.add_column(column)
-    level = level_of(manifest.sites)
-    for column in (level.setting, "heads", "width", "multiply-adds guarded"):
-        table.add_column(column, justify="right")
-    for site in manifest.sites[:MOST_LINES]:
-        table.add_row(
-            printable(site.name),
-            site.level,
-            f"{site.threshold:.3g}",
-            str(site.heads),
-            str(site.width),
-            _share(site.share),
-        )
-    notes = [printable(note) for note in manifest.notes[:MOST_LINES]]
-    warnings = [note for note in notes if note.startswith(WARNING)]
-    parts: list[RenderableType] = [*warnings, table, *level.describe(manifest.sites)]
-    parts += [f"note: {note}" for note in notes if note not in warnings]
-    for what, count in (("sites", len(manifest.sites)), ("notes", len(manifest.notes))):
-        if count > MOST_LINES:
-            parts.append(f"and {count - MOST_LINES} more {what}")
-    parts.append("keep it as private as your inputs: they can be recovered from it (SECURITY.md)")
-    if manifest.checked is not None:
-        parts.append(_checked(manifest.checked))
-    if manifest.predicted is not None:
-        parts.append(
-            f"to expect on such traffic: {manifest.predicted['ratio']:.3f} of the original's time, as "
-            f"measured on the held-out part, {manifest.predicted['hit_rate']:.1%} of the requests reused; "
-            f"see {path / REPORT}"
-        )
-    return parts
+    return shown(bundle_parts(path, manifest))
 
 
-def _checked(checked: dict[str, Any]) -> str:
-    """What `onnx_memo.verify` found right."""
-    libraries = checked.get("libraries")
-    named = " and ".join(map(printable, libraries)) if isinstance(libraries, list) else "?"
-    text = f"checked on {checked.get('requests')} requests ({named}): with nothing reused, identical"
-    error = checked.get("stored_error")
-    return f"{text}; stored inputs off by at most {error:.1g}" if isinstance(error, float) else text
-
-
-def bench_tables(report: dict[str, Any]) -> list[RenderableType]:
+def bench_tables(comparison: Comparison) -> list[RenderableType]:
     """Latency and hits, then the outputs' errors."""
-    title = (
-        f"{report['requests']} requests of {report['batch']}, {report['threads']} thread(s), "
-        f"{report['library']} operators"
-    )
-    latency = Table(title=title, title_justify="left")
-    figures = {
-        "original ms": f"{report['baseline_ms']:.2f}",
-        "bundle ms": f"{report['memo_ms']:.2f}",
-        "ratio": f"{report['ratio']:.3f} \N{PLUS-MINUS SIGN} {report['noise']:.3f}",
-        "hits": f"{report['hit_rate']:.1%}",
-    }
-    if report["rows_run"] is not None:
-        figures["rows run"] = f"{report['rows_run']:.1%}"
-    for column in figures:
-        latency.add_column(column, justify="right")
-    latency.add_row(*figures.values())
-    sites = "  ".join(f"{name} {rate:.1%}" for name, rate in report["sites"].items())
-    errors = Table(title="Distance of the outputs from the original's", title_justify="left")
-    errors.add_column("output")
-    errors.add_column("measure")
-    for column in ("mean", "95th percentile", "worst"):
-        errors.add_column(column, justify="right")
-    for name, measures in report["outputs"].items():
-        for measure, figures in measures.items():
-            form = ".6f" if measure == "cosine" else ".2e"
-            row = [format(figures[key], form) for key in ("mean", "p95", "worst")]
-            errors.add_row(name, MEASURES.get(measure, measure), *row)
-    parts: list[RenderableType] = [latency]
-    if len(report["sites"]) > 1:
-        parts.append(f"hits by site: {sites}")
-    if report["predicted"] is not None:
-        parts.append(_against_prediction(report))
-    return [*parts, *(f"note: {printable(note)}" for note in report["notes"]), errors]
-
-
-def _against_prediction(report: dict[str, Any]) -> str:
-    """The ratio beside the one to expect, where both are of the same way to run."""
-    predicted, library = report["predicted"], report["predicted_with"]
-    expected = f"to expect was a ratio of {predicted['ratio']:.3f}"
-    if (report["batch"], report["threads"], report["library"]) != (1, 1, library):
-        return (
-            f"{expected}, with {printable(str(library))} operators, one request at a time on one thread: "
-            "not comparable with this run"
-        )
-    return f"{expected}: off by {report['ratio'] - predicted['ratio']:+.3f}"
+    return shown(comparison.parts())
 
 
 def side_by_side_tables(found: SideBySide) -> list[RenderableType]:
@@ -246,3 +148,17 @@ def _fastest(found: SideBySide, names: Sequence[str]) -> str:
         return f"fastest: {first}; one round shows no spread: take --rounds 3 or more to see what is equal"
     equal = [names[paths.index(path)] for path in found.equal if path != found.fastest]
     return f"fastest: {first}; as fast, within the spread: {', '.join(equal) or 'none'}"
+
+
+def shown(parts: Sequence[Part]) -> list[RenderableType]:
+    """Tables and sentences for a terminal."""
+    return [printable(part) if isinstance(part, str) else _rich(part) for part in parts]
+
+
+def _rich(table: notebook.Table) -> Table:
+    made = Table(title=printable(table.title), title_justify="left")
+    for number, heading in enumerate(table.headings):
+        made.add_column(printable(heading), justify="left" if number < table.words else "right")
+    for row in table.rows:
+        made.add_row(*map(printable, row))
+    return made

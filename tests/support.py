@@ -257,6 +257,21 @@ def fix_sizes(model: ir.Model, length: int, batch: int | None = None) -> None:
         value.shape = ir.Shape([batch or first, *([length] if len(others) == 1 else others)])
 
 
+def scoring(model: ir.Model) -> None:
+    """One number, `score` [B, 1]: the difference of two of the first token's states."""
+    (states,) = model.graph.outputs
+    first = ir.node("Constant", [], {"value": ir.tensor(np.asarray(0))})
+    token = ir.node("Gather", [states, first.outputs[0]], {"axis": 1})
+    weights = np.zeros((32, 1), np.float32)
+    weights[3], weights[7] = 1, -1
+    made = ir.node("Constant", [], {"value": ir.tensor(weights)})
+    score = ir.node("MatMul", [token.outputs[0], made.outputs[0]])
+    score.outputs[0].name, score.outputs[0].type = "score", states.type
+    score.outputs[0].shape = ir.Shape([None, 1])
+    model.graph.extend([first, token, made, score])
+    model.graph.outputs[0] = score.outputs[0]
+
+
 def change_mask(model: ir.Model, name: str, dtype: ir.DataType = ir.DataType.INT64) -> None:
     """Give the input `attention_mask` another name, and another type."""
     mask = input_named(model, "attention_mask")

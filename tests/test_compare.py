@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, astuple
 
 import numpy as np
 import onnx_ir as ir
@@ -27,69 +28,68 @@ def bench(made, name: str, data=None, mode: str = "stock", level: str = "output"
 @pytest.mark.parametrize("mode", MODES)
 def test_a_report_of_stored_inputs(made, mode):
     report = bench(made, "bert", mode=mode)
-    assert set(report) >= PROMISED
-    assert report["requests"] == len(made("bert").samples)
-    assert report["hit_rate"] == 1.0
-    assert report["sites"] == {"attention.0": 1.0, "attention.1": 1.0, "attention.2": 1.0}
-    assert report["library"] == mode
-    assert min(report["baseline_ms"], report["memo_ms"], report["ratio"]) > 0
-    assert json.loads(json.dumps(report)) == report
+    assert set(report.to_dict()) >= PROMISED
+    assert report.requests == len(made("bert").samples)
+    assert report.hit_rate == 1.0
+    assert report.sites == {"attention.0": 1.0, "attention.1": 1.0, "attention.2": 1.0}
+    assert report.library == mode
+    assert min(report.baseline_ms, report.memo_ms, report.ratio) > 0
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
 
 
 def test_every_float_output_has_error_and_cosine(made):
-    outputs = bench(made, "bert")["outputs"]
+    outputs = bench(made, "bert").outputs
     assert list(outputs) == ["last_hidden_state"]
-    for measure in ("relative", "cosine"):
-        assert set(outputs["last_hidden_state"][measure]) == {"mean", "p95", "worst"}
+    assert list(outputs["last_hidden_state"]) == ["relative", "cosine"]
     relative, cosine = outputs["last_hidden_state"]["relative"], outputs["last_hidden_state"]["cosine"]
-    assert 0 < relative["mean"] <= relative["p95"] <= relative["worst"] < 0.003
-    assert 1 >= cosine["mean"] >= cosine["p95"] >= cosine["worst"] > 0.9999
+    assert 0 < relative.mean <= relative.p95 <= relative.worst < 0.003
+    assert 1 >= cosine.mean >= cosine.p95 >= cosine.worst > 0.9999
 
 
 def test_unseen_inputs_miss_and_are_exact(made, tmp_path):
     unseen = random_samples(original(made("bert").model), [5, 9, 23], seed=99)
     report = bench(made, "bert", write_samples(tmp_path / "unseen.npz", unseen))
-    assert report["hit_rate"] == 0.0
-    assert report["outputs"]["last_hidden_state"]["relative"]["worst"] == 0.0
-    assert report["outputs"]["last_hidden_state"]["cosine"]["worst"] == pytest.approx(1)
+    assert report.hit_rate == 0.0
+    assert report.outputs["last_hidden_state"]["relative"].worst == 0.0
+    assert report.outputs["last_hidden_state"]["cosine"].worst == pytest.approx(1)
 
 
 def test_half_of_the_inputs_hit(made, tmp_path):
     unseen = random_samples(original(made("bert").model), [5, 9], seed=99)
     data = write_samples(tmp_path / "mixed.npz", [*made("bert").samples[:2], *unseen])
-    assert bench(made, "bert", data)["hit_rate"] == 0.5
-    assert set(bench(made, "bert", data)["sites"].values()) == {0.5}
+    assert bench(made, "bert", data).hit_rate == 0.5
+    assert set(bench(made, "bert", data).sites.values()) == {0.5}
 
 
 def test_a_batch_counts_when_all_its_rows_hit(made, tmp_path):
     unseen = random_samples(original(made("bert").model), [9], seed=99)
     data = write_samples(tmp_path / "mixed.npz", [*made("bert").samples[:3], *unseen])
     report = bench(made, "bert", data, batch=2)
-    assert (report["requests"], report["batch"], report["hit_rate"]) == (2, 2, 0.5)
+    assert (report.requests, report.batch, report.hit_rate) == (2, 2, 0.5)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_rows_that_run_are_counted(made, mode, tmp_path):
     stored = bench(made, "bert", mode=mode, level="rows")
-    assert (stored["hit_rate"], stored["rows_run"], stored["sites"]) == (1.0, 0.0, {"encoder": 1.0})
-    assert stored["outputs"]["last_hidden_state"]["relative"]["worst"] < 1e-6
-    assert json.loads(json.dumps(stored)) == stored
+    assert (stored.hit_rate, stored.rows_run, stored.sites) == (1.0, 0.0, {"encoder": 1.0})
+    assert stored.outputs["last_hidden_state"]["relative"].worst < 1e-6
+    assert json.loads(json.dumps(stored.to_dict())) == stored.to_dict()
     unseen = random_samples(original(made("bert").model), [5, 9], seed=99)
     data = write_samples(tmp_path / "mixed.npz", [*made("bert").samples[:2], *unseen])
     mixed = bench(made, "bert", data, mode, level="rows")
-    assert (mixed["hit_rate"], mixed["rows_run"]) == (0.5, 0.5)
-    assert bench(made, "bert")["rows_run"] is None
+    assert (mixed.hit_rate, mixed.rows_run) == (0.5, 0.5)
+    assert bench(made, "bert").rows_run is None
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_batches_run_rows_in_the_native_library_alone(made, mode):
     report = bench(made, "bert", mode=mode, level="rows", batch=2)
     reused = mode == "native"
-    assert (report["hit_rate"], report["rows_run"]) == ((1.0, 0.0) if reused else (0.0, 1.0))
+    assert (report.hit_rate, report.rows_run) == ((1.0, 0.0) if reused else (0.0, 1.0))
 
 
 def test_pictures_can_be_compared_too(made):
-    assert bench(made, "vit")["hit_rate"] == 1.0
+    assert bench(made, "vit").hit_rate == 1.0
 
 
 @pytest.mark.parametrize("option", ["batch", "rounds", "threads"])
@@ -149,13 +149,13 @@ def erring(tmp_path_factory):
 
 def test_outputs_of_all_float_types_are_compared_and_no_others(erring):
     report, want, _ = erring
-    assert report["hit_rate"] == 1.0
-    assert list(report["outputs"]) == ["last_hidden_state", "half", "double", "pooled"]
+    assert report.hit_rate == 1.0
+    assert list(report.outputs) == ["last_hidden_state", "half", "double", "pooled"]
     assert {name: want[name].dtype for name in ("half", "double")} == {"half": "f2", "double": "f8"}
-    exact = report["outputs"]["last_hidden_state"]["relative"]
-    assert exact["worst"] > 0.01
-    assert report["outputs"]["double"]["relative"] == exact
-    assert report["outputs"]["half"]["relative"] == pytest.approx(exact, rel=0.01)
+    exact = report.outputs["last_hidden_state"]["relative"]
+    assert exact.worst > 0.01
+    assert report.outputs["double"]["relative"] == exact
+    assert asdict(report.outputs["half"]["relative"]) == pytest.approx(asdict(exact), rel=0.01)
 
 
 def test_a_pooled_output_as_wide_as_the_padded_length_has_no_padding(erring):
@@ -164,8 +164,8 @@ def test_a_pooled_output_as_wide_as_the_padded_length_has_no_padding(erring):
     errors = [metrics.relative(want["pooled"][row], have["pooled"][row]) for row in range(2)]
     beyond_the_first_9 = np.abs(want["pooled"] - have["pooled"])[0, 9:]
     assert beyond_the_first_9.max() > 0
-    assert report["outputs"]["pooled"]["relative"]["worst"] == max(errors)
-    assert report["outputs"]["pooled"]["relative"]["mean"] == pytest.approx(np.mean(errors))
+    assert report.outputs["pooled"]["relative"].worst == max(errors)
+    assert report.outputs["pooled"]["relative"].mean == pytest.approx(np.mean(errors))
 
 
 def test_the_errors_are_those_that_a_tolerance_is_about(erring):
@@ -173,9 +173,9 @@ def test_the_errors_are_those_that_a_tolerance_is_about(erring):
     masks = np.arange(WIDTH) < np.asarray([[9], [WIDTH]])
     name = "last_hidden_state"
     cosines = [1 - metrics.cosine(want[name][row], have[name][row], masks[row]) for row in range(2)]
-    assert report["outputs"][name]["cosine"]["worst"] == min(cosines)
-    assert report["outputs"][name]["cosine"]["p95"] == min(cosines)  # one that occurred
-    assert report["outputs"][name]["cosine"]["mean"] == pytest.approx(np.mean(cosines))
+    assert report.outputs[name]["cosine"].worst == min(cosines)
+    assert report.outputs[name]["cosine"].p95 == min(cosines)  # one that occurred
+    assert report.outputs[name]["cosine"].mean == pytest.approx(np.mean(cosines))
 
 
 def of_rows(metric, want, have, mask=None) -> list[float]:
@@ -217,6 +217,54 @@ def test_an_answer_that_is_not_a_number_is_as_wrong_as_can_be_and_is_valid_json(
         return [np.full_like(output, np.nan) for output in outputs] if len(calls) == 2 else outputs
 
     monkeypatch.setattr(compare, "run_model", spoiled)
-    outputs = bench(made, "bert")["outputs"]["last_hidden_state"]
-    assert (outputs["relative"]["worst"], outputs["cosine"]["worst"]) == (1e30, -1)
-    assert np.isfinite([*outputs["relative"].values(), *outputs["cosine"].values()]).all()
+    outputs = bench(made, "bert").outputs["last_hidden_state"]
+    assert (outputs["relative"].worst, outputs["cosine"].worst) == (1e30, -1)
+    assert np.isfinite([*astuple(outputs["relative"]), *astuple(outputs["cosine"])]).all()
+
+
+# ---- What is decided with the answers
+
+
+def test_misses_keep_their_nearest_neighbours(made, tmp_path):
+    unseen = random_samples(original(made("bert").model), [5, 9, 23], seed=99)
+    kept = bench(made, "bert", write_samples(tmp_path / "unseen.npz", unseen)).neighbours
+    assert (kept.kept, kept.inputs, kept.among, kept.output) == (3, 3, 3, "last_hidden_state")
+
+
+def test_answers_that_find_another_neighbour_are_counted(made, tmp_path):
+    """The bundle reuses whatever has the same length: those of one length get one answer."""
+    folder = tmp_path
+    stored, unseen = (
+        random_samples(original(made("bert").model), [9] * count, seed) for count, seed in ((1, 1), (6, 2))
+    )
+    data = write_samples(folder / "data.npz", stored)
+    onnx_memo.optimize(made("bert").model, data, folder / "bundle", level="output", threshold=1e6)
+    asked = write_samples(folder / "unseen.npz", unseen)
+    one_by_one, batches = (
+        onnx_memo.bench(
+            made("bert").model, folder / "bundle", asked, rounds=1, batch=batch, native=False
+        ).neighbours
+        for batch in (1, 4)
+    )
+    assert one_by_one.inputs == 6
+    assert one_by_one.kept < 6
+    assert batches == one_by_one
+
+
+def test_of_many_inputs_the_first_are_looked_at_and_that_is_said(made, monkeypatch):
+    monkeypatch.setattr(compare, "MOST_ANSWERS", 4)
+    report = bench(made, "bert")
+    assert report.neighbours.inputs == 4
+    assert "nearest neighbours are those of and among the first 4 inputs" in report.notes
+
+
+def test_one_input_has_no_neighbours(made, tmp_path):
+    data = write_samples(tmp_path / "one.npz", made("bert").samples[:1])
+    assert bench(made, "bert", data).neighbours is None
+
+
+def test_a_request_is_a_hit_if_all_its_rows_are(made, tmp_path):
+    unseen = random_samples(original(made("bert").model), [9], seed=99)
+    data = write_samples(tmp_path / "mixed.npz", [*made("bert").samples[:3], *unseen])
+    latency = bench(made, "bert", data, batch=2).latency
+    assert {name: group.requests for name, group in latency.items()} == {"all": 2, "hits": 1, "misses": 1}

@@ -124,9 +124,9 @@ def test_stored_inputs_hit_at_every_site(made, mode, level, name):
     source = made(name, level)
     native = mode == "native"
     report = onnx_memo.bench(source.model, source.bundle, source.data, rounds=1, native=native)
-    assert set(report["sites"].values()) == {1.0}
-    for figures in report["outputs"].values():
-        assert figures["relative"]["worst"] <= TOLERANCE
+    assert set(report.sites.values()) == {1.0}
+    for figures in report.outputs.values():
+        assert figures["relative"].worst <= TOLERANCE
 
 
 @architectures
@@ -298,4 +298,4 @@ def test_a_pretrained_model(tmp_path, level, name):
         for request in [*stored, join(stored[2:5])]:
             pair.assert_reused(request)
     report = onnx_memo.bench(model, bundle, data, rounds=1)
-    assert list(report["sites"].values()) == [1.0] * 6
+    assert list(report.sites.values()) == [1.0] * 6

@@ -90,10 +90,10 @@ def savings_table(model: Path, stream: npt.NDArray[np.int64], folder: Path) -> s
                         model, bundle, folder / "seen.npz", rounds=ROUNDS, native=native, progress=progress
                     )
                     miss = bench(model, bundle, unseen, rounds=ROUNDS, native=native, progress=progress)
-                assert (hit["hit_rate"], miss["hit_rate"]) == (1.0, 0.0), "the two halves are hits and misses"
-                worst = max(output["relative"]["worst"] for output in hit["outputs"].values())
+                assert (hit.hit_rate, miss.hit_rate) == (1.0, 0.0), "the two halves are hits and misses"
+                worst = max(output["relative"].worst for output in hit.outputs.values())
                 rows.append(
-                    f"| {length} | {level} | {hit['library']} | {hit['ratio']:.3f} | {miss['ratio']:.3f} "
+                    f"| {length} | {level} | {hit.library} | {hit.ratio:.3f} | {miss.ratio:.3f} "
                     f"| {worst:.1e} |"
                 )
     return "\n".join(rows) + "\n"

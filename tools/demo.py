@@ -24,7 +24,8 @@ from models import chatterbot, demo
 from models.bring import CACHE
 from models.fetch import RecipeError
 from onnx_memo.cli import show_progress
-from onnx_memo.compare import Report, bench
+from onnx_memo.compare import bench
+from onnx_memo.comparison import Comparison
 from onnx_memo.errors import MemoError
 from onnx_memo.pipeline import optimize
 from onnx_memo.runtime import library_path
@@ -104,19 +105,19 @@ def compare(
     for native in (True, False) if library_path() else (False,):
         for name in requests:
             with show_progress() as progress:
-                report = bench(onnx, bundle, folder / f"{name}.txt", native=native, progress=progress)
-            table.add_row(name, *_cells(report))
+                found = bench(onnx, bundle, folder / f"{name}.txt", native=native, progress=progress)
+            table.add_row(name, *_cells(found))
     console.print(table)
 
 
-def _cells(report: Report) -> list[str]:
-    error = max(1 - output["cosine"]["p95"] for output in report["outputs"].values())
+def _cells(found: Comparison) -> list[str]:
+    error = max(1 - output["cosine"].p95 for output in found.outputs.values())
     return [
-        report["library"],
-        f"{report['baseline_ms']:.2f}",
-        f"{report['memo_ms']:.2f}",
-        f"{report['ratio']:.3f}",
-        f"{report['hit_rate']:.1%}",
+        found.library,
+        f"{found.baseline_ms:.2f}",
+        f"{found.memo_ms:.2f}",
+        f"{found.ratio:.3f}",
+        f"{found.hit_rate:.1%}",
         f"{max(error, 0):.4f}",
     ]
 

@@ -1,1 +1,1 @@
-"""Advice: what each promise would cost on a model and a sample, and which one to take. Nothing is proven here."""
+"""Advice: what each promise would cost on a model and a sample. Nothing is proven here."""

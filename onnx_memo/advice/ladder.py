@@ -1,4 +1,4 @@
-"""The ladder: promises from exact to loose, and for each what keeps it on the fit part and takes least time."""
+"""The ladder: promises from exact to loose, and for each what keeps it in the least time."""
 
 from __future__ import annotations
 

@@ -178,13 +178,13 @@ def _chosen(rungs: Sequence[Rung], reason: str) -> tuple[Rung | None, str]:
     wanted = by_options.get(PREFERRED if decisions else WITHOUT_DECISION)
     paying = [rung for rung in (exact, wanted) if rung is not None and rung.ratio.value <= PAYS]
     if not paying:
-        best = min(rungs, key=lambda rung: rung.ratio.value, default=None)
+        best = wanted or min(rungs, key=lambda rung: rung.ratio.value, default=None)
         if best is None:
             return None, f"nothing pays: {reason or 'no setting keeps any of the promises'}"
         return None, (
-            f"nothing pays: '{(wanted or best).name}' would take {(wanted or best).ratio} of the original's time, "
-            f"and {(wanted or best).hit_rate:.0%} of the requests would be reused; inputs that are nearer to each "
-            "other, or more of them, would change that"
+            f"nothing pays: '{best.name}' would take {best.ratio} of the original's time, and {best.hit_rate:.0%} "
+            "of the requests would be reused; inputs that are nearer to each other, or more of them, would "
+            "change that"
         )
     chosen = min(paying, key=lambda rung: rung.ratio.value)
     if exact in paying and exact is not None:

@@ -80,7 +80,7 @@ class Samples:
             [self.lengths[i] for i in order],
             self.mask,
             texts=texts,
-            numbers=[self._number(i) for i in order],
+            numbers=[self.number(i) for i in order],
         )
 
     def real(self, at: int) -> npt.NDArray[np.bool_] | None:
@@ -93,9 +93,10 @@ class Samples:
 
     def place(self, at: int) -> str:
         """Where in its file a sample stands, as messages name it: `line 3`, or `input 3` of arrays."""
-        return f"{'input' if self.texts is None else 'line'} {self._number(at)}"
+        return f"{'input' if self.texts is None else 'line'} {self.number(at)}"
 
-    def _number(self, at: int) -> int:
+    def number(self, at: int) -> int:
+        """Of the line or row that a sample stands in, from 1."""
         return at + 1 if self.numbers is None else self.numbers[at]
 
     def extent(self, at: int) -> int:

@@ -1,4 +1,4 @@
-"""What a level could do, at settings from strict to loose: what `advise` looks at. Nothing is proven by it."""
+"""What a level could do, at settings from strict to loose: what `advise` looks at."""
 
 from __future__ import annotations
 

@@ -164,6 +164,12 @@ def token_error(want: Answer, have: Outputs) -> float:
     return max(errors, default=0.0)
 
 
+def neighbours_of(answers: Sequence[Answer]) -> Neighbours | None:
+    """The neighbours among answers, by the first output that holds vectors; None if there are none."""
+    found = _neighbours_by(answers[0], Wish()) if answers else None
+    return found and _known(found, [found.remembered(answer) for answer in answers])
+
+
 def _neighbours_by(first: Answer, wish: Wish) -> Neighbours | None:
     """The neighbours among answers like `first`, which put distances in scale, if there are vectors."""
     try:

@@ -164,7 +164,7 @@ def _warnings(evidence: Evidence) -> str:
 
 def _key_figures(evidence: Evidence) -> str:
     cells = [_time(evidence), _reused(evidence), *map(_kept, evidence.decisions)]
-    told = [decision.name for decision in evidence.decisions]
+    told = [decision.what for decision in evidence.decisions]
     if DECISIONS.get(evidence.promise.metric) not in told:
         cells.append(_error(evidence))
     cells.append(("Memo data", size(evidence.bytes), count(evidence.entries, "stored input")))

@@ -52,7 +52,7 @@ def test_bench_takes_the_directory_as_the_original(directory, tmp_path):
     (tmp_path / "lines.txt").write_text("\n".join(LINES))
     onnx_memo.optimize(directory, tmp_path / "lines.txt", tmp_path / "bundle")
     report = onnx_memo.bench(directory, tmp_path / "bundle", tmp_path / "lines.txt", rounds=1)
-    assert report["hit_rate"] == 1.0
+    assert report.hit_rate == 1.0
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path):

@@ -110,7 +110,7 @@ def test_a_stored_input_without_padding_is_reused(tmp_path, data, samples, level
     model = changed("bert", tmp_path / "model.onnx", pooled("ReduceMean"))
     onnx_memo.optimize(model, data, tmp_path / "b", level=level)
     done = onnx_memo.bench(model, tmp_path / "b", data, native=mode == "native", rounds=1)
-    assert done["hit_rate"] == 1
+    assert done.hit_rate == 1
     equal = join([samples[2], samples[3]])  # a batch of one length has no padding
     want = original(model).run(None, equal)[0]
     np.testing.assert_allclose(memoized(tmp_path / "b", mode).run(None, equal)[0], want, atol=2e-3)

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 import pytest
-from support import changed, memoized, original, variants, write_samples
+from support import changed, memoized, original, scoring, variants, write_samples
 
 import onnx_memo
 from onnx_memo.proof.scores import SCORE_METRICS, scores_of
-
-
-def scoring(model: ir.Model) -> None:
-    """One number, `score` [B, 1]: the difference of two of the first token's states."""
-    (states,) = model.graph.outputs
-    first = ir.node("Constant", [], {"value": ir.tensor(np.asarray(0))})
-    token = ir.node("Gather", [states, first.outputs[0]], {"axis": 1})
-    weights = np.zeros((32, 1), np.float32)
-    weights[3], weights[7] = 1, -1
-    made = ir.node("Constant", [], {"value": ir.tensor(weights)})
-    score = ir.node("MatMul", [token.outputs[0], made.outputs[0]])
-    score.outputs[0].name, score.outputs[0].type = "score", states.type
-    score.outputs[0].shape = ir.Shape([None, 1])
-    model.graph.extend([first, token, made, score])
-    model.graph.outputs[0] = score.outputs[0]
 
 
 @pytest.fixture
@@ -72,7 +56,7 @@ def test_a_tolerance_that_an_angle_would_keep_is_not_kept_by_scores(tmp_path, mo
 def test_bench_measures_scores_and_their_order(tmp_path, model, data, cli):
     onnx_memo.optimize(model, data, tmp_path / "b")
     asked = write_samples(tmp_path / "asked.npz", variants(20, seed=3))
-    assert set(onnx_memo.bench(model, tmp_path / "b", asked, rounds=1)["outputs"]["score"]) == {
+    assert set(onnx_memo.bench(model, tmp_path / "b", asked, rounds=1).outputs["score"]) == {
         "relative",
         "spread",
         "order",

@@ -58,10 +58,10 @@ def test_unseen_requests_keep_the_tolerance(tmp_path, metric, level, tolerance):
     assert errors.max() > 0  # something that is not stored is reused
     data = write_samples(tmp_path / "unseen.npz", unseen)
     report = onnx_memo.bench(fixture("bert"), result.path, data, rounds=1)
-    assert report["predicted"] == result.manifest.predicted
-    assert report["hit_rate"] > 0
+    assert report.predicted == result.manifest.predicted
+    assert report.hit_rate > 0
     if metric == "relative":
-        assert report["outputs"]["last_hidden_state"]["relative"]["p95"] <= tolerance
+        assert report.outputs["last_hidden_state"]["relative"].p95 <= tolerance
 
 
 def test_every_metric_is_tried():

@@ -1,0 +1,102 @@
+"""An original and its bundle, opened to run the same requests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime as ort
+
+from onnx_memo.data.export import as_onnx
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import ModelInput, Samples, model_inputs
+from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.files import sha256
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.inserter import mask_of
+from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_file
+from onnx_memo.store import bundle as bundles
+from onnx_memo.store.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models with the same inputs and outputs.
+
+    Attributes:
+        original, bundle: sessions on them.
+        path: of the bundle's model.
+        manifest: of the bundle.
+        inputs: what both take.
+        samples: the data, as these.
+        outputs: their names, in the order of the results.
+        threads: of each session, no more than there are cores.
+    """
+
+    original: ort.InferenceSession = field(repr=False)
+    bundle: ort.InferenceSession = field(repr=False)
+    path: Path
+    manifest: Manifest
+    inputs: list[ModelInput]
+    samples: Samples = field(repr=False)
+    outputs: list[str]
+    threads: int
+
+
+def open_pair(
+    model: Path | str,
+    bundle: Path | str,
+    data: Path | str,
+    *,
+    tokenizer: Path | str | None = None,
+    threads: int = 1,
+    native: bool = True,
+    allow_unknown: bool = False,
+) -> Pair:
+    """Check the bundle, open both models, and read the data; text by the bundle's tokenizer if none is named.
+
+    Raises:
+        MemoError: the bundle is damaged or was made from another model, or the data does not fit.
+    """
+    model, bundle = Path(model), Path(bundle)
+    manifest = bundles.read_bundle(bundle)
+    if tokenizer is None and (bundle / bundles.TOKENIZER).is_file():
+        tokenizer = bundle / bundles.TOKENIZER
+    if manifest.source_sha256 and model.is_file() and sha256(model) != manifest.source_sha256:
+        raise MemoError(
+            f"'{bundle}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
+            f"'{model}'): name the model that it was made from"
+        )
+    threads = min(threads, os.cpu_count() or 1)
+    ours = bundle / bundles.MODEL
+    with as_onnx(model) as source:
+        with one_line(ours):
+            mask = mask_of(ir.load(ours))
+        inputs = model_inputs(OpenedModel(source.onnx, mask))
+        before = open_file(source.onnx, session_options(native=False, threads=threads))
+    after = open_file(ours, session_options(native=native, threads=threads))
+    names = [[value.name for value in session.get_outputs()] for session in (before, after)]
+    if names[0] != names[1]:
+        raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
+    vocabulary = Path(tokenizer) if tokenizer else None
+    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
+    return Pair(before, after, ours, manifest, inputs, samples, names[0], threads)
+
+
+@contextlib.contextmanager
+def one_line(path: Path) -> Iterator[None]:
+    """Say in one line what a bundle's model, whatever it holds, makes of those who read it."""
+    try:
+        yield
+    except MemoError:
+        raise
+    except Exception as error:  # libraries and look-ups share no class of errors
+        raise MemoError(
+            f"'{path}' is not the guarded model that its manifest tells of ({reason_of(error)}): copy the "
+            "bundle again, or build it again"
+        ) from error

@@ -1,0 +1,291 @@
+"""Rank many inputs: score all with a bundle, which is fast, and the best of them with the original."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from onnx_memo.data.samples import Arrays
+from onnx_memo.errors import MemoError
+from onnx_memo.notebook import Part, Table, as_html
+from onnx_memo.pair import Pair, open_pair
+from onnx_memo.progress import Progress, silent
+from onnx_memo.proof.goal import WARNING
+from onnx_memo.proof.screening import Screening, TopPromise, confirm_best, rises
+from onnx_memo.scoring import Score, score_of
+from onnx_memo.sessions import run_model
+
+MOST_SHOWN = 20  # of the ranking, in a notebook
+MOST_CALIBRATED = 0.5  # of the inputs: a screen that needs more is none
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One of the best.
+
+    Attributes:
+        number: of the line or row of the data that it stands in, from 1.
+        score: the original's.
+        fast: the bundle's.
+    """
+
+    number: int
+    score: float
+    fast: float
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The best of many inputs, all of them scored by the original.
+
+    Attributes:
+        ranking: the best first, as many as were asked for.
+        inputs: how many were ranked.
+        keep, confidence: with this confidence at least the share `keep` of the true top is in `ranking`.
+        errors_alike: whether that assumes that errors do not depend on the score (`docs/calibration.md`).
+        calibrated: how many inputs, drawn at random, say how far the fast score can be trusted.
+        confirmed: how many the original scored, those included.
+        expected_share: the share of the true top to expect in `ranking`.
+        ratio: the models' time, over that of scoring all with the original, which is taken from the mean over
+            the calibration.
+        fast_ratio: the same of the bundle's part of it.
+        notes: what people should know.
+        fast, scores: of all inputs that could be used, in their order, f64[inputs]: by the bundle, and by the
+            original, NaN where it was not asked. Not part of `to_dict`.
+    """
+
+    ranking: Sequence[Ranked]
+    inputs: int
+    keep: float
+    confidence: float
+    errors_alike: bool
+    calibrated: int
+    confirmed: int
+    expected_share: float
+    ratio: float
+    fast_ratio: float
+    notes: Sequence[str]
+    fast: npt.NDArray[np.float64] = field(repr=False, compare=False)
+    scores: npt.NDArray[np.float64] = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one object of JSON: the fields by their names, without the arrays."""
+        made = asdict(self)
+        return {name: value for name, value in made.items() if name not in ("fast", "scores")}
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the ranking, and what it is worth."""
+        return as_html(self.parts())
+
+    def parts(self) -> list[Part]:
+        """The best of the ranking, and what it is worth."""
+        title = f"The top {len(self.ranking)} of {self.inputs} inputs"
+        rows = [
+            [str(place), str(one.number), f"{one.score:.6g}", f"{one.fast:.6g}"]
+            for place, one in enumerate(self.ranking[:MOST_SHOWN], 1)
+        ]
+        parts: list[Part] = [Table(title, ["", "input", "score", "fast score"], rows, words=0)]
+        if len(self.ranking) > MOST_SHOWN:
+            parts.append(f"and {len(self.ranking) - MOST_SHOWN} more")
+        assumed = ", if errors do not depend on the score" if self.errors_alike else ""
+        parts.append(
+            f"with {self.confidence:.0%} confidence at least {self.keep:.0%} of the true top are among them"
+            f"{assumed}; to expect are {self.expected_share:.1%}"
+        )
+        parts.append(
+            f"the original scored {self.confirmed} inputs ({self.confirmed / self.inputs:.1%}), "
+            f"{self.calibrated} of them drawn at random; the time was {self.ratio:.3f} of scoring all with "
+            f"it, {self.fast_ratio:.3f} for the bundle"
+        )
+        return [*parts, *(f"note: {note}" for note in self.notes)]
+
+
+def screen(
+    model: Path | str,
+    bundle: Path | str,
+    data: Path | str,
+    *,
+    top: float,
+    score: str | Score | None = None,
+    lowest: bool = False,
+    keep: float = 0.95,
+    confidence: float = 0.95,
+    calibration: float | None = None,
+    errors_alike: bool = False,
+    seed: int = 0,
+    tokenizer: Path | str | None = None,
+    threads: int = 1,
+    native: bool = True,
+    allow_unknown: bool = False,
+    progress: Progress = silent,
+) -> Screened:
+    """Find the inputs with the best scores, with few runs of the original.
+
+    The bundle scores all inputs. The original scores some, drawn at random, and from the best by the
+    bundle's score downwards as many as it takes: with `confidence`, at least the share `keep` of the true
+    top is in the result. That holds for any scores; only what is drawn is left to chance
+    (`onnx_memo.proof.screening`).
+
+    Args:
+        model: the original.
+        bundle: made from it.
+        data: the inputs to rank, as for `optimize`.
+        top: how many are wanted: a count, or below 1 a share of the inputs.
+        score: of an answer, higher is better. None: the model's output of one number. `likelihood`: how
+            likely the model finds the input (`onnx_memo.scoring.likelihood`). Or a function of outputs and
+            inputs, both arrays by name with a first axis of 1, that gives a number.
+        lowest: lower is better.
+        keep: the share of the true top that is to be found.
+        confidence: of that.
+        calibration: how many inputs are drawn at random: a count, or below 1 a share. None: as few as can
+            prove it.
+        errors_alike: assume that the bundle's errors do not depend on the original's score. Far fewer are
+            drawn then where `top` is small. A warning says where the errors seen speak against it.
+        seed: of what is drawn.
+        tokenizer: a `tokenizer.json`, for text; None: the bundle's.
+        threads: of each session.
+        native: False leaves the native library out.
+        allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
+        progress: is called for each step and its parts.
+
+    Raises:
+        MemoError: the bundle is damaged, the data does not fit, there is no such score, or too many inputs
+            would have to be drawn.
+    """
+    pair = open_pair(
+        model,
+        bundle,
+        data,
+        tokenizer=tokenizer,
+        threads=threads,
+        native=native,
+        allow_unknown=allow_unknown,
+    )
+    count = len(pair.samples)
+    promise = TopPromise(count, _count("top", top, count), keep, confidence, errors_alike)
+    size = _calibration_size(promise, calibration)
+    judge = score_of(score, _answer(pair, pair.original, 0), pair.samples, pair.inputs)
+    drawn = np.random.default_rng(seed).choice(count, size, replace=False)
+    fast = _Scorer(pair, pair.bundle, judge, lowest, progress("scoring with the bundle", count))
+    slow = _Scorer(pair, pair.original, judge, lowest, progress("confirming, of at most", count))
+    quick = fast(np.arange(count))
+    found = confirm_best(promise, quick, drawn, slow)
+    return _told(pair, promise, drawn, quick, found, fast, slow)
+
+
+class _Scorer:
+    """Scores inputs by one of the models, and keeps the seconds that it took for each."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        session: ort.InferenceSession,
+        judge: Score,
+        lowest: bool,
+        advance: Callable[[], None],
+    ) -> None:
+        self.pair, self.session, self.judge, self.advance = pair, session, judge, advance
+        self.sign = -1.0 if lowest else 1.0
+        self.seconds = np.zeros(len(pair.samples))
+        _answer(pair, session, 0)  # the first run of a session allocates
+
+    def __call__(self, which: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Their scores, higher is better, f64[n]. Raises MemoError where one is no finite number."""
+        return np.asarray([self._one(int(at)) for at in which], np.float64)
+
+    def _one(self, at: int) -> float:
+        start = time.perf_counter()
+        outputs = _answer(self.pair, self.session, at)
+        self.seconds[at] = time.perf_counter() - start
+        made = self.judge(outputs, self.pair.samples.arrays[at])
+        self.advance()
+        if np.ndim(made) or not np.isfinite(made):
+            place = self.pair.samples.place(at)
+            raise MemoError(
+                f"the score of {place} is no finite number but {made}: inputs need one to be ranked"
+            )
+        return self.sign * float(made)
+
+
+def _answer(pair: Pair, session: ort.InferenceSession, at: int) -> Arrays:
+    return dict(zip(pair.outputs, run_model(session, pair.samples.arrays[at], at), strict=True))
+
+
+def _count(name: str, number: float, of: int) -> int:
+    """A count, or a share below 1, as a count."""
+    made = round(number * of) if 0 < number < 1 else number
+    if isinstance(number, bool) or made != int(made) or not 1 <= made < of:
+        raise MemoError(f"{name} takes a count from 1 to {of - 1}, or a share below 1, not {number}")
+    return int(made)
+
+
+def _calibration_size(promise: TopPromise, asked: float | None) -> int:
+    """How many inputs are drawn. Raises MemoError where they prove nothing, or would be too many."""
+    needed = promise.needed()
+    what = f"{promise.keep:.3g} of the top {promise.top} of {promise.inputs} inputs"
+    if asked is not None:
+        size = _count("calibration", asked, promise.inputs)
+        if needed is None or size < needed:
+            raise MemoError(f"{size} inputs drawn at random cannot prove {what}: {_advice(promise, needed)}")
+        return size
+    if needed is None or needed > MOST_CALIBRATED * promise.inputs:
+        raise MemoError(
+            f"to prove {what}, more than half of them had to be scored at random: {_advice(promise, needed)}"
+        )
+    return needed
+
+
+def _advice(promise: TopPromise, needed: int | None) -> str:
+    ways = ["give more inputs", "ask for a larger top, or a smaller keep or confidence"]
+    if needed is not None:
+        ways.insert(0, f"draw {needed} (calibration={needed})")
+    fewer = replace(promise, errors_alike=True).needed()
+    if not promise.errors_alike and fewer is not None and fewer <= MOST_CALIBRATED * promise.inputs:
+        ways.append(f"or assume errors_alike=True, which takes {fewer} (docs/calibration.md)")
+    return "; ".join(ways)
+
+
+def _told(
+    pair: Pair,
+    promise: TopPromise,
+    drawn: npt.NDArray[np.int64],
+    quick: npt.NDArray[np.float64],
+    found: Screening,
+    fast: _Scorer,
+    slow: _Scorer,
+) -> Screened:
+    notes = list(pair.samples.notes)
+    if promise.errors_alike and rises(found.scores[drawn] - quick[drawn], found.scores[drawn]):
+        notes.append(
+            f"{WARNING}: the error (score - fast score) rises with the score, so the top is lost more often "
+            "than errors_alike assumes: leave that out, or expect less"
+        )
+    if found.depth == promise.inputs:
+        notes.append("the fast score is of no use here: the original scored all inputs")
+    whole = slow.seconds[drawn].mean() * promise.inputs
+    sign = fast.sign
+    return Screened(
+        ranking=[
+            Ranked(pair.samples.number(int(at)), sign * float(found.scores[at]), sign * float(quick[at]))
+            for at in found.best
+        ],
+        inputs=promise.inputs,
+        keep=promise.keep,
+        confidence=promise.confidence,
+        errors_alike=promise.errors_alike,
+        calibrated=len(drawn),
+        confirmed=int(np.isfinite(found.scores).sum()),
+        expected_share=found.expected_share,
+        ratio=float((fast.seconds.sum() + slow.seconds.sum()) / whole),
+        fast_ratio=float(fast.seconds.sum() / whole),
+        notes=notes,
+        fast=sign * quick,
+        scores=sign * found.scores,
+    )
