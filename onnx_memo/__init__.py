@@ -11,30 +11,40 @@ if TYPE_CHECKING:
     from onnx_memo.inspection import Inspection, inspect
     from onnx_memo.pipeline import Result, optimize
     from onnx_memo.runtime import library_path, session_options
+    from onnx_memo.served.explain import explain, worst_served
+    from onnx_memo.served.explanation import Explanation, Worst
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Explanation",
     "Inspection",
     "MemoError",
     "Result",
+    "Worst",
     "bench",
+    "explain",
     "inspect",
     "library_path",
     "optimize",
     "session_options",
+    "worst_served",
 ]
 
 # Serving needs `session_options` alone; ONNX, tokenizers and all that makes bundles load when they are used.
 _HOMES = {
+    "Explanation": "served.explanation",
     "Inspection": "inspection",
     "MemoError": "errors",
     "Result": "pipeline",
+    "Worst": "served.explanation",
     "bench": "compare",
+    "explain": "served.explain",
     "inspect": "inspection",
     "library_path": "runtime",
     "optimize": "pipeline",
     "session_options": "runtime",
+    "worst_served": "served.explain",
 }
 
 

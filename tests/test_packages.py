@@ -26,7 +26,8 @@ FLOORS = [
     {"report", "verify"},
     {"pipeline", "compare", "inspection"},
     {"tables"},
-    {"cli"},
+    {"served"},
+    {"cli", "cli_explain"},
     {"__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
