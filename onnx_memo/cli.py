@@ -74,10 +74,10 @@ def inspect(
     """Show the attention in a model, or check a bundle and show what it holds."""
     if is_bundle(model):
         manifest = read_bundle(model)
-        _show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
+        show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
         return
     inspection = run_inspect(model, mask=mask)
-    _show(as_json, inspection.as_json(), lambda: tables.inspection_tables(inspection))
+    show(as_json, inspection.as_json(), lambda: tables.inspection_tables(inspection))
 
 
 @app.command()
@@ -162,7 +162,7 @@ def optimize(
             show_inputs=show_inputs,
             progress=progress,
         )
-    _show(as_json, result.manifest.as_json(), lambda: tables.bundle_tables(out_dir, result.manifest))
+    show(as_json, result.manifest.as_json(), lambda: tables.bundle_tables(out_dir, result.manifest))
 
 
 @app.command()
@@ -192,7 +192,7 @@ def bench(
             allow_unknown=allow_unknown,
             progress=progress,
         )
-    _show(as_json, report, lambda: tables.bench_tables(report))
+    show(as_json, report, lambda: tables.bench_tables(report))
 
 
 @app.command()
@@ -204,10 +204,11 @@ def clean(
     if not folder.is_dir():
         raise MemoError(f"'{folder}' is not a folder: name the one that bundles were written to")
     gone = [str(path) for path in run_clean(folder)]
-    _show(as_json, {"removed": gone}, lambda: [f"removed: {path}" for path in gone] or ["nothing was left"])
+    show(as_json, {"removed": gone}, lambda: [f"removed: {path}" for path in gone] or ["nothing was left"])
 
 
-def _show(as_json: bool, content: dict[str, Any], renderables: Callable[[], list[Any]]) -> None:
+def show(as_json: bool, content: dict[str, Any], renderables: Callable[[], list[Any]]) -> None:
+    """Print a result: one JSON object, or tables."""
     if as_json:
         print(json.dumps(content))
         return
@@ -284,3 +285,6 @@ def _complaint(error: BaseException) -> _Complaint | None:
     if hasattr(error, "format_message"):  # of the parser, whose own way takes several lines
         return _Complaint(f"{error.format_message() or 'name a command'} (--help shows what there is)")
     return None
+
+
+from onnx_memo import cli_explain  # noqa: E402, F401  its command belongs to `app`, which it imports

@@ -209,8 +209,8 @@ class _Traced:
             raise
         except Exception as error:  # libraries and look-ups share no class of errors
             raise MemoError(
-                f"'{self.path}' is not the guarded model that its manifest tells of ({reason_of(error)}): copy "
-                "the bundle again, or build it again"
+                f"'{self.path}' is not the guarded model that its manifest tells of ({reason_of(error)}): "
+                "copy the bundle again, or build it again"
             ) from error
 
 

@@ -50,7 +50,7 @@ def seen_at_sites(
         outcome, reason = say.REUSED, "every guarded attention block is taken from the store"
     else:
         outcome = say.PARTLY
-        reason = f"{hits} of {len(lookups)} lookups found an entry that is near enough; elsewhere the original runs"
+        reason = f"{hits} of {len(lookups)} lookups found an entry that is near enough: the others run"
     return Seen(outcome, reason, lookups)
 
 
@@ -94,8 +94,8 @@ def seen_at_rows(
     else:
         told = (
             say.TOO_MANY,
-            f"already before the first layer {rows.ran} of {length} rows would run against the nearest entry, "
-            f"{found.nearest}, and up to a share of {rows.limit:.3g} that is worth it: the original runs",
+            f"already before the first layer {rows.ran} of {length} rows would run against the nearest "
+            f"entry, {found.nearest}; up to a share of {rows.limit:.3g} that is worth it: the original runs",
         )
     return Seen(*told, (found,), rows)
 
