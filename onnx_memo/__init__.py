@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnx_memo.advice.run import Advice, advise
     from onnx_memo.compare import bench
     from onnx_memo.comparison import Comparison
     from onnx_memo.errors import MemoError
@@ -14,41 +15,55 @@ if TYPE_CHECKING:
     from onnx_memo.ranking import Screened, screen
     from onnx_memo.result import Result
     from onnx_memo.runtime import library_path, session_options
+    from onnx_memo.served.explain import explain, worst_served
+    from onnx_memo.served.explanation import Explanation, Worst
     from onnx_memo.side_by_side import SideBySide, compare_bundles
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Advice",
     "Comparison",
+    "Explanation",
     "Inspection",
     "MemoError",
     "Result",
     "Screened",
     "SideBySide",
+    "Worst",
+    "advise",
     "bench",
     "compare_bundles",
+    "explain",
     "inspect",
     "library_path",
     "optimize",
     "screen",
     "session_options",
+    "worst_served",
 ]
 
 # Serving needs `session_options` alone; ONNX, tokenizers and all that makes bundles load when they are used.
 _HOMES = {
+    "Advice": "advice.run",
     "Comparison": "comparison",
+    "Explanation": "served.explanation",
     "Inspection": "inspection",
     "MemoError": "errors",
-    "SideBySide": "side_by_side",
     "Result": "result",
     "Screened": "ranking",
+    "SideBySide": "side_by_side",
+    "Worst": "served.explanation",
+    "advise": "advice.run",
     "bench": "compare",
     "compare_bundles": "side_by_side",
+    "explain": "served.explain",
     "inspect": "inspection",
     "library_path": "runtime",
     "optimize": "pipeline",
     "screen": "ranking",
     "session_options": "runtime",
+    "worst_served": "served.explain",
 }
 
 

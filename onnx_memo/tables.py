@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from onnx_memo import notebook
+from onnx_memo.advice.run import Advice
 from onnx_memo.comparison import Comparison
 from onnx_memo.inspection import Inspection
 from onnx_memo.notebook import Part
@@ -91,6 +92,12 @@ def bundle_tables(path: Path, manifest: Manifest) -> list[RenderableType]:
 def bench_tables(comparison: Comparison) -> list[RenderableType]:
     """Latency and hits, then the outputs' errors."""
     return shown(comparison.parts())
+
+
+def advice_tables(advice: Advice) -> list[RenderableType]:
+    """The ladder, what it says, notes, and what to run."""
+    ladder, *said = advice.parts()
+    return shown([ladder, *(f"note: {note}" for note in advice.notes), *said])
 
 
 def side_by_side_tables(found: SideBySide) -> list[RenderableType]:

@@ -30,6 +30,8 @@ FLOORS = [
     {"pipeline", "compare", "inspection", "ranking"},
     {"side_by_side", "advice"},
     {"tables"},
+    {"served"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

@@ -182,9 +182,9 @@ def _chosen(rungs: Sequence[Rung], reason: str) -> tuple[Rung | None, str]:
         if best is None:
             return None, f"nothing pays: {reason or 'no setting keeps any of the promises'}"
         return None, (
-            f"nothing pays: '{best.name}' would take {best.ratio} of the original's time, and {best.hit_rate:.0%} "
-            "of the requests would be reused; inputs that are nearer to each other, or more of them, would "
-            "change that"
+            f"nothing pays: '{best.name}' would take {best.ratio} of the original's time, and "
+            f"{best.hit_rate:.0%} of the requests would be reused; inputs that are nearer to each other, or "
+            "more of them, would change that"
         )
     chosen = min(paying, key=lambda rung: rung.ratio.value)
     if exact in paying and exact is not None:

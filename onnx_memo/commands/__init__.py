@@ -1,0 +1,1 @@
+"""The commands, one after the other; `onnx_memo.cli` starts them."""

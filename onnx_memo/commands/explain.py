@@ -1,0 +1,52 @@
+"""The command `explain`: how a bundle serves a request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnx_memo.commands.shared import Json, Stock, Tokenizer, app, show, show_progress
+from onnx_memo.errors import MemoError
+from onnx_memo.files import write_file
+from onnx_memo.served.explain import explain as run_explain
+from onnx_memo.served.explain import worst_served
+from onnx_memo.served.picture import picture as drawn
+from onnx_memo.served.show import explanation_tables, worst_tables
+
+
+@app.command()
+def explain(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    text: Annotated[str | None, typer.Option(help="The request.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Requests: .txt, .jsonl (field 'text') or .npz; the worst are named.")
+    ] = None,
+    line: Annotated[int | None, typer.Option(min=1, help="Explain this line of --data alone.")] = None,
+    sample: Annotated[
+        Path | None, typer.Option(help="What the bundle was made from: the stored input's text is shown.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Also draw which rows run, to this .svg file.")] = None,
+    tokenizer: Tokenizer = None,
+    stock: Stock = False,
+    as_json: Json = False,
+) -> None:
+    """Say how a bundle serves a request: what it reuses, what it runs and why; or which it serves worst."""
+    many = data is not None and line is None and text is None
+    if many and (sample is not None or picture is not None):
+        option = "--sample" if sample is not None else "--picture"
+        raise MemoError(f"{option} goes with one request: name it with --line or --text")
+    if picture is not None and picture.suffix.lower() != ".svg":
+        raise MemoError(f"--picture writes SVG: name a file that ends in .svg, not '{picture}'")
+    if data is not None and many:
+        with show_progress() as progress:
+            worst = worst_served(bundle, data, tokenizer=tokenizer, native=not stock, progress=progress)
+        show(as_json, worst.to_dict(), lambda: worst_tables(worst, str(bundle), str(data)))
+        return
+    one = run_explain(
+        bundle, text=text, data=data, line=line, sample=sample, tokenizer=tokenizer, native=not stock
+    )
+    if picture is not None:
+        write_file(picture, drawn(one).encode(), replace=True)
+    show(as_json, one.to_dict(), lambda: explanation_tables(one))

@@ -1,0 +1,97 @@
+"""What all commands share: the application, common options, how results and progress are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import onnx_memo
+from onnx_memo import interrupts
+from onnx_memo.proof.choice import DECISIONS
+from onnx_memo.proof.decisions import SLACK
+
+app = typer.Typer(
+    name="onnx-memo",
+    help=onnx_memo.__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(markup=False)  # names and reasons hold brackets
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Tokenizer = Annotated[Path | None, typer.Option(help="The model's tokenizer.json, for text.")]
+AllowUnknown = Annotated[
+    bool, typer.Option("--allow-unknown", help="Take text of which over a tenth is unknown to the tokenizer.")
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(help="The input that tells real tokens (1) from padding (0), where that is not seen."),
+]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of each session.")]
+Rounds = Annotated[int, typer.Option(min=1, help="How many times each request is timed.")]
+Stock = Annotated[bool, typer.Option("--stock", help="Run without the native library.")]
+Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
+
+
+Decision = Annotated[
+    str | None,
+    typer.Option(
+        help=f"What people do with answers: {', '.join(DECISIONS)}; by default what the outputs suggest."
+    ),
+]
+Slack = Annotated[
+    float | None,
+    typer.Option(
+        help=f"Up to which multiple of the nearest's distance another is as near; {SLACK} by default."
+    ),
+]
+Output = Annotated[
+    list[str] | None, typer.Option(help="Judge this output only (may be given several times).")
+]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Options of every command."""
+    if version:
+        out.print(onnx_memo.__version__)
+        raise typer.Exit
+
+
+def show(as_json: bool, content: dict[str, Any], renderables: Callable[[], list[Any]]) -> None:
+    """Print a result: one JSON object, or tables."""
+    if as_json:
+        print(json.dumps(content))
+        return
+    for renderable in renderables():
+        out.print(renderable)
+
+
+@contextmanager
+def show_progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """Progress bars on standard error, so that standard output stays clean."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
+
+        def start(step: str, parts: int) -> Callable[[], None]:
+            task = bars.add_task(step, total=parts)
+
+            def advance() -> None:
+                interrupts.check()
+                bars.advance(task)
+
+            return advance
+
+        yield start
