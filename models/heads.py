@@ -86,7 +86,6 @@ def with_head(encoder: onnx.ModelProto, weights: FloatArray, bias: FloatArray) -
     width = graph.output[0].type.tensor_type.shape.dim[2].dim_value
     constants: dict[str, npt.NDArray[Any]] = {
         "tokens": np.array([1], np.int64),
-        "begin": np.array(0, np.int64),
         "weights": weights.astype(np.float32),
         "bias": bias.astype(np.float32),
     }
@@ -102,6 +101,7 @@ def with_head(encoder: onnx.ModelProto, weights: FloatArray, bias: FloatArray) -
     count = add("ReduceSum", "head/count", real, "head/tokens", keepdims=1)
     pooled = add("Div", "head/mean", total, count)
     if len(weights) == 2 * width:
+        graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), "head/begin"))
         first = add("Gather", "head/first", states, "head/begin", axis=1)
         pooled = add("Concat", "head/pooled", first, pooled, axis=1)
     add("Gemm", "logits", pooled, "head/weights", "head/bias")

@@ -85,7 +85,10 @@ def test_a_classifier_finds_the_labels_it_was_fitted_on(encoder, tmp_path, capsy
 def test_a_head_reads_real_tokens_alone(encoder, tmp_path, width):
     size = encoder.features(["a"]).shape[1] // 2
     weights = np.random.default_rng(0).standard_normal((width * size, 4))
-    onnx.save(heads.with_head(encoder.model, weights, np.arange(4.0)), tmp_path / "model.onnx")
+    made = heads.with_head(encoder.model, weights, np.arange(4.0))
+    onnx.save(made, tmp_path / "model.onnx")
+    added = {one.name for one in made.graph.initializer if one.name.startswith("head/")}
+    assert added <= {name for node in made.graph.node for name in node.input}
     pair = ("a b c d", "e d")
     feeds = arrays_of([pair, ("a", "b")], encoder.tokenizer)
     padded = logits(tmp_path, feeds)
