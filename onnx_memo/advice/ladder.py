@@ -18,7 +18,7 @@ TOLERANCES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 SHARES = (0.99, 0.95, 0.9)  # of decisions kept
 EXACT = 1e-6  # error up to which an answer is that of a literal repeat
 FIRST = 16  # requests by which the fastest of several ways is chosen
-ROUNDS = 3  # how often requests are timed
+ROUNDS = 2  # how often requests are timed
 
 Keeps = Callable[[Setting], bool]
 
@@ -60,6 +60,11 @@ class _Way:
     explored: Explored
     setting: Setting
 
+    @property
+    def key(self) -> tuple[str, float]:
+        """Tells it from others."""
+        return self.explored.level, self.setting.strictness
+
     def runner(self) -> Runner:
         return self.explored.runner(self.setting)
 
@@ -78,9 +83,13 @@ def ladder(
     """
     ways = {options: _ways(found, keeps) for options, keeps in _promises(goal, held_out).items()}
     ways = {options: found for options, found in ways.items() if found}
-    best = {options: _fastest(own, requests) for options, own in ways.items()}
-    raced = race([original, *(way.runner() for way in best.values())], requests, ROUNDS)
-    rungs = [_rung(goal, options, way, raced, at) for at, (options, way) in enumerate(best.items(), start=1)]
+    ratios = _quick_ratios([way for own in ways.values() for way in own], original, requests)
+    best = {options: min(own, key=lambda way: ratios[way.key]) for options, own in ways.items()}
+    raceable = list({way.key: way for way in best.values()}.values())
+    race([original], requests[:4], 1)  # the first runs of a session allocate
+    raced = race([original, *(way.runner() for way in raceable)], requests, ROUNDS)
+    places = {way.key: at for at, way in enumerate(raceable, start=1)}
+    rungs = [_rung(goal, options, way, raced, places[way.key]) for options, way in best.items()]
     return times_of(raced, 0), rungs
 
 
@@ -113,13 +122,16 @@ def _ways(found: Sequence[Explored], keeps: Keeps) -> list[_Way]:
     return [_Way(each, kept[-1]) for each, kept in loosest if kept]
 
 
-def _fastest(ways: Sequence[_Way], requests: Sequence[Arrays]) -> _Way:
-    if len(ways) == 1:
-        return ways[0]
-    runners = [way.runner() for way in ways]
-    race(runners, requests[:2], 1)  # the first runs of a session allocate
-    raced = race(runners, requests[:: max(1, len(requests) // FIRST)], ROUNDS)
-    return ways[int(raced.medians.sum(axis=0).argmin())]
+def _quick_ratios(
+    ways: Sequence[_Way], original: Runner, requests: Sequence[Arrays]
+) -> dict[tuple[str, float], float]:
+    """The time of each way over the original's, by few requests: enough to choose between two precisions."""
+    distinct = list({way.key: way for way in ways}.values())
+    raced = race(
+        [original, *(way.runner() for way in distinct)], requests[:: max(1, len(requests) // FIRST)], ROUNDS
+    )
+    totals = raced.medians.sum(axis=0)
+    return {way.key: float(total / totals[0]) for way, total in zip(distinct, totals[1:], strict=True)}
 
 
 def _rung(goal: Goal, options: tuple[str, ...], way: _Way, raced: Raced, at: int) -> Rung:

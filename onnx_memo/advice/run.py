@@ -63,37 +63,30 @@ class Advice:
 
     def parts(self) -> list[Part]:
         """The ladder as a table, what it says, and what to do."""
-        kept = [one.what for one in self.rungs[0].kept] if self.rungs else []
-        headings = [
-            "promise",
-            "time",
-            "p50 ms",
-            "p95 ms",
-            "p99 ms",
-            "reused",
-            "error, 95 %",
-            *kept,
-            "memo data",
-        ]
-        blank = [""] * (len(kept) + 3)
-        rows = [["original", "1", *_times(self.original), *blank], *map(_cells, self.rungs)]
-        title = f"{self.requests} requests of {self.data}, on one thread; time as a share of the original's"
-        said = [f"run: {self.command}"] if self.command else []
-        return [Table(title, headings, rows), self.why, *said]
+        headings = ["promise", "time", "p50 ms", "p95", "p99", "reused", "error", "kept, %"]
+        rows = [["original", "1", *_times(self.original), "", "", ""], *map(_cells, self.rungs)]
+        title = f"{self.requests} requests of {self.data}, one thread; time: the original's is 1"
+        said = [f"error: what 95 % of the answers stay within ({self.metric})"]
+        if self.rungs:
+            kept = " / ".join(one.what for one in self.rungs[0].kept)
+            said += [f"kept: {kept}"] if kept else []
+            said.append(f"memo data: about {max(rung.bytes for rung in self.rungs) / 2**20:,.0f} MiB")
+        command = [f"run: {self.command}"] if self.command else []
+        return [Table(title, headings, rows), *said, self.why, *command]
 
     def _repr_html_(self) -> str:
         return as_html([*self.parts(), *(f"note: {note}" for note in self.notes)])
 
 
 def _times(times: Times) -> list[str]:
-    return [str(times.p50), str(times.p95), str(times.p99)]
+    return [f"{time.value:.3g}" for time in (times.p50, times.p95, times.p99)]
 
 
 def _cells(rung: Rung) -> list[str]:
-    kept = [f"{one.share:.1%}" for one in rung.kept]
+    kept = " / ".join(f"{100 * one.share:.3g}" for one in rung.kept)
     ratio = "equal" if rung.ratio.equals(1) else str(rung.ratio)
-    data = f"{rung.bytes / 2**20:,.0f} MiB"
-    return [rung.name, ratio, *_times(rung.times), f"{rung.hit_rate:.0%}", f"{rung.error:.1e}", *kept, data]
+    name = rung.name.removeprefix("--")
+    return [name, ratio, *_times(rung.times), f"{rung.hit_rate:.0%}", f"{rung.error:.0e}", kept]
 
 
 @one_thread()
@@ -129,7 +122,7 @@ def advise(
         MemoError: the input is unfit, or nothing can be guarded.
     """
     model, data = Path(model), Path(data)
-    goal = goal_of(Asked(tolerance=1.0, decision=decision, slack=slack, outputs=tuple(outputs)))
+    goal = goal_of(Asked(tolerance=0.0, decision=decision, slack=slack, outputs=tuple(outputs)))
     with as_onnx(model) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask)
@@ -146,7 +139,7 @@ def advise(
         found, reason = _explored(brief, uses)
         original = runner(open_file(opened.path, session_options(native=False, threads=1)))
         times, rungs = ladder(goal, found, original, parts.fit.arrays, len(parts.held_out))
-    chosen, why = _chosen(rungs, reason)
+    chosen, why = chosen_of(rungs, reason)
     options = ["--tokenizer", str(tokenizer)] if tokenizer is not None else []
     options += [part for name in outputs for part in ("--output", name)]
     if chosen is not None and decision is not None:
@@ -170,7 +163,7 @@ def _explored(brief: Brief, uses: Sequence[tuple[Level, Use]]) -> tuple[Sequence
     return (), "; ".join(reasons)
 
 
-def _chosen(rungs: Sequence[Rung], reason: str) -> tuple[Rung | None, str]:
+def chosen_of(rungs: Sequence[Rung], reason: str) -> tuple[Rung | None, str]:
     """The rung to take, and why; None: none pays."""
     by_options = {rung.options: rung for rung in rungs}
     exact = by_options.get(())
