@@ -152,6 +152,8 @@ def screen(
         MemoError: the bundle is damaged, the data does not fit, there is no such score, or too many inputs
             would have to be drawn.
     """
+    if threads < 1:
+        raise MemoError("threads takes a number of at least 1")
     pair = open_pair(
         model,
         bundle,
@@ -199,7 +201,7 @@ class _Scorer:
         self.seconds[at] = time.perf_counter() - start
         made = self.judge(outputs, self.pair.samples.arrays[at])
         self.advance()
-        if np.ndim(made) or not np.isfinite(made):
+        if not (isinstance(made, int | float | np.number) and np.isfinite(made)):
             place = self.pair.samples.place(at)
             raise MemoError(
                 f"the score of {place} is no finite number but {made}: inputs need one to be ranked"
@@ -214,7 +216,7 @@ def _answer(pair: Pair, session: ort.InferenceSession, at: int) -> Arrays:
 def _count(name: str, number: float, of: int) -> int:
     """A count, or a share below 1, as a count."""
     made = round(number * of) if 0 < number < 1 else number
-    if isinstance(number, bool) or made != int(made) or not 1 <= made < of:
+    if isinstance(number, bool) or not 1 <= made < of or made != int(made):
         raise MemoError(f"{name} takes a count from 1 to {of - 1}, or a share below 1, not {number}")
     return int(made)
 

@@ -156,7 +156,7 @@ def test_a_fast_score_of_no_use_is_said_to_be(folder):
 # ---- What is refused
 
 
-@pytest.mark.parametrize("top", [0, COUNT, 1.5, -0.5, True])
+@pytest.mark.parametrize("top", [0, COUNT, 1.5, -0.5, True, np.nan, np.inf])
 def test_a_top_is_a_count_or_a_share(folder, top):
     with pytest.raises(MemoError, match="top takes a count from 1 to 199, or a share below 1, not"):
         screen(folder, top=top)
@@ -181,10 +181,15 @@ def test_a_calibration_that_is_too_small_is_refused(folder):
         screen(folder, calibration=20)
 
 
-@pytest.mark.parametrize("number", [np.nan, np.inf, np.ones(2)])
+@pytest.mark.parametrize("number", [np.nan, np.inf, np.ones(2), None, "7"])
 def test_a_score_that_is_no_number_is_refused(folder, number):
     with pytest.raises(MemoError, match="the score of input 1 is no finite number but"):
         screen(folder, score=lambda outputs, inputs: number)
+
+
+def test_threads_are_at_least_one(folder):
+    with pytest.raises(MemoError, match="threads takes a number of at least 1"):
+        screen(folder, threads=0)
 
 
 def test_a_bundle_of_another_model_is_refused(folder):
