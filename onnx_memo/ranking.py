@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.notebook import Part, Table, as_html
 from onnx_memo.pair import Pair, open_pair
 from onnx_memo.progress import Progress, silent
-from onnx_memo.proof.goal import WARNING
-from onnx_memo.proof.screening import Screening, TopPromise, confirm_best, rises
+from onnx_memo.proof.screening import Screening, TopPromise, confirm_best
 from onnx_memo.scoring import Score, score_of
 from onnx_memo.sessions import run_model
 
@@ -49,12 +48,11 @@ class Screened:
         ranking: the best first, as many as were asked for.
         inputs: how many were ranked.
         keep, confidence: with this confidence at least the share `keep` of the true top is in `ranking`.
-        errors_alike: whether that assumes that errors do not depend on the score (`docs/calibration.md`).
         calibrated: how many inputs, drawn at random, say how far the fast score can be trusted.
         confirmed: how many the original scored, those included.
         expected_share: the share of the true top to expect in `ranking`.
-        ratio: the models' time, over that of scoring all with the original, which is taken from the mean over
-            the calibration.
+        ratio: the models' time, over that of scoring all with the original, which is taken from the inputs
+            that it did score, in proportion to their lengths.
         fast_ratio: the same of the bundle's part of it.
         notes: what people should know.
         fast, scores: of all inputs that could be used, in their order, f64[inputs]: by the bundle, and by the
@@ -65,7 +63,6 @@ class Screened:
     inputs: int
     keep: float
     confidence: float
-    errors_alike: bool
     calibrated: int
     confirmed: int
     expected_share: float
@@ -94,10 +91,9 @@ class Screened:
         parts: list[Part] = [Table(title, ["", "input", "score", "fast score"], rows, words=0)]
         if len(self.ranking) > MOST_SHOWN:
             parts.append(f"and {len(self.ranking) - MOST_SHOWN} more")
-        assumed = ", if errors do not depend on the score" if self.errors_alike else ""
         parts.append(
-            f"with {self.confidence:.0%} confidence at least {self.keep:.0%} of the true top are among them"
-            f"{assumed}; to expect are {self.expected_share:.1%}"
+            f"with {self.confidence:.0%} confidence at least {self.keep:.0%} of the true top are among them; "
+            f"to expect are {self.expected_share:.1%}"
         )
         parts.append(
             f"the original scored {self.confirmed} inputs ({self.confirmed / self.inputs:.1%}), "
@@ -118,7 +114,6 @@ def screen(
     keep: float = 0.95,
     confidence: float = 0.95,
     calibration: float | None = None,
-    errors_alike: bool = False,
     seed: int = 0,
     tokenizer: Path | str | None = None,
     threads: int = 1,
@@ -146,8 +141,6 @@ def screen(
         confidence: of that.
         calibration: how many inputs are drawn at random: a count, or below 1 a share. None: as few as can
             prove it.
-        errors_alike: assume that the bundle's errors do not depend on the original's score. Far fewer are
-            drawn then where `top` is small. A warning says where the errors seen speak against it.
         seed: of what is drawn.
         tokenizer: a `tokenizer.json`, for text; None: the bundle's.
         threads: of each session.
@@ -159,6 +152,8 @@ def screen(
         MemoError: the bundle is damaged, the data does not fit, there is no such score, or too many inputs
             would have to be drawn.
     """
+    if threads < 1:
+        raise MemoError("threads takes a number of at least 1")
     pair = open_pair(
         model,
         bundle,
@@ -169,7 +164,7 @@ def screen(
         allow_unknown=allow_unknown,
     )
     count = len(pair.samples)
-    promise = TopPromise(count, _count("top", top, count), keep, confidence, errors_alike)
+    promise = TopPromise(count, _count("top", top, count), keep, confidence)
     size = _calibration_size(promise, calibration)
     judge = score_of(score, _answer(pair, pair.original, 0), pair.samples, pair.inputs)
     drawn = np.random.default_rng(seed).choice(count, size, replace=False)
@@ -206,7 +201,7 @@ class _Scorer:
         self.seconds[at] = time.perf_counter() - start
         made = self.judge(outputs, self.pair.samples.arrays[at])
         self.advance()
-        if np.ndim(made) or not np.isfinite(made):
+        if not (isinstance(made, int | float | np.number) and np.isfinite(made)):
             place = self.pair.samples.place(at)
             raise MemoError(
                 f"the score of {place} is no finite number but {made}: inputs need one to be ranked"
@@ -221,7 +216,7 @@ def _answer(pair: Pair, session: ort.InferenceSession, at: int) -> Arrays:
 def _count(name: str, number: float, of: int) -> int:
     """A count, or a share below 1, as a count."""
     made = round(number * of) if 0 < number < 1 else number
-    if isinstance(number, bool) or made != int(made) or not 1 <= made < of:
+    if isinstance(number, bool) or not 1 <= made < of or made != int(made):
         raise MemoError(f"{name} takes a count from 1 to {of - 1}, or a share below 1, not {number}")
     return int(made)
 
@@ -230,26 +225,20 @@ def _calibration_size(promise: TopPromise, asked: float | None) -> int:
     """How many inputs are drawn. Raises MemoError where they prove nothing, or would be too many."""
     needed = promise.needed()
     what = f"{promise.keep:.3g} of the top {promise.top} of {promise.inputs} inputs"
+    ways = (
+        f"draw {needed} (calibration={needed}); give more inputs; or ask for a larger top, whose best come "
+        "first, or for a smaller keep or confidence (docs/calibration.md)"
+    )
     if asked is not None:
         size = _count("calibration", asked, promise.inputs)
-        if needed is None or size < needed:
-            raise MemoError(f"{size} inputs drawn at random cannot prove {what}: {_advice(promise, needed)}")
+        if size < needed:
+            raise MemoError(f"{size} inputs drawn at random cannot prove {what}: {ways}")
         return size
-    if needed is None or needed > MOST_CALIBRATED * promise.inputs:
+    if needed > MOST_CALIBRATED * promise.inputs:
         raise MemoError(
-            f"to prove {what}, more than half of them had to be scored at random: {_advice(promise, needed)}"
+            f"to prove {what}, the original had to score more than half of them at random: {ways}"
         )
     return needed
-
-
-def _advice(promise: TopPromise, needed: int | None) -> str:
-    ways = ["give more inputs", "ask for a larger top, or a smaller keep or confidence"]
-    if needed is not None:
-        ways.insert(0, f"draw {needed} (calibration={needed})")
-    fewer = replace(promise, errors_alike=True).needed()
-    if not promise.errors_alike and fewer is not None and fewer <= MOST_CALIBRATED * promise.inputs:
-        ways.append(f"or assume errors_alike=True, which takes {fewer} (docs/calibration.md)")
-    return "; ".join(ways)
 
 
 def _told(
@@ -262,14 +251,11 @@ def _told(
     slow: _Scorer,
 ) -> Screened:
     notes = list(pair.samples.notes)
-    if promise.errors_alike and rises(found.scores[drawn] - quick[drawn], found.scores[drawn]):
-        notes.append(
-            f"{WARNING}: the error (score - fast score) rises with the score, so the top is lost more often "
-            "than errors_alike assumes: leave that out, or expect less"
-        )
     if found.depth == promise.inputs:
         notes.append("the fast score is of no use here: the original scored all inputs")
-    whole = slow.seconds[drawn].mean() * promise.inputs
+    confirmed = np.isfinite(found.scores)
+    sizes = np.asarray([pair.samples.extent(at) for at in range(promise.inputs)])
+    whole = slow.seconds.sum() * sizes.sum() / sizes[confirmed].sum()
     sign = fast.sign
     return Screened(
         ranking=[
@@ -279,9 +265,8 @@ def _told(
         inputs=promise.inputs,
         keep=promise.keep,
         confidence=promise.confidence,
-        errors_alike=promise.errors_alike,
         calibrated=len(drawn),
-        confirmed=int(np.isfinite(found.scores).sum()),
+        confirmed=int(confirmed.sum()),
         expected_share=found.expected_share,
         ratio=float((fast.seconds.sum() + slow.seconds.sum()) / whole),
         fast_ratio=float(fast.seconds.sum() / whole),

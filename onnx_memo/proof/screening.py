@@ -4,20 +4,13 @@ The top k by the original's score are wanted. All inputs have a fast score; the 
 of them (the calibration), and the best `depth` by the fast score. Of all that it scored, the best k are the
 answer. What is lost are true top inputs that lie below the depth and outside the calibration.
 
-**Without an assumption.** The calibration is a random part of all inputs, so it holds about its share of the
-top inputs below a depth, and those are seen. Go through the true top inputs from the lowest fast score
-upwards: each lies in the calibration or not. More than `allowed` are lost while at most `seen` are seen only
-if, of the first `allowed + 1 + seen`, at most `seen` lie in the calibration. That is one event of the
-hypergeometric distribution, whatever the depth at which one stops, so trying one depth after the other needs
-no correction; and it holds for any scores. Which inputs are the true top is not known, but the best k of
-those scored so far hold all true ones among them, so no fewer are seen.
-
-**With errors alike.** A lost input has a score of at least the k-th best's, s, and a fast score of at most c,
-that of the last one above the depth: its error (score - fast score) is at least s - c. If errors do not
-depend on the score, those of the calibration and of the top inputs are exchangeable, and the same event
-counts, in a pool of both: more than `allowed` of the top inputs' errors are larger than all but `seen` of the
-calibration's. That is the conformal argument (Vovk, Gammerman and Shafer: Algorithmic Learning in a Random
-World, 2005), and takes far fewer inputs where k is small. What it assumes: `docs/calibration.md`.
+The calibration is a random part of all inputs, so it holds about its share of the top inputs below a depth,
+and those are seen. Go through the true top inputs from the lowest fast score upwards: each lies in the
+calibration or not. More than `allowed` are lost while at most `seen` are seen only if, of the first
+`allowed + 1 + seen`, at most `seen` lie in the calibration. That is one event of the hypergeometric
+distribution, whatever the depth at which one stops, so trying one depth after the other needs no correction;
+and it holds for any scores. Which inputs are the true top is not known, but the best k of those scored so far
+hold all true ones among them, so no fewer are seen. More, and what was tried: `docs/calibration.md`.
 """
 
 from __future__ import annotations
@@ -45,7 +38,6 @@ class TopPromise:
     Attributes:
         inputs: how many are ranked.
         top: how many of them are wanted.
-        errors_alike: whether errors are assumed not to depend on the score.
 
     Raises:
         MemoError: a number or a share is out of its range.
@@ -55,7 +47,6 @@ class TopPromise:
     top: int
     keep: float = 0.95
     confidence: float = 0.95
-    errors_alike: bool = False
 
     def __post_init__(self) -> None:
         for name, part in (("keep", self.keep), ("confidence", self.confidence)):
@@ -71,23 +62,22 @@ class TopPromise:
 
     def spare(self, calibrated: int) -> int | None:
         """How many may be seen of what would be lost, in a calibration of so many; None: it is too small."""
-        pool = self.top + calibrated if self.errors_alike else self.inputs
         spare = None
         for seen in range(min(self.top - self.allowed, calibrated)):
-            chance = at_most(seen, pool, self.allowed + 1 + seen, calibrated)
+            chance = at_most(seen, self.inputs, self.allowed + 1 + seen, calibrated)
             if chance > (1 - self.confidence) * ROUNDED:
                 break
             spare = seen
         return spare
 
-    def needed(self) -> int | None:
-        """The smallest calibration that can prove the promise; None if none below all inputs can."""
+    def needed(self) -> int:
+        """The smallest calibration that can prove the promise; all inputs prove any."""
         # A larger one proves no less.
         low, high = 0, self.inputs
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if self.spare(middle) is not None else (middle, high)
-        return high if high < self.inputs else None
+        return high
 
 
 @dataclass(frozen=True)
@@ -98,18 +88,15 @@ class Screening:
         scores: the original's, f64[inputs]; NaN where it was not asked.
         best: the numbers of the top inputs among those that it scored, best first, i64[top].
         depth: how many of the best by the fast score were scored.
-        seen: how many of the calibration would have been lost: top inputs below the depth, or with errors
-            alike all whose error is that large.
-        among: of so many: the top inputs in the calibration, or with errors alike all of it.
         known: how many of the calibration are among `best`.
+        seen: how many of those lie below the depth: they would have been lost.
     """
 
     scores: Floats = field(repr=False)
     best: Numbers = field(repr=False)
     depth: int
-    seen: int
-    among: int
     known: int
+    seen: int
 
     @property
     def expected_share(self) -> float:
@@ -120,7 +107,7 @@ class Screening:
         """
         if len(self.scores) == self.depth:
             return 1.0
-        found = (self.among - self.seen + 1) / (self.among + 2)
+        found = (self.known - self.seen + 1) / (self.known + 2)
         return (self.known + (len(self.best) - self.known) * found) / len(self.best)
 
 
@@ -146,39 +133,14 @@ def confirm_best(
         asked = by_fast[:depth][np.isnan(scores[by_fast[:depth]])]
         if len(asked):
             scores[asked] = original(asked)
-        found = _found(promise, fast, scores, calibration, by_fast, depth)
-        if found.seen <= spare:
+        confirmed = np.flatnonzero(~np.isnan(scores))
+        best = confirmed[_ranked(scores[confirmed])][: promise.top]
+        at_top, below = np.zeros((2, promise.inputs), np.bool_)
+        at_top[best], below[by_fast[depth:]] = True, True
+        known, seen = (int(which[calibration].sum()) for which in (at_top, at_top & below))
+        if seen <= spare:
             break
-    return found
-
-
-def _found(
-    promise: TopPromise, fast: Floats, scores: Floats, calibration: Numbers, by_fast: Numbers, depth: int
-) -> Screening:
-    """What is known at a depth."""
-    confirmed = np.flatnonzero(~np.isnan(scores))
-    best = confirmed[_ranked(scores[confirmed])][: promise.top]
-    at_top, below = np.zeros((2, promise.inputs), np.bool_)
-    at_top[best], below[by_fast[depth:]] = True, True
-    known = int(at_top[calibration].sum())
-    if not promise.errors_alike:
-        seen = int((at_top & below)[calibration].sum())
-        return Screening(scores, best, depth, seen, known, known)
-    least = scores[best[-1]] - fast[by_fast[depth - 1]]  # of the error of a lost input
-    errors = scores[calibration] - fast[calibration]
-    seen = int((errors >= least).sum()) if below.any() else 0
-    return Screening(scores, best, depth, seen, len(calibration), known)
-
-
-def rises(errors: Floats, scores: Floats) -> bool:
-    """Whether errors [n] rise with scores [n] by more than chance (Spearman's rank correlation, 5 %).
-
-    Then top inputs have larger errors than others, and `errors_alike` promises too much.
-    """
-    if len(errors) < 3 or np.ptp(errors) == 0 or np.ptp(scores) == 0:
-        return False
-    first, second = (np.argsort(np.argsort(values)) for values in (errors, scores))
-    return float(np.corrcoef(first, second)[0, 1]) * math.sqrt(len(errors) - 1) > 1.645
+    return Screening(scores, best, depth, known, seen)
 
 
 def at_most(count: int, pool: int, marked: int, drawn: int) -> float:
