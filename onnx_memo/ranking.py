@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError
 from onnx_memo.notebook import Part, Table, as_html
 from onnx_memo.pair import Pair, open_pair
 from onnx_memo.progress import Progress, silent
+from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.choice import Wish, decision_of
+from onnx_memo.proof.decisions import Ranking
 from onnx_memo.proof.screening import Screening, TopPromise, confirm_best
-from onnx_memo.scoring import Score, score_of
+from onnx_memo.proof.values import Decide, Value, decided_value
 from onnx_memo.sessions import run_model
 
 MOST_SHOWN = 20  # of the ranking, in a notebook
@@ -109,7 +111,7 @@ def screen(
     data: Path | str,
     *,
     top: float,
-    score: str | Score | None = None,
+    score: str | Decide | None = None,
     lowest: bool = False,
     keep: float = 0.95,
     confidence: float = 0.95,
@@ -166,7 +168,7 @@ def screen(
     count = len(pair.samples)
     promise = TopPromise(count, _count("top", top, count), keep, confidence)
     size = _calibration_size(promise, calibration)
-    judge = score_of(score, _answer(pair, pair.original, 0), pair.samples, pair.inputs)
+    judge = _value_of(score, _answer(pair, pair.original, 0))
     drawn = np.random.default_rng(seed).choice(count, size, replace=False)
     fast = _Scorer(pair, pair.bundle, judge, lowest, progress("scoring with the bundle", count))
     slow = _Scorer(pair, pair.original, judge, lowest, progress("confirming, of at most", count))
@@ -182,7 +184,7 @@ class _Scorer:
         self,
         pair: Pair,
         session: ort.InferenceSession,
-        judge: Score,
+        judge: Value,
         lowest: bool,
         advance: Callable[[], None],
     ) -> None:
@@ -197,9 +199,9 @@ class _Scorer:
 
     def _one(self, at: int) -> float:
         start = time.perf_counter()
-        outputs = _answer(self.pair, self.session, at)
+        answer = _answer(self.pair, self.session, at)
         self.seconds[at] = time.perf_counter() - start
-        made = self.judge(outputs, self.pair.samples.arrays[at])
+        made = self.judge.of(answer)
         self.advance()
         if not (isinstance(made, int | float | np.number) and np.isfinite(made)):
             place = self.pair.samples.place(at)
@@ -209,8 +211,24 @@ class _Scorer:
         return self.sign * float(made)
 
 
-def _answer(pair: Pair, session: ort.InferenceSession, at: int) -> Arrays:
-    return dict(zip(pair.outputs, run_model(session, pair.samples.arrays[at], at), strict=True))
+def _answer(pair: Pair, session: ort.InferenceSession, at: int) -> Answer:
+    samples = pair.samples
+    outputs = dict(zip(pair.outputs, run_model(session, samples.arrays[at], at), strict=True))
+    return Answer(outputs, samples.real(at), samples.arrays[at])
+
+
+def _value_of(score: str | Decide | None, first: Answer) -> Value:
+    """What inputs are ranked by. Raises MemoError where the model does not give it."""
+    if callable(score):
+        return decided_value(score)
+    if score not in (None, "likelihood"):
+        raise MemoError(f"there is no score '{score}': take 'likelihood', or give a function")
+    try:
+        decision = decision_of(Wish(score or "ranking"), first)
+    except MemoError as unfit:
+        raise MemoError(f"{unfit}; or give a score, a function of outputs and inputs") from unfit
+    assert isinstance(decision, Ranking)
+    return decision.value
 
 
 def _count(name: str, number: float, of: int) -> int:

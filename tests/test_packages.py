@@ -25,7 +25,7 @@ FLOORS = [
     {"store"},
     {"levels"},
     {"report", "verify"},
-    {"notebook", "pair", "scoring"},
+    {"notebook", "pair"},
     {"result", "comparison"},
     {"pipeline", "compare", "inspection", "ranking"},
     {"side_by_side", "advice"},

@@ -195,3 +195,15 @@ def test_threads_are_at_least_one(folder):
 def test_a_bundle_of_another_model_is_refused(folder):
     with pytest.raises(MemoError, match="was made from another model"):
         onnx_memo.screen(fixture("bert"), folder / "bundle", folder / "data.npz", top=TOP)
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        ("perplexity", "no score 'perplexity': take 'likelihood', or give a function"),
+        ("likelihood", "needs token logits.*; or give a score, a function of outputs and inputs"),
+    ],
+)
+def test_a_score_that_the_model_does_not_give_is_refused(folder, score, said):
+    with pytest.raises(MemoError, match=said):
+        screen(folder, score=score)
