@@ -9,8 +9,8 @@ from onnx_memo.report.numbers import escaped
 from onnx_memo.report.style import STYLE
 from onnx_memo.report.svg import Drawing, element
 
-WIDTH, ROW, LABEL = 640, 34, 150
-BAR = 280  # of the original's time
+WIDTH, ROW, LABEL = 440, 22, 102
+BAR = 220  # the longest
 
 
 def advice_page(advice: Advice) -> str:
@@ -18,7 +18,8 @@ def advice_page(advice: Advice) -> str:
     title = escaped(f"{advice.model}: onnx-memo advice", 200)
     command = f"<p><code>{escaped(advice.command, 400)}</code></p>" if advice.command else ""
     notes = "".join(f"<li>{escaped(note, 600)}</li>" for note in advice.notes)
-    body = section("ladder", "Time, and what stays", _picture(advice), _ladder(advice))
+    said = "".join(f"<p>{escaped(one, 400)}</p>" for one in advice.legend())
+    body = section("ladder", "Time, and what stays", said, _picture(advice), _ladder(advice))
     body += section("notes", "Notes", f"<ul>{notes}</ul>" if notes else "<p>None.</p>")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -33,20 +34,20 @@ def advice_page(advice: Advice) -> str:
 
 def ladder_drawing(advice: Advice) -> Drawing:
     """A bar for each promise, as long as its time; beside it the decisions that stay."""
-    drawing = Drawing(WIDTH, 40 + ROW * (len(advice.rungs) + 1))
-    drawing.text(LABEL, 16, "time, the original's is 1", "tick")
-    drawing.text(LABEL + BAR + 90, 16, "decisions that stay", "tick")
-    drawing.rect((LABEL, 28), (BAR, 16), "bar before")
-    drawing.text(LABEL - 8, 41, "original", "tick", "end")
-    drawing.text(LABEL + BAR + 8, 41, "1", "tick")
+    drawing = Drawing(WIDTH, 20 + ROW * (len(advice.rungs) + 1))
+    unit = BAR / max(1.0, *(rung.ratio.value for rung in advice.rungs)) if advice.rungs else BAR
+    drawing.text(LABEL, 11, "time: the original's is 1", "tick")
+    drawing.text(WIDTH, 11, "kept, %", "tick", "end")
+    drawing.text(LABEL - 8, 29, "original", "tick", "end")
+    drawing.rect((LABEL, 20), (unit, 12), "bar area before")
     for number, rung in enumerate(advice.rungs, start=1):
-        y = 28 + ROW * number
-        long = BAR * min(rung.ratio.value, 1.2)
-        drawing.text(LABEL - 8, y + 13, rung.name.removeprefix("--"), "tick", "end")
-        drawing.rect((LABEL, y), (long, 16), "bar after", f"{rung.name}: {rung.ratio} of the original's time")
-        drawing.text(LABEL + long + 8, y + 13, f"{rung.ratio.value:.2f}", "tick")
-        kept = ", ".join(f"{one.share:.0%}" for one in rung.kept)
-        drawing.text(LABEL + BAR + 90, y + 13, kept or "not known", "tick")
+        y = 20 + ROW * number
+        long = unit * rung.ratio.value
+        drawing.text(LABEL - 8, y + 9.5, rung.name.removeprefix("--"), "tick", "end")
+        drawing.rect((LABEL, y), (long, 12), "bar area after", f"{rung.name}: {rung.ratio} of the time")
+        drawing.text(LABEL + long + 8, y + 9.5, f"{rung.ratio.value:.2f}", "tick")
+        kept = " / ".join(f"{100 * one.share:.0f}" for one in rung.kept)
+        drawing.text(WIDTH, y + 9.5, kept or "not known", "tick", "end")
     return drawing
 
 
@@ -56,8 +57,8 @@ def _headline(advice: Advice) -> str:
 
 def _picture(advice: Advice) -> str:
     said = "Time of each promise as a share of the original's, and the decisions that stay"
-    title = element("title", said)
-    return f'<figure class="one">{ladder_drawing(advice).svg(title, role="img", aria_label=said)}</figure>'
+    drawn = ladder_drawing(advice).svg(element("title", said), class_="chart", role="img", aria_label=said)
+    return f'<figure class="one">{drawn}</figure>'
 
 
 def _ladder(advice: Advice) -> str:

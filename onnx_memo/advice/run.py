@@ -66,13 +66,17 @@ class Advice:
         headings = ["promise", "time", "p50 ms", "p95", "p99", "reused", "error", "kept, %"]
         rows = [["original", "1", *_times(self.original), "", "", ""], *map(_cells, self.rungs)]
         title = f"{self.requests} requests of {self.data}, one thread; time: the original's is 1"
+        command = [f"run: {self.command}"] if self.command else []
+        return [Table(title, headings, rows), *self.legend(), self.why, *command]
+
+    def legend(self) -> list[str]:
+        """What the columns of the ladder hold, and what the memo data takes."""
         said = [f"error: what 95 % of the answers stay within ({self.metric})"]
         if self.rungs:
             kept = " / ".join(one.what for one in self.rungs[0].kept)
             said += [f"kept: {kept}"] if kept else []
             said.append(f"memo data: about {max(rung.bytes for rung in self.rungs) / 2**20:,.0f} MiB")
-        command = [f"run: {self.command}"] if self.command else []
-        return [Table(title, headings, rows), *said, self.why, *command]
+        return said
 
     def _repr_html_(self) -> str:
         return as_html([*self.parts(), *(f"note: {note}" for note in self.notes)])
@@ -163,13 +167,17 @@ def _explored(brief: Brief, uses: Sequence[tuple[Level, Use]]) -> tuple[Sequence
     return (), "; ".join(reasons)
 
 
+def _pays(rung: Rung) -> bool:
+    return rung.ratio.value <= PAYS and not rung.ratio.equals(1)
+
+
 def chosen_of(rungs: Sequence[Rung], reason: str) -> tuple[Rung | None, str]:
     """The rung to take, and why; None: none pays."""
     by_options = {rung.options: rung for rung in rungs}
     exact = by_options.get(())
     decisions = any(rung.kept for rung in rungs)
     wanted = by_options.get(PREFERRED if decisions else WITHOUT_DECISION)
-    paying = [rung for rung in (exact, wanted) if rung is not None and rung.ratio.value <= PAYS]
+    paying = [rung for rung in (exact, wanted) if rung is not None and _pays(rung)]
     if not paying:
         best = wanted or min(rungs, key=lambda rung: rung.ratio.value, default=None)
         if best is None:

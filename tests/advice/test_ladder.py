@@ -112,6 +112,12 @@ def test_without_a_decision_it_is_a_tolerance():
     assert chosen.options == ("--tolerance", "0.01")
 
 
+def test_a_gain_within_the_spread_is_none():
+    chosen, why = chosen_of([rung(0.9, "--keep", "0.95", spread=0.2)], "")
+    assert chosen is None
+    assert "nothing pays" in why
+
+
 def test_where_nothing_pays_that_is_said_with_the_reason():
     chosen, why = chosen_of([rung(1.01), rung(0.99, "--keep", "0.95")], "")
     assert chosen is None
