@@ -228,7 +228,7 @@ def test_an_answer_that_is_not_a_number_is_as_wrong_as_can_be_and_is_valid_json(
 def test_misses_keep_their_nearest_neighbours(made, tmp_path):
     unseen = random_samples(original(made("bert").model), [5, 9, 23], seed=99)
     kept = bench(made, "bert", write_samples(tmp_path / "unseen.npz", unseen)).neighbours
-    assert (kept.kept, kept.inputs, kept.among, kept.output) == (3, 3, 3, "last_hidden_state")
+    assert (kept.kept, kept.inputs, kept.among, kept.output) == (3, 3, 3, "output 'last_hidden_state'")
 
 
 def test_answers_that_find_another_neighbour_are_counted(made, tmp_path):

@@ -11,6 +11,8 @@ from onnx_memo.levels.sites import choose
 from onnx_memo.levels.sites.choose import Candidate, Chooser, nearest_entries
 from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.progress import silent
+from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Distance, Judged
 from onnx_memo.proof.promise import Promise
 from onnx_memo.proof.thresholds import loosest_threshold
 
@@ -74,11 +76,15 @@ def test_requests_beyond_the_last_that_fails_are_not_run(share):
     errors = np.where(rng.random(100) < share, 1.0, 0.0)
     ran = []
 
+    class Given(Distance):
+        def judge(self, want, have):
+            return Judged(0.0 if have == "the original's" else errors[want.at])
+
     class Fixed(Chooser):
         def __init__(self):
-            promise = Promise(0.5)
-            self.provable, self.original_us, self.wanted = promise, 1.0, list(range(100))
-            self.goal = SimpleNamespace(error=lambda want, have: errors[want])
+            self.provable, self.original_us, self.held_out = Promise(0.5), 1.0, 100
+            self.wanted = [SimpleNamespace(at=at, outputs="the original's") for at in range(100)]
+            self.goal = Goal(Promise(0.5), Given())
             self.sites, self.costs = {"s": None}, {}
             self.requests = SimpleNamespace(arrays=list(range(100)), real=lambda at: None)
 
