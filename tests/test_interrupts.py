@@ -52,7 +52,7 @@ def interrupted(arguments: list[object], folder: Path, number: signal.Signals) -
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # of a machine that is busy
     while time.monotonic() < deadline and process.poll() is None:
         if any(path.suffix == ".means" for path in set(folder.rglob("*")) - before):
             break
