@@ -75,8 +75,8 @@ def bench(
     raced = race(runners, requests, rounds, progress("measuring", rounds * len(requests)))
     latency = latency_of(raced, reused.whole)
     return Comparison(
-        baseline_ms=latency["all"].original.p50.ms,
-        memo_ms=latency["all"].bundle.p50.ms,
+        baseline_ms=latency["all"].original.p50.value,
+        memo_ms=latency["all"].bundle.p50.value,
         ratio=raced.ratio,
         noise=raced.noise,
         hit_rate=float(np.mean(list(reused.sites.values()))),

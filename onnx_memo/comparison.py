@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.notebook import Part, Table, as_html
-from onnx_memo.proof.percentile import percentile
 from onnx_memo.sessions import Raced
+from onnx_memo.timing import Measured, Times, ratio_of, times_of
 
-PERCENTILES = (50, 95, 99)
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 MEASURES = {
     "relative": "relative L2 error",
     "spread": "in standard deviations",
@@ -32,23 +30,6 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """A time in milliseconds, and half the range of what single rounds gave for it."""
-
-    ms: float
-    noise: float
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Percentiles (`onnx_memo.proof.percentile`) of requests' times, a time being the median over rounds."""
-
-    p50: Timing
-    p95: Timing
-    p99: Timing
-
-
-@dataclass(frozen=True)
 class Latency:
     """How long some requests take.
 
@@ -56,19 +37,17 @@ class Latency:
         requests: how many there are.
         original, bundle: percentiles of their times.
         ratio: the bundle's total time over the original's.
-        noise: half the range of the ratios of single rounds.
     """
 
     requests: int
-    original: Timings
-    bundle: Timings
-    ratio: float
-    noise: float
+    original: Times
+    bundle: Times
+    ratio: Measured
 
     @property
     def equal(self) -> bool:
         """Whether no difference is seen: the ratio is no farther from 1 than single rounds differ."""
-        return abs(self.ratio - 1) <= self.noise
+        return self.ratio.equals(1)
 
 
 @dataclass(frozen=True)
@@ -164,23 +143,14 @@ class Comparison:
     def _latency(self) -> Table:
         rows = []
         for name, group in self.latency.items():
-            rows.append([f"{name}: {group.requests}", "original", *self._times(group.original), "1"])
-            rows.append(
-                ["", "bundle", *self._times(group.bundle), self._with_noise(group.ratio, group.noise, 3)]
-            )
+            rows.append([f"{name}: {group.requests}", "original", *_shown(group.original), "1"])
+            rows.append(["", "bundle", *_shown(group.bundle), str(group.ratio)])
             if group.equal and self.rounds > 1:
                 rows[-1][-1] += ", equal"
         title = (
             f"{self.requests} requests of {self.batch}, {self.threads} thread(s), {self.library} operators"
         )
         return Table(title, ["requests", "", "p50 ms", "p95 ms", "p99 ms", "ratio"], rows, words=2)
-
-    def _times(self, timings: Timings) -> list[str]:
-        shown = (timings.p50, timings.p95, timings.p99)
-        return [self._with_noise(one.ms, one.noise, 2 if one.ms < 10 else 1) for one in shown]
-
-    def _with_noise(self, value: float, noise: float, digits: int) -> str:
-        return f"{value:.{digits}f}" + (f" {PLUS_MINUS} {noise:.{digits}f}" if self.rounds > 1 else "")
 
     def _cautions(self) -> list[str]:
         """What the times do not say."""
@@ -213,22 +183,15 @@ def latency_of(raced: Raced, hits: npt.NDArray[np.bool_]) -> dict[str, Latency]:
         hits: which requests were reused in whole, bool[requests].
     """
     groups = {"all": np.ones_like(hits), "hits": hits, "misses": ~hits}
-    return {name: _latency(raced.of(which)) for name, which in groups.items() if which.any()}
+    return {name: _latency(raced.among(which)) for name, which in groups.items() if which.any()}
 
 
 def _latency(raced: Raced) -> Latency:
-    original, bundle = (_timings(raced, runner) for runner in (0, 1))
-    return Latency(raced.seconds.shape[1], original, bundle, raced.ratio, raced.noise)
+    return Latency(raced.seconds.shape[1], times_of(raced, 0), times_of(raced, 1), ratio_of(raced, 1))
 
 
-def _timings(raced: Raced, runner: int) -> Timings:
-    rounds = raced.seconds[:, :, runner]
-    made = []
-    for percent in PERCENTILES:
-        single = [percentile(times, percent) for times in rounds]
-        ms = percentile(raced.medians[:, runner], percent) * 1e3
-        made.append(Timing(ms, float(np.ptp(single)) / 2 * 1e3))
-    return Timings(*made)
+def _shown(times: Times) -> list[str]:
+    return [str(times.p50), str(times.p95), str(times.p99)]
 
 
 def _kept(neighbours: KeptNeighbours) -> str:

@@ -158,10 +158,6 @@ class Raced:
         totals = self.seconds.sum(axis=1)
         return float(np.ptp(totals[:, 1] / totals[:, 0])) / 2
 
-    def of(self, which: npt.NDArray[np.bool_]) -> Raced:
-        """The race of some requests alone, bool[requests]."""
-        return Raced(self.seconds[:, which])
-
 
 def race(
     runners: Sequence[Runner],

@@ -20,8 +20,8 @@ def compared(seconds, hits=None, **changes: object) -> Comparison:
     count = raced.seconds.shape[1]
     latency = latency_of(raced, np.asarray(hits if hits is not None else [True] * count))
     made = Comparison(
-        baseline_ms=latency["all"].original.p50.ms,
-        memo_ms=latency["all"].bundle.p50.ms,
+        baseline_ms=latency["all"].original.p50.value,
+        memo_ms=latency["all"].bundle.p50.value,
         ratio=raced.ratio,
         noise=raced.noise,
         hit_rate=0.5,
@@ -52,13 +52,13 @@ def test_percentiles_of_hits_and_misses_stand_apart():
     bundle = np.where(hits, original / 10, original)
     latency = compared([np.stack([original, bundle], axis=1)] * 3, hits).latency
     assert [group.requests for group in latency.values()] == [200, 100, 100]
-    assert latency["hits"].ratio == pytest.approx(0.1)
-    assert latency["misses"].ratio == 1
+    assert latency["hits"].ratio.value == pytest.approx(0.1)
+    assert latency["misses"].ratio.value == 1
     times = latency["hits"].bundle
-    assert [times.p50.ms, times.p95.ms, times.p99.ms] == pytest.approx(
+    assert [times.p50.value, times.p95.value, times.p99.value] == pytest.approx(
         [10.2, 19.2, 20.0]
     )  # one that occurred
-    assert latency["all"].original.p99.ms == pytest.approx(199)
+    assert latency["all"].original.p99.value == pytest.approx(199)
 
 
 def test_a_group_without_requests_is_not_there():
@@ -68,7 +68,7 @@ def test_a_group_without_requests_is_not_there():
 
 def test_the_spread_of_a_percentile_is_half_the_range_of_the_rounds():
     times = compared([[[0.010, 1]], [[0.014, 1]], [[0.011, 1]]]).latency["all"].original
-    assert (times.p95.ms, times.p95.noise) == pytest.approx((11, 2))
+    assert (times.p95.value, times.p95.spread) == pytest.approx((11, 2))
 
 
 @pytest.mark.parametrize(
