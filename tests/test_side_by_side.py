@@ -98,12 +98,12 @@ def test_errors_are_those_that_bench_gives(made, tmp_path):
     data = write_samples(tmp_path / "unseen.npz", unseen)
     (wrong,) = compare_bundles(source.model, [tmp_path / "wrong"], data, rounds=1, native=False).bundles
     report = onnx_memo.bench(source.model, tmp_path / "wrong", data, rounds=1, native=False)
-    cosine = report["outputs"]["last_hidden_state"]["cosine"]
+    cosine = report.outputs["last_hidden_state"]["cosine"]
     assert wrong.errors is not None and wrong.errors.worst > 1e-3
     assert wrong.errors == Errors(
-        *(pytest.approx(1 - cosine[part], abs=1e-12) for part in ("mean", "p95", "worst"))
+        *(pytest.approx(1 - getattr(cosine, part), abs=1e-12) for part in ("mean", "p95", "worst"))
     )
-    assert wrong.hit_rate == report["hit_rate"] == 1
+    assert wrong.hit_rate == report.hit_rate == 1
 
 
 def test_what_does_not_fit_is_one_line(pair, made, tmp_path):
