@@ -30,8 +30,8 @@ DECISIONS = {
     "neighbours": "the nearest neighbour stays",
     "ten-neighbours": "the ten nearest neighbours stay",
     "label": "the label stays",
-    "ranking": "pairs stay in order, and the tenth with the highest scores",
-    "likelihood": "pairs stay in order, and the tenth with the highest likelihood",
+    "ranking": "the pairs of requests like these stay in order, and as much of the top tenth stays in it",
+    "likelihood": "the pairs of requests like these stay in order, and as much of the likeliest tenth",
 }
 RANKINGS = ("ranking", "likelihood")  # decisions about many requests at once
 MOST_RINGS = 600

@@ -123,30 +123,24 @@ def _promise(evidence: Evidence) -> str:
     return (
         f'<p class="promise"><strong class="{kind}">Promise {outcome}.</strong> {sentence}</p>'
         f'<p class="soft">The promise: with {percent(promise.confidence)} confidence, at least '
-        f"{percent(promise.within)} of {_whom(promise)} {stay}.</p>"
+        f"{percent(promise.within)} of {stay}.</p>"
     )
 
 
 def _in_words(promise: Proof) -> tuple[str, str]:
     """What requests do that break the promise, and that keep it."""
-    one = promise.outside == 1
+    one, these = promise.outside == 1, "requests like these"
     if promise.metric in RANKINGS:
-        return "", f"keep their order: {DECISIONS[promise.metric]}"
+        return "", DECISIONS[promise.metric]
     if promise.metric in DECISIONS:
         failed = f"{'leads' if one else 'lead'} to another decision"
-        return failed, f"lead to the same decision as with the original model: {DECISIONS[promise.metric]}"
+        return (
+            failed,
+            f"{these} lead to the same decision as with the original model: {DECISIONS[promise.metric]}",
+        )
     metric = escaped(metric_name(promise.metric))
     failed = f"{'is' if one else 'are'} outside the tolerance"
-    return failed, f"stay within {promise.tolerance:g} of the original model's outputs ({metric})"
-
-
-def _whom(promise: Proof) -> str:
-    """What the share of the promise is a share of."""
-    return (
-        "the pairs, and of the top tenth, of requests like these"
-        if promise.metric in RANKINGS
-        else ("requests like these")
-    )
+    return failed, f"{these} stay within {promise.tolerance:g} of the original model's outputs ({metric})"
 
 
 def is_warning(note: str) -> bool:
