@@ -73,6 +73,12 @@ class Goal:
             decided = self.decision.judge(want, have)
         return Opinion(judged, decided, token_error(want, have))
 
+    def own(self, want: Answer) -> Opinion:
+        """What is to be said of the original's own answer: a request gets it that reuses nothing."""
+        judged = self.judge.own(want)
+        decided = Judged(0.0) if self.decision is None else self.decision.own(want)
+        return Opinion(judged, decided, 0.0)
+
     def kept(self, decided: Seen) -> list[Kept]:
         """What stays as it is with the original, by what was said of the decision."""
         return [] if self.decision is None else self.decision.kept(decided)

@@ -5,9 +5,8 @@ Both answers come from the bundle: with `memo_strictness` 0 it reuses nothing an
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ import onnx_ir as ir
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, ModelInput, Samples
 from onnx_memo.data.tokens import load_tokenizer, tokenized
-from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.errors import MemoError
 from onnx_memo.graph.shapes import is_number
 from onnx_memo.levels.inserter import STRICTNESS, mask_of
 from onnx_memo.levels.registry import level_of
+from onnx_memo.pair import one_line
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
 from onnx_memo.proof.answer import real_rows
@@ -121,7 +121,7 @@ class _Traced:
         own = bundle / bundles.TOKENIZER
         self.tokenizer = Path(tokenizer) if tokenizer else own if own.is_file() else None
         self.names = load_tokenizer(self.tokenizer) if self.tokenizer else None
-        with self._telling():
+        with one_line(self.path):
             model = ir.load(self.path)
             self.mask = mask_of(model)
             self.outputs = [str(value.name) for value in model.graph.outputs]
@@ -147,7 +147,7 @@ class _Traced:
         results = self._run(request)
         never = self._run(request | {STRICTNESS: np.zeros((), np.float32)})
         mask = request[self.mask][0] != 0 if self.mask is not None else None
-        with self._telling():
+        with one_line(self.path):
             seen = self._seen(request, results, mask)
             apart = tuple(
                 _difference(name, never[name], results[name], mask)
@@ -199,19 +199,6 @@ class _Traced:
             raise MemoError(f"the request has no array for the model's input {missing[0]}")
         if any(array.ndim == 0 or len(array) != 1 for array in request.values()):
             raise MemoError("one request is explained at a time: give arrays whose first axis is 1")
-
-    @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Say in one line that a bundle's model is not what its manifest says."""
-        try:
-            yield
-        except MemoError:
-            raise
-        except Exception as error:  # libraries and look-ups share no class of errors
-            raise MemoError(
-                f"'{self.path}' is not the guarded model that its manifest tells of ({reason_of(error)}): "
-                "copy the bundle again, or build it again"
-            ) from error
 
 
 def _inputs(model: ir.Model, mask: str | None) -> list[ModelInput]:

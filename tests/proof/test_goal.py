@@ -14,6 +14,8 @@ from onnx_memo.proof.choice import Wish
 from onnx_memo.proof.decisions import Label, Neighbours
 from onnx_memo.proof.goal import WARNING, Goal
 from onnx_memo.proof.measure import Distance
+from onnx_memo.proof.promise import Promise
+from onnx_memo.proof.values import decided_value
 
 
 def answers(*degrees: float) -> list[Answer]:
@@ -126,3 +128,9 @@ def test_a_decision_that_nobody_asked_for_may_be_missing_beside_a_tolerance():
 
 def test_nothing_is_asked_for():
     assert goal_of(Asked()) is None
+
+
+def test_a_request_that_reuses_nothing_has_no_error_even_by_a_label_that_equals_nothing():
+    goal = Goal(Promise(0.0), Label(decided_value(lambda outputs, inputs: math.nan)))
+    assert goal.own(ONE).judged.error == 0
+    assert goal.opinion(ONE, ONE.outputs).judged.error == 1

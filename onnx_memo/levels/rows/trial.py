@@ -126,7 +126,7 @@ class RowsTrial:
             length = mask.sum() if mask is not None else max(v.shape[1] for v in results if v.ndim == 3)
             hits.append(hit)
             rows.append(watched.ran / length if hit else 1.0)
-            opinions.append(goal.opinion(want, have if hit else want.outputs))
+            opinions.append(goal.opinion(want, have) if hit else goal.own(want))
             advance()
         return Tried(
             np.asarray(hits),

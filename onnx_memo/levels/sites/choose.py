@@ -200,7 +200,7 @@ class Chooser:
         entries, distances = self.nearest(network, captures[plan.levels[first]], self.sites[first])
         trial, enabled = self._trial(plan, captures)
         measure = self.goal.judge
-        missed = [measure.judge(want, want.outputs) for want in self.wanted]
+        missed = [measure.own(want) for want in self.wanted]
         forced = [replace(judged, error=np.inf) for judged in missed]
         failures = 0
         advance = progress(f"trying {plan}", len(entries))

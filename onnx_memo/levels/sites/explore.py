@@ -47,9 +47,9 @@ def explore_sites(brief: Brief, sites: Sequence[Site], level: str) -> Sequence[E
     missed, forced = [], []
     advance = job.progress(f"trying {level}", len(parts.fit))
     for want, feeds, entry in zip(chooser.wanted, parts.fit.arrays, entries, strict=True):
-        missed.append(goal.opinion(want, want.outputs))
-        have = trial.run(feeds, int(entry), everywhere) if entry >= 0 else want.outputs
-        forced.append(goal.opinion(want, have))
+        missed.append(goal.own(want))
+        found = entry >= 0
+        forced.append(goal.opinion(want, trial.run(feeds, int(entry), everywhere)) if found else missed[-1])
         advance()
     thresholds = np.unique(np.quantile(near, np.linspace(0, 1, STEPS))).astype(np.float32)
     loosest = max(float(thresholds[-1]), 1e-6)

@@ -86,9 +86,9 @@ def run_held_out(
         entry, distance = nearest_entries(
             candidate.network(means[None]), np.asarray([length]), keys, captured.lengths, everything
         )
-        missed.append(goal.opinion(want, outputs))
-        have = trial.run(feeds, int(entry[0]), enabled) if entry[0] >= 0 else outputs
-        forced.append(goal.opinion(want, have))
+        missed.append(goal.own(want))
+        found = entry[0] >= 0
+        forced.append(goal.opinion(want, trial.run(feeds, int(entry[0]), enabled)) if found else missed[-1])
         entries.append(entry[0])
         distances.append(distance[0])
         advance()
