@@ -130,6 +130,7 @@ def optimize(
         notes += opened.findings.notes
         samples = read_samples(data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown)
         notes += samples.notes
+        source.note_tokenizer(tokenizer, samples, notes)
         padding = note_padding(opened, samples, notes)
         with publishing(output) as folder:
             job = Job(opened, samples, folder / "scratch", goal, threshold, max_bytes, progress, notes)

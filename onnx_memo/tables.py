@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
@@ -163,7 +164,9 @@ def shown(parts: Sequence[Part]) -> list[RenderableType]:
 
 
 def _rich(table: notebook.Table) -> Table:
-    made = Table(title=printable(table.title), title_justify="left")
+    # Without rules between columns, eight of them fit into 80 characters.
+    made = Table(title=printable(table.title), title_justify="left", box=box.SIMPLE_HEAD)
+    made.pad_edge, made.collapse_padding = False, True
     for number, heading in enumerate(table.headings):
         made.add_column(printable(heading), justify="left" if number < table.words else "right")
     for row in table.rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,9 +28,9 @@ from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, runner
 from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
-from onnx_memo.timing import Times
+from onnx_memo.timing import PLUS_MINUS, Measured, Times
 
-PREFERRED = ("--keep", "0.95")
+PREFERRED = (("--keep", "0.95"), ("--keep", "0.9"))
 WITHOUT_DECISION = ("--tolerance", "0.01")
 
 
@@ -86,9 +87,14 @@ def _times(times: Times) -> list[str]:
     return [f"{time.value:.3g}" for time in (times.p50, times.p95, times.p99)]
 
 
+def _short(ratio: Measured) -> str:
+    """With three decimals; the spread is rounded up."""
+    return f"{ratio.value:.3f} {PLUS_MINUS}{math.ceil(1e3 * ratio.spread) / 1e3:.3f}"
+
+
 def _cells(rung: Rung) -> list[str]:
     kept = " / ".join(f"{100 * one.share:.3g}" for one in rung.kept)
-    ratio = "equal" if rung.ratio.equals(1) else str(rung.ratio)
+    ratio = "equal" if rung.ratio.equals(1) else _short(rung.ratio)
     name = rung.name.removeprefix("--")
     return [name, ratio, *_times(rung.times), f"{rung.hit_rate:.0%}", f"{rung.error:.0e}", kept]
 
@@ -114,7 +120,7 @@ def advise(
     Args:
         model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
         data: representative inputs (`onnx_memo.data.readers`), 197 or more.
-        tokenizer: a `tokenizer.json`, for text. A model directory brings its own.
+        tokenizer: a `tokenizer.json`, for text; None: the one beside the model.
         decision: that people make with answers (`onnx_memo.proof.choice`); None: what the outputs suggest.
         slack: of neighbours.
         outputs: names of the outputs that count; none: all.
@@ -134,6 +140,7 @@ def advise(
         uses = allowed(opened, Wanted(), notes)
         samples = read_samples(data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown)
         notes += samples.notes
+        source.note_tokenizer(tokenizer, samples, notes)
         job = Job(opened, samples, Path(scratch), goal, progress=progress, notes=notes)
         check_room(job.scratch, max(use.bytes_needed(job) for _, use in uses))
         assert goal is not None, "a tolerance is asked for"
@@ -142,7 +149,7 @@ def advise(
         brief = Brief(Job(opened, samples, job.scratch, goal, progress=progress), parts, original_us)
         found, reason = _explored(brief, uses)
         original = runner(open_file(opened.path, session_options(native=False, threads=1)))
-        times, rungs = ladder(goal, found, original, parts.fit.arrays, len(parts.held_out))
+        times, rungs = ladder(goal, found, original, parts.fit.arrays, len(parts.held_out), notes)
     chosen, why = chosen_of(rungs, reason)
     options = ["--tokenizer", str(tokenizer)] if tokenizer is not None else []
     options += [part for name in outputs for part in ("--output", name)]
@@ -172,14 +179,18 @@ def _pays(rung: Rung) -> bool:
 
 
 def chosen_of(rungs: Sequence[Rung], reason: str) -> tuple[Rung | None, str]:
-    """The rung to take, and why; None: none pays."""
+    """The rung to take, and why; None: none pays.
+
+    Of `PREFERRED` the first that pays is taken, or literal repeats alone where those gain as much.
+    """
     by_options = {rung.options: rung for rung in rungs}
     exact = by_options.get(())
     decisions = any(rung.kept for rung in rungs)
-    wanted = by_options.get(PREFERRED if decisions else WITHOUT_DECISION)
-    paying = [rung for rung in (exact, wanted) if rung is not None and _pays(rung)]
+    asked = PREFERRED if decisions else (WITHOUT_DECISION,)
+    wanted = [by_options[options] for options in asked if options in by_options]
+    paying = [rung for rung in wanted if _pays(rung)][:1] + [one for one in [exact] if one and _pays(one)]
     if not paying:
-        best = wanted or min(rungs, key=lambda rung: rung.ratio.value, default=None)
+        best = min(wanted or rungs, key=lambda rung: rung.ratio.value, default=None)
         if best is None:
             return None, f"nothing pays: {reason or 'no setting keeps any of the promises'}"
         return None, (
@@ -192,10 +203,10 @@ def chosen_of(rungs: Sequence[Rung], reason: str) -> tuple[Rung | None, str]:
         gained = exact.ratio.value - chosen.ratio.value
         if gained <= exact.ratio.spread + chosen.ratio.spread:
             chosen = exact
-    what = (
-        "reuses literal repeats, whose answers are the original's,"
-        if chosen is exact
-        else "keeps the promise"
-    )
-    kept = f", and of the sample {chosen.kept[0]}" if chosen.kept and chosen is not exact else ""
-    return chosen, f"'{chosen.name}' {what} in {chosen.ratio} of the original's time{kept}"
+    if chosen is exact:
+        what = "reuses literal repeats, whose answers are the original's,"
+        return chosen, f"'{chosen.name}' {what} in {chosen.ratio} of the original's time"
+    kept = f", and of the sample {chosen.kept[0]}" if chosen.kept else ""
+    stricter = wanted[: wanted.index(chosen)]
+    beside = "".join(f"; '{rung.name}' would take {rung.ratio}" for rung in stricter)
+    return chosen, f"'{chosen.name}' keeps the promise in {chosen.ratio} of the original's time{kept}{beside}"

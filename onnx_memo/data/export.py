@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError, reason_of
 
 TASK = "feature-extraction"
 OPSET = 17
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -25,18 +27,27 @@ class Source:
     @property
     def tokenizer(self) -> Path | None:
         """The tokenizer among the companions."""
-        return next((path for path in self.companions if path.name == "tokenizer.json"), None)
+        return next((path for path in self.companions if path.name == TOKENIZER), None)
+
+    def note_tokenizer(self, named: Path | str | None, samples: Samples, notes: list[str]) -> None:
+        """Say with what a text was read, where the user did not name it."""
+        if named is None and samples.texts is not None:
+            notes.append(f"the text is read with '{self.tokenizer}', which came with the model")
 
 
 @contextlib.contextmanager
 def as_onnx(model: Path) -> Iterator[Source]:
     """The model as an ONNX file: itself, or its export as long as this lasts.
 
+    A tokenizer that stands beside an ONNX file, or beside its folder `onnx/`, comes with it.
+
     Raises:
         MemoError: the directory holds no model, the extra `export` is missing, or the export fails.
     """
     if not model.is_dir():
-        yield Source(model)
+        places = [model.parent, *([model.parent.parent] if model.parent.name == "onnx" else [])]
+        beside = [place / TOKENIZER for place in places if (place / TOKENIZER).is_file()]
+        yield Source(model, tuple(beside[:1]))
         return
     if (model / "manifest.json").is_file():
         raise MemoError(f"'{model}' is a bundle: name the original model that it was made from")

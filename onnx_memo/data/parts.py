@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,22 @@ class Parts:
         """Which held-out requests are stored literally, bool[n]."""
         stored = {content(arrays) for arrays in self.stored.arrays}
         return np.asarray([content(arrays) in stored for arrays in self.held_out.arrays], np.bool_)
+
+    @functools.cached_property
+    def fit_known(self) -> npt.NDArray[np.bool_]:
+        """Which requests of the fit part are literally in the store part, bool[n]."""
+        stored = {content(self.stored.arrays[at]) for at in np.flatnonzero(self.in_store)}
+        return np.asarray([content(arrays) in stored for arrays in self.fit.arrays], np.bool_)
+
+    def store_part(self) -> Parts:
+        """The same where the store part alone is stored."""
+        which = np.flatnonzero(self.in_store).tolist()
+        return replace(
+            self,
+            stored=self.stored.take(which),
+            in_store=np.ones(len(which), np.bool_),
+            counts=self.counts[:, which],
+        )
 
     @property
     def repeats(self) -> float:

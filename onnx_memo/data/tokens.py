@@ -70,7 +70,9 @@ def tokenized(
         MemoError: there is no tokenizer, it does not go with the texts, or the model takes more than tokens.
     """
     if tokenizer is None:
-        raise MemoError(f"'{path}' is text: name the model's tokenizer with --tokenizer tokenizer.json")
+        raise MemoError(
+            f"'{path}' is text, and no tokenizer.json stands beside the model: name it with --tokenizer"
+        )
     others = [str(i) for i in inputs if i.name not in TOKENIZER_FIELDS and not i.mask]
     if others:
         raise MemoError(

@@ -18,6 +18,7 @@ from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, race, run_model, runner
+from onnx_memo.threads import side_by_side
 
 ROUNDS = 3  # how often the original is timed
 TIMED = 16  # on so many requests
@@ -89,9 +90,10 @@ def _settled(job: Job, session: ort.InferenceSession, parts: Parts) -> Goal:
     advance = job.progress("running the original", len(some))
 
     def answers() -> Iterator[Answer]:
-        for at in some:
-            outputs = dict(zip(names, run_model(session, stored.arrays[at], at), strict=True))
-            yield Answer(outputs, stored.real(at), stored.arrays[at])
+        for at, results in zip(
+            some, side_by_side(lambda at: run_model(session, stored.arrays[at], at), some), strict=True
+        ):
+            yield Answer(dict(zip(names, results, strict=True)), stored.real(at), stored.arrays[at])
             advance()
 
     return job.goal.settled(answers(), job.notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from onnx_memo.levels.inserter import STRICTNESS
+from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Seen
 from onnx_memo.sessions import Runner, runner
 
@@ -31,21 +33,49 @@ class Setting:
     decided: Seen = field(repr=False)
 
 
-@dataclass(frozen=True)
+def nothing_reused(goal: Goal, answers: Sequence[Answer]) -> Setting:
+    """The setting at which every request runs the original; `answers` are the original's, to the fit part."""
+    own = [goal.own(answer) for answer in answers]
+    seen, decided = Seen.of([one.judged for one in own]), Seen.of([one.decided for one in own])
+    return Setting(0.0, np.zeros(len(own), np.bool_), seen, decided)
+
+
 class Explored:
-    """A guarded model on captured files, with the store part as its store, and what came of its settings.
+    """A guarded model on captured files, with the store part as its store; its settings are tried when asked.
 
     Attributes:
         level: as in `rows in int8`.
-        settings: strict to loose.
+        grid: the strictnesses that can be tried, strict to loose.
+        literal: the setting at which literal repeats alone are reused.
         bytes: of the memo data for the whole sample, as far as it would be stored.
     """
 
-    level: str
-    settings: Sequence[Setting]
-    session: ort.InferenceSession
-    bytes: int
+    def __init__(
+        self,
+        level: str,
+        grid: Sequence[float],
+        attempt: Callable[[float], Setting],
+        literal: Setting,
+        session: ort.InferenceSession | None,
+        size: int,
+    ) -> None:
+        """`attempt` runs the fit part at a strictness; `session` runs the guarded model."""
+        self.level, self.grid, self.literal, self.bytes = level, grid, literal, size
+        self._attempt, self._session = attempt, session
+        self._tried: dict[float, Setting] = {}
+
+    def at(self, strictness: float) -> Setting:
+        """What comes of a strictness; it is tried once."""
+        if strictness not in self._tried:
+            self._tried[strictness] = self._attempt(strictness)
+        return self._tried[strictness]
+
+    @property
+    def tried(self) -> list[Setting]:
+        """The settings of the grid that were tried, strict to loose."""
+        return [self._tried[strictness] for strictness in sorted(self._tried)]
 
     def runner(self, setting: Setting) -> Runner:
         """Runs a request at a setting."""
-        return runner(self.session, {STRICTNESS: np.asarray(setting.strictness, np.float32)})
+        assert self._session is not None, "a model that was explored runs"
+        return runner(self._session, {STRICTNESS: np.asarray(setting.strictness, np.float32)})

@@ -14,7 +14,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer, Outputs, pooled
 from onnx_memo.proof.binomial import failure_p_value
 from onnx_memo.proof.metrics import DEFAULT_METRIC, request_error
-from onnx_memo.proof.promise import Promise, outside, provable
+from onnx_memo.proof.promise import Promise, outside, provable, requests_needed
 from onnx_memo.proof.scores import SCORE_METRICS, is_score, scores_of
 
 Floats = npt.NDArray[np.float64]
@@ -126,6 +126,8 @@ class Measure(ABC):
 
     def likely(self, seen: Seen, promise: Promise, held_out: int) -> bool:
         """Whether a held-out part of so many requests, as good as these, would prove the promise."""
+        if held_out < requests_needed(promise):
+            return False
         share = float(outside(seen.errors, promise.tolerance).mean())
         return share <= provable(promise, held_out).share
 

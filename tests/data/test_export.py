@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from support import MODES
+from support import MODES, fixture, variants, write_samples
 
 import onnx_memo
 from onnx_memo.errors import MemoError
@@ -71,3 +71,36 @@ def test_a_plain_session_is_enough(directory, tmp_path):
     (tmp_path / "lines.txt").write_text("\n".join(LINES))
     result = onnx_memo.optimize(directory, tmp_path / "lines.txt", tmp_path / "bundle")
     assert ort.InferenceSession(str(result.path / "model.onnx")).get_outputs()[0].name == "last_hidden_state"
+
+
+# ---- The tokenizer of an ONNX file
+
+
+@pytest.mark.parametrize("place", ["model.onnx", "onnx/model.onnx"])
+def test_a_tokenizer_beside_an_onnx_file_comes_with_it_and_that_is_said(tmp_path, tokenizer, place):
+    """Beside the file, or beside its folder `onnx/`, as model hubs lay them out."""
+    model = tmp_path / place
+    model.parent.mkdir(exist_ok=True)
+    model.write_bytes(Path(fixture("bert")).read_bytes())
+    (tmp_path / "lines.txt").write_text("a b c\nd e\n", encoding="utf-8")
+    result = onnx_memo.optimize(model, tmp_path / "lines.txt", tmp_path / "bundle")
+    assert (result.path / "tokenizer.json").read_bytes() == tokenizer.read_bytes()
+    assert f"the text is read with '{tokenizer}', which came with the model" in result.manifest.notes
+
+
+def test_a_tokenizer_that_is_named_goes_before_the_one_beside_the_model(tmp_path, tokenizer):
+    named = tokenizer.rename(tmp_path / "named.json")
+    tokenizer.write_text("not a tokenizer", encoding="utf-8")
+    model = tmp_path / "model.onnx"
+    model.write_bytes(Path(fixture("bert")).read_bytes())
+    (tmp_path / "lines.txt").write_text("a b c\nd e\n", encoding="utf-8")
+    result = onnx_memo.optimize(model, tmp_path / "lines.txt", tmp_path / "bundle", tokenizer=named)
+    assert (result.path / "tokenizer.json").read_bytes() == named.read_bytes()
+    assert not any("came with the model" in note for note in result.manifest.notes)
+
+
+def test_of_arrays_no_tokenizer_is_told(tmp_path, tokenizer):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(Path(fixture("bert")).read_bytes())
+    data = write_samples(tmp_path / "data.npz", variants(20, seed=1))
+    assert not any("tokenizer" in note for note in onnx_memo.optimize(model, data, tmp_path / "b").manifest.notes)

@@ -267,7 +267,10 @@ def test_arrays_without_a_sample(tmp_path):
 
 
 def test_text_without_a_tokenizer(tmp_path):
-    refused(text(tmp_path, "a"), "is text: name the model's tokenizer with --tokenizer")
+    refused(
+        text(tmp_path, "a"),
+        "is text, and no tokenizer.json stands beside the model: name it with --tokenizer",
+    )
 
 
 def test_a_tokenizer_that_is_none(tmp_path):

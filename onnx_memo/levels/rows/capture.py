@@ -25,10 +25,12 @@ from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, real_length, run_model
 from onnx_memo.store.data import HALF_MAX
+from onnx_memo.threads import side_by_side
 
 KEPT = 0.7  # share of the residual in what reaches a row within a stage: the best of what was tried
 
 Floats = npt.NDArray[np.float32]
+_Piece = tuple[str, npt.NDArray[Any]]  # of a file, named by its kind
 
 
 @dataclass(frozen=True)
@@ -147,38 +149,44 @@ def capture_rows(
         wanted += [core.key, core.value, core.probabilities]
     add_outputs(copy.model, wanted)
     place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
-    session = open_session(copy.model, opened.path.parent, session_options(native=False))
-    lengths: list[int] = []
+    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
     firsts = tuple(stage.layer for stage in stages)
+
+    def captured(number: int) -> tuple[int, list[_Piece]]:
+        feeds = samples.arrays[number]
+        results = run_model(session, feeds, number)
+        after, before, *others = (results[place[value]] for value in wanted)
+        n = real_length(feeds, encoder.mask, before)
+        pieces: list[_Piece] = [("final", after[0, :n]), ("means", segment_means(before[0, :n]))]
+        for stage, states in enumerate([before, *others[: len(later)]]):
+            pieces.append((f"states.{stage}", _half(states.reshape(-1, encoder.width)[:n])))
+        return n, pieces + _of_cores(others[len(later) :], firsts, n)
+
+    lengths: list[int] = []
     with _Files(folder) as files:
-        for number, feeds in enumerate(samples.arrays):
-            results = run_model(session, feeds, number)
-            after, before, *others = (results[place[value]] for value in wanted)
-            n = real_length(feeds, encoder.mask, before)
+        for n, pieces in side_by_side(captured, range(len(samples))):
             lengths.append(n)
-            files.write("final", after[0, :n])
-            files.write("means", segment_means(before[0, :n]))
-            for stage, states in enumerate([before, *others[: len(later)]]):
-                files.write(f"states.{stage}", _half(states.reshape(-1, encoder.width)[:n]))
-            _write_cores(files, others[len(later) :], firsts, n)
+            for kind, array in pieces:
+                files.write(kind, array)
             advance()
     heads = tuple((core.heads, core.key_width, core.value_width) for core in encoder.cores)
     return RowsCapture(folder, np.asarray(lengths, np.int64), encoder.width, heads, firsts, encoder.share)
 
 
-def _write_cores(files: _Files, results: Sequence[Floats], firsts: Sequence[int], n: int) -> None:
-    """The keys, values and probabilities of each core, one after the other, of a sample of `n` tokens."""
+def _of_cores(results: Sequence[Floats], firsts: Sequence[int], n: int) -> list[_Piece]:
+    """Of the keys, values and probabilities of each core, one after the other, of a sample of `n` tokens."""
     if not results:
-        return
+        return []
     attention = [_heads(p)[:, :n, :n].mean(axis=0) for p in results[2::3]]
-    files.write("rollout", _half(attention_rollout(attention)))
+    pieces: list[_Piece] = [("rollout", _half(attention_rollout(attention)))]
     for stage, (first, end) in enumerate(pairwise([*firsts, len(attention)])):
-        files.write(f"reach.{stage}", _half(attention_rollout(attention[first:end], KEPT)))
+        pieces.append((f"reach.{stage}", _half(attention_rollout(attention[first:end], KEPT))))
         if stage:
-            files.write(f"past.{stage}", _half(attention_rollout(attention[:first])))
+            pieces.append((f"past.{stage}", _half(attention_rollout(attention[:first]))))
     for layer, (keys, values) in enumerate(zip(results[0::3], results[1::3], strict=True)):
-        files.write(f"keys.{layer}", _half(_heads(keys)[:, :, :n]))
-        files.write(f"values.{layer}", _half(_heads(values)[:, :n]))
+        pieces.append((f"keys.{layer}", _half(_heads(keys)[:, :, :n])))
+        pieces.append((f"values.{layer}", _half(_heads(values)[:, :n])))
+    return pieces
 
 
 class _Files(ExitStack):

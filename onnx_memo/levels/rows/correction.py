@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.levels.rows.capture import RowsCapture
+from onnx_memo.threads import side_by_side
 
 NEIGHBOURS = 4  # entries that each stored input is compared with
 PAIRS = 3000
@@ -80,10 +81,8 @@ def fit_corrections(
 
     `advance` is called after each pair at each depth; the other arguments are those of `fit_correction`.
     """
-    return [
-        fit_correction(captured, stage, pairs, epsilon, limit, advance)
-        for stage in range(1, len(captured.stages) + 1)
-    ]
+    depths = range(1, len(captured.stages) + 1)
+    return [*side_by_side(lambda at: fit_correction(captured, at, pairs, epsilon, limit, advance), depths)]
 
 
 def fit_correction(

@@ -1,44 +1,54 @@
-"""Run the fit part at bounds from strict to loose, with the products in int8 and in floats."""
+"""The fit part at bounds from strict to loose, with the products in int8 and in floats."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from onnx_memo.levels.base import Brief
-from onnx_memo.levels.explored import Explored, Setting
+from onnx_memo.levels.explored import Explored, Setting, nothing_reused
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.layout import rows_footprint
 from onnx_memo.levels.rows.propose import learn_rows, precisions
 from onnx_memo.levels.rows.search import BOUNDS
-from onnx_memo.levels.rows.trial import RowsTrial, run_original
+from onnx_memo.levels.rows.trial import Original, RowsTrial, Sweep, run_original
 
-EVERY = 5  # of the bounds one is tried
+GRID = tuple(bound / BOUNDS[-1] for bound in BOUNDS)
 LITERAL = 1e-9  # a strictness at which only what is stored literally is reused
 
 
 def explore_rows(brief: Brief) -> Sequence[Explored]:
-    """What the level does at each of some bounds; the capture is shared by all.
+    """What the level does at bounds, with fast products first; all share one capture, of the store part.
 
     Raises:
         MemoError: the model cannot run an input.
     """
-    job, parts = brief.job, brief.parts
-    fit = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
+    job, parts = brief.job, brief.parts.store_part()
+    original = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
     learned = learn_rows(job, parts)
-    size = int(rows_footprint(job.opened, None).total(learned.captured.lengths))
-    found = []
+    stored = int(rows_footprint(job.opened, None).total(learned.captured.lengths))
+    size = stored * len(brief.parts.stored) // len(parts.stored)
+    literal = nothing_reused(brief.goal, original.answers)
+    found: list[Explored] = []
     ways = precisions(job.opened, parts.stored)
     for precision, products in dict([ways[-1], ways[0]]).items():  # the exact one, and the fast one
         settings = replace(learned.settings, int8=products)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
         trial = RowsTrial(job.opened, blueprint)
-        bounds = [bound / BOUNDS[-1] for bound in BOUNDS[::EVERY]]
-        strict = [LITERAL, *bounds] if not products else bounds
-        advance = job.progress(f"trying rows in {precision}", len(strict) * len(parts.fit))
-        tried = []
-        for strictness in strict:
-            came = trial.run(parts.fit, fit, strictness, brief.goal, advance)
-            tried.append(Setting(strictness, came.hits, came.seen, came.decided))
-        found.append(Explored(f"rows in {precision}", tried, trial.session, size))
-    return found
+        attempt = _attempt(brief, f"rows in {precision}", trial, original)
+        if not found and parts.fit_known.any():
+            literal = attempt(LITERAL)
+        found.append(Explored(f"rows in {precision}", GRID, attempt, literal, trial.session, size))
+    return found[::-1]
+
+
+def _attempt(brief: Brief, level: str, trial: RowsTrial, original: Original) -> Callable[[float], Setting]:
+    fit = brief.parts.fit
+    sweep = Sweep(trial, fit, original, brief.goal)
+
+    def attempt(strictness: float) -> Setting:
+        advance = brief.job.progress(f"trying {level}, bound {strictness * BOUNDS[-1]:.2g}", len(fit))
+        came = sweep.at(strictness, advance)
+        return Setting(strictness, came.hits, came.seen, came.decided)
+
+    return attempt

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from onnx_memo.files import NewFile
 from onnx_memo.levels.rows.capture import RowsCapture
+from onnx_memo.threads import side_by_side
 
 NEIGHBOURS = 60
 RIDGE = 0.3
@@ -52,21 +53,25 @@ def write_influence(
     stages = range(len(captured.stages))
     reaches = [captured.reach(stage) for stage in stages]
     depths = [captured.states(stage) for stage in range(len(captured.stages) + 1)]
+
+    def learned(entry: int) -> list[npt.NDArray[np.float16]]:
+        n = int(captured.lengths[entry])
+        pretended = _pretended(captured.lengths, keys, allowed, entry)
+        changes = [_changes(captured, states, entry, pretended, most) for states in depths]
+        changes[0][changes[0] <= epsilon] = 0
+        own = [reach[captured.numbers(entry)].reshape(n, n).astype(np.float32) for reach in reaches]
+        if len(pretended):
+            own = [learned_influence(*given) for given in zip(own, changes[:-1], changes[1:], strict=True)]
+        return [influence.astype(np.float16) for influence in own]
+
     with ExitStack() as files:
         written = [
             files.enter_context(NewFile(captured.path(f"influence.{stage}"), replace=True))
             for stage in stages
         ]
-        for entry in range(len(keys)):
-            n = int(captured.lengths[entry])
-            pretended = _pretended(captured.lengths, keys, allowed, entry)
-            changes = [_changes(captured, states, entry, pretended, most) for states in depths]
-            changes[0][changes[0] <= epsilon] = 0
-            for stage, file in enumerate(written):
-                own = reaches[stage][captured.numbers(entry)].reshape(n, n).astype(np.float32)
-                if len(pretended):
-                    own = learned_influence(own, changes[stage], changes[stage + 1])
-                file.array(own.astype(np.float16))
+        for influences in side_by_side(learned, range(len(keys))):
+            for file, influence in zip(written, influences, strict=True):
+                file.array(influence)
             advance()
 
 

@@ -22,6 +22,7 @@ from onnx_memo.graph.packed import whole_products
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, run_model
+from onnx_memo.threads import side_by_side
 
 # Not 127: processors without VNNI add two products of a byte and a weight in 16 bits, which must not overflow
 # (2 * 255 * 64 < 2^15). So a bundle computes the same wherever it goes.
@@ -64,17 +65,21 @@ def int8_products(opened: OpenedModel, samples: Samples) -> list[Int8Product]:
         results = run_model(session, samples.arrays[number], number)
         runs.append({source: _flat(results[place[source]]) for source in sources if source is not None})
     weights = _weights(opened)
-    made: dict[int, Int8Product] = {}
-    for source in runs[0]:
+
+    def quantized(source: ir.Value) -> dict[int, Int8Product]:
         numbers = [at for at, node in enumerate(products) if node.inputs[0] is source]
         rows = [run[source] for run in runs]
         peaks = np.max([np.abs(x).max(axis=0) for x in rows], axis=0)
         widest = np.max([np.abs(weights[at]).max(axis=1) for at in numbers], axis=0)
         channel = np.sqrt(np.maximum(peaks, 1e-5) / np.maximum(widest, 1e-5)).astype(np.float32)
+        own = {}
         for at in numbers:
             product = quantize(weights[at], channel)
             errors = [product_error(product, x, weights[at]) for x in rows[:: max(1, len(rows) // JUDGED)]]
-            made[at] = replace(product, first=numbers[0], error=float(np.mean(errors)))
+            own[at] = replace(product, first=numbers[0], error=float(np.mean(errors)))
+        return own
+
+    made = {at: product for own in side_by_side(quantized, runs[0]) for at, product in own.items()}
     return [made[at] for at in range(len(products))]
 
 

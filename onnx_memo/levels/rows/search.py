@@ -7,7 +7,7 @@ import numpy as np
 from onnx_memo.data.parts import Parts
 from onnx_memo.data.samples import Samples
 from onnx_memo.levels.base import PAYS, Alternative, high_error
-from onnx_memo.levels.rows.trial import Original, RowsTrial, Tried
+from onnx_memo.levels.rows.trial import Original, RowsTrial, Sweep, Tried
 from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.sequence import Calibration, Outcome, fixed_sequence
@@ -39,6 +39,7 @@ class Search:
         """`trial` has the loosest of `BOUNDS`; `precision` is that of its products, for people."""
         self.goal, self.samples, self.original = goal, parts.fit, fit
         self.trial, self.precision, self.progress = trial, precision, progress
+        self.sweep = Sweep(trial, parts.fit, fit, goal)
         self.held_out = len(parts.held_out)
         self.tried: dict[float, Tried] = {}
         self.ratios: dict[float, float] = {}
@@ -109,7 +110,7 @@ class Search:
     def _kept(self, bound: float) -> bool:
         advance = self.progress(f"trying the bound {bound:.2g}", len(self.samples))
         strictness = bound / BOUNDS[-1]
-        self.tried[bound] = self.trial.run(self.samples, self.original, strictness, self.goal, advance)
+        self.tried[bound] = self.sweep.at(strictness, advance)
         raced = self.trial.race(self.samples, self.original, strictness)
         self.ratios[bound], self.noises[bound] = raced.ratio, raced.noise
         return self._within(self.tried[bound])

@@ -22,6 +22,7 @@ from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import Raced, open_session, race, run_model, runner
+from onnx_memo.threads import side_by_side
 
 TIMED, ROUNDS = 16, 3  # requests that are timed, and how often
 
@@ -41,9 +42,10 @@ def run_original(opened: OpenedModel, samples: Samples, advance: Callable[[], No
     names = opened.outputs
     session = open_session(opened.model, opened.path.parent, session_options(native=False, threads=1))
     answers = []
-    for number, feeds in enumerate(samples.arrays):
-        outputs = dict(zip(names, run_model(session, feeds, number), strict=True))
-        answers.append(Answer(outputs, samples.real(number), feeds))
+    results = side_by_side(lambda at: run_model(session, samples.arrays[at], at), range(len(samples)))
+    for at, result in enumerate(results):
+        outputs = dict(zip(names, result, strict=True))
+        answers.append(Answer(outputs, samples.real(at), samples.arrays[at]))
         advance()
     return Original(session, answers)
 
@@ -114,23 +116,31 @@ class RowsTrial:
         strictness: float,
         goal: Goal,
         advance: Callable[[], None],
+        maybe: npt.NDArray[np.bool_] | None = None,
     ) -> Tried:
-        """Run every sample at a strictness, and compare with what the original gave."""
-        hits, rows, opinions = [], [], []
+        """Run the samples at a strictness, and compare with what the original gave.
+
+        Where it is known which may be reused, bool[n], the others do not run.
+        """
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
-        for at, feeds in enumerate(samples.arrays):
-            watched = self.watch.watched(self.session.run(None, feeds | extra))
-            results, hit = watched.outputs, watched.hit
-            have, want = dict(zip(self.names, results, strict=True)), original.answers[at]
-            mask = want.mask
-            length = mask.sum() if mask is not None else max(v.shape[1] for v in results if v.ndim == 3)
-            hits.append(hit)
-            rows.append(watched.ran / length if hit else 1.0)
-            opinions.append(goal.opinion(want, have) if hit else goal.own(want))
+        hits, rows = np.zeros(len(samples), np.bool_), np.ones(len(samples))
+        opinions = [goal.own(answer) for answer in original.answers]
+        candidates = np.arange(len(samples)) if maybe is None else np.flatnonzero(maybe)
+        for _ in range(len(samples) - len(candidates)):
+            advance()
+        ran = side_by_side(lambda at: self.session.run(None, samples.arrays[at] | extra), candidates.tolist())
+        for at, came in zip(candidates, ran, strict=True):
+            watched = self.watch.watched(came)
+            want, results = original.answers[at], watched.outputs
+            if watched.hit:
+                mask = want.mask
+                length = mask.sum() if mask is not None else max(v.shape[1] for v in results if v.ndim == 3)
+                hits[at], rows[at] = True, watched.ran / length
+                opinions[at] = goal.opinion(want, dict(zip(self.names, results, strict=True)))
             advance()
         return Tried(
-            np.asarray(hits),
-            np.asarray(rows),
+            hits,
+            rows,
             Seen.of([one.judged for one in opinions]),
             Seen.of([one.decided for one in opinions]),
             np.asarray([one.token_error for one in opinions]),
@@ -141,3 +151,20 @@ class RowsTrial:
         strict = {STRICTNESS: np.asarray(strictness, np.float32)}
         runners = [runner(original.session), runner(self.session, strict)]
         return race(runners, samples.arrays[:: max(1, len(samples) // TIMED)], ROUNDS)
+
+
+class Sweep:
+    """The same samples at several strictnesses: what a loose one does not reuse, a stricter one does not."""
+
+    def __init__(self, trial: RowsTrial, samples: Samples, original: Original, goal: Goal) -> None:
+        """As for `RowsTrial.run`."""
+        self._trial, self._samples, self._original, self._goal = trial, samples, original, goal
+        self._hits: dict[float, npt.NDArray[np.bool_]] = {}
+
+    def at(self, strictness: float, advance: Callable[[], None]) -> Tried:
+        """What comes of a strictness."""
+        looser = min((one for one in self._hits if one > strictness), default=None)
+        maybe = None if looser is None else self._hits[looser]
+        tried = self._trial.run(self._samples, self._original, strictness, self._goal, advance, maybe)
+        self._hits[strictness] = tried.hits
+        return tried

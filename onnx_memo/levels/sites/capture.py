@@ -23,6 +23,7 @@ from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, real_length, run_model
 from onnx_memo.store.data import HALF_MAX
+from onnx_memo.threads import side_by_side
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,12 @@ def capture(
     add_outputs(copy.model, wanted)
     position = {value: at for at, value in enumerate(copy.model.graph.outputs)}
     places = [position[value] for value in wanted]
-    session = open_session(copy.model, opened.path.parent, session_options(native=False))
+    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
     lengths: list[int] = []
     unfit: dict[str, str] = {}
     with _Files(folder, sites, level) as files:
-        for number, feeds in enumerate(samples.arrays):
-            results = run_model(session, feeds, number)
+        runs = side_by_side(lambda at: run_model(session, samples.arrays[at], at), range(len(samples)))
+        for feeds, results in zip(samples.arrays, runs, strict=True):
             hidden = results[places[0]]
             n = real_length(feeds, sites[0].mask, hidden)
             lengths.append(n)

@@ -1,4 +1,4 @@
-"""Reuse at all sites that can be guarded, and what each distance up to which entries count would give."""
+"""Reuse at all sites that can be guarded, up to distances from strict to loose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from onnx_memo.graph.site import Site
 from onnx_memo.levels.base import Brief, NothingPays
-from onnx_memo.levels.explored import Explored, Setting
+from onnx_memo.levels.explored import Explored, Setting, nothing_reused
 from onnx_memo.levels.sites.capture import capture
 from onnx_memo.levels.sites.choose import Chooser
 from onnx_memo.levels.sites.layout import SitesBlueprint, footprint
@@ -20,7 +20,7 @@ from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session
 
-STEPS = 10  # thresholds that are looked at
+STEPS = 41  # thresholds that can be looked at
 
 
 def explore_sites(brief: Brief, sites: Sequence[Site], level: str) -> Sequence[Explored]:
@@ -51,17 +51,24 @@ def explore_sites(brief: Brief, sites: Sequence[Site], level: str) -> Sequence[E
         found = entry >= 0
         forced.append(goal.opinion(want, trial.run(feeds, int(entry), everywhere)) if found else missed[-1])
         advance()
-    thresholds = np.unique(np.quantile(near, np.linspace(0, 1, STEPS))).astype(np.float32)
-    loosest = max(float(thresholds[-1]), 1e-6)
-    settings = []
-    for threshold in thresholds.tolist():
-        hits, said, other = distances <= threshold, Said.of(forced), Said.of(missed)
+    loosest = max(float(near.max()), 1e-6)
+    said, other = Said.of(forced), Said.of(missed)
+
+    def setting(strictness: float) -> Setting:
+        hits = distances <= strictness * loosest
         seen, decided = said.seen.where(hits, other.seen), said.decided.where(hits, other.decided)
-        settings.append(Setting(threshold / loosest, hits, seen, decided))
+        return Setting(strictness, hits, seen, decided)
+
+    # Literal repeats are nearest: up to halfway to what others are away, they alone are reused.
+    others = distances[~parts.fit_known].min(initial=loosest)
+    literal = nothing_reused(goal, chooser.wanted)
+    if (distances[parts.fit_known] < others).any():
+        literal = setting(float(others) / loosest / 2)
+    grid = np.unique(np.quantile(near, np.linspace(0, 1, STEPS)) / loosest).tolist()
     by_name = {site.name: site for site in kept}
     networks = dict.fromkeys(plan.lookups, network)
     blueprint = SitesBlueprint(plan, by_name, captures, networks, loosest, parts.in_store)
     model = guarded_on_trial(job.opened, blueprint, captures[level].folder)
     session = open_session(model, captures[level].folder, session_options(threads=1))
     size = int(footprint(kept, [level], True).total(captures[level].lengths))
-    return [Explored(level, settings, session, size)]
+    return [Explored(level, grid, setting, literal, session, size)]

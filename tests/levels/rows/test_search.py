@@ -10,7 +10,7 @@ from support import raced
 
 from onnx_memo.levels.rows.propose import _simplest, _Way
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
-from onnx_memo.levels.rows.trial import Tried
+from onnx_memo.levels.rows.trial import Sweep, Tried
 from onnx_memo.progress import silent
 from onnx_memo.proof.binomial import failure_p_value
 from onnx_memo.proof.goal import Goal
@@ -27,7 +27,7 @@ class Traffic:
     def __init__(self, failures) -> None:
         self.failures, self.asked = failures, []
 
-    def run(self, samples, original, strictness, goal, advance) -> Tried:
+    def run(self, samples, original, strictness, goal, advance, maybe=None) -> Tried:
         self.asked.append(strictness)
         count = len(samples)
         errors = np.where(np.arange(count) < self.failures(strictness), 0.2, goal.promise.tolerance)
@@ -127,3 +127,21 @@ def test_exact_products_are_taken_where_fast_ones_gain_nothing_measurable(int8, 
     notes: list[str] = []
     assert _simplest(ways(("int8", *int8), ("float", *floats)), notes).search.precision == taken
     assert bool(notes) == (taken == "float" and floats[0] > int8[0])
+
+
+# ---- Several strictnesses of the same samples
+
+
+def test_what_a_looser_setting_does_not_reuse_does_not_run_at_a_stricter_one():
+    asked: dict[float, list[bool] | None] = {}
+
+    def run(samples, original, strictness, goal, advance, maybe=None) -> Tried:
+        asked[strictness] = None if maybe is None else maybe.tolist()
+        hits = np.arange(len(samples)) < 10 * strictness
+        seen = Seen.of([Judged(0.0)] * len(samples))
+        return Tried(hits, np.ones(len(samples)), seen, seen, np.zeros(len(samples)))
+
+    sweep = Sweep(SimpleNamespace(run=run), range(10), None, GOAL)
+    for strictness in (0.9, 0.3, 0.6):
+        sweep.at(strictness, lambda: None)
+    assert asked == {0.9: None, 0.3: [True] * 9 + [False], 0.6: [True] * 9 + [False]}
