@@ -77,3 +77,4 @@ accessibility: $(SETUP)
 bench: $(SETUP)
 	$(BIN)/python -m pip install --quiet --editable ".[export]"
 	$(BIN)/python -m tools.bench_workloads
+	$(BIN)/python -m tools.bench_decisions

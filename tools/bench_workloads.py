@@ -1,4 +1,4 @@
-"""Original, int8 and ours side by side: the sections of `docs/benchmarks.md`, and the README's picture.
+"""Original, int8 and ours side by side: the sections of `docs/benchmarks.md`.
 
 Run as `python -m tools.bench_workloads [--only a,d,repeats] [--missing] [--minutes N]`. One process, one
 thread; the models take turns at every request, in an order drawn anew each time. A request's time is its
@@ -46,7 +46,6 @@ from tools.measure import (
     write_lines,
 )
 from tools.pages import bars, table, write_section
-from tools.readme import write_readme
 from tools.workloads import WORKLOADS, Workload
 
 WITHIN, CONFIDENCE = 0.95, 0.95
@@ -198,8 +197,8 @@ def section(rows: Sequence[Row]) -> str:
     return "\n".join([told, table(columns, times), table(of_errors, errors), *notes]) + "\n"
 
 
-def write_docs(results: dict[str, Any], docs: Path, readme: Path) -> None:
-    """Write all sections that there are figures for, their pictures, and the README's."""
+def write_docs(results: dict[str, Any], docs: Path) -> None:
+    """Write all sections that there are figures for, and their pictures."""
     rows = [Row(**found) for found in results["workloads"].values()]
     page = docs / "benchmarks.md"
     docs.mkdir(parents=True, exist_ok=True)
@@ -226,8 +225,6 @@ def write_docs(results: dict[str, Any], docs: Path, readme: Path) -> None:
         if name == "levels" and any(not row.get("reason") for row in found["rows"]):
             (docs / "levels.svg").write_text(levels_picture(found["rows"]), encoding="utf-8")
         write_section(page, name, TABLES[name].text(found["rows"], found["machine"]))
-    repeats = results["tables"].get("repeats", {"rows": []})["rows"]
-    write_readme(readme, docs, {row.key: row for row in rows}, repeats)
 
 
 def make(name: str) -> Workload:
@@ -293,10 +290,10 @@ def main() -> int:
     names = [name for name in arguments.only.split(",") if name]
     if not set(names) <= set(ORDER) or arguments.rounds < 1:
         parser.error(f"--only takes some of {','.join(ORDER)}, and --rounds at least 1")
-    folder, docs, readme, path = KEPT, Path("docs"), Path("README.md"), RESULTS
+    folder, docs, path = KEPT, Path("docs"), RESULTS
     if arguments.limit:
         folder = KEPT / f"limit-{arguments.limit}"
-        docs, readme, path = folder / "docs", folder / "README.md", folder / "results.json"
+        docs, path = folder / "docs", folder / "results.json"
     folder.mkdir(parents=True, exist_ok=True)
     results, start, failed = read_results(path), time.monotonic(), False
     for name, tolerance in pieces(names):
@@ -322,7 +319,7 @@ def main() -> int:
             continue
         if not arguments.prepare:
             path.write_text(json.dumps(results), encoding="utf-8")
-            write_docs(results, docs, readme)
+            write_docs(results, docs)
         print(f"{name} {tolerance or ''}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     return int(failed)
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -231,7 +232,7 @@ def _result(
     if chosen is not None:
         pool, bound = chosen
         trial = Remembered(pool, bound * max(TESTED))
-        calibration, _ = prove(goal, held_out, Original(None, []), trial, silent)  # type: ignore[arg-type]
+        calibration, _ = prove(goal, held_out, Original(None, []), trial, silent)
         if calibration.setting is not None and calibration.hit_rate:
             tried = pool.at(bound * calibration.setting, rest)
             kept = _kept(goal, tried)
@@ -244,7 +245,7 @@ def _searched(goal: Goal, parts: Parts, pools: Sequence[Pool]) -> tuple[Pool, fl
     found: list[tuple[float, Pool, float]] = []
     for pool in pools:
         trial = Remembered(pool, BOUNDS[-1])
-        search = Search(goal, parts, Original(None, []), trial, "", silent)  # type: ignore[arg-type]
+        search = Search(goal, parts, Original(None, []), trial, "", silent)
         beyond = max((bound for _, _, bound in found), default=None)
         bound = search.loosest(beyond, min((ratio for ratio, _, _ in found), default=PAYS))
         if bound is not None:
@@ -262,7 +263,7 @@ def _kept(goal: Goal, tried: Tried) -> float:
     return 1 - float(outside(tried.errors, goal.promise.tolerance).mean())
 
 
-def _table(known: dict[str, list[dict[str, float]]]) -> str:
+def _table(known: dict[str, list[dict[str, Any]]]) -> str:
     columns = [
         ("inputs, and the decision", "title", ""),
         ("promised", "keep", "g"),
@@ -275,11 +276,11 @@ def _table(known: dict[str, list[dict[str, float]]]) -> str:
     return table(columns, [*_rows(known)])
 
 
-def _rows(known: dict[str, list[dict[str, float]]]) -> Iterator[dict[str, object]]:
+def _rows(known: dict[str, list[dict[str, Any]]]) -> Iterator[dict[str, object]]:
     for name, results in known.items():
         workload = WORKLOADS[name]
         for keep in KEEPS:
-            own = [Result(**result) for result in results if result["keep"] == keep]  # type: ignore[arg-type]
+            own = [Result(**result) for result in results if result["keep"] == keep]
             kept = np.asarray([one.kept for one in own])
             held = int((kept >= keep).sum())
             yield {

@@ -103,4 +103,6 @@ def test_of_arrays_no_tokenizer_is_told(tmp_path, tokenizer):
     model = tmp_path / "model.onnx"
     model.write_bytes(Path(fixture("bert")).read_bytes())
     data = write_samples(tmp_path / "data.npz", variants(20, seed=1))
-    assert not any("tokenizer" in note for note in onnx_memo.optimize(model, data, tmp_path / "b").manifest.notes)
+    assert not any(
+        "tokenizer" in note for note in onnx_memo.optimize(model, data, tmp_path / "b").manifest.notes
+    )

@@ -238,32 +238,26 @@ def test_a_bundle_is_made_once_and_again_for_other_options(small):
 
 
 def test_sections_replace_themselves_and_nothing_else(small):
-    docs, readme = small.folder.parent / "docs", small.folder.parent / "README.md"
+    docs = small.folder.parent / "docs"
     docs.mkdir()
     page = docs / "benchmarks.md"
     page.write_text("# B\n\n<!-- workloads -->\nold\n<!-- /workloads -->\n\nkept\n")
-    readme.write_text("# It\n\nDoes it.\n\nMore.\n")
     row = measured(small, reusing("output"))
     rows = {name: vars(replace(row, name=name)) for name in "ae"}
     results = {"workloads": {bench_workloads.Row(**found).key: found for found in rows.values()}}
     results["tables"] = {"changes": {"machine": "M", "rows": [{"changes": 4, "ratio": 0.5}]}}
     for _ in range(2):
-        bench_workloads.write_docs(json.loads(json.dumps(results)), docs, readme)
+        bench_workloads.write_docs(json.loads(json.dumps(results)), docs)
     text = page.read_text()
     assert "old" not in text
     assert text.startswith("# B\n\n<!-- workloads -->\n")
     assert "<!-- /workloads -->\n\nkept\n" in text
     assert text.count("| 4 | 0.500 |") == 1
     assert str(small.folder.parent) not in text
-    pictures = [*re.findall(r"\(([\w/-]+\.svg)\)", text), "gain.svg"]
-    assert len(pictures) == 3
+    pictures = re.findall(r"\(([\w/-]+\.svg)\)", text)
+    assert len(pictures) == 2
     for name in pictures:
         ElementTree.fromstring((docs / name).read_text())
-    told = readme.read_text()
-    assert told.startswith("# It\n\nDoes it.\n\n<!-- picture -->\n![")
-    assert told.endswith("<!-- /picture -->\n\nMore.\n")
-    assert told.count("single-point variants") == 1
-    assert "templated" not in told  # measured at another tolerance than is shown
 
 
 def test_a_section_without_markers_is_appended(tmp_path):
