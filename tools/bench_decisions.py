@@ -242,9 +242,9 @@ def section(rows: Sequence[Row]) -> str:
     """The section's text: what was run, and the table."""
     told = (
         f"{rows[0].machine}. One thread, batch 1; {REQUESTS} requests that nothing saw before, all counted; "
-        "the sample has about 1,000. Times are relative to the fp32 original's, in the same race. *kept* is what "
-        "stays of the decision that the outputs suggest; *held*: at least the promised share. Where nothing "
-        "pays, `optimize` writes no bundle, and the original runs.\n"
+        "the sample has about 1,000. Times are relative to the fp32 original's, in the same race. *kept* is "
+        "what stays of the decision that the outputs suggest; *held*: at least the promised share. Where "
+        "nothing pays, `optimize` writes no bundle, and the original runs.\n"
     )
     columns = (
         ("requests", "title", ""),

@@ -57,8 +57,8 @@ def write_decisions(path: Path, docs: Path, rows: Sequence[Any]) -> None:
         f"`{PROMISE}`: at least 95 % of the decisions stay as they are with the original, proven when the "
         "bundle is made; int8 (ONNX Runtime's dynamic quantization) promises nothing. Requests that were "
         "never seen, one thread, batch 1, native operators; `docs/benchmarks.md` has the machine, other "
-        "promises, errors, and workloads where less is gained. Literal repeats are answered exactly, in 0.01 to 0.03 "
-        "of the time.\n"
+        "promises, errors, and workloads where less is gained. Literal repeats are answered exactly, "
+        "in 0.01 to 0.03 of the time.\n"
     )
     listed = [_row(rival, own) for rival, own in pairs.values()]
     write_section(path, "picture", f"![{title}]({docs.name}/{PICTURE})\n\n{table(COLUMNS, listed)}\n{note}")
