@@ -19,11 +19,10 @@ from onnx_memo.timing import Measured, Times, ratio_of, times_of
 TOLERANCES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 SHARES = (0.99, 0.95, 0.9)  # of decisions kept
 EVERY = 5  # of the settings one is tried, before those around where a decision is kept
-FIRST = 8  # requests by which the fastest of several ways is chosen
+FIRST = 8  # requests that tell how long a race takes; and the first runs of a session allocate
 ROUNDS = 2  # how often requests are timed
 SECONDS, LEAST = 12.0, 40  # about what that may take, and on how many requests it is done at least
 ORIGINAL = "the original"  # in place of a level, where nothing is reused
-ORIGINAL_KEY = (ORIGINAL, 0.0)
 MOST_HELD_OUT = 10**6  # beyond which nobody is asked for inputs
 
 Options = tuple[str, ...]
@@ -105,18 +104,12 @@ def ladder(
             notes.append(_too_few(goal, options, found[-1].literal, held_out))
             del promises[options]
     _try(found, promises)
-    race([original], requests[:4], 1)  # the first runs of a session allocate
     ways = _ways(found, promises)
-    distinct = {way.key: way for own in ways.values() for way in own if way.reuses}
-    seconds = _quick(original, distinct, requests)
-    best = {
-        options: min(own, key=lambda way: seconds.get(way.key, seconds[ORIGINAL_KEY]))
-        for options, own in ways.items()
-    }
+    best = {options: min(own, key=lambda way: way.setting.cost) for options, own in ways.items()}
     raceable = list({way.key: way for way in best.values() if way.reuses}.values())
-    turn = seconds[ORIGINAL_KEY] + sum(seconds[way.key] for way in raceable)
-    some = _spread(requests, max(LEAST, int(SECONDS / ROUNDS / turn)))
-    raced = race([original, *(way.runner() for way in raceable)], some, ROUNDS)
+    runners = [original, *(way.runner() for way in raceable)]
+    turn = float(race(runners, _spread(requests, FIRST), 1).seconds.sum(axis=2).mean())
+    raced = race(runners, _spread(requests, max(LEAST, int(SECONDS / ROUNDS / turn))), ROUNDS)
     places = {way.key: at for at, way in enumerate(raceable, start=1)}
     rungs = [_rung(goal, options, way, raced, places.get(way.key, 0)) for options, way in best.items()]
     return times_of(raced, 0), rungs
@@ -205,13 +198,6 @@ def _ways(found: Sequence[Explored], promises: Mapping[Options, Keeps]) -> dict[
         kept = [(each, [one for one in each.tried if keeps(one)]) for each in found]
         ways[options] = [exact, *(_Way(each, own[-1]) for each, own in kept if own)]
     return ways
-
-
-def _quick(original: Runner, ways: Mapping[Key, _Way], requests: Sequence[Arrays]) -> dict[Key, float]:
-    """Seconds that a request takes by each way: enough to choose between precisions, and to plan a race."""
-    runners = [original, *(way.runner() for way in ways.values())]
-    medians = race(runners, _spread(requests, FIRST), ROUNDS).medians
-    return dict(zip([ORIGINAL_KEY, *ways], medians.mean(axis=0).tolist(), strict=True))
 
 
 def _spread(requests: Sequence[Arrays], count: int) -> list[Arrays]:

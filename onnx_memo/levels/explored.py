@@ -25,19 +25,21 @@ class Setting:
         hits: which requests were reused, bool[n].
         seen: the distance of their answers.
         decided: what was said of the decision.
+        cost: about what a request takes, in a unit of its own: by it settings of one model are compared.
     """
 
     strictness: float
     hits: npt.NDArray[np.bool_] = field(repr=False)
     seen: Seen = field(repr=False)
     decided: Seen = field(repr=False)
+    cost: float
 
 
-def nothing_reused(goal: Goal, answers: Sequence[Answer]) -> Setting:
+def nothing_reused(goal: Goal, answers: Sequence[Answer], cost: float) -> Setting:
     """The setting at which every request runs the original; `answers` are the original's, to the fit part."""
     own = [goal.own(answer) for answer in answers]
     seen, decided = Seen.of([one.judged for one in own]), Seen.of([one.decided for one in own])
-    return Setting(0.0, np.zeros(len(own), np.bool_), seen, decided)
+    return Setting(0.0, np.zeros(len(own), np.bool_), seen, decided, cost)
 
 
 class Explored:

@@ -29,7 +29,7 @@ def setting(strictness: float, error: float, changed: int) -> Setting:
     """All requests have the error; of `changed` the decision is another."""
     errors = Seen.of([Judged(error)] * REQUESTS)
     decided = Seen.of([Judged(float(at < changed)) for at in range(REQUESTS)])
-    return Setting(strictness, np.ones(REQUESTS, np.bool_), errors, decided)
+    return Setting(strictness, np.ones(REQUESTS, np.bool_), errors, decided, cost=1.0)
 
 
 class Model(Explored):
@@ -42,14 +42,14 @@ class Model(Explored):
 
     def attempted(self, strictness: float) -> Setting:
         self.asked.append(strictness)
-        return self.settings[strictness]
+        return replace(self.settings[strictness], cost=SECONDS[self.level, strictness])
 
     def runner(self, setting: Setting):
         return (self.level, setting.strictness)
 
 
-UNUSED = replace(setting(0.0, 0, 0), hits=np.zeros(REQUESTS, np.bool_))
-REPEATS = replace(setting(1e-9, 0, 0), hits=np.arange(REQUESTS) < 3)
+UNUSED = replace(setting(0.0, 0, 0), hits=np.zeros(REQUESTS, np.bool_), cost=10.0)
+REPEATS = replace(setting(1e-9, 0, 0), hits=np.arange(REQUESTS) < 3, cost=9.7)
 
 
 def models(literal: Setting) -> tuple[Model, Model]:
@@ -66,7 +66,9 @@ SECONDS = {
     ("rows in float", 0.5): 5.0,
     ("rows in float", 1.0): 1.0,
 }
-SECONDS |= {("rows in int8", at): time for at, time in [(0.2, 4.0), (0.5, 3.0), (0.6, 2.0)]}
+SECONDS |= {
+    ("rows in int8", at): time for at, time in [(0.1, 8.0), (0.2, 4.0), (0.5, 3.0), (0.6, 2.0), (1.0, 0.9)]
+}
 GOAL = Goal(Promise(0.0), Distance(), decision=decision_of(Wish("label"), LOGITS))
 
 

@@ -28,7 +28,7 @@ def explore_rows(brief: Brief) -> Sequence[Explored]:
     learned = learn_rows(job, parts)
     stored = int(rows_footprint(job.opened, None).total(learned.captured.lengths))
     size = stored * len(brief.parts.stored) // len(parts.stored)
-    literal = nothing_reused(brief.goal, original.answers)
+    literal = nothing_reused(brief.goal, original.answers, float(original.seconds.mean()))
     found: list[Explored] = []
     ways = precisions(job.opened, parts.stored)
     for precision, products in dict([ways[-1], ways[0]]).items():  # the exact one, and the fast one
@@ -49,6 +49,6 @@ def _attempt(brief: Brief, level: str, trial: RowsTrial, original: Original) -> 
     def attempt(strictness: float) -> Setting:
         advance = brief.job.progress(f"trying {level}, bound {strictness * BOUNDS[-1]:.2g}", len(fit))
         came = sweep.at(strictness, advance)
-        return Setting(strictness, came.hits, came.seen, came.decided)
+        return Setting(strictness, came.hits, came.seen, came.decided, float(came.seconds.mean()))
 
     return attempt

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,23 +33,39 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Original:
-    """The original model, one thread, and what it gave for some requests."""
+    """The original model, one thread, and what it gave for some requests.
+
+    Attributes:
+        seconds: that each request took, f64[n], side by side with others: good for rough comparisons.
+    """
 
     session: ort.InferenceSession
     answers: list[Answer]
+    seconds: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
 def run_original(opened: OpenedModel, samples: Samples, advance: Callable[[], None]) -> Original:
     """Run every sample through the original model."""
     names = opened.outputs
     session = open_session(opened.model, opened.path.parent, session_options(native=False, threads=1))
-    answers = []
-    results = side_by_side(lambda at: run_model(session, samples.arrays[at], at), range(len(samples)))
-    for at, result in enumerate(results):
+    answers, seconds = [], []
+    results = side_by_side(_timed(lambda at: run_model(session, samples.arrays[at], at)), range(len(samples)))
+    for at, (result, took) in enumerate(results):
         outputs = dict(zip(names, result, strict=True))
         answers.append(Answer(outputs, samples.real(at), samples.arrays[at]))
+        seconds.append(took)
         advance()
-    return Original(session, answers)
+    return Original(session, answers, np.asarray(seconds))
+
+
+def _timed(work: Callable[[int], list[Any]]) -> Callable[[int], tuple[list[Any], float]]:
+    """The same work, and the seconds that it took."""
+
+    def timed(at: int) -> tuple[list[Any], float]:
+        start = time.perf_counter()
+        return work(at), time.perf_counter() - start
+
+    return timed
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,8 @@ class Tried:
         seen: by what the promise is about; errors are exactly 0 where nothing is reused.
         decided: by the decision, likewise.
         token_errors: cosine token by token, f64[n].
+        seconds: that each took, f64[n], side by side with others; the original's where it is not reused for
+            certain.
     """
 
     hits: npt.NDArray[np.bool_]
@@ -67,6 +87,7 @@ class Tried:
     seen: Seen
     decided: Seen
     token_errors: Floats
+    seconds: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
 
     @property
     def errors(self) -> Floats:
@@ -128,8 +149,10 @@ class RowsTrial:
         candidates = np.arange(len(samples)) if maybe is None else np.flatnonzero(maybe)
         for _ in range(len(samples) - len(candidates)):
             advance()
-        ran = side_by_side(lambda at: self.session.run(None, samples.arrays[at] | extra), candidates.tolist())
-        for at, came in zip(candidates, ran, strict=True):
+        run = _timed(lambda at: self.session.run(None, samples.arrays[at] | extra))
+        seconds = original.seconds.copy()
+        for at, (came, took) in zip(candidates, side_by_side(run, candidates.tolist()), strict=True):
+            seconds[at] = took
             watched = self.watch.watched(came)
             want, results = original.answers[at], watched.outputs
             if watched.hit:
@@ -144,6 +167,7 @@ class RowsTrial:
             Seen.of([one.judged for one in opinions]),
             Seen.of([one.decided for one in opinions]),
             np.asarray([one.token_error for one in opinions]),
+            seconds,
         )
 
     def race(self, samples: Samples, original: Original, strictness: float) -> Raced:

@@ -57,11 +57,11 @@ def explore_sites(brief: Brief, sites: Sequence[Site], level: str) -> Sequence[E
     def setting(strictness: float) -> Setting:
         hits = distances <= strictness * loosest
         seen, decided = said.seen.where(hits, other.seen), said.decided.where(hits, other.decided)
-        return Setting(strictness, hits, seen, decided)
+        return Setting(strictness, hits, seen, decided, 1 - float(hits.mean()))
 
     # Literal repeats are nearest: up to halfway to what others are away, they alone are reused.
     others = distances[~parts.fit_known].min(initial=loosest)
-    literal = nothing_reused(goal, chooser.wanted)
+    literal = nothing_reused(goal, chooser.wanted, 1.0)
     if (distances[parts.fit_known] < others).any():
         literal = setting(float(others) / loosest / 2)
     grid = np.unique(np.quantile(near, np.linspace(0, 1, STEPS)) / loosest).tolist()
