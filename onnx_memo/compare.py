@@ -14,6 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.comparison import Comparison, Figures, KeptNeighbours, latency_of
+from onnx_memo.data.labels import accuracy_by, label_decision
 from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.levels.registry import level_of
@@ -21,7 +22,9 @@ from onnx_memo.pair import one_line, open_pair
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
 from onnx_memo.proof.answer import Answer, pooled, real_rows
+from onnx_memo.proof.decisions import Label
 from onnx_memo.proof.goal import neighbours_of
+from onnx_memo.proof.measure import Judged, Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.scores import SCORE_METRICS, ScoreMetric, is_score, scores_of
 from onnx_memo.runtime import operators_used, session_options
@@ -45,11 +48,13 @@ def bench(
     rounds: int = 5,
     native: bool = True,
     allow_unknown: bool = False,
+    labels: str | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Run every request in `data` through both models, turn by turn, and compare.
 
-    A request's time is its median over `rounds`. All requests count, hits and misses.
+    A request's time is its median over `rounds`. All requests count, hits and misses. `labels` is the column
+    of `data` that holds the true label of each input, as in `optimize`: then the accuracy of both is told.
 
     Raises:
         MemoError: the bundle is damaged, or the data does not fit.
@@ -64,11 +69,13 @@ def bench(
         threads=threads,
         native=native,
         allow_unknown=allow_unknown,
+        labels=labels,
     )
     before, after, samples, manifest = pair.original, pair.bundle, pair.samples, pair.manifest
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     notes = list(samples.notes)
-    errors, answers = _compare(before, after, requests, samples, progress("comparing outputs", len(requests)))
+    advance = progress("comparing outputs", len(requests))
+    errors, answers, decided = _compare(before, after, requests, samples, advance)
     neighbours = _neighbours(answers, len(samples), notes)
     reused = reuse_of(pair.path, manifest.sites, native, requests, progress("counting hits", len(requests)))
     runners = [runner(before), runner(after)]
@@ -93,6 +100,7 @@ def bench(
         rounds=rounds,
         latency=latency,
         neighbours=neighbours,
+        accuracy=accuracy_by(samples.labels, decided),
     )
 
 
@@ -141,12 +149,16 @@ def _compare(
     requests: list[Arrays],
     samples: Samples,
     advance: Callable[[], None],
-) -> tuple[dict[str, dict[str, Figures]], list[_Answers]]:
-    """The errors of each output; and the answers to the first inputs, pooled."""
+) -> tuple[dict[str, dict[str, Figures]], list[_Answers], Seen]:
+    """The errors of each output; the answers to the first inputs, pooled; and, where the
+    samples have labels, which class each answer chooses.
+    """
     names = [output.name for output in before.get_outputs()]
     errors: dict[str, dict[str, list[float]]] = {}
     scored: dict[str, list[_Pair]] = {}  # kept: they are measured against all of them
     answers: list[_Answers] = []
+    label: Label | None = None
+    decided: list[Judged] = []
     for number, feeds in enumerate(requests):
         expected = run_model(before, feeds, number)
         given = run_model(after, feeds, number)
@@ -160,8 +172,12 @@ def _compare(
                 scored.setdefault(name, []).append((want, have, mask))
             else:
                 own.setdefault("cosine", []).extend(errors_by_row(metrics.cosine, want, have, mask))
+        rows = list(zip(_by_row(names, expected, mask), _by_row(names, given, mask), strict=True))
         if len(answers) < MOST_ANSWERS:
-            answers += zip(_by_row(names, expected, mask), _by_row(names, given, mask), strict=True)
+            answers += [(pooled(want), pooled(have)) for want, have in rows]
+        if samples.labels is not None:
+            label = label or label_decision(samples, Answer(dict(zip(names, expected, strict=True))))
+            decided += [label.judge(want, have.outputs) for want, have in rows]
         advance()
     for name, pairs in scored.items():
         known = scores_of(want for want, _, _ in pairs)
@@ -172,13 +188,13 @@ def _compare(
         name: {metric: _figures(metric, found) for metric, found in own.items()}
         for name, own in errors.items()
     }
-    return figures, answers
+    return figures, answers, Seen.of(decided)
 
 
 def _by_row(
     names: list[str], outputs: Sequence[npt.NDArray[Any]], mask: npt.NDArray[np.bool_] | None
 ) -> list[Answer]:
-    """The answer to each input of a batch, pooled."""
+    """The answer to each input of a batch."""
     floats = {
         name: output
         for name, output in zip(names, outputs, strict=True)
@@ -186,7 +202,7 @@ def _by_row(
     }
     masks = [None] * min(map(len, floats.values()), default=0) if mask is None else mask
     return [
-        pooled(Answer({name: output[row : row + 1] for name, output in floats.items()}, real))
+        Answer({name: output[row : row + 1] for name, output in floats.items()}, real)
         for row, real in enumerate(masks)
     ]
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_memo.notebook import Part, Table, as_html
+from onnx_memo.proof.accuracy import Accuracy
 from onnx_memo.sessions import Raced
 from onnx_memo.timing import Measured, Times, ratio_of, times_of
 
@@ -93,6 +94,7 @@ class Comparison:
         latency: of `all` requests, of the `hits` (all rows were reused at all sites) and of the `misses` (all
             others); those of which there are none are not there.
         neighbours: how many inputs keep their nearest; None where no output is a vector, or all are the same.
+        accuracy: by true labels, on all inputs; None where none were given.
     """
 
     baseline_ms: float
@@ -113,6 +115,7 @@ class Comparison:
     rounds: int
     latency: Mapping[str, Latency]
     neighbours: KeptNeighbours | None
+    accuracy: Accuracy | None
 
     def to_dict(self) -> dict[str, Any]:
         """As one object of JSON: the fields by their names, in numbers, strings, lists and objects."""
@@ -137,6 +140,8 @@ class Comparison:
             parts.append(_against_prediction(self, self.predicted))
         if self.neighbours is not None:
             parts.append(_kept(self.neighbours))
+        if self.accuracy is not None:
+            parts.append(str(self.accuracy))
         parts += [f"note: {note}" for note in [*self.notes, *self._cautions()]]
         return [*parts, self._errors()]
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.data.export import as_onnx
+from onnx_memo.data.labels import label_column
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import ModelInput, Samples, model_inputs
 from onnx_memo.errors import MemoError, reason_of
@@ -57,8 +58,11 @@ def open_pair(
     threads: int = 1,
     native: bool = True,
     allow_unknown: bool = False,
+    labels: str | None = None,
 ) -> Pair:
     """Check the bundle, open both models, and read the data; text by the bundle's tokenizer if none is named.
+
+    `labels` is the column of the data that holds true labels, to be read, too.
 
     Raises:
         MemoError: the bundle is damaged or was made from another model, or the data does not fit.
@@ -84,7 +88,8 @@ def open_pair(
     if names[0] != names[1]:
         raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
     vocabulary = Path(tokenizer) if tokenizer else None
-    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
+    column = label_column(labels, model)
+    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
     return Pair(before, after, ours, manifest, inputs, samples, names[0], threads)
 
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from onnx_memo import __version__
 from onnx_memo.data.export import Source, as_onnx
+from onnx_memo.data.labels import label_column
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
@@ -30,7 +31,7 @@ from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.values import Decide
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
-from onnx_memo.report.evidence import Names, Predicted
+from onnx_memo.report.evidence import Evidence, Names
 from onnx_memo.result import Result
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
@@ -61,6 +62,7 @@ def optimize(
     slack: float | None = None,
     decide: Decide | None = None,
     outputs: Sequence[str] = (),
+    labels: str | None = None,
     level: str = "auto",
     sites: str | None = None,
     threshold: float | None = None,
@@ -96,6 +98,9 @@ def optimize(
         decide: in place of `decision`, a function of a request's outputs and inputs, by name, each of a batch
             of one. A number that it gives is ranked, a vector has neighbours, else it is a label.
         outputs: names of the outputs that count; none: all.
+        labels: the column of `data` (a field of .jsonl, an array of .npz) that holds the true label of each
+            request, as a class's name (`id2label` in config.json beside the model) or number. The accuracy of
+            original and bundle on the held-out part is told. They go with the decision `label`.
         level: what is reused: `rows`, `output` or `probs`; `auto` decides.
         sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all. Not with `rows`,
             which takes all of them.
@@ -116,8 +121,11 @@ def optimize(
     model, data, output = Path(model), Path(data), Path(output)
     wanted = Wanted(level, sites, threshold)
     _check_options(wanted, tolerance if keep is None else keep)
-    asked = Asked(tolerance, metric, within, confidence, keep, decision, slack, decide, tuple(outputs))
+    asked = Asked(
+        tolerance, metric, within, confidence, keep, decision, slack, decide, tuple(outputs), labels
+    )
     goal = goal_of(asked)
+    column = label_column(labels, model)
     check_output(output, force)
     with as_onnx(model) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
@@ -128,7 +136,9 @@ def optimize(
         notes: list[str] = []
         uses = allowed(opened, wanted, notes)
         notes += opened.findings.notes
-        samples = read_samples(data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown)
+        samples = read_samples(
+            data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown, labels=column
+        )
         notes += samples.notes
         source.note_tokenizer(tokenizer, samples, notes)
         padding = note_padding(opened, samples, notes)
@@ -137,11 +147,11 @@ def optimize(
             verdict, blueprint, checked = _build(job, uses, padding, folder)
             note_unguarded(opened, blueprint.guarded(), notes)
             _copy_companions(source, vocabulary, folder)
-            predicted = None
+            evidence = None
             if verdict is not None:
                 names = Names(title=output.name, model=model.name, data=data.name)
-                predicted = asdict(_report(job, folder, verdict, names, show_inputs))
-            manifest = _manifest(model, blueprint, notes, predicted, checked)
+                evidence = _report(job, folder, verdict, names, show_inputs)
+            manifest = _manifest(model, blueprint, notes, evidence, checked)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
 
@@ -193,7 +203,7 @@ def _manifest(
     model: Path,
     blueprint: Blueprint,
     notes: list[str],
-    predicted: dict[str, float] | None,
+    evidence: Evidence | None,
     checked: Checked,
 ) -> Manifest:
     return Manifest(
@@ -205,9 +215,10 @@ def _manifest(
         sites=blueprint.guarded(),
         notes=notes,
         files={},
-        predicted=predicted,
-        predicted_with=operators_used() if predicted else None,
+        predicted=None if evidence is None else asdict(evidence.predicted),
+        predicted_with=None if evidence is None else operators_used(),
         checked=asdict(checked),
+        accuracy=None if evidence is None else evidence.accuracy,
     )
 
 
@@ -228,8 +239,8 @@ def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:
     return sum(use.bytes_needed(job) for use in uses) + 2 * (weights + job.path.stat().st_size)
 
 
-def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs: bool) -> Predicted:
-    """Run the held-out part through original and bundle, write the report, and say what to expect.
+def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs: bool) -> Evidence:
+    """Run the held-out part through original and bundle, and write the report.
 
     Raises:
         NothingPays: the bundle turned out not to save time.
@@ -250,7 +261,7 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs:
             evidence.as_json(),
         )
     write_report(folder / bundle.REPORT, evidence)
-    return predicted
+    return evidence
 
 
 def _check_original(opened: OpenedModel) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx_memo.levels.registry import level_of
 from onnx_memo.notebook import Part, Table, as_html
+from onnx_memo.proof.accuracy import Accuracy
 from onnx_memo.proof.goal import WARNING
 from onnx_memo.report.evidence import Predicted
 from onnx_memo.store.bundle import REPORT
@@ -32,6 +33,11 @@ class Result:
     def predicted(self) -> Predicted | None:
         """What to expect of traffic like the sample; None where nothing was measured (no tolerance)."""
         return None if self.manifest.predicted is None else Predicted(**self.manifest.predicted)
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """By true labels, on the held-out part; None where none were given."""
+        return self.manifest.accuracy
 
     @property
     def report(self) -> Path | None:
@@ -77,6 +83,8 @@ def bundle_parts(path: Path, manifest: Manifest) -> list[Part]:
     parts.append("keep it as private as your inputs: they can be recovered from it (SECURITY.md)")
     if manifest.checked is not None:
         parts.append(_checked(manifest.checked))
+    if manifest.accuracy is not None:
+        parts.append(f"held out, {manifest.accuracy}")
     if manifest.predicted is not None:
         parts.append(
             f"to expect on such traffic: {manifest.predicted['ratio']:.3f} of the original's time, as "

@@ -77,6 +77,7 @@ def make_evidence(
         requests=made,
         groups=groups_of(made),
         decisions=[Kept("the nearest neighbour stays", requests - requests // 20, requests)],
+        accuracy=None,
         signal=Signal(median=0.08, low=0.031, inputs=256),
         sites=rows,
         strictness=[_step(at / 10, hit_rate) for at in range(11)],

@@ -9,8 +9,10 @@ from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 from support_report import make_evidence, make_rows_evidence, with_first, with_requests
 
+from onnx_memo.proof.accuracy import accuracy_of
 from onnx_memo.proof.measure import Kept
 from onnx_memo.report import write_report
 from onnx_memo.report.evidence import Evidence, Machine, Worst
@@ -79,7 +81,14 @@ def hostile_text() -> Evidence:
         worst=replace(evidence.worst, text=long),
         notes=[long, f"warning: {long}"],
         decisions=[Kept(long, 1, 2)],
+        accuracy=accuracy_of(long, [1], [1], [0]),
     )
+
+
+def true_labels() -> Evidence:
+    rng = np.random.default_rng(0)
+    truth, before, after = rng.integers(0, 2, (3, 150))
+    return replace(make_evidence(), accuracy=accuracy_of("topic", truth, before, after))
 
 
 def fixed_length() -> Evidence:
@@ -113,6 +122,7 @@ CASES = {
     "zeros, infinities, NaN": wild_numbers,
     "tolerance zero": zero_tolerance,
     "hostile text": hostile_text,
+    "true labels": true_labels,
     "10,000 requests, 48 sites": lambda: make_evidence(10_000, 48),
 }
 

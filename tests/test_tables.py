@@ -38,6 +38,7 @@ def compared(seconds, hits=None, **changes: object) -> Comparison:
         rounds=len(seconds),
         latency=latency,
         neighbours=None,
+        accuracy=None,
     )
     return replace(made, **changes)
 

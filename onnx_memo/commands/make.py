@@ -15,6 +15,7 @@ from onnx_memo.commands.shared import (
     Data,
     Decision,
     Json,
+    Labels,
     Mask,
     Output,
     Slack,
@@ -114,6 +115,7 @@ def optimize(
         float | None, typer.Option(help="How certain that promise is; 0.95 by default.")
     ] = None,
     output: Output = None,
+    labels: Labels = None,
     level: Annotated[str, typer.Option(help=f"What a hit reuses: auto, {LEVEL_NAMES}.")] = "auto",
     sites: Annotated[
         str | None, typer.Option(help="Which attention blocks may be guarded, as in 0,2-4.")
@@ -148,6 +150,7 @@ def optimize(
             within=within,
             confidence=confidence,
             outputs=output or (),
+            labels=labels,
             level=level,
             sites=sites,
             threshold=threshold,

@@ -12,6 +12,7 @@ from onnx_memo.commands.shared import (
     AllowUnknown,
     Data,
     Json,
+    Labels,
     Rounds,
     Stock,
     Threads,
@@ -33,6 +34,7 @@ def bench(
     threads: Threads = 1,
     batch: Annotated[int, typer.Option(min=1, help="How many inputs a request has.")] = 1,
     rounds: Rounds = 5,
+    labels: Labels = None,
     allow_unknown: AllowUnknown = False,
     stock: Stock = False,
     as_json: Json = False,
@@ -49,6 +51,7 @@ def bench(
             rounds=rounds,
             native=not stock,
             allow_unknown=allow_unknown,
+            labels=labels,
             progress=progress,
         )
     show(as_json, comparison.to_dict(), lambda: tables.bench_tables(comparison))

@@ -39,6 +39,13 @@ Mask = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each session.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How many times each request is timed.")]
 Stock = Annotated[bool, typer.Option("--stock", help="Run without the native library.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        help="The column of the inputs that holds true labels, class names or numbers: then the accuracy of "
+        "both is told."
+    ),
+]
 Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
 
 

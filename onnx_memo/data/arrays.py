@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnx_memo.data.labels import LabelColumn
 from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
 from onnx_memo.errors import MemoError, reason_of
 
@@ -18,12 +19,17 @@ MOST_NAMES, MOST_LETTERS = 3, 30  # of arrays that are not read
 
 
 def read_npz(
-    path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None, allow_unknown: bool
+    path: Path,
+    inputs: Sequence[ModelInput],
+    tokenizer: Path | None,
+    allow_unknown: bool,
+    labels: LabelColumn | None,
 ) -> Samples:
     """A sample of each row of the arrays (`onnx_memo.data.readers.Reader`), without the padding.
 
-    The arrays are named as the model's inputs; others are passed over. They get the model's types where no
-    number changes, but for the rounding of floats. A sample whose mask is no right padding is left out.
+    The arrays are named as the model's inputs; others, but for that of the labels, are passed over. They get
+    the model's types where no number changes, but for the rounding of floats. A sample whose mask is no right
+    padding is left out.
     """
     del tokenizer, allow_unknown
     if not zipfile.is_zipfile(path):  # NumPy would speak of pickles
@@ -39,11 +45,12 @@ def read_npz(
         raise MemoError(
             f"'{name}' in '{path}' is no array: an .npz file holds one for each input of the model"
         )
+    truth = {} if labels is None else {labels.name: _truth(path, labels, given, inputs)}
     notes = _note_unread(given, inputs)
     for wanted in inputs:
         _check_fit(path, wanted, given)
     given = {wanted.name: _converted(path, wanted, given[wanted.name], notes) for wanted in inputs}
-    sizes = {name: len(array) for name, array in given.items()}
+    sizes = {name: len(array) for name, array in (given | truth).items()}
     if len(set(sizes.values())) > 1:
         raise MemoError(f"the arrays in '{path}' hold different numbers of samples: {sizes}")
     mask = mask_name(inputs)
@@ -68,7 +75,26 @@ def read_npz(
             f"{len(left_out)} inputs left out: their '{mask}' is no right padding (ones, then zeros), first "
             f"input {left_out[0] + 1}"
         )
-    return Samples(arrays, lengths, mask, notes, numbers=numbers)
+    made = Samples(arrays, lengths, mask, notes, numbers=numbers)
+    if labels is None:
+        return made
+    return labels.beside(made, path, dict(enumerate(truth[labels.name].tolist(), 1)))
+
+
+def _truth(path: Path, labels: LabelColumn, given: Arrays, inputs: Sequence[ModelInput]) -> npt.NDArray[Any]:
+    """The array of true labels, which is taken out of those that are given."""
+    if labels.name in (i.name for i in inputs):
+        raise MemoError(f"--labels '{labels.name}' is an input of the model: name the array of true labels")
+    if labels.name not in given:
+        names = ", ".join(sorted(given)) or "nothing"
+        raise MemoError(f"'{path}' has no array '{labels.name}' that --labels names (it holds: {names})")
+    array = given.pop(labels.name)
+    if array.ndim != 1:
+        raise MemoError(
+            f"'{labels.name}' in '{path}' has shape {list(array.shape)}; --labels takes one label a "
+            "sample, of shape [samples]"
+        )
+    return array
 
 
 def _note_unread(given: Arrays, inputs: Sequence[ModelInput]) -> list[str]:

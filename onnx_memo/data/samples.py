@@ -49,6 +49,18 @@ class ModelInput:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """True labels of samples: the number of the class of each, and the column of the data they are from."""
+
+    column: str
+    classes: list[int]
+
+    def take(self, which: Iterable[int]) -> Labels:
+        """Those of the samples with these numbers, in this order."""
+        return Labels(self.column, [self.classes[at] for at in which])
+
+
+@dataclass(frozen=True)
 class Samples:
     """Inputs one by one: a batch of one each, without padding.
 
@@ -59,6 +71,7 @@ class Samples:
         notes: what people should know: what was left out, cut off or not known, and where.
         texts: what the samples were made from, where that was text.
         numbers: of the lines, or of the arrays' rows, that the samples stand in, from 1; None: 1, 2, 3, ...
+        labels: what the answers ought to be, where the user says that; no model is given them.
     """
 
     arrays: list[Arrays]
@@ -67,6 +80,7 @@ class Samples:
     notes: Sequence[str] = ()
     texts: list[str] | None = None
     numbers: list[int] | None = None
+    labels: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -81,6 +95,7 @@ class Samples:
             self.mask,
             texts=texts,
             numbers=[self.number(i) for i in order],
+            labels=self.labels and self.labels.take(order),
         )
 
     def real(self, at: int) -> npt.NDArray[np.bool_] | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from onnx_memo.data.labels import LabelColumn
 from onnx_memo.data.samples import ModelInput, Samples
 from onnx_memo.data.tokens import tokenized
 from onnx_memo.errors import MemoError
@@ -29,19 +30,32 @@ STARTS = {
 
 
 def read_txt(
-    path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None, allow_unknown: bool
+    path: Path,
+    inputs: Sequence[ModelInput],
+    tokenizer: Path | None,
+    allow_unknown: bool,
+    labels: LabelColumn | None,
 ) -> Samples:
     """A sample of each line that is not blank (`onnx_memo.data.readers.Reader`)."""
+    if labels is not None:
+        raise MemoError(
+            f"'{path}' holds texts alone, and --labels '{labels.name}' names a column: write one object a "
+            f"line, with the text in '{FIELD}' and the label in '{labels.name}', as .jsonl"
+        )
     lines = _read_lines(path)
     samples = tokenized(path, lines, inputs, tokenizer, allow_unknown)
     return replace(samples, notes=[*_note_forms(lines), *samples.notes])
 
 
 def read_jsonl(
-    path: Path, inputs: Sequence[ModelInput], tokenizer: Path | None, allow_unknown: bool
+    path: Path,
+    inputs: Sequence[ModelInput],
+    tokenizer: Path | None,
+    allow_unknown: bool,
+    labels: LabelColumn | None,
 ) -> Samples:
     """A sample of the field "text" of each line that is not blank (`onnx_memo.data.readers.Reader`)."""
-    texts = {}
+    texts, values = {}, {}
     others: Counter[str] = Counter()
     for number, line in _read_lines(path).items():
         try:
@@ -57,8 +71,27 @@ def read_jsonl(
             raise MemoError(f"'{path}' line {number} escapes half a character (a lone surrogate): fix it")
         texts[number] = text
         others.update(name for name in record if name != FIELD)
+        if labels is not None:
+            values[number] = record.get(labels.name)
+    if labels is not None and texts:
+        _check_field(path, labels, others)
+        del others[labels.name]
     samples = tokenized(path, texts, inputs, tokenizer, allow_unknown)
-    return replace(samples, notes=[*_note_fields(others, len(texts)), *samples.notes])
+    if labels is not None:
+        samples = labels.beside(samples, path, values)
+    return replace(samples, notes=[*_note_fields(others, len(texts), labels), *samples.notes])
+
+
+def _check_field(path: Path, labels: LabelColumn, others: Counter[str]) -> None:
+    """Raises MemoError if the field of true labels is none of the `others`, beside the text."""
+    if labels.name == FIELD:
+        raise MemoError(f"--labels '{FIELD}' names the text itself: name the field that holds true labels")
+    if labels.name not in others:
+        named = ", ".join(f"'{name[:MOST_LETTERS]}'" for name, _ in others.most_common(MOST_FIELDS))
+        raise MemoError(
+            f"no line of '{path}' has the field '{labels.name}' that --labels names; beside '{FIELD}' there "
+            f"is {named or 'nothing'}"
+        )
 
 
 def _note_forms(lines: Mapping[int, str]) -> list[str]:
@@ -75,13 +108,14 @@ def _note_forms(lines: Mapping[int, str]) -> list[str]:
     return notes
 
 
-def _note_fields(others: Counter[str], records: int) -> list[str]:
+def _note_fields(others: Counter[str], records: int, labels: LabelColumn | None) -> list[str]:
     """What else the records hold: half of a pair, perhaps."""
     if not others:
         return []
     named = [f"{name[:MOST_LETTERS]!r} in {count}" for name, count in others.most_common(MOST_FIELDS)]
     more = f" and {len(others) - MOST_FIELDS} more" if len(others) > MOST_FIELDS else ""
-    return [f"only '{FIELD}' is read; of {records} records there is also {', '.join(named)}{more}"]
+    read = f"'{FIELD}' is" if labels is None else f"'{FIELD}' and '{labels.name}' are"
+    return [f"only {read} read; of {records} records there is also {', '.join(named)}{more}"]
 
 
 def _read_lines(path: Path) -> dict[int, str]:

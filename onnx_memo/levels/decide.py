@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime as ort
 
+from onnx_memo.data.labels import check_labels
 from onnx_memo.data.parts import Parts, make_parts
 from onnx_memo.job import Job
 from onnx_memo.levels.base import Alternative, Brief, Level, NothingPays, Proposal, Use, Verdict
@@ -33,12 +34,14 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
         uses: the levels that the model allows.
 
     Raises:
-        MemoError: the sample is too small for the promise, or `max_bytes` for a single input.
+        MemoError: the sample is too small for the promise, or `max_bytes` for a single input, or the labels
+            do not suit the decision.
         NothingPays: with the reason.
     """
     assert job.goal is not None, "a decision is made for a goal"
     parts = make_parts(job.samples, job.goal.promise)
     goal, original_us = ask_the_original(job, parts)
+    check_labels(job.samples, goal.decision)
     found: list[tuple[Proposal, Job]] = []
     reasons: list[str] = []
     tried: list[Alternative] = []

@@ -26,6 +26,8 @@ class Asked:
         slack: of the decision `neighbours`, as a factor.
         decide: a decision of the user's own (`onnx_memo.proof.choice.Wish`).
         outputs: that count; none: all.
+        labels: the column of the data that holds true labels, by which the accuracy is told. They go with
+            the decision `label`, which is then the one that is meant.
     """
 
     tolerance: float | None = None
@@ -37,6 +39,7 @@ class Asked:
     slack: float | None = None
     decide: Decide | None = None
     outputs: tuple[str, ...] = ()
+    labels: str | None = None
 
 
 def goal_of(asked: Asked) -> Goal | None:
@@ -56,6 +59,8 @@ def goal_of(asked: Asked) -> Goal | None:
         _refuse(asked, ("metric", "within"), what)
         what = "says what --tolerance or --keep means: give one of these, or leave it out"
         _refuse(asked, ("confidence", "outputs"), what)
+        what = "tells the accuracy on the held-out part: give --tolerance or --keep too, or ask bench for it"
+        _refuse(asked, ("labels",), what)
         return None
     known = [*METRICS, *SCORE_METRICS]
     if asked.metric is not None and asked.metric not in known:
@@ -84,13 +89,22 @@ def _wish(asked: Asked) -> Wish:
         raise MemoError("give a decision by its name, or decide, a function, but not both")
     if asked.decision is not None and asked.decision not in DECISIONS:
         raise MemoError(f"there is no decision '{asked.decision}': choose {', '.join(DECISIONS)}")
+    decision = asked.decision
+    if asked.labels is not None:
+        if decision not in (None, "label") or asked.decide is not None:
+            named = "decide, a function" if decision is None else f"--decision {decision}"
+            raise MemoError(
+                f"--labels tells how often the best class is right (--decision label): leave out {named}, or "
+                "--labels"
+            )
+        decision = "label"
     slack = SLACK if asked.slack is None else asked.slack
     if not 1 <= slack < float("inf"):
         raise MemoError(f"--slack takes a factor of at least 1, such as {SLACK}, not {slack}")
-    return Wish(asked.decision, slack, asked.decide, asked.outputs)
+    return Wish(decision, slack, asked.decide, asked.outputs)
 
 
 def _refuse(asked: Asked, names: Sequence[str], what: str) -> None:
     for name in names:
         if getattr(asked, name) not in (None, ()):
-            raise MemoError(f"--{name.removesuffix('s') if name == 'outputs' else name} {what}")
+            raise MemoError(f"--{'output' if name == 'outputs' else name} {what}")

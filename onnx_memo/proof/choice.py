@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def suggested(wish: Wish, first: Answer) -> str:
     where all are single numbers, else neighbours.
     """
     names = [name for name in wish.outputs or first.floats if name in first.floats]
-    named = [name for name in names if any(part in name.lower() for part in CLASSES)]
+    named = list(filter(_named, names))
     if any(_ids_of(name, first) for name in named):
         return "likelihood"
     if any(_has_classes(first.outputs[name]) for name in named):
@@ -85,7 +85,12 @@ def _neighbours(wish: Wish, first: Answer, count: int = 1) -> Measure:
 
 
 def _label(wish: Wish, first: Answer) -> Measure:
-    return Label(label_value(_first_with(wish, first, _has_classes, "label", "holds classes")))
+    """Of several outputs that may hold classes, the first whose name says so: states may be as narrow."""
+    names = sorted(wish.outputs or first.floats, key=lambda name: not _named(name))
+    wish = replace(wish, outputs=tuple(names))
+    name = _first_with(wish, first, _has_classes, "label", "holds classes")
+    output = first.outputs[name]
+    return Label(label_value(name), output.shape[-1] if output.ndim == 2 else None)
 
 
 def _ranking(wish: Wish, first: Answer) -> Measure:
@@ -144,6 +149,11 @@ def _is_vector(output: npt.NDArray[Any]) -> bool:
     return output.ndim in (2, 3) and not is_score(output)
 
 
+def _named(name: str) -> bool:
+    """Whether the name of an output says that it holds classes."""
+    return any(part in name.lower() for part in CLASSES)
+
+
 def _has_classes(output: npt.NDArray[Any]) -> bool:
     return output.ndim in (2, 3) and 1 < output.shape[-1] <= MOST_CLASSES
 
@@ -157,5 +167,6 @@ def _first_with(
         if name in first.floats and fits(first.outputs[name]):
             return name
     raise MemoError(
-        f"--decision {decision} needs an output that {what}, and there is none among: {', '.join(names)}"
+        f"--decision {decision} needs an output that {what}, and there is none among: "
+        f"{', '.join(names or first.outputs)}"
     )

@@ -109,9 +109,12 @@ class Label(Measure):
 
     Attributes:
         value: the label of an answer: anything that can be compared, or an array of it.
+        classes: how many there are, where the label is the best of them, of one position; None: where it is
+            not, or there are several.
     """
 
     value: Value
+    classes: int | None = None
 
     @property
     def name(self) -> str:
@@ -124,9 +127,10 @@ class Label(Measure):
         return self
 
     def judge(self, want: Answer, have: Outputs) -> Judged:
-        """As `Measure` has it."""
+        """As `Measure` has it; its numbers, where there are `classes`: the best one before and after."""
         before, after = self.value.of(want), self.value.of(want.giving(have))
-        return Judged(float(not np.array_equal(before, after)))
+        numbers = () if self.classes is None else (float(before[0]), float(after[0]))
+        return Judged(float(not np.array_equal(before, after)), numbers)
 
     def kept(self, seen: Seen) -> list[Kept]:
         """As `Measure` has it."""

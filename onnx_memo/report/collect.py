@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from onnx_memo import __version__
+from onnx_memo.data.labels import accuracy_by
 from onnx_memo.data.parts import Parts
 from onnx_memo.levels.base import SiteFigures, Verdict
 from onnx_memo.report.evidence import (
@@ -69,6 +70,7 @@ def evidence_of(
         requests=requests,
         groups=_groups(raced, verdict.hits),
         decisions=verdict.goal.kept(verdict.decided),
+        accuracy=accuracy_by(parts.held_out.labels, verdict.decided),
         signal=_signal(verdict),
         sites=_sites(verdict, times),
         strictness=verdict.strictness,

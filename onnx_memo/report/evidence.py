@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint
+from onnx_memo.proof.accuracy import Accuracy
 from onnx_memo.proof.measure import Kept
 from onnx_memo.timing import Measured, Times
 
@@ -177,6 +178,7 @@ class Evidence:
         requests: the held-out part.
         groups: those that are reused, those that are not, and all of them; none is empty.
         decisions: how often they stay as they are with the original, of the held-out part.
+        accuracy: by true labels, of the held-out part; None where there are none.
         signal: None where it is not known, or errors are no cosines.
         sites: each site that could be guarded.
         strictness: what each value of `memo_strictness` gives on the held-out part.
@@ -200,6 +202,7 @@ class Evidence:
     requests: Sequence[Request]
     groups: Sequence[Group]
     decisions: Sequence[Kept]
+    accuracy: Accuracy | None
     signal: Signal | None
     sites: Sequence[SiteFigures]
     strictness: Sequence[StrictnessPoint]
@@ -217,7 +220,7 @@ class Evidence:
         """As one JSON object; 1e30 stands for what is not finite.
 
         Each alternative says whether it was `chosen`, and each point of `strictness` is flat. `threshold`,
-        `proven_share` and `signal` are left out where there is none.
+        `proven_share`, `signal` and `accuracy` are left out where there is none.
         """
         found = asdict(self)
         chosen = found.pop("chosen")
@@ -225,7 +228,7 @@ class Evidence:
         found["strictness"] = [
             {"strictness": point.strictness, **asdict(point.seen)} for point in self.strictness
         ]
-        for optional in ("threshold", "proven_share", "signal"):
+        for optional in ("threshold", "proven_share", "signal", "accuracy"):
             if found[optional] is None:
                 del found[optional]
         plain: dict[str, Any] = _plain(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onnx_memo.report import details, errors, latency, rows, sections, sites
+from onnx_memo.report.accuracy import accuracy
 from onnx_memo.report.evidence import Evidence
 from onnx_memo.report.figures import pictures, section
 from onnx_memo.report.numbers import escaped
@@ -40,7 +41,7 @@ def _times(evidence: Evidence) -> str:
 
 def _errors(evidence: Evidence) -> str:
     drawn = [errors.errors(evidence), errors.strictness(evidence)]
-    parts = sections.errors(evidence), pictures(drawn)
+    parts = accuracy(evidence.accuracy), sections.errors(evidence), pictures(drawn)
     return section("errors", "Errors", *parts, sections.outside(evidence), sections.strictness(evidence))
 
 

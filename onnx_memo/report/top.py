@@ -6,11 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from onnx_memo.proof.accuracy import Accuracy
 from onnx_memo.proof.goal import WARNING
 from onnx_memo.proof.measure import Kept
 from onnx_memo.report.errors import DECISIONS, RANKINGS, metric_name, severity
 from onnx_memo.report.evidence import Evidence, Group, Proof
 from onnx_memo.report.numbers import (
+    SPACE,
     count,
     escaped,
     figure,
@@ -161,6 +163,8 @@ def _key_figures(evidence: Evidence) -> str:
     told = [decision.what for decision in evidence.decisions]
     if DECISIONS.get(evidence.promise.metric) not in told:
         cells.append(_error(evidence))
+    if evidence.accuracy is not None:
+        cells.append(_accuracy(evidence.accuracy))
     cells.append(("Memo data", size(evidence.bytes), count(evidence.entries, "stored input")))
     listed = "".join(
         f"<div><dt>{name}</dt><dd>{value}<small>{under}</small></dd></div>" for name, value, under in cells
@@ -198,6 +202,12 @@ def _reused(evidence: Evidence) -> Cell:
 def _kept(decision: Kept) -> Cell:
     share = percent(ratio(decision.kept, decision.of))
     return "Decisions kept", share, f"{escaped(decision.what, 80)}: {decision.kept:,} of {decision.of:,}"
+
+
+def _accuracy(accuracy: Accuracy) -> Cell:
+    """That of the bundle, beside the original's."""
+    before, after = (f"{100 * share.value:.1f}{SPACE}%" for share in (accuracy.before, accuracy.after))
+    return "Accuracy", after, f"the original: {before}; {accuracy.verdict}"
 
 
 def _error(evidence: Evidence) -> Cell:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import types
 from dataclasses import asdict, dataclass, is_dataclass
+from sys import float_info
 from typing import Any, get_args, get_origin, get_type_hints
+
+from onnx_memo.proof.accuracy import Accuracy
 
 FORMAT = 2
 
@@ -35,7 +38,8 @@ class Manifest:
     `hit_rate` to expect, where the bundle was made for a tolerance: one request at a time, on one thread,
     with the operators that `predicted_with` names, `native` or `stock`. `source_sha256` is that of the
     original's `.onnx` file, None where it was exported from a directory. `checked` is what the bundle was
-    checked with when it was written (`onnx_memo.verify`).
+    checked with when it was written (`onnx_memo.verify`). `accuracy` is that on the held-out part, where the
+    data held true labels.
     """
 
     version: str
@@ -49,6 +53,7 @@ class Manifest:
     predicted_with: str | None = None
     source_sha256: str | None = None
     checked: dict[str, int | float | list[str] | None] | None = None
+    accuracy: Accuracy | None = None
     format: int = FORMAT
 
     def as_json(self) -> dict[str, Any]:
@@ -93,8 +98,10 @@ def _is_a(content: Any, wanted: Any) -> bool:
     """Whether a value of JSON is of a type, as far as its surface says; a truth value is no number."""
     if isinstance(content, bool):
         return wanted is bool
+    if is_dataclass(wanted):
+        return isinstance(content, dict)
     if wanted is float:
-        return isinstance(content, int | float)
+        return isinstance(content, float) or (isinstance(content, int) and abs(content) <= float_info.max)
     return isinstance(content, get_origin(wanted) or wanted)
 
 

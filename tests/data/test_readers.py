@@ -41,15 +41,15 @@ def ids(samples: Samples) -> list[list[int]]:
 def test_a_new_kind_of_file_is_a_line_in_the_registry(tmp_path, monkeypatch):
     given = []
 
-    def read_csv(path, inputs, tokenizer, allow_unknown):
-        given.append((path, inputs, tokenizer, allow_unknown))
+    def read_csv(path, inputs, tokenizer, allow_unknown, labels):
+        given.append((path, inputs, tokenizer, allow_unknown, labels))
         return Samples([{"input_ids": np.asarray([[7]])}], [1], None)
 
     data = text(tmp_path, "7", "data.csv")
     refused(data, "ends in '.csv': inputs come as .txt, .log, .jsonl or .npz")
     monkeypatch.setitem(READERS, ".csv", read_csv)
     assert ids(read_samples(data, [IDS], None)) == [[7]]
-    assert given == [(data, [IDS], None, False)]
+    assert given == [(data, [IDS], None, False, None)]
     refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .log, .jsonl, .npz or .csv$")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from support import changed, fixture, memoized, nothing_left_in, original, variants, write_samples
+from support_classes import classifying
 
 import onnx_memo
 from onnx_memo.errors import MemoError
@@ -16,19 +17,6 @@ from onnx_memo.proof.choice import Wish, decision_of
 from onnx_memo.proof.ranking import pairs_in_order, top_kept
 
 KEEP = 0.9
-
-
-def classifying(model: ir.Model) -> None:
-    """Classes, `logits` [B, 5]: five of the first token's states."""
-    (states,) = model.graph.outputs
-    first = ir.node("Constant", [], {"value": ir.tensor(np.asarray(0))})
-    which = ir.node("Constant", [], {"value": ir.tensor(np.arange(5))})
-    token = ir.node("Gather", [states, first.outputs[0]], {"axis": 1})
-    logits = ir.node("Gather", [token.outputs[0], which.outputs[0]], {"axis": 1})
-    logits.outputs[0].name, logits.outputs[0].type = "logits", states.type
-    logits.outputs[0].shape = ir.Shape([None, 5])
-    model.graph.extend([first, which, token, logits])
-    model.graph.outputs[0] = logits.outputs[0]
 
 
 def kept_by(notes, what) -> float:

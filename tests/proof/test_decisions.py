@@ -97,6 +97,25 @@ def test_of_several_tokens_every_real_one():
     assert label([[1, 0], [0, 1], [1, 0]], [[2, 0], [3, 2], [1, 0]], mask) == 1
 
 
+def test_the_best_class_before_and_after_is_known_of_one_position():
+    first = Answer({"logits": np.array([[1, 3, 2]], np.float32)})
+    decision = decision_of(Wish("label"), first)
+    judged = decision.judge(first, {"logits": np.array([[1, 3, 9]], np.float32)})
+    assert (decision.classes, judged.numbers) == (3, (1, 2))
+    assert decision.judge(first, {"logits": np.array([[1, math.nan, 9]], np.float32)}).numbers == (1, -1)
+    tokens = Answer({"logits": np.ones((1, 4, 3), np.float32)})
+    decision = decision_of(Wish("label"), tokens)
+    assert (decision.classes, decision.judge(tokens, tokens.outputs).numbers) == (None, ())
+
+
+def test_of_several_outputs_the_one_that_is_named_so_holds_the_classes():
+    states, logits = np.ones((1, 4, 32), np.float32), np.ones((1, 3), np.float32)
+    assert decision_of(Wish("label"), Answer({"states": states, "logits": logits})).classes == 3
+    assert decision_of(Wish("label"), Answer({"x": logits, "y": states})).classes == 3
+    both = Answer({"logits": logits, "states": states})
+    assert decision_of(Wish("label", outputs=("states",)), both).classes is None
+
+
 # ---- Which one is meant
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnx_memo.data.samples import Labels
 from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint, Verdict
+from onnx_memo.proof.accuracy import accuracy_of
 from onnx_memo.proof.decisions import Label, Neighbours
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Distance, Judged, Kept, Seen
@@ -23,12 +25,14 @@ from onnx_memo.proof.values import label_value, vector_value
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Evidence, Machine, Names
+from onnx_memo.report.page import page as page_of
 from onnx_memo.sessions import Raced
 
 STORED = json.loads((Path(__file__).parent / "evidence.json").read_text(encoding="utf-8"))
 TIMES = Raced(np.array([[[8, 1], [8, 2], [8, 3], [8, 9]]]) * 1e-3)
 ANGLES = np.radians([0, 10, 30])
 NEIGHBOURS = Neighbours(vector_value("states"), vectors=np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1))
+LABELS = Goal(Promise(0.0, 0.5, 0.9), None, decision=Label(label_value("logits"), 3))
 ROWS, SITES = "rows in int8, bound 0.1", "output at 1 site(s), one lookup"
 
 
@@ -43,7 +47,10 @@ def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:
         stored=[None] * stored,
         counts=np.ones((1, stored), np.int64),
         held_out=SimpleNamespace(
-            extent=lambda at: 10, text=lambda at: f"request {at}", place=lambda at: f"line {at + 1}"
+            labels=None,
+            extent=lambda at: 10,
+            text=lambda at: f"request {at}",
+            place=lambda at: f"line {at + 1}",
         ),
         repeats=0.5,
         known=np.array([True, False, False, False]),
@@ -180,6 +187,24 @@ def test_without_a_cosine_or_neighbours_there_is_no_signal(goal):
     assert made.signal is None
     assert "signal" not in made.as_json()
     assert made.decisions == []
+
+
+def test_accuracy_is_that_of_the_held_out_part():
+    verdict = make_verdict(rows=True)
+    verdict.parts.held_out.labels = Labels("y", [2, 1, 0, 2])
+    decided = Seen.of([Judged(0.0, (2, 2)), Judged(1.0, (1, 0)), Judged(1.0, (1, 0)), Judged(0.0, (1, 1))])
+    made = make_evidence_of(replace(verdict, decided=decided, goal=LABELS))
+    assert made.accuracy == accuracy_of("y", [2, 1, 0, 2], [2, 1, 1, 1], [2, 0, 0, 1])
+    assert made.as_json()["accuracy"]["before"]["value"] == 0.5
+    page = page_of(made).replace("\xa0", " ")
+    assert "<dt>Accuracy</dt><dd>50.0 %<small>the original: 50.0 %; no difference was seen" in page
+    assert "the original alone is right on 1, the bundle alone on 1: no difference was seen" in page
+    assert "Accuracy" not in page_of(replace(made, accuracy=None))
+
+
+def test_the_column_of_labels_is_escaped():
+    found = replace(accuracy_of("y", [1], [1], [1]), column="<script>")
+    assert "<script>" not in page_of(replace(make_evidence_of(make_verdict(rows=True)), accuracy=found))
 
 
 @pytest.mark.parametrize("stored", [4, 8])

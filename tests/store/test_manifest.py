@@ -42,6 +42,15 @@ WHOLE = {
     "predicted_with": "native",
     "source_sha256": None,
     "checked": {"requests": 3, "libraries": ["stock"], "stored_error": None},
+    "accuracy": {
+        "column": "y",
+        "requests": 9,
+        "lost": 1,
+        "gained": 0,
+        "before": {"value": 0.8, "low": 0.5, "high": 0.9},
+        "after": {"value": 0.7, "low": 0.4, "high": 0.9},
+        "difference": {"value": -0.1, "low": -0.3, "high": 0.1},
+    },
     "format": 2,
 }
 JSON = st.recursive(
@@ -97,6 +106,11 @@ def test_whatever_stands_at_a_place_it_is_read_or_refused(path, value):
         (("files", "model.onnx"), 5),
         (("predicted",), []),
         (("predicted", "ratio"), "half"),
+        (("predicted", "ratio"), 10**400),
+        (("accuracy",), []),
+        (("accuracy", "lost"), 0.5),
+        (("accuracy", "before"), 0.5),
+        (("accuracy", "after", "low"), 10**400),
         (("source_sha256",), 5),
     ],
     ids=str,
