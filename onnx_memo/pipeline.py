@@ -28,6 +28,7 @@ from onnx_memo.levels.padding import miss_where_padded, note_padding
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
+from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.values import Decide
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
@@ -37,7 +38,7 @@ from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
 from onnx_memo.store.data import memo_data, take_weights, write_store
-from onnx_memo.store.manifest import Manifest
+from onnx_memo.store.manifest import Manifest, Promised
 from onnx_memo.store.publish import check_output, publishing
 from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
@@ -147,11 +148,12 @@ def optimize(
             verdict, blueprint, checked = _build(job, uses, padding, folder)
             note_unguarded(opened, blueprint.guarded(), notes)
             _copy_companions(source, vocabulary, folder)
-            evidence = None
+            evidence = promised = None
             if verdict is not None:
+                promised = _promised(verdict.goal)
                 names = Names(title=output.name, model=model.name, data=data.name)
                 evidence = _report(job, folder, verdict, names, show_inputs)
-            manifest = _manifest(model, blueprint, notes, evidence, checked)
+            manifest = _manifest(model, blueprint, notes, evidence, promised, checked)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
 
@@ -204,6 +206,7 @@ def _manifest(
     blueprint: Blueprint,
     notes: list[str],
     evidence: Evidence | None,
+    promised: Promised | None,
     checked: Checked,
 ) -> Manifest:
     return Manifest(
@@ -218,8 +221,15 @@ def _manifest(
         predicted=None if evidence is None else asdict(evidence.predicted),
         predicted_with=None if evidence is None else operators_used(),
         checked=asdict(checked),
+        promised=promised,
         accuracy=None if evidence is None else evidence.accuracy,
     )
+
+
+def _promised(goal: Goal) -> Promised:
+    promise = goal.promise
+    tolerance = None if goal.measure is None else promise.tolerance
+    return Promised(goal.metric, tolerance, promise.within, promise.confidence)
 
 
 def _check_options(wanted: Wanted, tolerance: float | None) -> None:

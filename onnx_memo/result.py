@@ -76,6 +76,7 @@ def bundle_parts(path: Path, manifest: Manifest) -> list[Part]:
     notes = manifest.notes[:MOST_LINES]
     warnings = [note for note in notes if note.startswith(WARNING)]
     parts: list[Part] = [*warnings, table, *level.describe(manifest.sites)]
+    parts += [] if manifest.promised is None else [str(manifest.promised)]
     parts += [f"note: {note}" for note in notes if note not in warnings]
     for what, count in (("sites", len(manifest.sites)), ("notes", len(manifest.notes))):
         if count > MOST_LINES:

@@ -115,7 +115,8 @@ class _Traced:
     """A bundle whose model gives more than its answer, open."""
 
     def __init__(self, bundle: Path, tokenizer: Path | str | None, native: bool) -> None:
-        self.guards = bundles.read_bundle(bundle).sites
+        manifest = bundles.read_bundle(bundle)
+        self.guards, self.promised = manifest.sites, manifest.promised
         self.level = level_of(self.guards)
         self.path = bundle / bundles.MODEL
         own = bundle / bundles.TOKENIZER
@@ -157,7 +158,16 @@ class _Traced:
         text, notes = self._entry_text(seen, Path(sample)) if sample is not None else (None, ())
         level = self.guards[0].level if self.rows else self.level.title
         return Explanation(
-            place, level, seen.outcome, seen.reason, seen.lookups, seen.rows, apart, text, notes
+            place,
+            level,
+            seen.outcome,
+            seen.reason,
+            seen.lookups,
+            seen.rows,
+            apart,
+            self.promised,
+            text,
+            notes,
         )
 
     def _seen(self, request: Arrays, results: Arrays, mask: npt.NDArray[np.bool_] | None) -> Seen:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from onnx_memo.store.manifest import Promised
+
 # How a request can be served. The original runs in all cases but the first four.
 REPEAT = "repeat"  # a stored input: nothing runs
 SOME_ROWS = "some rows"  # near a stored input: the rows that changed run, and those that they move
@@ -161,6 +163,8 @@ class Explanation:
         lookups: of the guards that look up, in the model's order.
         rows: at the level `rows`, if there is an entry of its length; None otherwise.
         differences: of the outputs of floats.
+        promised: what the bundle was proven to keep; None: nothing, it reuses literal repeats alone, or what
+            lies within a threshold.
         entry_text: the text of the nearest entry, where a sample was given and holds it.
         notes: what is not known, or was lost on the way to tokens.
     """
@@ -172,6 +176,7 @@ class Explanation:
     lookups: tuple[Lookup, ...]
     rows: RowsRun | None
     differences: tuple[Difference, ...]
+    promised: Promised | None = None
     entry_text: str | None = None
     notes: tuple[str, ...] = ()
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_memo.served.explanation import CHANGED, KEPT, MOVED, Difference, Explanation, Row, RowsRun, Worst
+from onnx_memo.store.manifest import Promised
 from onnx_memo.tables import printable
 
 STYLES = {CHANGED: "bold red", MOVED: "yellow", KEPT: ""}
@@ -21,6 +22,7 @@ MARKS = {
 MARKS |= {
     MOVED: ("\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}")
 }
+ABOUT_OTHERS = ("neighbours", "ten-neighbours", "ranking", "likelihood")  # decisions
 MOST_TOKENS, MOST_SITES = 512, 100  # that are shown
 
 
@@ -34,7 +36,11 @@ def explanation_tables(one: Explanation) -> list[RenderableType]:
         parts.append(f"the nearest stored input: {printable(one.entry_text)}")
     if one.rows is not None:
         parts += [Text(), _tokens(one.rows), _legend(one.rows), *_stages(one.rows)]
-    parts += [_difference(difference) for difference in one.differences]
+    parts += [_difference(difference, one.promised) for difference in one.differences]
+    if one.promised is not None:
+        parts.append(str(one.promised))
+        if one.promised.metric in ABOUT_OTHERS:
+            parts.append("whether that stays, one answer does not tell: it is about other inputs, too")
     return [*parts, *(f"note: {printable(note)}" for note in one.notes)]
 
 
@@ -137,11 +143,14 @@ def _stages(rows: RowsRun) -> list[RenderableType]:
     return [*lines, f"{rows.share:.1%} of the rows ran, the mean over the layers"]
 
 
-def _difference(difference: Difference) -> str:
+def _difference(difference: Difference, promised: Promised | None) -> str:
     measure = "1 - cosine" if difference.measure == "cosine" else "relative"
     if not difference.error and not difference.worst_token:
         return f"output {printable(difference.output)}: as the original's"
     text = f"output {printable(difference.output)}: off by {difference.error:.2e} ({measure})"
+    if promised is not None and promised.tolerance is not None and promised.metric == difference.measure:
+        within = "within" if difference.error <= promised.tolerance else "beyond"
+        text += f", {within} the tolerance {promised.tolerance:g}"
     if difference.worst_token is not None:
         text += f", its worst row by {difference.worst_token:.2e}"
     if difference.before is None or difference.after is None:

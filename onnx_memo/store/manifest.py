@@ -31,6 +31,29 @@ class GuardedSite:
 
 
 @dataclass(frozen=True)
+class Promised:
+    """What was proven of requests like the sample, with `confidence`: of at least the share `within` of them
+    the error by `metric` is at most `tolerance`; where that is None, `metric` is the decision that stays."""
+
+    metric: str
+    tolerance: float | None
+    within: float
+    confidence: float
+
+    def __str__(self) -> str:
+        """For people."""
+        kept = (
+            f"of the decisions ({self.metric}) stay as with the original"
+            if self.tolerance is None
+            else f"of the answers are within {self.tolerance:g} of the original's ({self.metric})"
+        )
+        return (
+            f"promised for requests like the sample: at least {100 * self.within:.4g} % {kept}; proven with "
+            f"{100 * self.confidence:.4g} % confidence on requests that nothing else saw"
+        )
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle is made of.
 
@@ -38,7 +61,8 @@ class Manifest:
     `hit_rate` to expect, where the bundle was made for a tolerance: one request at a time, on one thread,
     with the operators that `predicted_with` names, `native` or `stock`. `source_sha256` is that of the
     original's `.onnx` file, None where it was exported from a directory. `checked` is what the bundle was
-    checked with when it was written (`onnx_memo.verify`). `accuracy` is that on the held-out part, where the
+    checked with when it was written (`onnx_memo.verify`). `promised` is what was proven, where anything was
+    asked for. `accuracy` is that on the held-out part, where the
     data held true labels.
     """
 
@@ -53,6 +77,7 @@ class Manifest:
     predicted_with: str | None = None
     source_sha256: str | None = None
     checked: dict[str, int | float | list[str] | None] | None = None
+    promised: Promised | None = None
     accuracy: Accuracy | None = None
     format: int = FORMAT
 

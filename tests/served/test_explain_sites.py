@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 from support import LEVELS, assert_identical, memoized, original, random_samples, write_samples
 
 import onnx_memo
 from onnx_memo.served import explanation as say
+from onnx_memo.store.bundle import read_bundle, write_manifest
+from onnx_memo.store.data import memo_data
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -26,6 +32,36 @@ def test_stored_inputs_are_reused_at_every_site_and_others_nowhere(made, level, 
         assert_identical(
             memoized(one.bundle, mode).run(None, request), original(one.model).run(None, request)
         )
+
+
+def test_of_blocks_that_look_up_on_their_own_some_may_reuse(made, mode, tmp_path):
+    """One lookup takes nothing any more; what each of them found, a session says that gives it."""
+    one = made("bert", "output")
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    shutil.copyfile(memo_data(one.bundle), bundle / memo_data(one.bundle).name)
+    model = ir.load(one.bundle / "model.onnx")
+    lookups = [node for node in model.graph if node.op_type == "MemoLookup"]
+    assert len(lookups) > 1
+    never = ir.Value(name="never", const_value=ir.tensor(np.float32(-1), name="never"))
+    model.graph.register_initializer(never)
+    lookups[1].replace_input_with(4, never)
+    ir.save(model, bundle / "model.onnx")
+    write_manifest(bundle, read_bundle(one.bundle))
+    entries = [node.outputs[0] for node in lookups]
+    for entry in entries:
+        entry.type = ir.TensorType(ir.DataType.INT64)
+    model.graph.outputs.extend(entries)
+    ir.save(model, bundle / "traced.onnx")
+    session = ort.InferenceSession(bundle / "traced.onnx", onnx_memo.session_options(native=mode == "native"))
+    for request in one.samples[:3]:
+        seen = [int(found[0]) for found in session.run([str(each.name) for each in entries], request)]
+        told = onnx_memo.explain(bundle, arrays=request, native=mode == "native")
+        assert told.outcome == say.PARTLY
+        assert f"{len(lookups) - 1} of {len(lookups)} lookups" in told.reason
+        assert [lookup.reused for lookup in told.lookups] == [entry >= 0 for entry in seen]
+        assert [lookup.reused for lookup in told.lookups].index(False) == 1
+        assert {at for at in seen if at >= 0} == {told.lookups[0].nearest}
 
 
 def test_the_command_explains_a_line_draws_it_and_finds_the_worst(made, cli, tmp_path):

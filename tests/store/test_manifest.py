@@ -42,6 +42,7 @@ WHOLE = {
     "predicted_with": "native",
     "source_sha256": None,
     "checked": {"requests": 3, "libraries": ["stock"], "stored_error": None},
+    "promised": {"metric": "cosine", "tolerance": 0.01, "within": 0.95, "confidence": 0.95},
     "accuracy": {
         "column": "y",
         "requests": 9,
@@ -108,6 +109,9 @@ def test_whatever_stands_at_a_place_it_is_read_or_refused(path, value):
         (("predicted", "ratio"), "half"),
         (("predicted", "ratio"), 10**400),
         (("accuracy",), []),
+        (("promised",), "yes"),
+        (("promised", "tolerance"), "0.01"),
+        (("promised", "within"), None),
         (("accuracy", "lost"), 0.5),
         (("accuracy", "before"), 0.5),
         (("accuracy", "after", "low"), 10**400),
