@@ -14,6 +14,7 @@ from onnx_memo.proof.accuracy import Accuracy
 from onnx_memo.sessions import Raced
 from onnx_memo.timing import Measured, Times, ratio_of, times_of
 
+FEWER = 0.1  # by how much the share of reused requests may lie below the one to expect without a word
 MEASURES = {
     "relative": "relative L2 error",
     "spread": "in standard deviations",
@@ -215,4 +216,10 @@ def _against_prediction(made: Comparison, predicted: Mapping[str, float]) -> str
             f"{expected}, with {made.predicted_with} operators, one request at a time on one thread: "
             "not comparable with this run"
         )
-    return f"{expected}: off by {made.ratio - predicted['ratio']:+.3f}"
+    told = f"{expected}: off by {made.ratio - predicted['ratio']:+.3f}"
+    if made.hit_rate < predicted["hit_rate"] - FEWER:
+        told += (
+            f"; {made.hit_rate:.1%} are reused, where {predicted['hit_rate']:.1%} of traffic like the sample "
+            "were: 'onnx-memo explain BUNDLE --data FILE' says why the others are not"
+        )
+    return told

@@ -100,7 +100,7 @@ def test_a_99th_percentile_of_few_requests_is_said_to_be_the_slowest():
 
 
 def sentences(**changes: object) -> list[str]:
-    made = compared([[[1.0, 0.52]] * 200] * 2, **({"predicted": {"ratio": 0.5}} | changes))
+    made = compared([[[1.0, 0.52]] * 200] * 2, **({"predicted": {"ratio": 0.5, "hit_rate": 0.5}} | changes))
     first, *others = (part for part in bench_tables(made) if isinstance(part, str))
     assert first == "hits: 50.0%; rows run: 50.0%"
     return others
@@ -108,6 +108,13 @@ def sentences(**changes: object) -> list[str]:
 
 def test_a_ratio_stands_beside_the_one_to_expect():
     assert sentences() == ["to expect was a ratio of 0.500: off by +0.020"]
+
+
+@pytest.mark.parametrize(("expected", "told"), [(0.55, False), (0.9, True)])
+def test_where_fewer_are_reused_than_expected_it_is_said_who_knows_why(expected, told):
+    (said,) = sentences(predicted={"ratio": 0.5, "hit_rate": expected})
+    assert ("'onnx-memo explain BUNDLE --data FILE' says why" in said) == told
+    assert ("50.0% are reused, where 90.0%" in said) == told
 
 
 @pytest.mark.parametrize("changes", [{"library": "stock"}, {"batch": 32}, {"threads": 2}])
