@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
-from onnx_memo.comparison import Comparison, Figures, KeptNeighbours, latency_of
+from onnx_memo.comparison import Comparison, Figures, latency_of
 from onnx_memo.data.labels import accuracy_by, label_decision
 from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
@@ -21,18 +22,17 @@ from onnx_memo.levels.registry import level_of
 from onnx_memo.pair import one_line, open_pair
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
-from onnx_memo.proof.answer import Answer, pooled, real_rows
+from onnx_memo.proof.answer import Answer, real_rows
 from onnx_memo.proof.decisions import Label
-from onnx_memo.proof.goal import neighbours_of
-from onnx_memo.proof.measure import Judged, Seen
+from onnx_memo.proof.goal import Goal, nothing_promised
+from onnx_memo.proof.measure import Judged, Kept, Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.scores import SCORE_METRICS, ScoreMetric, is_score, scores_of
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_session, race, run_model, runner
 from onnx_memo.store.manifest import GuardedSite
 
-MOST_ANSWERS = 1024  # inputs among which nearest neighbours are looked for
-_Answers = tuple[Answer, Answer]  # to one input, from the original and from the bundle
+MOST_ANSWERS = 1024  # of the original's, that decisions are judged by
 # An output of a request from the original and from the bundle, and the real tokens.
 _Pair = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_] | None]
 
@@ -74,9 +74,9 @@ def bench(
     before, after, samples, manifest = pair.original, pair.bundle, pair.samples, pair.manifest
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     notes = list(samples.notes)
+    goal = _goal(before, samples, notes, progress)
     advance = progress("comparing outputs", len(requests))
-    errors, answers, decided = _compare(before, after, requests, samples, advance)
-    neighbours = _neighbours(answers, len(samples), notes)
+    errors, kept, decided = _compare(before, after, requests, samples, goal, advance)
     reused = reuse_of(pair.path, manifest.sites, native, requests, progress("counting hits", len(requests)))
     runners = [runner(before), runner(after)]
     raced = race(runners, requests, rounds, progress("measuring", rounds * len(requests)))
@@ -99,7 +99,7 @@ def bench(
         predicted_with=manifest.predicted_with,
         rounds=rounds,
         latency=latency,
-        neighbours=neighbours,
+        kept=kept,
         accuracy=accuracy_by(samples.labels, decided),
     )
 
@@ -143,20 +143,44 @@ def reuse_of(
     return Reused(shares, whole, float(np.mean(ran)) if ran else None)
 
 
+def _goal(
+    original: ort.InferenceSession, samples: Samples, notes: list[str], progress: Progress
+) -> Goal | None:
+    """What is decided with the original's answers, by the first of them; None without outputs of floats."""
+    names = [output.name for output in original.get_outputs()]
+    first = range(min(len(samples), MOST_ANSWERS))
+    advance = progress("running the original", len(first))
+
+    def answers() -> Iterator[Answer]:
+        for at in first:
+            outputs = run_model(original, samples.arrays[at], at)
+            yield Answer(dict(zip(names, outputs, strict=True)), samples.real(at), samples.arrays[at])
+            advance()
+
+    given = answers()
+    head = next(given)
+    if not head.floats:
+        return None
+    if len(samples) > len(first):
+        notes.append(f"what is decided is judged by the first {len(first)} inputs")
+    return nothing_promised(itertools.chain([head], given), notes)
+
+
 def _compare(
     before: ort.InferenceSession,
     after: ort.InferenceSession,
     requests: list[Arrays],
     samples: Samples,
+    goal: Goal | None,
     advance: Callable[[], None],
-) -> tuple[dict[str, dict[str, Figures]], list[_Answers], Seen]:
-    """The errors of each output; the answers to the first inputs, pooled; and, where the
-    samples have labels, which class each answer chooses.
+) -> tuple[dict[str, dict[str, Figures]], list[Kept], Seen]:
+    """The errors of each output; what stays of the decision; and, where the samples have labels, which class
+    each answer chooses.
     """
     names = [output.name for output in before.get_outputs()]
     errors: dict[str, dict[str, list[float]]] = {}
     scored: dict[str, list[_Pair]] = {}  # kept: they are measured against all of them
-    answers: list[_Answers] = []
+    opinions: list[Judged] = []
     label: Label | None = None
     decided: list[Judged] = []
     for number, feeds in enumerate(requests):
@@ -172,9 +196,11 @@ def _compare(
                 scored.setdefault(name, []).append((want, have, mask))
             else:
                 own.setdefault("cosine", []).extend(errors_by_row(metrics.cosine, want, have, mask))
-        rows = list(zip(_by_row(names, expected, mask), _by_row(names, given, mask), strict=True))
-        if len(answers) < MOST_ANSWERS:
-            answers += [(pooled(want), pooled(have)) for want, have in rows]
+        rows = list(
+            zip(_by_row(names, expected, mask, feeds), _by_row(names, given, mask, feeds), strict=True)
+        )
+        if goal is not None and goal.decision is not None:
+            opinions += [goal.decision.judge(want, have.outputs) for want, have in rows]
         if samples.labels is not None:
             label = label or label_decision(samples, Answer(dict(zip(names, expected, strict=True))))
             decided += [label.judge(want, have.outputs) for want, have in rows]
@@ -188,11 +214,12 @@ def _compare(
         name: {metric: _figures(metric, found) for metric, found in own.items()}
         for name, own in errors.items()
     }
-    return figures, answers, Seen.of(decided)
+    kept = goal.kept(Seen.of(opinions)) if goal is not None else []
+    return figures, kept, Seen.of(decided)
 
 
 def _by_row(
-    names: list[str], outputs: Sequence[npt.NDArray[Any]], mask: npt.NDArray[np.bool_] | None
+    names: list[str], outputs: Sequence[npt.NDArray[Any]], mask: npt.NDArray[np.bool_] | None, feeds: Arrays
 ) -> list[Answer]:
     """The answer to each input of a batch."""
     floats = {
@@ -202,20 +229,13 @@ def _by_row(
     }
     masks = [None] * min(map(len, floats.values()), default=0) if mask is None else mask
     return [
-        Answer({name: output[row : row + 1] for name, output in floats.items()}, real)
+        Answer(
+            {name: output[row : row + 1] for name, output in floats.items()},
+            real,
+            {name: array[row : row + 1] for name, array in feeds.items()},
+        )
         for row, real in enumerate(masks)
     ]
-
-
-def _neighbours(answers: list[_Answers], inputs: int, notes: list[str]) -> KeptNeighbours | None:
-    """How many inputs keep their nearest neighbour among them."""
-    judge = neighbours_of([want for want, _ in answers])
-    if judge is None:
-        return None
-    if len(answers) < inputs:
-        notes.append(f"nearest neighbours are those of and among the first {len(answers)} inputs")
-    kept = sum(not judge.error(want, have.outputs) for want, have in answers)
-    return KeptNeighbours(kept, len(answers), len(judge.vectors), judge.value.what, judge.slack)
 
 
 def _scored(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from onnx_memo.notebook import Part, Table, as_html
 from onnx_memo.proof.accuracy import Accuracy
+from onnx_memo.proof.measure import Kept
 from onnx_memo.sessions import Raced
 from onnx_memo.timing import Measured, Times, ratio_of, times_of
 
@@ -53,24 +54,6 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class KeptNeighbours:
-    """How many inputs find the same nearest neighbour as with the original's answers, among all of them.
-
-    Attributes:
-        kept, inputs: so many of so many.
-        among: distinct answers of the original, of which the nearest is sought.
-        output: that the vectors are from, averaged over real tokens, in words.
-        slack: up to which multiple of the nearest's distance (1 - cosine) another is as near.
-    """
-
-    kept: int
-    inputs: int
-    among: int
-    output: str
-    slack: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Original and bundle side by side.
 
@@ -94,7 +77,8 @@ class Comparison:
             on one thread, and with which operators; None if it was not asked to.
         latency: of `all` requests, of the `hits` (all rows were reused at all sites) and of the `misses` (all
             others); those of which there are none are not there.
-        neighbours: how many inputs keep their nearest; None where no output is a vector, or all are the same.
+        kept: what stays of the decision that the outputs suggest (`onnx_memo.proof.choice`); none where they
+            suggest none.
         accuracy: by true labels, on all inputs; None where none were given.
     """
 
@@ -115,7 +99,7 @@ class Comparison:
     predicted_with: str | None
     rounds: int
     latency: Mapping[str, Latency]
-    neighbours: KeptNeighbours | None
+    kept: list[Kept]
     accuracy: Accuracy | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,8 +123,7 @@ class Comparison:
             )
         if self.predicted is not None:
             parts.append(_against_prediction(self, self.predicted))
-        if self.neighbours is not None:
-            parts.append(_kept(self.neighbours))
+        parts += [str(kept) for kept in self.kept]
         if self.accuracy is not None:
             parts.append(str(self.accuracy))
         parts += [f"note: {note}" for note in [*self.notes, *self._cautions()]]
@@ -198,14 +181,6 @@ def _latency(raced: Raced) -> Latency:
 
 def _shown(times: Times) -> list[str]:
     return [str(times.p50), str(times.p95), str(times.p99)]
-
-
-def _kept(neighbours: KeptNeighbours) -> str:
-    return (
-        f"{neighbours.kept} of {neighbours.inputs} inputs keep their nearest neighbour among "
-        f"{neighbours.among} of the data, by {neighbours.output} (what is within "
-        f"{neighbours.slack:g} times the distance of the nearest is as near)"
-    )
 
 
 def _against_prediction(made: Comparison, predicted: Mapping[str, float]) -> str:

@@ -14,6 +14,7 @@ import onnx_memo
 from onnx_memo import MemoError, compare
 from onnx_memo.compare import errors_by_row
 from onnx_memo.proof import metrics
+from onnx_memo.proof.measure import Kept
 
 PROMISED = {"baseline_ms", "memo_ms", "ratio", "hit_rate", "sites", "outputs", "requests", "library"}
 
@@ -209,16 +210,20 @@ def test_without_a_mask_all_tokens_are_real_and_averaged():
 def test_an_answer_that_is_not_a_number_is_as_wrong_as_can_be_and_is_valid_json(made, monkeypatch):
     """Where the original has numbers."""
     run_model = compare.run_model
-    calls = []
+    ran = []
 
     def spoiled(session, feeds, number):
-        calls.append(session)
+        """The bundle, the second session, begins with an answer that is no number."""
+        first_of_second = bool(ran) and all(session is not one for one in ran) and len({*map(id, ran)}) == 1
+        ran.append(session)
         outputs = run_model(session, feeds, number)
-        return [np.full_like(output, np.nan) for output in outputs] if len(calls) == 2 else outputs
+        return [np.full_like(output, np.nan) for output in outputs] if first_of_second else outputs
 
     monkeypatch.setattr(compare, "run_model", spoiled)
-    outputs = bench(made, "bert").outputs["last_hidden_state"]
+    report = bench(made, "bert")
+    outputs = report.outputs["last_hidden_state"]
     assert (outputs["relative"].worst, outputs["cosine"].worst) == (1e30, -1)
+    assert report.kept[0].kept == report.kept[0].of - 1
     assert np.isfinite([*astuple(outputs["relative"]), *astuple(outputs["cosine"])]).all()
 
 
@@ -227,8 +232,11 @@ def test_an_answer_that_is_not_a_number_is_as_wrong_as_can_be_and_is_valid_json(
 
 def test_misses_keep_their_nearest_neighbours(made, tmp_path):
     unseen = random_samples(original(made("bert").model), [5, 9, 23], seed=99)
-    kept = bench(made, "bert", write_samples(tmp_path / "unseen.npz", unseen)).neighbours
-    assert (kept.kept, kept.inputs, kept.among, kept.output) == (3, 3, 3, "output 'last_hidden_state'")
+    report = bench(made, "bert", write_samples(tmp_path / "unseen.npz", unseen))
+    assert report.kept[0] == Kept("the nearest neighbour stays", 3, 3)
+    (said,) = (note for note in report.notes if note.startswith("the decision is"))
+    assert "which of 3 inputs" in said and "output 'last_hidden_state'" in said
+    assert not any(note.startswith("warning") for note in report.notes), "no tolerance was asked for"
 
 
 def test_answers_that_find_another_neighbour_are_counted(made, tmp_path):
@@ -243,24 +251,24 @@ def test_answers_that_find_another_neighbour_are_counted(made, tmp_path):
     one_by_one, batches = (
         onnx_memo.bench(
             made("bert").model, folder / "bundle", asked, rounds=1, batch=batch, native=False
-        ).neighbours
+        ).kept
         for batch in (1, 4)
     )
-    assert one_by_one.inputs == 6
-    assert one_by_one.kept < 6
+    assert one_by_one[0].of == 6
+    assert one_by_one[0].kept < 6
     assert batches == one_by_one
 
 
 def test_of_many_inputs_the_first_are_looked_at_and_that_is_said(made, monkeypatch):
     monkeypatch.setattr(compare, "MOST_ANSWERS", 4)
     report = bench(made, "bert")
-    assert report.neighbours.inputs == 4
-    assert "nearest neighbours are those of and among the first 4 inputs" in report.notes
+    assert "what is decided is judged by the first 4 inputs" in report.notes
+    assert any("which of 4 inputs of the sample is nearest" in note for note in report.notes)
 
 
 def test_one_input_has_no_neighbours(made, tmp_path):
     data = write_samples(tmp_path / "one.npz", made("bert").samples[:1])
-    assert bench(made, "bert", data).neighbours is None
+    assert bench(made, "bert", data).kept == []
 
 
 def test_a_request_is_a_hit_if_all_its_rows_are(made, tmp_path):

@@ -60,6 +60,11 @@ def test_every_bundle_is_run_on_the_same_requests(pair):
     assert json.loads(json.dumps(found.as_json()))["equal"] == found.equal
 
 
+def test_of_a_tolerance_that_nobody_asked_for_nothing_is_said(pair):
+    notes = compare_bundles(*pair, rounds=1).notes
+    assert not any("tolerance" in note for note in notes)
+
+
 def test_times_are_to_the_original_and_to_the_fastest(pair, monkeypatch):
     raced_as(monkeypatch, [8, 4, 2], [8, 4, 2.2], [8, 4, 1.8])
     model, bundles, data = pair

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from onnx_memo.comparison import Comparison, KeptNeighbours, latency_of
+from onnx_memo.comparison import Comparison, latency_of
 from onnx_memo.notebook import Table
+from onnx_memo.proof.measure import Kept
 from onnx_memo.sessions import Raced
 from onnx_memo.tables import bench_tables, shown
 
@@ -37,7 +38,7 @@ def compared(seconds, hits=None, **changes: object) -> Comparison:
         predicted_with="native",
         rounds=len(seconds),
         latency=latency,
-        neighbours=None,
+        kept=[],
         accuracy=None,
     )
     return replace(made, **changes)
@@ -130,11 +131,12 @@ def test_without_a_prediction_nothing_is_said():
     assert sentences(predicted=None) == []
 
 
-def test_kept_neighbours_are_counted():
-    (said,) = sentences(predicted=None, neighbours=KeptNeighbours(78, 80, 79, "output 'states'", 1.1))
-    assert said.startswith(
-        "78 of 80 inputs keep their nearest neighbour among 79 of the data, by output 'states'"
-    )
+def test_what_stays_of_the_decision_is_counted():
+    kept = [Kept("the nearest neighbour stays", 78, 80), Kept("of the ten nearest stay", 800, 800)]
+    assert sentences(predicted=None, kept=kept) == [
+        "the nearest neighbour stays: 97.5% (78 of 80)",
+        "of the ten nearest stay: 100.0% (800 of 800)",
+    ]
 
 
 def test_text_of_a_bundle_cannot_steer_the_terminal():

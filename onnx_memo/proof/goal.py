@@ -12,7 +12,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer, Outputs
 from onnx_memo.proof.choice import Wish, decision_of
 from onnx_memo.proof.decisions import Neighbours
-from onnx_memo.proof.measure import Judged, Kept, Measure, Seen
+from onnx_memo.proof.measure import Distance, Judged, Kept, Measure, Seen
 from onnx_memo.proof.metrics import cosine_by_token
 from onnx_memo.proof.promise import Promise
 
@@ -160,6 +160,11 @@ class Goal:
                 raise MemoError(f"the model has no output '{name}': it has {', '.join(names)}")
 
 
+def nothing_promised(answers: Iterable[Answer], notes: list[str]) -> Goal:
+    """A goal of those who only measure: distances, and the decision that the answers suggest."""
+    return Goal(Promise(0.0), Distance()).settled(answers, notes)
+
+
 def token_error(want: Answer, have: Outputs) -> float:
     """The largest cosine error of a single token, over the outputs that have tokens."""
     errors = [
@@ -168,12 +173,6 @@ def token_error(want: Answer, have: Outputs) -> float:
         if want.outputs[name].ndim == 3
     ]
     return max(errors, default=0.0)
-
-
-def neighbours_of(answers: Sequence[Answer]) -> Neighbours | None:
-    """The neighbours among answers, by the first output that holds vectors; None if there are none."""
-    found = _neighbours_by(answers[0], Wish()) if answers else None
-    return found and _known(found, [found.remembered(answer) for answer in answers])
 
 
 def _neighbours_by(first: Answer, wish: Wish) -> Neighbours | None:
