@@ -342,6 +342,9 @@ def test_a_damaged_bundle(cli, copy, data):
 
 def test_a_folder_that_is_no_bundle(cli, tmp_path, data):
     assert "without config.json: name an ONNX file" in complaint(cli("inspect", tmp_path))
+    (tmp_path / "model.onnx").touch()
+    named = f"name the ONNX file in it, '{tmp_path / 'model.onnx'}'"
+    assert named in complaint(cli("inspect", tmp_path))
     assert "is no bundle" in complaint(cli("bench", BERT, tmp_path, "--data", data))
 
 

@@ -136,6 +136,8 @@ def advise(
     with as_onnx(model) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask)
+        assert goal is not None, "a tolerance is asked for"
+        goal.check_outputs(opened.outputs)
         notes: list[str] = []
         uses = allowed(opened, Wanted(), notes)
         samples = read_samples(data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown)
@@ -143,7 +145,6 @@ def advise(
         source.note_tokenizer(tokenizer, samples, notes)
         job = Job(opened, samples, Path(scratch), goal, progress=progress, notes=notes)
         check_room(job.scratch, max(use.bytes_needed(job) for _, use in uses))
-        assert goal is not None, "a tolerance is asked for"
         parts = make_parts(samples, goal.promise)
         goal, original_us = ask_the_original(job, parts)
         brief = Brief(Job(opened, samples, job.scratch, goal, progress=progress), parts, original_us)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onnx_memo.commands.shared import Json, Stock, Tokenizer, app, show, show_progress
+from onnx_memo.commands.shared import Json, Stock, Tokenizer, app, check_place, show, show_progress
 from onnx_memo.errors import MemoError
 from onnx_memo.files import write_file
 from onnx_memo.served.explain import explain as run_explain
@@ -37,8 +37,7 @@ def explain(
     if many and (sample is not None or picture is not None):
         option = "--sample" if sample is not None else "--picture"
         raise MemoError(f"{option} goes with one request: name it with --line or --text")
-    if picture is not None and picture.suffix.lower() != ".svg":
-        raise MemoError(f"--picture writes SVG: name a file that ends in .svg, not '{picture}'")
+    check_place("--picture", picture, "SVG", ".svg")
     if data is not None and many:
         with show_progress() as progress:
             worst = worst_served(bundle, data, tokenizer=tokenizer, native=not stock, progress=progress)

@@ -21,6 +21,7 @@ from onnx_memo.commands.shared import (
     Slack,
     Tokenizer,
     app,
+    check_place,
     show,
     show_progress,
 )
@@ -68,8 +69,7 @@ def advise(
     as_json: Json = False,
 ) -> None:
     """Say what you would save at which promise, and recommend a command. Nothing is built."""
-    if page is not None and page.suffix.lower() not in (".html", ".htm"):
-        raise MemoError(f"--page writes HTML: name a file that ends in .html, not '{page}'")
+    check_place("--page", page, "HTML", ".html", ".htm")
     with show_progress() as progress:
         advice = run_advise(
             model,

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import onnx_memo
 from onnx_memo import interrupts
+from onnx_memo.errors import MemoError
 from onnx_memo.proof.choice import DECISIONS
 from onnx_memo.proof.decisions import SLACK
 
@@ -102,3 +103,17 @@ def show_progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
             return advance
 
         yield start
+
+
+def check_place(option: str, file: Path | None, what: str, *suffixes: str) -> None:
+    """Refuse a place where a picture or page could not be written, before the work is done.
+
+    Raises:
+        MemoError: `file` ends in none of the suffixes, or its folder is not there.
+    """
+    if file is None:
+        return
+    if file.suffix.lower() not in suffixes:
+        raise MemoError(f"{option} writes {what}: name a file that ends in {suffixes[0]}, not '{file}'")
+    if not file.parent.is_dir():
+        raise MemoError(f"{option} '{file}': there is no folder '{file.parent}'; make it, or name another")

@@ -15,6 +15,7 @@ from onnx_memo.errors import MemoError, reason_of
 TASK = "feature-extraction"
 OPSET = 17
 TOKENIZER = "tokenizer.json"
+ONNX_FILES = ("model.onnx", "onnx/model.onnx")  # where an ONNX file stands in a directory
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ def as_onnx(model: Path) -> Iterator[Source]:
     if (model / "manifest.json").is_file():
         raise MemoError(f"'{model}' is a bundle: name the original model that it was made from")
     if not (model / "config.json").is_file():
+        inside = next((file for file in map(model.joinpath, ONNX_FILES) if file.is_file()), None)
         raise MemoError(
-            f"'{model}' is a directory without config.json: name an ONNX file or a Hugging Face directory"
+            f"'{model}' is a directory without config.json: name "
+            + (f"the ONNX file in it, '{inside}'" if inside else "an ONNX file or a Hugging Face directory")
         )
     with tempfile.TemporaryDirectory(prefix="onnx-memo-") as folder:
         export_directory(model, Path(folder))

@@ -68,6 +68,18 @@ def test_a_page_that_is_no_page_is_refused(data, cli, tmp_path):
     assert "name a file that ends in .html" in refused.err
 
 
+def test_a_page_that_could_not_be_written_is_refused_before_anything_runs(data, cli, tmp_path):
+    refused = cli("advise", tmp_path / "no model.onnx", "--data", data, "--page", tmp_path / "no" / "a.html")
+    assert refused.code == 2
+    assert f"there is no folder '{tmp_path / 'no'}'" in refused.err
+
+
+def test_an_output_that_is_not_there_is_named(data, cli):
+    refused = cli("advise", fixture("bert"), "--data", data, "--output", "nope")
+    assert refused.code == 2
+    assert "the model has no output 'nope': it has last_hidden_state" in refused.err
+
+
 def test_a_decision_that_does_not_suit_is_refused(data):
     with pytest.raises(MemoError, match="--decision likelihood needs token logits"):
         onnx_memo.advise(fixture("bert"), data, decision="likelihood")
