@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,16 +117,17 @@ def ladder(
 
 
 def _promises(goal: Goal, held_out: int) -> dict[Options, Keeps]:
-    """Whether a setting would keep what the options promise, by the options."""
+    """Whether a setting would keep what the options promise, by the options; each is judged once."""
 
     def within(tolerance: float) -> Keeps:
-        return lambda one: goal.judge.likely(one.seen, Promise(tolerance), held_out)
+        return functools.cache(lambda one: goal.judge.likely(one.seen, Promise(tolerance), held_out))
 
     decision = goal.decision
 
     def keeping(share: float) -> Keeps:
         assert decision is not None, "it is promised"
-        return lambda one: decision.likely(one.decided, Promise(decision.allowed, share), held_out)
+        promise = Promise(decision.allowed, share)
+        return functools.cache(lambda one: decision.likely(one.decided, promise, held_out))
 
     tolerances: dict[Options, Keeps] = {
         ("--tolerance", f"{tolerance:g}"): within(tolerance) for tolerance in TOLERANCES
@@ -149,7 +151,7 @@ def _try(found: Sequence[Explored], promises: Mapping[Options, Keeps]) -> None:
     """Try settings, from loose to strict, until all promises are kept or nothing is reused.
 
     Slower products are tried only at looser settings than those at which faster ones keep a promise. Around
-    where the preferred decision is kept, what was left out is tried by bisection.
+    where decisions are kept, what was left out is tried by bisection.
     """
     floors = dict.fromkeys(promises, -1)  # the loosest place in the grid that faster products keep
     for each in found:

@@ -16,9 +16,9 @@ from onnx_memo.proof.measure import Seen
 from onnx_memo.sessions import Runner, runner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
-    """A setting, and what came of the fit part at it.
+    """A setting, and what came of the fit part at it. Each is itself alone.
 
     Attributes:
         strictness: of the explored model (`memo_strictness`), between 0 and 1.
