@@ -40,7 +40,7 @@ def write_decisions(path: Path, docs: Path, rows: Sequence[Any]) -> None:
     """
     found = {(row.workload, row.promise): row for row in rows}
     pairs = {
-        short: (found[name, RIVAL], found[name, PROMISE])
+        short: (found.get((name, RIVAL)), found[name, PROMISE])
         for name, short in SHOWN.items()
         if (name, PROMISE) in found
     }
@@ -48,7 +48,7 @@ def write_decisions(path: Path, docs: Path, rows: Sequence[Any]) -> None:
         return
     title = "Time of a request, relative to the original model (fp32)"
     times: dict[str, dict[str, float | None]] = {
-        RIVAL: {short: rival.ratio for short, (rival, _) in pairs.items()},
+        RIVAL: {short: rival.ratio if rival else None for short, (rival, _) in pairs.items()},
         f"onnx-memo {PROMISE}": {short: own.ratio for short, (_, own) in pairs.items()},
     }
     (docs / PICTURE).write_text(bars(title, times, 1.0, "original = 1", ".2f", group=104), encoding="utf-8")
@@ -64,14 +64,14 @@ def write_decisions(path: Path, docs: Path, rows: Sequence[Any]) -> None:
     write_section(path, "picture", f"![{title}]({docs.name}/{PICTURE})\n\n{table(COLUMNS, listed)}\n{note}")
 
 
-def _row(rival: Any, own: Any) -> Figures:
+def _row(rival: Any | None, own: Any) -> Figures:
     """Of a ranking all that was promised is shown, else the first, which is what was promised."""
     names = list(own.kept) if own.about_many else list(own.kept)[:1]
     return {
         "title": own.title,
         "what": "; ".join(names),
-        "int8": rival.ratio,
-        "int8 kept": "; ".join(f"{rival.kept[name]:.0%}" for name in names),
+        "int8": rival.ratio if rival else None,
+        "int8 kept": "; ".join(f"{rival.kept[name]:.0%}" for name in names) if rival else None,
         "ours": "1, the original" if own.reason else f"{own.ratio:.2f}",
         "kept": "; ".join(f"{own.kept[name]:.0%}" for name in names),
     }

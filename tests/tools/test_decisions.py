@@ -61,6 +61,13 @@ def test_where_nothing_pays_the_original_runs(tmp_path):
     assert "1, the original" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
+def test_without_a_rival_its_cells_are_empty(tmp_path):
+    write_decisions(tmp_path / "README.md", tmp_path, ROWS[1:])
+    told = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| log lines | the nearest neighbour stays |  |  | 0.72 | 97% |" in told
+    assert "| log lines | 5.00 | `--tolerance 0.01` |" in section(ROWS[1:])
+
+
 def test_the_section_has_a_line_for_each_model_and_tells_a_broken_promise():
     text = section([*ROWS, row("--keep 0.95", 0.5, held=False)])
     lines = [line for line in text.splitlines() if line.startswith("|")][2:]
