@@ -247,7 +247,7 @@ def section(rows: Sequence[Row]) -> str:
         "the sample has about 1,000. Times are relative to the fp32 original's, in the same race. *kept* is "
         "what stays of the decision that the outputs suggest; *held*: at least the promised share. Where "
         "nothing pays, or the sample is too small to prove it, `optimize` writes no bundle, and the original "
-        "runs. The models of classes and of reranking are made from one whose weights are stored in int8 already.\n"
+        "runs. The models of classes and reranking are made from one whose weights are int8 already.\n"
     )
     columns = (
         ("requests", "title", ""),
