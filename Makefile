@@ -66,7 +66,7 @@ models/cache/minilm-demo/model.onnx: | $(SETUP)
 	$(BIN)/python -m models.bring demo
 
 test: lint native-test $(ORT_VERSIONS:%=.cache/onnxruntime-%) models/cache/minilm-demo/model.onnx
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist worksteal  # a process for each processor
 
 faults: $(SETUP)
 	ONNX_MEMO_FAULTS=full $(BIN)/python -m pytest -m faults

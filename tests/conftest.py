@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from onnx_memo import interrupts
 from onnx_memo.cli import main
 from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.sites.choose import Chooser
+from onnx_memo.threads import one_thread
 
 STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 31, 47, 60)
 
@@ -35,6 +36,19 @@ class Made:
 def mode(request: pytest.FixtureRequest) -> str:
     """`stock` and `native`."""
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As a run has it: else steps that a test takes by themselves wait for threads many times as long."""
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="session")
+def rows_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `made_rows` makes bundles that many files of tests share."""
+    return tmp_path_factory.mktemp("rows")
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,16 @@ def fixture(name: str) -> Path:
 
 
 def original(model: Path, threads: int = 1) -> ort.InferenceSession:
-    """A session on a model as its exporter left it."""
+    """A session on a model as its exporter left it; on a fixture, the same one each time."""
+    return _fixture_session(model.stem, threads) if model.parent == FIXTURES else _original(model, threads)
+
+
+@functools.cache
+def _fixture_session(name: str, threads: int) -> ort.InferenceSession:
+    return _original(fixture(name), threads)
+
+
+def _original(model: Path, threads: int) -> ort.InferenceSession:
     options = onnx_memo.session_options(native=False, threads=threads)
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

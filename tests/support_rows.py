@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from support import Arrays, fixture, memoized, original, random_samples, write_samples
+from support import FIXTURES, Arrays, fixture, memoized, original, random_samples, write_samples
 
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
@@ -33,15 +33,25 @@ BOUND = 1.0
 TINY = 1e-12  # a strictness at which all rows run that a changed one moves at all
 
 
+def opened(model: Path) -> OpenedModel:
+    """A model that is searched once, as in a run; a fixture, once for all tests. Only copies are changed."""
+    return _opened_fixture(model.stem) if model.parent == FIXTURES else OpenedModel(model)
+
+
+@functools.cache
+def _opened_fixture(name: str) -> OpenedModel:
+    return OpenedModel(fixture(name))
+
+
 def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:
     """The requests as `optimize` reads them, shortest first."""
-    read = read_samples(write_samples(folder / "data.npz", requests), model_inputs(OpenedModel(model)), None)
+    read = read_samples(write_samples(folder / "data.npz", requests), model_inputs(opened(model)), None)
     return read.take(sorted(range(len(read)), key=read.extent))
 
 
 def capture_of(model: Path, requests: list[Arrays], folder: Path, literal: bool = False) -> RowsCapture:
     samples = samples_of(model, requests, folder)
-    return capture_rows(OpenedModel(model), samples, folder, lambda: None, literal=literal)
+    return capture_rows(opened(model), samples, folder, lambda: None, literal=literal)
 
 
 def influence_of_attention(captured: RowsCapture) -> None:
@@ -77,14 +87,14 @@ def build(
             write_influence(captured, keys, everyone, EPSILON, MOST_CHANGE, lambda: None)
         else:
             influence_of_attention(captured)
-    opened = OpenedModel(model)
+    source = opened(model)
     products: list[Int8Product | None] = []
     if int8 is not None:
-        whole = int8_products(opened, samples_of(model, requests, scratch))
+        whole = int8_products(source, samples_of(model, requests, scratch))
         products = [None if at % int8 == int8 - 1 else product for at, product in enumerate(whole)]
-    blueprint = RowsBlueprint(opened.encoder, captured, RowsSettings(network, corrections, BOUND, products))
+    blueprint = RowsBlueprint(source.encoder, captured, RowsSettings(network, corrections, BOUND, products))
     external = write_store(folder, blueprint.tensors(scratch, []))
-    guarded = opened.copy()
+    guarded = source.copy()
     blueprint.insert(guarded, external)
     ir.save(guarded.model, folder / "model.onnx")
     return captured

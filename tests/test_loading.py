@@ -50,13 +50,14 @@ def about_the_knob(line: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def bundles(made, tmp_path_factory) -> list[Path]:
-    root = tmp_path_factory.mktemp("rows")
+def bundles(made, rows_root) -> list[Path]:
     found = [made(name, level).bundle for name in ATTENTION for level in LEVELS]
     for name in ENCODERS:
-        found += [made_rows(name, root, **form).bundle for form in ({}, {"literal": True}, {"int8": 100})]
+        found += [
+            made_rows(name, rows_root, **form).bundle for form in ({}, {"literal": True}, {"int8": 100})
+        ]
     # Some products of the same rows are in int8, and others are not.
-    found.append(made_rows("bert", root, int8=3).bundle)
+    found.append(made_rows("bert", rows_root, int8=3).bundle)
     return [bundle / "model.onnx" for bundle in found]
 
 

@@ -88,7 +88,7 @@ def requests(built: Built, partly: bool) -> Iterator[tuple[str, Arrays]]:
 
 
 @pytest.fixture(scope="module")
-def cases(made, tmp_path_factory) -> tuple[Path, list[Case]]:
+def cases(made, rows_root, tmp_path_factory) -> tuple[Path, list[Case]]:
     """All cases, with what the environment's own version answers, in files for `RUN`."""
     folder = tmp_path_factory.mktemp("cases")
     bundles: list[tuple[str, str, Built]] = []
@@ -98,8 +98,8 @@ def cases(made, tmp_path_factory) -> tuple[Path, list[Case]]:
             done = made(name, level)
             bundles.append((name, level, Built(done.bundle, done.model, done.samples)))
     for name in ENCODERS:
-        bundles.append((name, "rows, partly", made_rows(name, folder)))
-        bundles.append((name, "rows, int8", made_rows(name, folder, int8=100)))
+        bundles.append((name, "rows, partly", made_rows(name, rows_root)))
+        bundles.append((name, "rows, int8", made_rows(name, rows_root, int8=100)))
     found = []
     for name in ATTENTION + ENCODERS:  # one of them states an IR version that the oldest does not read
         model = ir.load(fixture(name))

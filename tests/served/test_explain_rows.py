@@ -23,11 +23,6 @@ from onnx_memo.store.data import memo_data
 from onnx_memo.store.manifest import GuardedSite, Manifest
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("explained")
-
-
 def bundle_of(built: Built, folder: Path, change=lambda model: None, bound: float = BOUND) -> Path:
     """A bundle with its manifest, its model changed."""
     folder.mkdir()
@@ -51,8 +46,8 @@ def setting(name: str, value: float):
 
 
 @pytest.fixture
-def built(root) -> Built:
-    return made_rows("bert", root, learned=True)
+def built(rows_root) -> Built:
+    return made_rows("bert", rows_root, learned=True)
 
 
 @pytest.fixture
@@ -112,12 +107,14 @@ def test_the_rows_that_run_are_those_of_a_watched_session(built, pair, mode, pla
 def test_some_of_these_rows_join_in_a_later_stage(built, mode, tmp_path):
     """Else the test before this one would say nothing of stages."""
     layers = set()
-    for strict in (1.0, 0.5, 0.2, 0.1, 0.05, 0.02):
+    for strict in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
         bundle = bundle_of(built, tmp_path / f"{strict}", setting("bound", BOUND * strict))
         for at in range(23):
             one = explained(bundle, changed_at(built.samples[8], at), mode)
             layers |= {row.layer for row in one.rows.rows if row.why == say.MOVED}
-    assert len(layers) > 1
+            if len(layers) > 1:
+                return
+    raise AssertionError(f"rows that are moved all join before the same layer: {layers}")
 
 
 def test_changes_and_predictions_are_those_of_the_reference(bundle, built, mode, tmp_path):
@@ -191,8 +188,8 @@ def test_too_many_rows_would_run(built, pair, mode, tmp_path):
     assert_original_ran(one, bundle, pair, request, mode)
 
 
-def test_what_is_no_literal_repeat(root, mode, tmp_path):
-    built = made_rows("bert", root, literal=True)
+def test_what_is_no_literal_repeat(rows_root, mode, tmp_path):
+    built = made_rows("bert", rows_root, literal=True)
     bundle, pair = bundle_of(built, tmp_path / "bundle", bound=0.0), open_pair(built, mode)
     assert explained(bundle, built.samples[8], mode).outcome == say.REPEAT
     request = changed_at(built.samples[8], 4, 9)

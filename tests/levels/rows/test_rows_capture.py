@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from support import changed, fix_sizes, fixture, join, node_named, original, random_samples, variants
 from support_encoder import encoder_model
-from support_rows import ENCODERS, build, capture_of, samples_of
+from support_rows import ENCODERS, build, capture_of, opened, samples_of
 
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
@@ -196,7 +196,7 @@ def test_the_footprint_is_an_upper_bound(tmp_path, name, literal, count):
     requests = random_samples(original(fixture(name)), lengths, seed=2)
     captured = build(fixture(name), requests, tmp_path / "bundle", literal=literal)
     longest = int(captured.lengths.max()) if literal else None
-    size = rows_footprint(OpenedModel(fixture(name)), longest)
+    size = rows_footprint(opened(fixture(name)), longest)
     whole = memo_data(tmp_path / "bundle").stat().st_size
     each = int(size.each(captured.lengths).sum())
     assert whole <= size.total(captured.lengths)

@@ -36,14 +36,9 @@ masked = pytest.mark.parametrize("name", [name for name in ENCODERS if name != "
 native_only = pytest.mark.skipif(onnx_memo.library_path() is None, reason="the native library is not built")
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("rows")
-
-
 @pytest.fixture
-def pair(root, name, mode) -> RowsPair:
-    return open_pair(made_rows(name, root), mode)
+def pair(rows_root, name, mode) -> RowsPair:
+    return open_pair(made_rows(name, rows_root), mode)
 
 
 def real(request, row: int = 0):
@@ -151,10 +146,10 @@ def test_an_empty_batch_gives_what_the_original_gives(pair):
 # ---- Some rows run
 
 
-def test_where_all_rows_run_the_original_is_met(root, mode):
+def test_where_all_rows_run_the_original_is_met(rows_root, mode):
     """Also for GPT-2: no number that was stored is left."""
     for name in ENCODERS:
-        pair = open_pair(made_rows(name, root), mode)
+        pair = open_pair(made_rows(name, rows_root), mode)
         for request in unseen(pair, [1, 5, 9, 23, 60]):
             answer = pair.ask(request, TINY)
             assert answer.hit
@@ -164,12 +159,12 @@ def test_where_all_rows_run_the_original_is_met(root, mode):
 
 @pytest.mark.parametrize("learned", [False, True])
 @architectures
-def test_at_a_bound_of_nearly_0_the_original_is_met(root, mode, name, learned):
+def test_at_a_bound_of_nearly_0_the_original_is_met(rows_root, mode, name, learned):
     """GPT-2 runs its last token alone, over stored keys and values: only their rounding is left.
 
     With keys and values stored in single precision the same requests come within 4e-7 (measured).
     """
-    pair = open_pair(made_rows(name, root, learned=learned), mode)
+    pair = open_pair(made_rows(name, rows_root, learned=learned), mode)
     for stored in pair.stored:
         near = changed_last(stored)
         answer = pair.ask(near, TINY)
@@ -180,9 +175,9 @@ def test_at_a_bound_of_nearly_0_the_original_is_met(root, mode, name, learned):
 
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("name", ["gpt2"])
-def test_a_causal_model_reuses_the_prefix(root, mode, name, learned):
+def test_a_causal_model_reuses_the_prefix(rows_root, mode, name, learned):
     """What comes before the first change never runs, and is exact."""
-    pair = open_pair(made_rows(name, root, learned=learned), mode)
+    pair = open_pair(made_rows(name, rows_root, learned=learned), mode)
     for at in (1, 15, 46):
         near = changed_at(pair.stored[-2], at)
         answer, want = pair.ask(near, TINY), pair.want(near)
@@ -229,8 +224,8 @@ def test_rows_join_at_later_layers(pair, name):
 
 @masked
 @native_only
-def test_kernels_and_bodies_let_the_same_rows_join(root, name):
-    stock, native = (open_pair(made_rows(name, root), mode) for mode in ("stock", "native"))
+def test_kernels_and_bodies_let_the_same_rows_join(rows_root, name):
+    stock, native = (open_pair(made_rows(name, rows_root), mode) for mode in ("stock", "native"))
     near = changed_at(stock.stored[-2], 1)
     for strictness in (1.0, 0.3, 0.1, 0.03, 0.01, TINY):
         want, have = (pair.ask(near, strictness) for pair in (stock, native))
@@ -277,8 +272,8 @@ def mixed(pair: RowsPair):
 @native_only
 @pytest.mark.parametrize("padded", [0, 62])
 @pytest.mark.parametrize("strictness", [1.0, 0.03, TINY])
-def test_a_batch_gives_what_its_requests_give_alone(root, name, strictness, padded):
-    pair = open_pair(made_rows(name, root), "native")
+def test_a_batch_gives_what_its_requests_give_alone(rows_root, name, strictness, padded):
+    pair = open_pair(made_rows(name, rows_root), "native")
     requests = mixed(pair)
     batch = join(requests, padded=padded)
     answer = pair.ask(batch, strictness)
@@ -295,8 +290,8 @@ def test_a_batch_gives_what_its_requests_give_alone(root, name, strictness, padd
 
 
 @architectures
-def test_without_the_library_larger_batches_run_the_original(root, name):
-    pair = open_pair(made_rows(name, root), "stock")
+def test_without_the_library_larger_batches_run_the_original(rows_root, name):
+    pair = open_pair(made_rows(name, rows_root), "stock")
     for requests in (mixed(pair), pair.stored[7:9], pair.stored[7:8] * 2):
         batch = join(requests)
         answer = pair.ask(batch)
@@ -392,16 +387,16 @@ def large_tensors(model: ir.Model) -> Counter:
 
 
 @architectures
-def test_inputs_and_outputs_keep_names_and_order(root, name):
+def test_inputs_and_outputs_keep_names_and_order(rows_root, name):
     before = ir.load(fixture(name)).graph
-    after = ir.load(made_rows(name, root).bundle / "model.onnx").graph
+    after = ir.load(made_rows(name, rows_root).bundle / "model.onnx").graph
     assert [v.name for v in after.inputs] == [*(v.name for v in before.inputs), "memo_strictness"]
     assert [v.name for v in after.outputs] == [v.name for v in before.outputs]
 
 
 @architectures
-def test_branches_hold_no_weights_and_none_is_stored_twice(root, name):
-    model = ir.load(made_rows(name, root).bundle / "model.onnx")
+def test_branches_hold_no_weights_and_none_is_stored_twice(rows_root, name):
+    model = ir.load(made_rows(name, rows_root).bundle / "model.onnx")
     _, *branches = graphs(model.graph)
     assert len(branches) >= 4
     assert not any(branch.initializers for branch in branches)
@@ -410,16 +405,16 @@ def test_branches_hold_no_weights_and_none_is_stored_twice(root, name):
 
 
 @architectures
-def test_no_if_stands_in_a_branch(root, name):
+def test_no_if_stands_in_a_branch(rows_root, name):
     """There ONNX Runtime does not rearrange weights for its products."""
-    model = ir.load(made_rows(name, root).bundle / "model.onnx")
+    model = ir.load(made_rows(name, rows_root).bundle / "model.onnx")
     main, *branches = graphs(model.graph)
     assert [node.op_type for branch in branches for node in branch if node.op_type == "If"] == []
     assert sum(node.op_type == "If" for node in main) == 2
 
 
-def test_the_captured_files_are_what_the_bundle_holds(root, tmp_path):
+def test_the_captured_files_are_what_the_bundle_holds(rows_root, tmp_path):
     """Nothing is lost on the way: the memo data holds the final states of every sample."""
-    made = made_rows("bert", root)
+    made = made_rows("bert", rows_root)
     captured = capture_of(made.model, made.samples, tmp_path)
     assert captured.states(len(captured.stages)).tobytes() in memo_data(made.bundle).read_bytes()
