@@ -279,13 +279,13 @@ pretrained = pytest.mark.parametrize(
     ],
 )
 STORED = np.linspace(5, 200, 12).astype(int)
-UNSEEN = (5 + 195 * np.linspace(0, 1, 100) ** 2).astype(int)  # 5 to 200, more of them short
+UNSEEN = (5 + 195 * np.linspace(0, 1, 200) ** 2).astype(int)  # 5 to 200, more of them short
 WORDS = 30522
 
 
 @pretrained
 def test_a_pretrained_model(tmp_path, level, name):
-    """100 unseen inputs to the last bit, 12 stored ones within the tolerance, in both modes."""
+    """200 unseen inputs to the last bit, 12 stored ones within the tolerance, in both modes."""
     model = CACHE / name / "model.onnx"
     before = original(model)
     stored = random_samples(before, STORED, seed=1, words=WORDS)
