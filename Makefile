@@ -78,3 +78,4 @@ bench: $(SETUP)
 	$(BIN)/python -m pip install --quiet --editable ".[export]"
 	$(BIN)/python -m tools.bench_workloads
 	$(BIN)/python -m tools.bench_decisions
+	$(BIN)/python -m tools.advice_pages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,10 @@ from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
 from onnx_memo.proof.answer import Answer, real_rows
 from onnx_memo.proof.decisions import Label
-from onnx_memo.proof.goal import Goal, nothing_promised
-from onnx_memo.proof.measure import Judged, Kept, Seen
+from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Distance, Judged, Kept, Seen
 from onnx_memo.proof.percentile import percentile
+from onnx_memo.proof.promise import Promise
 from onnx_memo.proof.scores import SCORE_METRICS, ScoreMetric, is_score, scores_of
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_session, race, run_model, runner
@@ -74,7 +74,7 @@ def bench(
     before, after, samples, manifest = pair.original, pair.bundle, pair.samples, pair.manifest
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     notes = list(samples.notes)
-    goal = _goal(before, samples, notes, progress)
+    goal = measuring_goal(before, samples, notes, progress)
     advance = progress("comparing outputs", len(requests))
     errors, kept, decided = _compare(before, after, requests, samples, goal, advance)
     reused = reuse_of(pair.path, manifest.sites, native, requests, progress("counting hits", len(requests)))
@@ -143,12 +143,14 @@ def reuse_of(
     return Reused(shares, whole, float(np.mean(ran)) if ran else None)
 
 
-def _goal(
+def measuring_goal(
     original: ort.InferenceSession, samples: Samples, notes: list[str], progress: Progress
-) -> Goal | None:
-    """What is decided with the original's answers, by the first of them; None without outputs of floats."""
+) -> Goal:
+    """How answers are judged where nothing is promised: by the original's to the first `MOST_ANSWERS`."""
     names = [output.name for output in original.get_outputs()]
     first = range(min(len(samples), MOST_ANSWERS))
+    if len(samples) > len(first):
+        notes.append(f"what is decided is judged by the first {len(first)} inputs")
     advance = progress("running the original", len(first))
 
     def answers() -> Iterator[Answer]:
@@ -157,13 +159,7 @@ def _goal(
             yield Answer(dict(zip(names, outputs, strict=True)), samples.real(at), samples.arrays[at])
             advance()
 
-    given = answers()
-    head = next(given)
-    if not head.floats:
-        return None
-    if len(samples) > len(first):
-        notes.append(f"what is decided is judged by the first {len(first)} inputs")
-    return nothing_promised(itertools.chain([head], given), notes)
+    return Goal(Promise(0.0), Distance()).settled(answers(), notes)
 
 
 def _compare(
@@ -171,7 +167,7 @@ def _compare(
     after: ort.InferenceSession,
     requests: list[Arrays],
     samples: Samples,
-    goal: Goal | None,
+    goal: Goal,
     advance: Callable[[], None],
 ) -> tuple[dict[str, dict[str, Figures]], list[Kept], Seen]:
     """The errors of each output; what stays of the decision; and, where the samples have labels, which class
@@ -199,7 +195,7 @@ def _compare(
         rows = list(
             zip(_by_row(names, expected, mask, feeds), _by_row(names, given, mask, feeds), strict=True)
         )
-        if goal is not None and goal.decision is not None:
+        if goal.decision is not None:
             opinions += [goal.decision.judge(want, have.outputs) for want, have in rows]
         if samples.labels is not None:
             label = label or label_decision(samples, Answer(dict(zip(names, expected, strict=True))))
@@ -214,7 +210,7 @@ def _compare(
         name: {metric: _figures(metric, found) for metric, found in own.items()}
         for name, own in errors.items()
     }
-    kept = goal.kept(Seen.of(opinions)) if goal is not None else []
+    kept = goal.kept(Seen.of(opinions))
     return figures, kept, Seen.of(decided)
 
 

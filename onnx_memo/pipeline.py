@@ -85,7 +85,8 @@ def optimize(
         model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
         data: representative inputs (`onnx_memo.data.readers`).
         output: the bundle's directory.
-        tokenizer: a `tokenizer.json`, for text; it goes into the bundle. A model directory brings its own.
+        tokenizer: a `tokenizer.json`, for text; None: the one beside the model. It goes into the
+            bundle.
         tolerance: the largest error that is acceptable, in terms of `metric`.
         metric: `cosine` (the default), `relative` or `argmax` (`onnx_memo.proof.metrics`), worst over the
             outputs.

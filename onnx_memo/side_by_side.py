@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from onnx_memo.compare import reuse_of
+from onnx_memo.compare import measuring_goal, reuse_of
+from onnx_memo.comparison import Figures
 from onnx_memo.data.export import as_onnx
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
@@ -23,7 +24,7 @@ from onnx_memo.levels.inserter import mask_of
 from onnx_memo.pair import one_line
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.answer import Answer
-from onnx_memo.proof.goal import Goal, Opinion, nothing_promised
+from onnx_memo.proof.goal import Goal, Opinion
 from onnx_memo.proof.measure import Kept, Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.runtime import operators_used, session_options
@@ -38,15 +39,6 @@ LARGEST = 1e30  # in place of an infinite error, which JSON cannot hold
 
 
 @dataclass(frozen=True)
-class Errors:
-    """How far the answers to the requests are from the original's, by the metric."""
-
-    mean: float
-    p95: float
-    worst: float
-
-
-@dataclass(frozen=True)
 class Compared:
     """A bundle, as measured on the requests.
 
@@ -57,7 +49,7 @@ class Compared:
         against_fastest: its total time over that of the fastest, original included.
         hit_rate: share of (request, site) pairs that were reused.
         rows_run: mean share of their rows that requests ran; None at levels that run no single rows.
-        errors: None where the model has no output of floats.
+        errors: by the metric; None where the model has no output of floats.
         kept: the decisions that stay, of the one that the outputs suggest (`onnx_memo.proof.choice`).
         memo_bytes: of its memo data.
     """
@@ -68,7 +60,7 @@ class Compared:
     against_fastest: Measured
     hit_rate: float
     rows_run: float | None
-    errors: Errors | None
+    errors: Figures | None
     kept: list[Kept]
     memo_bytes: int
 
@@ -166,7 +158,7 @@ def compare_bundles(
     vocabulary = _same_tokenizer(found) if tokenizer is None else Path(tokenizer)
     samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
     notes = list(samples.notes)
-    goal = _goal(original, samples, notes, progress("running the original", len(samples)))
+    goal = measuring_goal(original, samples, notes, progress)
     judged = _judge(sessions, samples, goal, progress("comparing outputs", len(samples)))
     counting = progress("counting hits", len(found) * len(samples))
     reuse = [reuse_of(one.model, one.manifest.sites, native, samples.arrays, counting) for one in found]
@@ -258,22 +250,9 @@ def _answer(session: ort.InferenceSession, samples: Samples, at: int) -> Answer:
     return Answer(dict(zip(names, outputs, strict=True)), samples.real(at), samples.arrays[at])
 
 
-def _goal(
-    original: ort.InferenceSession, samples: Samples, notes: list[str], advance: Callable[[], None]
-) -> Goal:
-    """How answers are judged, by the original's to all requests."""
-
-    def answers() -> Iterator[Answer]:
-        for at in range(len(samples)):
-            yield _answer(original, samples, at)
-            advance()
-
-    return nothing_promised(answers(), notes)
-
-
 def _judge(
     sessions: Sequence[ort.InferenceSession], samples: Samples, goal: Goal, advance: Callable[[], None]
-) -> list[tuple[Errors | None, list[Kept]]]:
+) -> list[tuple[Figures | None, list[Kept]]]:
     """For each session but the first, the original's: the errors, and the decisions that are kept."""
     opinions: list[list[Opinion]] = [[] for _ in sessions[1:]]
     floats = True
@@ -295,5 +274,5 @@ def _judge(
     ]
 
 
-def _summary(errors: Sequence[float]) -> Errors:
-    return Errors(float(np.mean(errors)), percentile(errors, 95), percentile(errors, 100))
+def _summary(errors: Sequence[float]) -> Figures:
+    return Figures(float(np.mean(errors)), percentile(errors, 95), percentile(errors, 100))

@@ -13,8 +13,9 @@ from support import original, random_samples, write_samples
 
 import onnx_memo
 from onnx_memo import MemoError, compare_bundles, side_by_side, tables
+from onnx_memo.comparison import Figures
 from onnx_memo.sessions import Raced, race
-from onnx_memo.side_by_side import Compared, Errors, SideBySide
+from onnx_memo.side_by_side import Compared, SideBySide
 from onnx_memo.timing import Measured, Times
 
 
@@ -105,7 +106,7 @@ def test_errors_are_those_that_bench_gives(made, tmp_path):
     report = onnx_memo.bench(source.model, tmp_path / "wrong", data, rounds=1, native=False)
     cosine = report.outputs["last_hidden_state"]["cosine"]
     assert wrong.errors is not None and wrong.errors.worst > 1e-3
-    assert wrong.errors == Errors(
+    assert wrong.errors == Figures(
         *(pytest.approx(1 - getattr(cosine, part), abs=1e-12) for part in ("mean", "p95", "worst"))
     )
     assert wrong.hit_rate == report.hit_rate == 1

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
+from support import fixture, variants, write_samples
+from threadpoolctl import threadpool_info, threadpool_limits
 
+import onnx_memo
 from onnx_memo import threads
 from onnx_memo.threads import cores, side_by_side
 
@@ -60,3 +63,17 @@ def test_nothing_gives_nothing():
 
 def test_a_process_may_use_at_least_one_core():
     assert cores() >= 1
+
+
+def test_a_run_has_linear_algebra_on_one_thread(tmp_path):
+    """Whoever calls it: the tests as a whole have it so, too, and are let out of it here."""
+    seen = set()
+
+    def progress(step: str, parts: int):
+        seen.update(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")
+        return lambda: None
+
+    data = write_samples(tmp_path / "data.npz", variants(10, seed=1))
+    with threadpool_limits(limits=2, user_api="blas"):
+        onnx_memo.optimize(fixture("bert"), data, tmp_path / "bundle", progress=progress)
+    assert seen == {1}

@@ -74,21 +74,15 @@ def _section(known: dict[str, Any]) -> str:
 
 
 def _text(name: str, title: str, advice: Advice, seconds: float) -> str:
-    """Title, how long it took, picture, table, and what is recommended."""
+    """Title, how long it took, what is recommended and why, picture, table, and what was said beside it."""
     shown = next(part for part in advice.parts() if isinstance(part, Table))
     rows = [shown.headings, ["---"] * len(shown.headings), *shown.rows]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    chosen = next(
-        (one for one in advice.rungs if one.options and " ".join(one.options) in str(advice.command)), None
-    )
-    command = (
-        "nothing" if advice.command is None else f"`{chosen.name}`" if chosen else "literal repeats alone"
-    )
-    legend = "; ".join(advice.legend())
+    legend = "; ".join([*advice.legend(), *advice.notes])
     return (
         f"### {title[0].upper()}{title[1:]}\n\nIn {seconds:.0f} s, while the original takes "
-        f"{advice.original.p50.value:.1f} ms a request (the median). Recommended: {command}. "
-        f"{advice.why}.\n\n"
+        f"{advice.original.p50.value:.1f} ms a request (the median). "
+        f"{'Recommended: ' if advice.command else ''}{advice.why}.\n\n"
         f"![{title}](advice-{name}.svg)\n\n{lines}\n\n{legend}.\n"
     )
 

@@ -178,13 +178,14 @@ def measured(name: str, shop: Workshop, prepare: bool) -> list[Row]:
     places = dict(zip(runners, range(1, 1 + len(runners)), strict=True))
     goal = _settled(original, opened.outputs, read_samples(sample, inputs, tokenizer), tolerance=0.01)
     about_many = goal.decision is not None and goal.decision.about_many
+    wanted = [_answer(original, opened.outputs, requests, at) for at in range(len(requests))]
     rows = []
     for promise in (*rival, *PROMISES):
         of = made.get(promise)
         reason = of.reason if of else ""
         bundle_at = of.path if of else None
         own = runners.get(promise, original)
-        errors, decided = _compared(goal, opened.outputs, original, own, requests)
+        errors, decided = _compared(goal, wanted, own)
         kept = {one.what: one.share for one in goal.kept(decided)}
         ratio = ratio_of(raced, places.get(promise, 0))
         rows.append(
@@ -216,18 +217,15 @@ def _settled(original: Runner, names: Sequence[str], sample: Samples, tolerance:
 
 
 def _answer(model: Runner, names: Sequence[str], samples: Samples, at: int) -> Answer:
-    outputs = dict(zip(names, model(samples.arrays[at]), strict=False))
+    outputs = dict(zip(names, model(samples.arrays[at]), strict=True))
     return Answer(outputs, samples.real(at), samples.arrays[at])
 
 
-def _compared(
-    goal: Goal, names: Sequence[str], original: Runner, other: Runner, requests: Samples
-) -> tuple[Seen, Seen]:
-    """Distances, and what is said of the decision, of a model's answers to the requests."""
-    opinions = []
-    for at in range(len(requests)):
-        want = _answer(original, names, requests, at)
-        opinions.append(goal.opinion(want, _answer(other, names, requests, at).outputs))
+def _compared(goal: Goal, wanted: Sequence[Answer], model: Runner) -> tuple[Seen, Seen]:
+    """Distances of a model's answers from those that are `wanted`, and what is said of the decision."""
+    opinions = [
+        goal.opinion(want, dict(zip(want.outputs, model(want.inputs), strict=True))) for want in wanted
+    ]
     return Seen.of([one.judged for one in opinions]), Seen.of([one.decided for one in opinions])
 
 

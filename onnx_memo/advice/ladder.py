@@ -97,7 +97,7 @@ def ladder(
         original: runs a request.
         requests: of the fit part.
         held_out: how many requests `optimize` would prove a promise with.
-        notes: for promises that so few cannot prove.
+        notes: for promises that so few cannot prove, and how many requests are timed.
     """
     promises = _promises(goal, held_out)
     for options, keeps in list(promises.items()) if found else []:
@@ -110,7 +110,10 @@ def ladder(
     raceable = list({way.key: way for way in best.values() if way.reuses}.values())
     runners = [original, *(way.runner() for way in raceable)]
     turn = float(race(runners, _spread(requests, FIRST), 1).seconds.sum(axis=2).mean())
-    raced = race(runners, _spread(requests, max(LEAST, int(SECONDS / ROUNDS / turn))), ROUNDS)
+    timed = _spread(requests, max(LEAST, int(SECONDS / ROUNDS / turn)))
+    if len(timed) < len(requests):
+        notes.append(f"the times are those of {len(timed)} of the {len(requests)} requests, evenly spread")
+    raced = race(runners, timed, ROUNDS)
     places = {way.key: at for at, way in enumerate(raceable, start=1)}
     rungs = [_rung(goal, options, way, raced, places.get(way.key, 0)) for options, way in best.items()]
     return times_of(raced, 0), rungs

@@ -152,10 +152,10 @@ def advise(
         original = runner(open_file(opened.path, session_options(native=False, threads=1)))
         times, rungs = ladder(goal, found, original, parts.fit.arrays, len(parts.held_out), notes)
     chosen, why = chosen_of(rungs, reason)
-    options = ["--tokenizer", str(tokenizer)] if tokenizer is not None else []
+    asked = {"--tokenizer": tokenizer, "--mask": mask, "--decision": decision, "--slack": slack}
+    options = [str(part) for name, value in asked.items() if value is not None for part in (name, value)]
     options += [part for name in outputs for part in ("--output", name)]
-    if chosen is not None and decision is not None:
-        options += ["--decision", decision]
+    options += ["--allow-unknown"] if allow_unknown else []
     command = None
     if chosen is not None:
         line = ["onnx-memo", "optimize", str(model), "--data", str(data), *options, *chosen.options]

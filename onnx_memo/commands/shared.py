@@ -29,7 +29,9 @@ out = Console(markup=False)  # names and reasons hold brackets
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Tokenizer = Annotated[Path | None, typer.Option(help="The model's tokenizer.json, for text.")]
+Tokenizer = Annotated[
+    Path | None, typer.Option(help="The tokenizer.json for text, if it is not the model's own.")
+]
 AllowUnknown = Annotated[
     bool, typer.Option("--allow-unknown", help="Take text of which over a tenth is unknown to the tokenizer.")
 ]

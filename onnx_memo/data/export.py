@@ -33,7 +33,7 @@ class Source:
     def note_tokenizer(self, named: Path | str | None, samples: Samples, notes: list[str]) -> None:
         """Say with what a text was read, where the user did not name it."""
         if named is None and samples.texts is not None:
-            notes.append(f"the text is read with '{self.tokenizer}', which came with the model")
+            notes.append(f"the text is read with {TOKENIZER}, which came with the model")
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ class Explored:
         grid: Sequence[float],
         attempt: Callable[[float], Setting],
         literal: Setting,
-        session: ort.InferenceSession | None,
+        session: ort.InferenceSession,
         size: int,
     ) -> None:
         """`attempt` runs the fit part at a strictness; `session` runs the guarded model."""
@@ -79,5 +79,4 @@ class Explored:
 
     def runner(self, setting: Setting) -> Runner:
         """Runs a request at a setting."""
-        assert self._session is not None, "a model that was explored runs"
         return runner(self._session, {STRICTNESS: np.asarray(setting.strictness, np.float32)})

@@ -12,7 +12,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer, Outputs
 from onnx_memo.proof.choice import Wish, decision_of
 from onnx_memo.proof.decisions import Neighbours
-from onnx_memo.proof.measure import Distance, Judged, Kept, Measure, Seen
+from onnx_memo.proof.measure import Judged, Kept, Measure, Seen
 from onnx_memo.proof.metrics import cosine_by_token
 from onnx_memo.proof.promise import Promise
 
@@ -158,11 +158,6 @@ class Goal:
         for name in self.wish.outputs:
             if name not in names:
                 raise MemoError(f"the model has no output '{name}': it has {', '.join(names)}")
-
-
-def nothing_promised(answers: Iterable[Answer], notes: list[str]) -> Goal:
-    """A goal of those who only measure: distances, and the decision that the answers suggest."""
-    return Goal(Promise(0.0), Distance()).settled(answers, notes)
 
 
 def token_error(want: Answer, have: Outputs) -> float:

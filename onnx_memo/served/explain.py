@@ -70,6 +70,8 @@ def explain(
         raise MemoError("name one request: --text, or --data FILE with --line")
     if (data is None) != (line is None):
         raise MemoError("--line names a line of --data FILE: give both")
+    if sample is not None and not Path(sample).is_file():
+        raise MemoError(f"--sample '{sample}' is not a file: name the one that the bundle was made from")
     traced = _Traced(Path(bundle), tokenizer, native)
     if arrays is not None:
         return traced.explain(dict(arrays), "the arrays", sample)

@@ -22,7 +22,6 @@ MARKS = {
 MARKS |= {
     MOVED: ("\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}")
 }
-ABOUT_OTHERS = ("neighbours", "ten-neighbours", "ranking", "likelihood")  # decisions
 MOST_TOKENS, MOST_SITES = 512, 100  # that are shown
 
 
@@ -39,7 +38,7 @@ def explanation_tables(one: Explanation) -> list[RenderableType]:
     parts += [_difference(difference, one.promised) for difference in one.differences]
     if one.promised is not None:
         parts.append(str(one.promised))
-        if one.promised.metric in ABOUT_OTHERS:
+        if one.promised.tolerance is None and one.promised.metric != "label":
             parts.append("whether that stays, one answer does not tell: it is about other inputs, too")
     return [*parts, *(f"note: {printable(note)}" for note in one.notes)]
 

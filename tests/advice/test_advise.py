@@ -8,6 +8,7 @@ import pytest
 from support import fixture, variants, write_samples
 
 import onnx_memo
+from onnx_memo.advice import run
 from onnx_memo.errors import MemoError
 
 
@@ -53,6 +54,22 @@ def test_a_command_is_recommended_or_the_reason_given(data, cli):
     else:
         assert advice["command"].startswith("onnx-memo optimize ")
         assert str(data) in advice["command"]
+
+
+def test_the_command_asks_for_all_that_was_asked_for(data, monkeypatch):
+    """Here the last rung is taken, whatever it saves."""
+    monkeypatch.setattr(run, "chosen_of", lambda rungs, reason: (rungs[-1], "it is the last"))
+    asked = {"decision": "neighbours", "slack": 1.5, "mask": "attention_mask", "allow_unknown": True}
+    advice = onnx_memo.advise(fixture("bert"), data, outputs=["last_hidden_state"], **asked)
+    for option in (
+        "--decision neighbours",
+        "--slack 1.5",
+        "--mask attention_mask",
+        "--allow-unknown",
+        "--output last_hidden_state",
+        "--keep 0.9 -o bundle",
+    ):
+        assert option in advice.command
 
 
 def test_too_few_inputs_are_told(tmp_path, cli):

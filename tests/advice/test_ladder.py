@@ -129,8 +129,16 @@ def test_around_where_a_decision_is_kept_the_settings_between_are_tried(climbed,
     assert len(exact.asked) < len(settings)
 
 
-def test_a_promise_that_so_few_cannot_prove_is_told(climbed):
+def test_where_not_all_requests_are_timed_it_is_told(climbed, monkeypatch):
     notes: list[str] = []
+    monkeypatch.setattr(ladders, "SECONDS", 0.0)
+    climbed(models(UNUSED), notes=notes)
+    assert notes == [f"the times are those of {ladders.LEAST} of the {REQUESTS} requests, evenly spread"]
+
+
+def test_a_promise_that_so_few_cannot_prove_is_told(climbed, monkeypatch):
+    notes: list[str] = []
+    monkeypatch.setattr(ladders, "SECONDS", 1e9)
     rungs = climbed(models(UNUSED), held_out=100, notes=notes)
     assert "--keep 0.99" not in rungs
     assert "--keep 0.95" in rungs

@@ -85,6 +85,7 @@ def test_what_names_no_request_is_answered_in_a_line(made, cli, tmp_path):
         ("--line", 1),
         ("--data", data, "--line", 99),
         ("--data", data, "--sample", data),
+        ("--data", data, "--line", 1, "--sample", tmp_path / "none.npz"),
         ("--data", data, "--line", 1, "--picture", tmp_path / "picture.png"),
     ):
         outcome = cli("explain", bundle, *options)

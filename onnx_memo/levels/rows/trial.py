@@ -18,7 +18,7 @@ from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.proof.answer import Answer
-from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.goal import Goal, Opinion
 from onnx_memo.proof.measure import Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.thresholds import CurvePoint
@@ -145,13 +145,13 @@ class RowsTrial:
         """
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
         hits, rows = np.zeros(len(samples), np.bool_), np.ones(len(samples))
-        opinions = [goal.own(answer) for answer in original.answers]
-        candidates = np.arange(len(samples)) if maybe is None else np.flatnonzero(maybe)
+        opinions: dict[int, Opinion] = {}
+        candidates = range(len(samples)) if maybe is None else np.flatnonzero(maybe).tolist()
         for _ in range(len(samples) - len(candidates)):
             advance()
         run = _timed(lambda at: self.session.run(None, samples.arrays[at] | extra))
         seconds = original.seconds.copy()
-        for at, (came, took) in zip(candidates, side_by_side(run, candidates.tolist()), strict=True):
+        for at, (came, took) in zip(candidates, side_by_side(run, candidates), strict=True):
             seconds[at] = took
             watched = self.watch.watched(came)
             want, results = original.answers[at], watched.outputs
@@ -161,12 +161,13 @@ class RowsTrial:
                 hits[at], rows[at] = True, watched.ran / length
                 opinions[at] = goal.opinion(want, dict(zip(self.names, results, strict=True)))
             advance()
+        said = [opinions.get(at) or goal.own(answer) for at, answer in enumerate(original.answers)]
         return Tried(
             hits,
             rows,
-            Seen.of([one.judged for one in opinions]),
-            Seen.of([one.decided for one in opinions]),
-            np.asarray([one.token_error for one in opinions]),
+            Seen.of([one.judged for one in said]),
+            Seen.of([one.decided for one in said]),
+            np.asarray([one.token_error for one in said]),
             seconds,
         )
 
