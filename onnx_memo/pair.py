@@ -26,6 +26,29 @@ from onnx_memo.store.manifest import Manifest
 
 
 @dataclass(frozen=True)
+class Guarded:
+    """A bundle that was made from the model at hand.
+
+    Attributes:
+        mask: the input that its guards take as the padding mask.
+    """
+
+    path: Path
+    manifest: Manifest
+    mask: str | None
+
+    @property
+    def model(self) -> Path:
+        """The guarded model."""
+        return self.path / bundles.MODEL
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The one that it brings."""
+        return self.path / bundles.TOKENIZER if bundles.TOKENIZER in self.manifest.files else None
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two models with the same inputs and outputs.
 
@@ -67,30 +90,47 @@ def open_pair(
     Raises:
         MemoError: the bundle is damaged or was made from another model, or the data does not fit.
     """
-    model, bundle = Path(model), Path(bundle)
-    manifest = bundles.read_bundle(bundle)
-    if tokenizer is None and (bundle / bundles.TOKENIZER).is_file():
-        tokenizer = bundle / bundles.TOKENIZER
-    if manifest.source_sha256 and model.is_file() and sha256(model) != manifest.source_sha256:
-        raise MemoError(
-            f"'{bundle}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
-            f"'{model}'): name the model that it was made from"
-        )
+    model = Path(model)
+    guarded = bundle_of(model, Path(bundle))
     threads = min(threads, os.cpu_count() or 1)
-    ours = bundle / bundles.MODEL
     with as_onnx(model) as source:
-        with one_line(ours):
-            mask = mask_of(ir.load(ours))
-        inputs = model_inputs(OpenedModel(source.onnx, mask))
+        inputs = model_inputs(OpenedModel(source.onnx, guarded.mask))
         before = open_file(source.onnx, session_options(native=False, threads=threads))
-    after = open_file(ours, session_options(native=native, threads=threads))
-    names = [[value.name for value in session.get_outputs()] for session in (before, after)]
-    if names[0] != names[1]:
-        raise MemoError(f"'{bundle}' was made from another model: its outputs are {names[1]}, not {names[0]}")
-    vocabulary = Path(tokenizer) if tokenizer else None
+    after = open_file(guarded.model, session_options(native=native, threads=threads))
+    outputs = same_outputs(before, after, guarded.path)
+    vocabulary = guarded.tokenizer if tokenizer is None else Path(tokenizer)
     column = label_column(labels, model)
     samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
-    return Pair(before, after, ours, manifest, inputs, samples, names[0], threads)
+    return Pair(before, after, guarded.model, guarded.manifest, inputs, samples, outputs, threads)
+
+
+def bundle_of(model: Path, path: Path) -> Guarded:
+    """The bundle at `path`.
+
+    Raises:
+        MemoError: it is damaged, or was made from another model than `model`.
+    """
+    manifest = bundles.read_bundle(path)
+    if manifest.source_sha256 and model.is_file() and sha256(model) != manifest.source_sha256:
+        raise MemoError(
+            f"'{path}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
+            f"'{model}'): name the model that it was made from"
+        )
+    file = path / bundles.MODEL
+    with one_line(file):
+        return Guarded(path, manifest, mask_of(ir.load(file)))
+
+
+def same_outputs(original: ort.InferenceSession, guarded: ort.InferenceSession, path: Path) -> list[str]:
+    """The names of the outputs of both; `path` is the bundle's.
+
+    Raises:
+        MemoError: they differ.
+    """
+    want, have = ([value.name for value in session.get_outputs()] for session in (original, guarded))
+    if want != have:
+        raise MemoError(f"'{path}' was made from another model: its outputs are {have}, not {want}")
+    return want
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.compare import measuring_goal, reuse_of
@@ -18,10 +17,8 @@ from onnx_memo.data.export import as_onnx
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.files import sha256
 from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.levels.inserter import mask_of
-from onnx_memo.pair import one_line
+from onnx_memo.pair import Guarded, bundle_of, same_outputs
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal, Opinion
@@ -98,22 +95,6 @@ class SideBySide:
         return asdict(self) | {"equal": self.equal}
 
 
-@dataclass(frozen=True)
-class _Bundle:
-    """A bundle that was found to be one of the model."""
-
-    path: Path
-    model: Path
-    manifest: Manifest
-    mask: str | None
-
-    @property
-    def memo_bytes(self) -> int:
-        named = {name: DATA_NAME.fullmatch(name) for name in self.manifest.files}
-        (memo,) = (name for name, data in named.items() if data and data[1] == MEMO)
-        return int(self.manifest.files[memo]["bytes"])
-
-
 def compare_bundles(
     model: Path | str,
     paths: Sequence[Path | str],
@@ -146,7 +127,7 @@ def compare_bundles(
         raise MemoError("name at least one bundle to compare with the model")
     if rounds < 1 or threads < 1:
         raise MemoError("--rounds and --threads take numbers of at least 1")
-    found = [_checked(model, path) for path in _distinct(paths)]
+    found = [bundle_of(model, path) for path in _distinct(paths)]
     threads = min(threads, os.cpu_count() or 1)
     with as_onnx(model) as source:
         inputs = model_inputs(OpenedModel(source.onnx, _same_mask(found)))
@@ -154,7 +135,7 @@ def compare_bundles(
     sessions = [original]
     for one in found:
         sessions.append(open_file(one.model, session_options(native=native, threads=threads)))
-        _check_outputs(original, sessions[-1], one.path)
+        same_outputs(original, sessions[-1], one.path)
     vocabulary = _same_tokenizer(found) if tokenizer is None else Path(tokenizer)
     samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
     notes = list(samples.notes)
@@ -183,7 +164,7 @@ def compare_bundles(
                 rows_run=reused.rows_run,
                 errors=errors,
                 kept=kept,
-                memo_bytes=one.memo_bytes,
+                memo_bytes=_memo_bytes(one.manifest),
             )
             for at, (one, reused, (errors, kept)) in enumerate(
                 zip(found, reuse, judged, strict=True), start=1
@@ -201,26 +182,7 @@ def _distinct(paths: Sequence[Path | str]) -> list[Path]:
     return list(places.values())
 
 
-def _checked(model: Path, path: Path) -> _Bundle:
-    """The bundle at `path`. Raises MemoError if it is damaged, or was made from another model."""
-    manifest = bundles.read_bundle(path)
-    if manifest.source_sha256 and model.is_file() and sha256(model) != manifest.source_sha256:
-        raise MemoError(
-            f"'{path}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
-            f"'{model}'): compare bundles of one model, with that model"
-        )
-    file = path / bundles.MODEL
-    with one_line(file):
-        return _Bundle(path, file, manifest, mask_of(ir.load(file)))
-
-
-def _check_outputs(original: ort.InferenceSession, session: ort.InferenceSession, path: Path) -> None:
-    want, have = ([value.name for value in one.get_outputs()] for one in (original, session))
-    if want != have:
-        raise MemoError(f"'{path}' was made from another model: its outputs are {have}, not {want}")
-
-
-def _same_mask(found: Sequence[_Bundle]) -> str | None:
+def _same_mask(found: Sequence[Guarded]) -> str | None:
     """The padding mask of all bundles."""
     first = found[0]
     for other in found:
@@ -232,16 +194,22 @@ def _same_mask(found: Sequence[_Bundle]) -> str | None:
     return first.mask
 
 
-def _same_tokenizer(found: Sequence[_Bundle]) -> Path | None:
+def _same_tokenizer(found: Sequence[Guarded]) -> Path | None:
     """The tokenizer that bundles bring, where those that bring one bring the same."""
-    name = bundles.TOKENIZER
-    bring = [one for one in found if name in one.manifest.files]
-    for other in bring:
-        if other.manifest.files[name]["sha256"] != bring[0].manifest.files[name]["sha256"]:
+    bring = [one for one in found if one.tokenizer]
+    hashes = [one.manifest.files[bundles.TOKENIZER]["sha256"] for one in bring]
+    for other, found_hash in zip(bring, hashes, strict=True):
+        if found_hash != hashes[0]:
             raise MemoError(
                 f"'{bring[0].path}' and '{other.path}' bring different tokenizers: name one with --tokenizer"
             )
-    return bring[0].path / name if bring else None
+    return bring[0].tokenizer if bring else None
+
+
+def _memo_bytes(manifest: Manifest) -> int:
+    named = {name: DATA_NAME.fullmatch(name) for name in manifest.files}
+    (memo,) = (name for name, data in named.items() if data and data[1] == MEMO)
+    return int(manifest.files[memo]["bytes"])
 
 
 def _answer(session: ort.InferenceSession, samples: Samples, at: int) -> Answer:

@@ -13,6 +13,7 @@ from support import original, random_samples, write_samples
 
 import onnx_memo
 from onnx_memo import MemoError, compare_bundles, side_by_side, tables
+from onnx_memo import pair as opening
 from onnx_memo.comparison import Figures
 from onnx_memo.sessions import Raced, race
 from onnx_memo.side_by_side import Compared, SideBySide
@@ -159,7 +160,7 @@ def test_bundles_that_bring_different_tokenizers_are_told(tokenizer, tmp_path, m
 def test_bundles_with_different_masks_are_told(pair, monkeypatch):
     model, bundles, data = pair
     masks = iter(["attention_mask", "other_mask"])
-    monkeypatch.setattr(side_by_side, "mask_of", lambda model: next(masks))
+    monkeypatch.setattr(opening, "mask_of", lambda model: next(masks))
     with pytest.raises(
         MemoError, match=r"\('attention_mask' and 'other_mask'\): make them with the same --mask"
     ):
