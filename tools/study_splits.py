@@ -82,7 +82,7 @@ WORKLOADS = {
     "classifier": Workload("utterances, their subject", "classifier", "utterances", "label", 1875),
     "reranker": Workload("pairs of a cross-encoder", "reranker", "pairs", "ranking", 3500, 2000),
     "variants": Workload("variants of an antibody", "antiberty", "variants", "neighbours", 2280),
-    "likelihood": Workload("variants, by likelihood", "antiberty-mlm", "variants", "likelihood", 2280),
+    "likelihood": Workload("variants of an antibody", "antiberty-mlm", "variants", "likelihood", 2280),
 }
 
 

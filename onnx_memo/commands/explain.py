@@ -25,7 +25,8 @@ def explain(
     ] = None,
     line: Annotated[int | None, typer.Option(min=1, help="Explain this line of --data alone.")] = None,
     sample: Annotated[
-        Path | None, typer.Option(help="What the bundle was made from: the stored input's text is shown.")
+        Path | None,
+        typer.Option(help="What the bundle was made from: says which input is stored, and what is decided."),
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Also draw which rows run, to this .svg file.")] = None,
     tokenizer: Tokenizer = None,
@@ -43,9 +44,17 @@ def explain(
             worst = worst_served(bundle, data, tokenizer=tokenizer, native=not stock, progress=progress)
         show(as_json, worst.to_dict(), lambda: worst_tables(worst, str(bundle), str(data)))
         return
-    one = run_explain(
-        bundle, text=text, data=data, line=line, sample=sample, tokenizer=tokenizer, native=not stock
-    )
+    with show_progress() as progress:
+        one = run_explain(
+            bundle,
+            text=text,
+            data=data,
+            line=line,
+            sample=sample,
+            tokenizer=tokenizer,
+            native=not stock,
+            progress=progress,
+        )
     if picture is not None:
         write_file(picture, drawn(one).encode(), replace=True)
     show(as_json, one.to_dict(), lambda: explanation_tables(one))

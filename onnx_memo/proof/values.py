@@ -57,10 +57,11 @@ def likelihood_value(name: str, ids: str, first: Answer) -> Value:
     at its place. Of one that reads from left to right, by those before it. Which of both a model is, `first`
     tells: by the wrong logits its tokens are much less likely.
     """
-    own, before = (likelihood_of(first, name, ids, shift) for shift in (0, 1))
-    shift = int(before > own)
+    own, before = (log_probabilities(first, name, ids, shift) for shift in (0, 1))
+    shift = int(len(before) > 0 and before.mean() > own.mean())
     how = "log-likelihood by the logits before each token" if shift else "pseudo-log-likelihood"
-    return Value(f"{how}, of output '{name}' and input '{ids}'", lambda a: likelihood_of(a, name, ids, shift))
+    what = f"{how}, of output '{name}' and input '{ids}'"
+    return Value(what, lambda answer: float(log_probabilities(answer, name, ids, shift).sum()))
 
 
 def decided_value(decide: Decide) -> Value:
@@ -95,8 +96,8 @@ def score_of(output: npt.NDArray[Any], real: Mask | None) -> float:
     return float(rows.mean())
 
 
-def likelihood_of(answer: Answer, name: str, ids: str, shift: int) -> float:
-    """The sum over real tokens of the log-probability of what stands there, by the logits `shift` before."""
+def log_probabilities(answer: Answer, name: str, ids: str, shift: int) -> Vector:
+    """For each real token that of what stands there, by the logits `shift` places before, f64[n]."""
     logits, tokens, real = (
         answer.outputs[name][0].astype(np.float64),
         answer.inputs[ids][0],
@@ -108,7 +109,8 @@ def likelihood_of(answer: Answer, name: str, ids: str, shift: int) -> float:
     rows = logits[chosen - shift]
     peak = rows.max(axis=-1)
     total = peak + np.log(np.exp(rows - peak[:, None]).sum(axis=-1))
-    return float((rows[np.arange(len(rows)), tokens[chosen]] - total).sum())
+    found: Vector = rows[np.arange(len(rows)), tokens[chosen]] - total
+    return found
 
 
 def _rows(output: npt.NDArray[Any], real: Mask | None) -> npt.NDArray[np.float64]:

@@ -139,16 +139,30 @@ class Difference:
             outputs of one number.
         error: by that measure (`onnx_memo.proof.metrics`).
         worst_token: the largest `cosine` error of a single token; None where the output has none.
-        before, after: what is decided by it, of the original and the bundle: the number of the best class,
-            or the number itself; None where neither is known.
     """
 
     output: str
     measure: str
     error: float
     worst_token: float | None = None
-    before: float | None = None
-    after: float | None = None
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What people do with the answer, as a bundle promises it or the outputs suggest (`proof.choice`).
+
+    Attributes:
+        decision: its name, as in `--decision`.
+        by: what it rests on, as in "output 'logits'".
+        before, after: what the original's answer says, and the bundle's.
+        stays: whether that is the same decision; None: one answer alone does not tell.
+    """
+
+    decision: str
+    by: str
+    before: str
+    after: str
+    stays: bool | None
 
 
 @dataclass(frozen=True)
@@ -165,6 +179,7 @@ class Explanation:
         differences: of the outputs of floats.
         promised: what the bundle was proven to keep; None: nothing, it reuses literal repeats alone, or what
             lies within a threshold.
+        decided: what is decided with the answer; None: nothing that one answer tells, or no output suits.
         entry_text: the text of the nearest entry, where a sample was given and holds it.
         notes: what is not known, or was lost on the way to tokens.
     """
@@ -177,6 +192,7 @@ class Explanation:
     rows: RowsRun | None
     differences: tuple[Difference, ...]
     promised: Promised | None = None
+    decided: Decided | None = None
     entry_text: str | None = None
     notes: tuple[str, ...] = ()
 

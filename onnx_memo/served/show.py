@@ -8,7 +8,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from onnx_memo.served.explanation import CHANGED, KEPT, MOVED, Difference, Explanation, Row, RowsRun, Worst
+from onnx_memo.served.explanation import (
+    CHANGED,
+    KEPT,
+    MOVED,
+    Decided,
+    Difference,
+    Explanation,
+    Row,
+    RowsRun,
+    Worst,
+)
 from onnx_memo.store.manifest import Promised
 from onnx_memo.tables import printable
 
@@ -36,10 +46,12 @@ def explanation_tables(one: Explanation) -> list[RenderableType]:
     if one.rows is not None:
         parts += [Text(), _tokens(one.rows), _legend(one.rows), *_stages(one.rows)]
     parts += [_difference(difference, one.promised) for difference in one.differences]
+    if one.decided is not None:
+        parts += _decision(one.decided)
     if one.promised is not None:
         parts.append(str(one.promised))
-        if one.promised.tolerance is None and one.promised.metric != "label":
-            parts.append("whether that stays, one answer does not tell: it is about other inputs, too")
+    if (one.decided is None or one.decided.stays is None) and one.reused:
+        parts.append("whether the decision stays, one answer does not tell: --sample FILE names other inputs")
     return [*parts, *(f"note: {printable(note)}" for note in one.notes)]
 
 
@@ -152,9 +164,14 @@ def _difference(difference: Difference, promised: Promised | None) -> str:
         text += f", {within} the tolerance {promised.tolerance:g}"
     if difference.worst_token is not None:
         text += f", its worst row by {difference.worst_token:.2e}"
-    if difference.before is None or difference.after is None:
-        return text
-    if difference.measure == "cosine":
-        same = "the same" if difference.before == difference.after else "another"
-        return f"{text}; best class {difference.before:.0f} before, {difference.after:.0f} now: {same}"
-    return f"{text}; {difference.before:.6g} before, {difference.after:.6g} now"
+    return text
+
+
+def _decision(decided: Decided) -> list[str]:
+    stays = {True: " is the same", False: " is another", None: ""}[decided.stays]
+    lines = (
+        f"the decision ({decided.decision}, by {decided.by}){stays}",
+        f"  with the original: {decided.before}",
+        f"  with the bundle: {decided.after}",
+    )
+    return list(map(printable, lines))

@@ -10,7 +10,7 @@ import pytest
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.choice import Wish, decision_of, suggested
 from onnx_memo.proof.decisions import Label, Neighbours, Ranking
-from onnx_memo.proof.values import label_of, likelihood_of, score_of
+from onnx_memo.proof.values import label_of, log_probabilities, score_of
 
 IDS = np.array([[3, 1, 2, 0]])
 
@@ -27,17 +27,19 @@ def answer(output, mask=None, ids=IDS) -> Answer:
 
 def test_a_likelihood_is_the_sum_of_the_log_probabilities_of_what_stands_there():
     each = 4 - math.log(math.exp(4) + 4)
-    assert likelihood_of(answer(logits(IDS)), "logits", "input_ids", 0) == pytest.approx(4 * each)
+    assert log_probabilities(answer(logits(IDS)), "logits", "input_ids", 0).sum() == pytest.approx(4 * each)
 
 
 def test_padding_is_not_likely_nor_unlikely():
     mask = np.array([True, True, True, False])
     each = 4 - math.log(math.exp(4) + 4)
-    assert likelihood_of(answer(logits(IDS), mask), "logits", "input_ids", 0) == pytest.approx(3 * each)
+    assert log_probabilities(answer(logits(IDS), mask), "logits", "input_ids", 0).sum() == pytest.approx(
+        3 * each
+    )
 
 
 def test_large_logits_do_not_overflow():
-    assert likelihood_of(answer(logits(IDS, 1e4)), "logits", "input_ids", 0) == pytest.approx(0)
+    assert log_probabilities(answer(logits(IDS, 1e4)), "logits", "input_ids", 0).sum() == pytest.approx(0)
 
 
 @pytest.mark.parametrize(("own", "how"), [(True, "pseudo-log-likelihood"), (False, "by the logits before")])
@@ -50,6 +52,13 @@ def test_who_reads_from_left_to_right_is_judged_by_the_logits_before(own, how):
     assert how in decision.value.what
     each = 4 - math.log(math.exp(4) + 4)
     assert decision.remembered(first) == pytest.approx((4 if own else 3) * each)
+
+
+def test_a_short_input_does_not_look_as_if_read_from_left_to_right():
+    """Each token counts alike: before the first there are no logits, so a sum would have one term less."""
+    decision = decision_of(Wish("likelihood"), answer(logits(IDS, 0)))
+    assert isinstance(decision, Ranking)
+    assert decision.value.what.startswith("pseudo")
 
 
 def test_classes_of_tokens_are_no_likelihood():

@@ -105,30 +105,40 @@ def pooled_error(want: Arrays, have: Arrays) -> float:
     return float(1 - one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
+def stages_of(seen: Arrays) -> list[str]:
+    """The outputs with the rows that run, from the first stage to the last."""
+    names = [name for name in seen if name.startswith("memo/encoder/rows")]
+    return sorted(names, key=lambda name: int(name.rpartition(".")[2]) if "." in name else 0)
+
+
 @pytest.mark.parametrize(
-    ("text", "outcomes"),
+    ("text", "outcome"),
     [
-        (REPEAT, {say.REPEAT}),
-        (NEAR, {say.SOME_ROWS}),
-        (LONG, {say.OTHER_LENGTH}),
-        (FAR, {say.TOO_FAR, say.TOO_MANY}),
+        (REPEAT, say.REPEAT),
+        (NEAR, say.SOME_ROWS),
+        (LONG, say.OTHER_LENGTH),
+        (FAR, say.TOO_FAR),
     ],
 )
-def test_a_text_is_explained_as_a_session_saw_it(traced, text, outcomes):
+def test_a_text_is_explained_as_a_session_saw_it(traced, text, outcome):
     one = onnx_memo.explain(traced.bundle, text=text)
     want, seen = traced.run(text)
     hit, entry = bool(seen["memo/encoder/hit"]), int(seen["memo/encoder/entry"][0])
-    assert one.outcome in outcomes
+    assert one.outcome == outcome
     assert (one.reused, one.lookups[0].reused) == (hit, hit)
     assert entry in (-1, one.lookups[0].nearest)
     assert one.error == pytest.approx(pooled_error(want, seen), rel=1e-3, abs=1e-7)
     if not hit:
         assert one.error == 0
         return
-    stages = sorted(name for name in seen if name.startswith("memo/encoder/rows"))
-    ran = {token for name in stages for token in seen[name].tolist()}
-    assert {at for at, row in enumerate(one.rows.rows) if row.layer is not None} == ran
-    assert sum(row.layer == 0 for row in one.rows.rows) == len(seen["memo/encoder/rows"])
+    ran = [set(seen[name].tolist()) for name in stages_of(seen)]
+    told = [
+        {at for at, row in enumerate(one.rows.rows) if row.layer is not None and row.layer <= stage.first}
+        for stage in one.rows.stages
+    ]
+    assert told == ran[: len(told)]
+    assert not any(ran[len(told) :])
+    assert [stage.ran for stage in one.rows.stages] == [len(rows) for rows in ran[: len(told)]]
     assert one.rows.rows[1].token == "user"
 
 
@@ -153,6 +163,30 @@ def test_the_text_of_the_entry_is_found_in_the_sample(traced):
     assert one.entry_text in lines
     apart = [sum(a != b for a, b in zip(text.split(), NEAR.split(), strict=True)) for text in lines]
     assert apart[lines.index(one.entry_text)] <= min(apart) + 1
+
+
+def test_with_the_sample_the_decision_is_told(traced, cli):
+    """By all answers of the original, and those of the session: the sample has no more than are looked at."""
+    lines = traced.data.read_text(encoding="utf-8").splitlines()
+    known = [traced.run(text)[0]["last_hidden_state"][0].astype(np.float64).mean(axis=0) for text in lines]
+    vectors = np.stack([vector / np.linalg.norm(vector) for vector in known])
+    want, seen = (each["last_hidden_state"][0].astype(np.float64).mean(axis=0) for each in traced.run(NEAR))
+    before, after = (1 - vectors @ (one / np.linalg.norm(one)) for one in (want, seen))
+    told = json.loads(cli("explain", traced.bundle, "--text", NEAR, "--sample", traced.data, "--json").out)
+    decided = told["decided"]
+    assert decided["decision"] == "neighbours"
+    assert decided["before"] == f"{before.min():.2g} away: {lines[before.argmin()]}"
+    assert decided["after"] == f"{after.min():.2g} away: {lines[after.argmin()]}"
+    assert decided["stays"] == bool(before[after.argmin()] <= 1.1 * before.min())
+    shown = " ".join(cli("explain", traced.bundle, "--text", NEAR, "--sample", traced.data).out.split())
+    stays = "the same" if decided["stays"] else "another"
+    assert f"the decision (neighbours, by output 'last_hidden_state') is {stays}" in shown
+    assert " ".join(f"with the original: {decided['before']}".split()) in shown
+
+
+def test_without_it_whether_the_decision_stays_is_not_known(traced, cli):
+    shown = " ".join(cli("explain", traced.bundle, "--text", NEAR).out.split())
+    assert "whether the decision stays, one answer does not tell: --sample FILE names other inputs" in shown
 
 
 def test_the_worst_of_a_file_are_those_with_the_largest_errors(traced, tmp_path):
