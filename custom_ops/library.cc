@@ -9,6 +9,7 @@
 #include "kernels/memo_grow.h"
 #include "kernels/memo_lookup.h"
 #include "kernels/memo_merge.h"
+#include "kernels/memo_product.h"
 #include "kernels/memo_rows.h"
 #include "kernels/memo_segments.h"
 #include "ort/operator.h"
@@ -37,6 +38,7 @@ ort::CustomOpDomain* CreateDomain(const ort::Api* api) {
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoGrow>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoAttention>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoMerge>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProduct>::Table()));
   } catch (...) {
     ort::ReleaseCustomOpDomain::Call(api, domain);
     throw;

@@ -186,6 +186,8 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 ELEMENTS = {
     "f16": ir.DataType.FLOAT16,
     "f32": ir.DataType.FLOAT,
+    "i8": ir.DataType.INT8,
+    "i32": ir.DataType.INT32,
     "i64": ir.DataType.INT64,
     "u8": ir.DataType.UINT8,
     "bool": ir.DataType.BOOL,
@@ -207,7 +209,10 @@ def _operator_session(op: str, mode: str, opset: int) -> ort.InferenceSession:
 
 def operator_model(op: str, opset: int) -> ir.Model:
     """A model of one memo operator; its inputs and outputs are the operator's."""
-    inputs = [ir.val(t.name, ELEMENTS[t.element], [None] * len(t.shape)) for t in OPERATORS[op].inputs]
+    inputs = [
+        ir.val(t.name, ELEMENTS[t.element], None if "..." in t.shape else [None] * len(t.shape))
+        for t in OPERATORS[op].inputs
+    ]
     node = ir.node(op, inputs, domain=DOMAIN, num_outputs=len(OPERATORS[op].outputs))
     for value, tensor in zip(node.outputs, OPERATORS[op].outputs, strict=True):
         value.name, value.type = tensor.name, ir.TensorType(ELEMENTS[tensor.element])

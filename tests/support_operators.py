@@ -56,6 +56,14 @@ def random_f16(*shape: int) -> np.ndarray:
     return random_f32(*shape).astype(np.float16)
 
 
+def packed_weights(weight: np.ndarray) -> np.ndarray:
+    """A matrix [K, M] of whole numbers as `MemoProduct` reads it: i8[P, K / 4, 48, 4]."""
+    inner, columns = weight.shape
+    padded = np.zeros((inner, -(-columns // 48) * 48), np.int8)
+    padded[:, :columns] = np.rint(weight)
+    return np.ascontiguousarray(padded.reshape(inner // 4, 4, -1, 48).transpose(2, 0, 3, 1))
+
+
 def inputs_of(op: str) -> dict[str, np.ndarray]:
     """Two sequences padded to 5 tokens: 4 with entry 1, and 2 without one. Entry 0 has 3 tokens."""
     shared = {
@@ -89,5 +97,13 @@ def inputs_of(op: str) -> dict[str, np.ndarray]:
             "bias": random_f32(2, 1, 1, 5),
         },
         "MemoMerge": {"states": random_f32(4, 6), "spread": random_f32(4, 6), "final": random_f32(7, 6)},
+    }
+    own["MemoProduct"] = {
+        **{
+            "x": random_f32(3, 8),
+            "packed": packed_weights(random_f32(8, 5) * 40),
+            "sums": np.zeros(5, np.int32),
+        },
+        **{"scales": random_f32(5), "bias": random_f32(5), "channels": i64(1, 6), "apart": random_f32(2, 5)},
     }
     return {tensor.name: (shared | own[op])[tensor.name] for tensor in OPERATORS[op].inputs}

@@ -75,6 +75,25 @@ ort::Value* Context::ReadInput(std::size_t index, ort::ElementType type, std::in
   return value;
 }
 
+ort::Value* Context::ReadRows(std::size_t index, ort::ElementType type, std::vector<std::int64_t>* dims) const {
+  const char* const name = inputs_[index].name;
+  ort::Value* value = InputValue(api_, context_, index, name);
+  const TensorInfo info(api_, value);
+  CheckType(info, type, name);
+  dims->resize(info.rank());
+  if (dims->empty()) Refuse("input '", name, "' is a scalar; give it a dimension");
+  info.ReadDims(dims->data(), dims->size());
+  return value;
+}
+
+void* Context::Allocate(std::size_t index, const std::int64_t* dims, std::size_t rank) const {
+  std::int64_t count = 1;
+  for (std::size_t i = 0; i < rank; ++i) count = Product(count, dims[i]);
+  ort::Value* value = nullptr;
+  Check(ort::KernelContextGetOutput::Call(api_, context_, index, dims, rank, &value));
+  return count == 0 ? nullptr : Data(value);
+}
+
 const void* Context::ReadSingle(std::size_t index, ort::ElementType type) const {
   const char* const name = inputs_[index].name;
   ort::Value* value = InputValue(api_, context_, index, name);

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <vector>
 
 #include "ort/ort_abi.h"
 #include "ort/view.h"
@@ -27,6 +28,10 @@ template <>
 inline constexpr ort::ElementType kElementType<float> = ort::ElementType::kFloat;
 template <>
 inline constexpr ort::ElementType kElementType<std::uint8_t> = ort::ElementType::kUint8;
+template <>
+inline constexpr ort::ElementType kElementType<std::int8_t> = ort::ElementType::kInt8;
+template <>
+inline constexpr ort::ElementType kElementType<std::int32_t> = ort::ElementType::kInt32;
 template <>
 inline constexpr ort::ElementType kElementType<bool> = ort::ElementType::kBool;
 template <>
@@ -55,6 +60,18 @@ class Context {
     return view;
   }
 
+  // The input, of any rank but 0, as a matrix: its rows are all dimensions but the last. `dims` receives its shape.
+  template <typename T>
+  View<const T, 2> Rows(std::size_t index, std::vector<std::int64_t>* dims) const {
+    View<const T, 2> view;
+    ort::Value* value = ReadRows(index, kElementType<T>, dims);
+    std::int64_t rows = 1;
+    for (std::size_t i = 0; i + 1 < dims->size(); ++i) rows = Product(rows, (*dims)[i]);
+    view.dims = {rows, dims->back()};
+    if (view.count() > 0) view.data = static_cast<const T*>(Data(value));
+    return view;
+  }
+
   // The only element of a scalar, or of any tensor that holds one.
   template <typename T>
   T Single(std::size_t index) const {
@@ -64,12 +81,13 @@ class Context {
   // Allocates the output. Its elements are uninitialized.
   template <typename T, std::size_t rank>
   View<T, rank> Output(std::size_t index, const std::array<std::int64_t, rank>& dims) const {
-    View<T, rank> view{nullptr, dims};
-    const bool empty = view.count() == 0;
-    ort::Value* value = nullptr;
-    Check(ort::KernelContextGetOutput::Call(api_, context_, index, dims.data(), rank, &value));
-    if (!empty) view.data = static_cast<T*>(Data(value));
-    return view;
+    return {static_cast<T*>(Allocate(index, dims.data(), rank)), dims};
+  }
+
+  // The same for a shape whose rank is not known before. Null if it has no elements.
+  template <typename T>
+  T* OutputOf(std::size_t index, const std::vector<std::int64_t>& dims) const {
+    return static_cast<T*>(Allocate(index, dims.data(), dims.size()));
   }
 
   // Calls `function(i)` for every i below `count`. The session's threads share the calls when `work`, the number of
@@ -105,6 +123,8 @@ class Context {
   };
 
   ort::Value* ReadInput(std::size_t index, ort::ElementType type, std::int64_t* dims, std::size_t rank) const;
+  ort::Value* ReadRows(std::size_t index, ort::ElementType type, std::vector<std::int64_t>* dims) const;
+  void* Allocate(std::size_t index, const std::int64_t* dims, std::size_t rank) const;
   const void* ReadSingle(std::size_t index, ort::ElementType type) const;
   void* Data(ort::Value* value) const;
 

@@ -30,7 +30,16 @@ struct Value;
 constexpr std::uint32_t kApiVersion = 17;
 
 enum class ErrorCode : std::int32_t { kFail = 1, kInvalidArgument = 2 };
-enum class ElementType : std::int32_t { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt64 = 7, kBool = 9, kFloat16 = 10 };
+enum class ElementType : std::int32_t {
+  kUndefined = 0,
+  kFloat = 1,
+  kUint8 = 2,
+  kInt8 = 3,
+  kInt32 = 6,
+  kInt64 = 7,
+  kBool = 9,
+  kFloat16 = 10
+};
 enum class Characteristic : std::int32_t { kRequired = 0 };
 enum class MemoryType : std::int32_t { kDefault = 0 };
 

@@ -48,8 +48,9 @@ std::uint64_t SavedRegisters() {
 constexpr bool HasAll(std::uint64_t word, std::uint64_t bits) { return (word & bits) == bits; }
 
 struct Processor {
-  bool avx2 = false;    // with FMA and F16C
-  bool avx512 = false;  // foundation
+  bool avx2 = false;        // with FMA and F16C
+  bool avx512 = false;      // foundation
+  bool avx512vnni = false;  // with foundation
 
   Processor() {
     constexpr std::uint32_t kFma = 1U << 12, kOsxsave = 1U << 27, kAvx = 1U << 28, kF16c = 1U << 29;
@@ -57,9 +58,11 @@ struct Processor {
     constexpr std::uint64_t kYmm = 0x06, kZmm = 0xE6;
     const std::uint32_t basic = Cpuid(1).ecx;
     if (!HasAll(basic, kFma | kOsxsave | kAvx | kF16c)) return;
-    const std::uint32_t extended = Cpuid(7).ebx;
-    avx2 = HasAll(extended, kAvx2) && HasAll(SavedRegisters(), kYmm);
-    avx512 = avx2 && HasAll(extended, kAvx512f) && HasAll(SavedRegisters(), kZmm);
+    constexpr std::uint32_t kVnni = 1U << 11;
+    const CpuidLeaf extended = Cpuid(7);
+    avx2 = HasAll(extended.ebx, kAvx2) && HasAll(SavedRegisters(), kYmm);
+    avx512 = avx2 && HasAll(extended.ebx, kAvx512f) && HasAll(SavedRegisters(), kZmm);
+    avx512vnni = avx512 && HasAll(extended.ecx, kVnni);
   }
 };
 
@@ -80,6 +83,21 @@ std::vector<const Level*> Supported() {
 
 const Level& Best() {
   static const Level& best = *Supported().back();
+  return best;
+}
+
+std::vector<const IntegerLevel*> SupportedIntegers() {
+  std::vector<const IntegerLevel*> levels = {&kIntegersPortable};
+#ifdef ONNX_MEMO_X86_64
+  const Processor processor;
+  if (processor.avx2) levels.push_back(&kIntegersAvx2);
+  if (processor.avx512vnni) levels.push_back(&kIntegersAvx512Vnni);
+#endif
+  return levels;
+}
+
+const IntegerLevel& BestIntegers() {
+  static const IntegerLevel& best = *SupportedIntegers().back();
   return best;
 }
 

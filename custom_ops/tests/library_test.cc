@@ -10,6 +10,7 @@
 #include "kernels/memo_grow.h"
 #include "kernels/memo_lookup.h"
 #include "kernels/memo_merge.h"
+#include "kernels/memo_product.h"
 #include "kernels/memo_rows.h"
 #include "kernels/memo_segments.h"
 #include "tests/annoy_builder.h"
@@ -99,7 +100,7 @@ Inputs MergeInputs() {
 
 TEST(the_library_registers_its_operators_for_the_cpu) {
   const FakeOrt host;
-  CHECK(host.operators().size() == 8);
+  CHECK(host.operators().size() == 9);
   for (const ort::CustomOp* op : host.operators()) {
     CHECK(op->version == 17);
     CHECK(op->GetExecutionProviderType(op) == nullptr);
@@ -135,6 +136,7 @@ TEST(the_operators_take_and_give_what_their_tables_say) {
   CHECK(ReportsItsTables<MemoGrow>(host));
   CHECK(ReportsItsTables<MemoAttention>(host));
   CHECK(ReportsItsTables<MemoMerge>(host));
+  CHECK(ReportsItsTables<MemoProduct>(host));
 }
 
 TEST(registering_again_shares_the_domain) {

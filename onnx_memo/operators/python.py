@@ -100,6 +100,8 @@ def python_library() -> str:
         "f16": PyCustomOpDef.dt_float,  # as `rename_for_python` widens it
         "f32": PyCustomOpDef.dt_float,
         "i64": PyCustomOpDef.dt_int64,
+        "i8": PyCustomOpDef.dt_int8,
+        "i32": PyCustomOpDef.dt_int32,
         "u8": PyCustomOpDef.dt_uint8,
         "bool": PyCustomOpDef.dt_bool,
     }

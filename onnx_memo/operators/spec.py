@@ -11,6 +11,7 @@ from dataclasses import dataclass
 DOMAIN = "onnx_memo"
 VERSION = 1
 SEGMENTS = 8  # of a request, whose hidden states are averaged for its key
+STEPS = 255  # that activations are rounded to in 8 bits
 MOST_CHANGE = 8.0  # what the relative change of a row counts at most
 NO_ENTRY = -1  # in place of an entry's number: the sequence has none, its lookup missed
 
@@ -28,12 +29,12 @@ class Tensor:
 
     @property
     def element(self) -> str:
-        """One of f16, f32, i64, u8 and bool."""
+        """One of f16, f32, i8, i32, i64, u8 and bool."""
         return self.type.partition("[")[0]
 
     @property
     def shape(self) -> tuple[str, ...]:
-        """The size of each dimension: a letter, a number, or a product of these."""
+        """The size of each dimension: a letter, a number, or a product of these; `...` is any of them."""
         sizes = self.type.partition("[")[2].removesuffix("]")
         return tuple(sizes.split(", ")) if sizes else ()
 
@@ -171,6 +172,19 @@ _SIGNATURES = (
             Tensor("squares", "i64[N]"),
         ),
         outputs=(Tensor("output", "f32[B, L, d]"),),
+    ),
+    Operator(
+        "MemoProduct",
+        inputs=(
+            Tensor("x", "f32[..., K]"),
+            Tensor("packed", "i8[P, G, 48, 4]"),
+            Tensor("sums", "i32[M]"),
+            Tensor("scales", "f32[M]"),
+            Tensor("bias", "f32[M]"),
+            Tensor("channels", "i64[O]"),
+            Tensor("apart", "f32[O, M]"),
+        ),
+        outputs=(Tensor("y", "f32[..., M]"),),
     ),
 )
 

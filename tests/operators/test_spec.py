@@ -40,6 +40,7 @@ def test_a_tensor_knows_its_element_and_shape():
     assert (values.element, values.shape, values.single) == ("f32", ("B", "L", "H * dv"), False)
     hit = Tensor("hit", "bool[]")
     assert (hit.element, hit.shape, hit.single) == ("bool", (), True)
+    assert Tensor("x", "f32[..., K]").shape == ("...", "K")
     assert Tensor("padded_length", "i64[1]").single
     assert not Tensor("length", "i64[B]").single
 
@@ -126,6 +127,7 @@ def test_a_body_that_gives_something_else_is_refused(monkeypatch):
 @EVERY
 def test_a_reference_takes_and_returns_what_the_operator_does(operator: Operator):
     arrays = {"f16": "Payload", "f32": "Floats", "i64": "Integers", "u8": "Bytes", "bool": "Bools"}
+    arrays |= {"i8": "SignedBytes", "i32": "Integers32"}
     parameters = {tensor.name: arrays[tensor.element] for tensor in operator.inputs}
     returned = ", ".join(arrays[tensor.element] for tensor in operator.outputs)
     if len(operator.outputs) > 1:
@@ -176,6 +178,8 @@ NATIVE = ROOT / "custom_ops"
 CPP = {
     "f16": ("kFloat16", "std::uint16_t"),
     "f32": ("kFloat", "float"),
+    "i8": ("kInt8", "std::int8_t"),
+    "i32": ("kInt32", "std::int32_t"),
     "i64": ("kInt64", "std::int64_t"),
     "u8": ("kUint8", "std::uint8_t"),
     "bool": ("kBool", "bool"),
@@ -190,6 +194,11 @@ def kernel_file(operator: Operator, suffix: str) -> str:
 def constant(name: str) -> str:
     """`padded_length` as `kPaddedLength`."""
     return "k" + "".join(part.capitalize() for part in name.split("_"))
+
+
+def rank_of(tensor: Tensor) -> str:
+    """As a kernel reads it, if that is fixed."""
+    return "" if "..." in tensor.shape else str(len(tensor.shape))
 
 
 @EVERY
@@ -209,14 +218,15 @@ def test_a_kernels_tables_are_the_signature(operator: Operator, kind: str):
 def test_a_kernel_reads_each_input_once_as_what_it_is(operator: Operator):
     """And keeps it under the input's name."""
     reads = re.findall(
-        r"(\w+) = context\.(Input|Single)<([\w:]+)(?:, (\d))?>\(Input::(\w+)\)", kernel_file(operator, ".cc")
+        r"(\w+) = context\.(Input|Rows|Single)<([\w:]+)(?:, (\d))?>\(Input::(\w+)(?:, &dims)?\)",
+        kernel_file(operator, ".cc"),
     )
     expected = [
         (
             tensor.name,
-            "Single" if tensor.single else "Input",
+            "Single" if tensor.single else "Rows" if "..." in tensor.shape else "Input",
             CPP[tensor.element][1],
-            "" if tensor.single else str(len(tensor.shape)),
+            "" if tensor.single else rank_of(tensor),
             constant(tensor.name),
         )
         for tensor in operator.inputs
@@ -226,9 +236,11 @@ def test_a_kernel_reads_each_input_once_as_what_it_is(operator: Operator):
 
 @EVERY
 def test_a_kernel_allocates_each_output_once_as_what_it_is(operator: Operator):
-    made = re.findall(r"context\.Output<([\w:]+), (\d)>\(Output::(\w+)", kernel_file(operator, ".cc"))
+    made = re.findall(
+        r"context\.Output(?:Of)?<([\w:]+)(?:, (\d))?>\(Output::(\w+)", kernel_file(operator, ".cc")
+    )
     expected = [
-        (CPP[tensor.element][1], str(len(tensor.shape)), constant(tensor.name)) for tensor in operator.outputs
+        (CPP[tensor.element][1], rank_of(tensor), constant(tensor.name)) for tensor in operator.outputs
     ]
     assert sorted(made) == sorted(expected)
 

@@ -19,6 +19,7 @@ from onnx_memo.operators.bodies.fetch import fetch_body
 from onnx_memo.operators.bodies.grow import grow_body
 from onnx_memo.operators.bodies.lookup import lookup_body
 from onnx_memo.operators.bodies.merge import merge_body
+from onnx_memo.operators.bodies.product import product_body
 from onnx_memo.operators.bodies.rows import rows_body
 from onnx_memo.operators.bodies.segments import segments_body
 from onnx_memo.operators.spec import DOMAIN, OPERATORS, Operator
@@ -33,6 +34,7 @@ BODIES: dict[str, Callable[..., Results]] = {
     "MemoGrow": grow_body,
     "MemoAttention": attention_body,
     "MemoMerge": merge_body,
+    "MemoProduct": product_body,
 }
 
 

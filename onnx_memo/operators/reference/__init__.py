@@ -15,6 +15,7 @@ from onnx_memo.operators.reference.fetch import memo_fetch
 from onnx_memo.operators.reference.grow import memo_grow
 from onnx_memo.operators.reference.lookup import memo_lookup
 from onnx_memo.operators.reference.merge import memo_merge
+from onnx_memo.operators.reference.product import memo_product
 from onnx_memo.operators.reference.rows import memo_rows
 from onnx_memo.operators.reference.segments import memo_segments
 
@@ -26,6 +27,7 @@ __all__ = [
     "memo_grow",
     "memo_lookup",
     "memo_merge",
+    "memo_product",
     "memo_rows",
     "memo_segments",
 ]
@@ -40,4 +42,5 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "MemoGrow": memo_grow,
     "MemoAttention": memo_attention,
     "MemoMerge": memo_merge,
+    "MemoProduct": memo_product,
 }

@@ -17,7 +17,9 @@ from onnx_memo.operators.spec import MOST_CHANGE, NO_ENTRY
 Floats = npt.NDArray[np.float32]
 Payload = npt.NDArray[np.float16] | npt.NDArray[np.float32]  # f16, which Python operators get widened
 Integers = npt.NDArray[np.int64]
+Integers32 = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
+SignedBytes = npt.NDArray[np.int8]
 Bools = npt.NDArray[np.bool_]
 
 

@@ -1,0 +1,74 @@
+// MemoProduct: rows times a constant matrix, in 8 bits, each row with a scale and a zero point of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "ort/context.h"
+#include "ort/view.h"
+#include "simd/integers.h"
+
+namespace onnx_memo {
+
+// The matrix. Some channels (rows of it) stay apart in floats; their weights in 8 bits do not count.
+struct ProductWeights {
+  View<const std::int8_t, 4> packed;  // [ceil(M / 48), K / 4, 48, 4], zeros beyond M
+  View<const std::int32_t, 1> sums;   // of each column's packed weights
+  View<const float, 1> scales;        // of each column
+  View<const float, 1> bias;          // of each column
+  View<const std::int64_t, 1> channels;
+  View<const float, 2> apart;  // [channels, M]
+};
+
+// y[r] = (x[r], rounded, without the channels apart) times the matrix, plus those channels' product, plus the bias.
+class ProductJob {
+ public:
+  // `x` is [R, K], `y` is [R, M]. Throws InvalidArgument when shapes do not fit or a channel does not exist.
+  // `level` must outlive the job.
+  ProductJob(View<const float, 2> x, const ProductWeights& weights, View<float, 2> y, const simd::IntegerLevel& level);
+
+  std::int64_t work() const { return work_; }
+
+  // First all rows are rounded, then they are multiplied: two kinds of tasks, of each of which several may run at the
+  // same time.
+  std::size_t rounding_tasks() const { return Size(blocks_); }
+  void Round(std::size_t task) noexcept;
+  std::size_t tasks() const { return Size(blocks_ * weights_.packed.dims[0]); }
+  void Run(std::size_t task) const noexcept;
+
+ private:
+  void CheckShapes() const;
+  void RunPartial(const simd::RoundedRows& rows, const simd::Panel& panel, std::int64_t columns,
+                  float* output) const noexcept;
+
+  View<const float, 2> x_;
+  ProductWeights weights_;
+  View<float, 2> y_;
+  const simd::IntegerLevel& level_;
+  std::int64_t blocks_;  // of rows that a task takes
+  std::int64_t work_;
+  std::unique_ptr<std::uint8_t[]> bytes_;  // [R, K], rounded
+  std::vector<simd::Rounding> rounding_;   // [R]
+  std::vector<float> apart_;               // [R, channels]
+};
+
+class MemoProduct {
+ public:
+  static constexpr const char* kName = "MemoProduct";
+  enum Input : std::size_t { kX, kPacked, kSums, kScales, kBias, kChannels, kApart };
+  static constexpr TensorSpec kInputs[] = {
+      {"x", ort::ElementType::kFloat},      {"packed", ort::ElementType::kInt8}, {"sums", ort::ElementType::kInt32},
+      {"scales", ort::ElementType::kFloat}, {"bias", ort::ElementType::kFloat},  {"channels", ort::ElementType::kInt64},
+      {"apart", ort::ElementType::kFloat},
+  };
+  enum Output : std::size_t { kY };
+  static constexpr TensorSpec kOutputs[] = {
+      {"y", ort::ElementType::kFloat},
+  };
+
+  void Compute(const Context& context) const;
+};
+
+}  // namespace onnx_memo

@@ -1,0 +1,181 @@
+// The loops of products in 8 bits, written once over a processor's vectors, as those in simd/kernels.h.
+//
+// A `Vector` class has `kWidth` (numbers of 32 bits in a register), `kTileRegisters` (of columns that a tile holds for
+// each of its rows, a divisor of 48 / kWidth), the types `Register`, `Integers` and `Sums`, and the static functions
+// used below.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>  // only index_sequence
+
+#include "simd/integers.h"
+
+namespace {
+
+using onnx_memo::simd::IntegerLevel;
+using onnx_memo::simd::kGroup;
+using onnx_memo::simd::kMostTileRows;
+using onnx_memo::simd::kPanelColumns;
+using onnx_memo::simd::Panel;
+using onnx_memo::simd::RoundedRows;
+using onnx_memo::simd::Rounding;
+
+constexpr float kSteps = 255.0F;
+constexpr float kLeastScale = 1.17549435e-38F;  // the least that is normal, so that its reciprocal is finite
+
+// The least and the greatest of some numbers and zero, and a number that is NaN if one of them is not finite.
+struct Range {
+  float low, high, check;
+};
+
+template <typename Vector>
+Range RangeOf(const float* row, std::size_t count) {
+  auto low = Vector::Broadcast(0.0F), high = low, check = low;
+  const auto zero = low;
+  std::size_t i = 0;
+  for (; i + Vector::kWidth <= count; i += Vector::kWidth) {
+    const auto x = Vector::Load(row + i);
+    low = Vector::Least(x, low);
+    high = Vector::Greatest(x, high);
+    check = Vector::Add(check, Vector::Multiply(x, zero));
+  }
+  float lows[Vector::kWidth], highs[Vector::kWidth], checks[Vector::kWidth];
+  Vector::Store(lows, low);
+  Vector::Store(highs, high);
+  Vector::Store(checks, check);
+  Range range{0.0F, 0.0F, 0.0F};
+  for (std::size_t lane = 0; lane < Vector::kWidth; ++lane) {
+    range.low = lows[lane] < range.low ? lows[lane] : range.low;
+    range.high = highs[lane] > range.high ? highs[lane] : range.high;
+    range.check += checks[lane];
+  }
+  for (; i < count; ++i) {
+    range.low = row[i] < range.low ? row[i] : range.low;
+    range.high = row[i] > range.high ? row[i] : range.high;
+    range.check += row[i] * 0.0F;
+  }
+  return range;
+}
+
+// The same without some numbers: those between two of them are looked at in one piece.
+template <typename Vector>
+Range RangeWithout(const float* row, std::size_t count, const std::int64_t* apart, std::size_t channels) {
+  Range all{0.0F, 0.0F, 0.0F};
+  std::size_t begin = 0;
+  for (std::size_t c = 0; c <= channels; ++c) {
+    const std::size_t end = c < channels ? static_cast<std::size_t>(apart[c]) : count;
+    const Range range = RangeOf<Vector>(row + begin, end - begin);
+    all.low = range.low < all.low ? range.low : all.low;
+    all.high = range.high > all.high ? range.high : all.high;
+    all.check += range.check;
+    begin = end + 1;
+  }
+  return all;
+}
+
+template <typename Vector>
+void ToBytes(const float* row, std::size_t count, float inverse, std::int32_t zero, std::uint8_t* bytes) {
+  const auto factor = Vector::Broadcast(inverse);
+  std::size_t i = 0;
+  for (; i + Vector::kWidth <= count; i += Vector::kWidth) {
+    Vector::StoreBytes(bytes + i, Vector::Round(Vector::Multiply(Vector::Load(row + i), factor)), zero);
+  }
+  for (; i < count; ++i) {
+    const std::int32_t whole = Vector::RoundOne(row[i] * inverse) + zero;
+    bytes[i] = static_cast<std::uint8_t>(whole < 0 ? 0 : whole > 255 ? 255 : whole);
+  }
+}
+
+template <typename Vector>
+Rounding RoundRow(const float* row, std::size_t count, const std::int64_t* apart, std::size_t channels,
+                  std::uint8_t* bytes) {
+  const Range range = RangeWithout<Vector>(row, count, apart, channels);
+  const float step = (range.high - range.low) / kSteps;
+  const float broken = range.check + (step - step);  // NaN where a number is not finite, else 0
+  if (broken != 0.0F) {
+    for (std::size_t i = 0; i < count; ++i) bytes[i] = 0;
+    return {broken, 0};
+  }
+  const float scale = step > kLeastScale ? step : kLeastScale;
+  const float inverse = 1.0F / scale;
+  const std::int32_t zero = Vector::RoundOne(-range.low * inverse);
+  ToBytes<Vector>(row, count, inverse, zero, bytes);
+  for (std::size_t c = 0; c < channels; ++c) bytes[apart[c]] = static_cast<std::uint8_t>(zero);
+  return {scale, zero};
+}
+
+// One register of one row, of what was rounded, with the bias.
+template <typename Vector>
+typename Vector::Register Scaled(const typename Vector::Sums& sums, const Rounding& rounding, const Panel& panel,
+                                 std::size_t column) {
+  const auto whole = Vector::Minus(Vector::Total(sums), rounding.zero, Vector::LoadIntegers(panel.sums + column));
+  const auto scaled = Vector::Multiply(Vector::ToFloats(whole), Vector::Broadcast(rounding.scale));
+  return Vector::MultiplyAdd(scaled, Vector::Load(panel.scales + column), Vector::Load(panel.bias + column));
+}
+
+// The loops over a tile's registers are written as folds: of sums that loops reach GCC 12 keeps copies in memory.
+template <typename Vector, std::size_t... column, std::size_t... tile>
+void MultiplyTile(const RoundedRows& a, const Panel& panel, std::size_t first, float* output, std::size_t stride,
+                  std::index_sequence<column...>, std::index_sequence<tile...>) {
+  constexpr std::size_t kRegisters = Vector::kTileRegisters;
+  constexpr std::size_t kWidth = Vector::kWidth;
+  typename Vector::Sums sums[] = {(static_cast<void>(tile), Vector::NoSum())...};
+  const std::int8_t* weights = panel.weights + first * kGroup;
+  const std::uint8_t* bytes = a.bytes;
+  const std::size_t row_bytes = panel.groups * kGroup;
+  for (std::size_t g = 0; g < panel.groups; ++g, weights += kPanelColumns * kGroup, bytes += kGroup) {
+    const typename Vector::Weights loaded[] = {Vector::LoadWeights(weights + column * kWidth * kGroup)...};
+    (Vector::AddDots(Vector::BroadcastFour(bytes + tile / kRegisters * row_bytes), loaded[tile % kRegisters],
+                     &sums[tile]),
+     ...);
+  }
+  typename Vector::Register y[] = {
+      Scaled<Vector>(sums[tile], a.rounding[tile / kRegisters], panel, first + tile % kRegisters * kWidth)...};
+  for (std::size_t c = 0; c < panel.apart_channels; ++c) {
+    const float* apart = panel.apart + c * panel.apart_stride + first;
+    const typename Vector::Register loaded[] = {Vector::Load(apart + column * kWidth)...};
+    ((y[tile] = Vector::MultiplyAdd(Vector::Broadcast(a.apart[tile / kRegisters * panel.apart_channels + c]),
+                                    loaded[tile % kRegisters], y[tile])),
+     ...);
+  }
+  (Vector::Store(output + tile / kRegisters * stride + first + tile % kRegisters * kWidth, y[tile]), ...);
+}
+
+template <typename Vector, std::size_t rows>
+void MultiplyRows(const RoundedRows& a, const Panel& panel, float* output, std::size_t stride) {
+  constexpr std::size_t kColumns = Vector::kTileRegisters * Vector::kWidth;
+  static_assert(kPanelColumns % kColumns == 0, "a panel is a whole number of tiles");
+  for (std::size_t first = 0; first < kPanelColumns; first += kColumns) {
+    MultiplyTile<Vector>(a, panel, first, output, stride, std::make_index_sequence<Vector::kTileRegisters>(),
+                         std::make_index_sequence<rows * Vector::kTileRegisters>());
+  }
+}
+
+template <typename Vector>
+void Multiply(const RoundedRows& a, const Panel& panel, float* output, std::size_t stride) {
+  static_assert(kMostTileRows == 6, "there is a tile for each number of rows");
+  switch (a.count) {
+    case 6:
+      return MultiplyRows<Vector, 6>(a, panel, output, stride);
+    case 5:
+      return MultiplyRows<Vector, 5>(a, panel, output, stride);
+    case 4:
+      return MultiplyRows<Vector, 4>(a, panel, output, stride);
+    case 3:
+      return MultiplyRows<Vector, 3>(a, panel, output, stride);
+    case 2:
+      return MultiplyRows<Vector, 2>(a, panel, output, stride);
+    case 1:
+      return MultiplyRows<Vector, 1>(a, panel, output, stride);
+    default:
+      return;
+  }
+}
+
+template <typename Vector>
+constexpr IntegerLevel MakeIntegerLevel(const char* name) {
+  return {name, &RoundRow<Vector>, &Multiply<Vector>};
+}
+
+}  // namespace

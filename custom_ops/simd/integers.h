@@ -1,0 +1,63 @@
+// Products in 8 bits, in one version for each kind of processor, chosen when the library runs.
+//
+// The integers are the same on every level. Floats come of the same operations, up to how sums and products are
+// rounded.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace onnx_memo::simd {
+
+constexpr std::size_t kPanelColumns = 48;  // of packed weights, side by side
+constexpr std::size_t kGroup = 4;          // neighbouring weights of a column, side by side
+constexpr std::size_t kMostTileRows = 6;   // that are multiplied at once
+
+// How a row was rounded: x[i] is about scale * (bytes[i] - zero). The scale is NaN where an x is not finite, or the
+// difference of two is not.
+struct Rounding {
+  float scale;
+  std::int32_t zero;
+};
+
+// 48 columns of a product.
+struct Panel {
+  const std::int8_t* weights;  // [groups, 48, 4]
+  std::size_t groups;
+  const std::int32_t* sums;  // of each column's weights
+  const float* scales;       // of each column
+  const float* bias;         // of each column
+  const float* apart;        // [channels, ...]: the weights of channels that are not rounded
+  std::size_t apart_channels;
+  std::size_t apart_stride;  // from one channel to the next
+};
+
+// Some rows of activations.
+struct RoundedRows {
+  std::size_t count;          // at most kMostTileRows
+  const std::uint8_t* bytes;  // [count, 4 * groups]
+  const Rounding* rounding;   // [count]
+  const float* apart;         // [count, channels]: the activations of channels that are not rounded
+};
+
+struct IntegerLevel {
+  const char* name;
+
+  // Rounds `count` numbers to bytes. Zero is exact: it becomes the byte `zero`, and so do the numbers of the channels
+  // apart, whatever they are; these rise, and are below `count`.
+  Rounding (*round_row)(const float* row, std::size_t count, const std::int64_t* apart, std::size_t apart_channels,
+                        std::uint8_t* bytes);
+
+  // output[r, c] = scale[r] * scales[c] * (the sum of (bytes[r, i] - zero[r]) * weights[c, i]) + bias[c] + (the product
+  // of the channels apart). The rows of `output` are `stride` floats apart. |sum of bytes * weights| is below 2^31.
+  void (*multiply)(const RoundedRows& rows, const Panel& panel, float* output, std::size_t stride);
+};
+
+// The fastest level that this processor runs.
+const IntegerLevel& BestIntegers();
+
+// All levels that this processor runs, slowest first.
+std::vector<const IntegerLevel*> SupportedIntegers();
+
+}  // namespace onnx_memo::simd

@@ -1,0 +1,106 @@
+// Products in 8 bits for any processor: short arrays, which compilers turn into its vectors.
+#include <cstring>
+
+#include "simd/integer_kernels.h"
+#include "simd/levels.h"
+
+namespace {
+
+struct PortableIntegers {
+  static constexpr std::size_t kWidth = 4;
+  static constexpr std::size_t kTileRegisters = 2;
+
+  template <typename Number>
+  struct Lanes {
+    Number lanes[kWidth];
+  };
+  using Register = Lanes<float>;
+  using Integers = Lanes<std::int32_t>;
+  using Sums = Integers;
+  struct Weights {
+    std::int8_t bytes[kWidth * kGroup];
+  };
+  struct Four {
+    std::uint8_t bytes[kGroup];
+  };
+
+  template <typename Number, typename Lane>
+  static Lanes<Number> Each(Lane lane) {
+    Lanes<Number> result;
+    for (std::size_t i = 0; i < kWidth; ++i) result.lanes[i] = lane(i);
+    return result;
+  }
+
+  static Register Broadcast(float x) {
+    return Each<float>([x](std::size_t) { return x; });
+  }
+  static Register Load(const float* from) {
+    return Each<float>([from](std::size_t i) { return from[i]; });
+  }
+  static void Store(float* to, Register x) { std::memcpy(to, x.lanes, sizeof x.lanes); }
+  static Register Add(Register a, Register b) {
+    return Each<float>([&](std::size_t i) { return a.lanes[i] + b.lanes[i]; });
+  }
+  static Register Least(Register a, Register b) {  // b, where a is NaN
+    return Each<float>([&](std::size_t i) { return a.lanes[i] < b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+  }
+  static Register Greatest(Register a, Register b) {  // b, where a is NaN
+    return Each<float>([&](std::size_t i) { return a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+  }
+  static Register Multiply(Register a, Register b) {
+    return Each<float>([&](std::size_t i) { return a.lanes[i] * b.lanes[i]; });
+  }
+  static Register MultiplyAdd(Register a, Register b, Register c) {
+    return Each<float>([&](std::size_t i) { return a.lanes[i] * b.lanes[i] + c.lanes[i]; });
+  }
+
+  // To the nearest whole number, the even one of two, whatever the processor's mode is: |x| is at most 255.
+  static std::int32_t RoundOne(float x) {
+    const auto down = static_cast<std::int32_t>(x) - (x < static_cast<float>(static_cast<std::int32_t>(x)) ? 1 : 0);
+    const float rest = x - static_cast<float>(down);
+    const bool up = rest > 0.5F || (rest == 0.5F && (down & 1) != 0);
+    return down + (up ? 1 : 0);
+  }
+  static Integers Round(Register x) {
+    return Each<std::int32_t>([&](std::size_t i) { return RoundOne(x.lanes[i]); });
+  }
+  static void StoreBytes(std::uint8_t* to, Integers whole, std::int32_t zero) {
+    for (std::size_t i = 0; i < kWidth; ++i) {
+      const std::int32_t shifted = whole.lanes[i] + zero;
+      to[i] = static_cast<std::uint8_t>(shifted < 0 ? 0 : shifted > 255 ? 255 : shifted);
+    }
+  }
+
+  static Sums NoSum() {
+    return Each<std::int32_t>([](std::size_t) { return 0; });
+  }
+  static Weights LoadWeights(const std::int8_t* from) {
+    Weights weights;
+    std::memcpy(weights.bytes, from, sizeof weights.bytes);
+    return weights;
+  }
+  static Four BroadcastFour(const std::uint8_t* from) {
+    Four four;
+    std::memcpy(four.bytes, from, sizeof four.bytes);
+    return four;
+  }
+  static void AddDots(const Four& four, const Weights& weights, Sums* sums) {
+    for (std::size_t i = 0; i < kWidth; ++i) {
+      for (std::size_t k = 0; k < kGroup; ++k) sums->lanes[i] += four.bytes[k] * weights.bytes[i * kGroup + k];
+    }
+  }
+  static Integers Total(Sums sums) { return sums; }
+  static Integers LoadIntegers(const std::int32_t* from) {
+    return Each<std::int32_t>([from](std::size_t i) { return from[i]; });
+  }
+  static Integers Minus(Integers total, std::int32_t zero, Integers column_sums) {
+    return Each<std::int32_t>([&](std::size_t i) { return total.lanes[i] - zero * column_sums.lanes[i]; });
+  }
+  static Register ToFloats(Integers whole) {
+    return Each<float>([&](std::size_t i) { return static_cast<float>(whole.lanes[i]); });
+  }
+};
+
+}  // namespace
+
+const onnx_memo::simd::IntegerLevel onnx_memo::simd::kIntegersPortable = MakeIntegerLevel<PortableIntegers>("portable");

@@ -1,0 +1,279 @@
+// MemoProduct's core against its definition, on every level of the loops, and what it refuses.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/memo_product.h"
+#include "tests/check.h"
+#include "tests/naive.h"
+
+namespace onnx_memo::testing {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+struct Request {
+  std::int64_t rows, inner, columns;
+  Floats x;                          // [rows, inner]
+  std::vector<std::int8_t> weights;  // [inner, columns]
+  Floats scales, bias;
+  Integers channels;
+  Floats apart;  // [channels, columns]
+
+  Request(std::mt19937& random, std::int64_t its_rows, std::int64_t its_inner, std::int64_t its_columns,
+          Integers its_channels = {})
+      : rows(its_rows),
+        inner(its_inner),
+        columns(its_columns),
+        x(RandomFloats(random, Size(rows * inner))),
+        weights(Size(inner * columns)),
+        scales(RandomFloats(random, Size(columns))),
+        bias(RandomFloats(random, Size(columns))),
+        channels(std::move(its_channels)),
+        apart(RandomFloats(random, channels.size() * Size(columns))) {
+    for (std::int8_t& weight : weights) weight = static_cast<std::int8_t>(static_cast<int>(random() % 255) - 127);
+  }
+
+  std::int64_t panels() const { return (columns + 47) / 48; }
+  std::int64_t groups() const { return inner / 4; }
+
+  std::vector<std::int8_t> Packed() const {
+    std::vector<std::int8_t> packed(Size(panels() * groups() * 48 * 4));
+    for (std::int64_t k = 0; k < inner; ++k) {
+      for (std::int64_t c = 0; c < columns; ++c) {
+        packed[Size(((c / 48 * groups() + k / 4) * 48 + c % 48) * 4 + k % 4)] = weights[Size(k * columns + c)];
+      }
+    }
+    return packed;
+  }
+
+  std::vector<std::int32_t> Sums() const {
+    std::vector<std::int32_t> sums(Size(columns));
+    for (std::size_t i = 0; i < weights.size(); ++i) sums[i % sums.size()] += weights[i];
+    return sums;
+  }
+};
+
+bool Apart(const Request& request, std::int64_t k) {
+  return std::find(request.channels.begin(), request.channels.end(), k) != request.channels.end();
+}
+
+// The whole numbers that a row is rounded to, and the scale. As the definition says it, in floats of 32 bits.
+std::vector<double> NaiveRounded(const Request& request, std::int64_t r, float* scale) {
+  float low = 0, high = 0;
+  for (std::int64_t k = 0; k < request.inner; ++k) {
+    if (Apart(request, k)) continue;
+    low = std::min(low, request.x[Size(r * request.inner + k)]);
+    high = std::max(high, request.x[Size(r * request.inner + k)]);
+  }
+  *scale = std::max((high - low) / 255.0F, std::numeric_limits<float>::min());
+  const float inverse = 1.0F / *scale;
+  const float zero = std::nearbyint(-low * inverse);
+  std::vector<double> whole(Size(request.inner));
+  for (std::int64_t k = 0; k < request.inner; ++k) {
+    const float x = Apart(request, k) ? 0.0F : request.x[Size(r * request.inner + k)];
+    const float shifted = std::nearbyint(x * inverse) + zero;
+    whole[Size(k)] = static_cast<double>(std::clamp(shifted, 0.0F, 255.0F) - zero);
+  }
+  return whole;
+}
+
+std::vector<double> Naive(const Request& request) {
+  std::vector<double> y(Size(request.rows * request.columns));
+  for (std::int64_t r = 0; r < request.rows; ++r) {
+    float scale = 0;
+    const std::vector<double> whole = NaiveRounded(request, r, &scale);
+    for (std::int64_t c = 0; c < request.columns; ++c) {
+      double sum = 0;
+      for (std::int64_t k = 0; k < request.inner; ++k) {
+        sum += whole[Size(k)] * request.weights[Size(k * request.columns + c)];
+      }
+      double result = sum * static_cast<double>(scale) * static_cast<double>(request.scales[Size(c)]) +
+                      static_cast<double>(request.bias[Size(c)]);
+      for (std::size_t o = 0; o < request.channels.size(); ++o) {
+        result += static_cast<double>(request.x[Size(r * request.inner + request.channels[o])]) *
+                  static_cast<double>(request.apart[o * Size(request.columns) + Size(c)]);
+      }
+      y[Size(r * request.columns + c)] = result;
+    }
+  }
+  return y;
+}
+
+Floats Run(const Request& request, const simd::IntegerLevel& level) {
+  const std::vector<std::int8_t> packed = request.Packed();
+  const std::vector<std::int32_t> sums = request.Sums();
+  const ProductWeights weights = {
+      {packed.data(), {request.panels(), request.groups(), 48, 4}},
+      {sums.data(), {static_cast<std::int64_t>(sums.size())}},
+      {request.scales.data(), {static_cast<std::int64_t>(request.scales.size())}},
+      {request.bias.data(), {static_cast<std::int64_t>(request.bias.size())}},
+      Vector(request.channels),
+      Matrix(request.apart, static_cast<std::int64_t>(request.channels.size()), request.columns)};
+  Floats y(Size(request.rows * request.columns), -7.0F);
+  ProductJob job(Matrix(request.x, request.rows, request.inner), weights, {y.data(), {request.rows, request.columns}},
+                 level);
+  for (std::size_t task = 0; task < job.rounding_tasks(); ++task) job.Round(task);
+  for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
+  return y;
+}
+
+bool Near(const Floats& y, const std::vector<double>& expected) {
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    if (!(std::abs(static_cast<double>(y[i]) - expected[i]) <= 2e-5 * (1 + std::abs(expected[i])))) return false;
+  }
+  return y.size() == expected.size();
+}
+
+std::string Refusal(const Request& request) {
+  return Message<InvalidArgument>([&] { Run(request, simd::BestIntegers()); });
+}
+
+TEST(product_is_as_defined_for_sizes_around_tiles_and_panels) {
+  std::mt19937 random(1);
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) {
+    for (const std::int64_t inner : {0, 4, 8, 20, 384}) {
+      for (const std::int64_t columns : {0, 1, 47, 48, 49, 144}) {
+        for (const std::int64_t rows : {0, 1, 5, 6, 7, 61}) {
+          const Request request(random, rows, inner, columns);
+          CHECK(Near(Run(request, *level), Naive(request)));
+        }
+      }
+    }
+  }
+}
+
+TEST(channels_apart_are_not_rounded) {
+  std::mt19937 random(2);
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) {
+    for (const Integers& channels : {Integers{0}, Integers{19}, Integers{0, 1, 2}, Integers{3, 9, 16, 19}}) {
+      for (const std::int64_t columns : {48, 50}) {
+        Request request(random, 7, 20, columns, channels);
+        for (std::int64_t r = 0; r < 7; ++r) request.x[Size(r * 20 + channels.back())] = 1e4F;
+        CHECK(Near(Run(request, *level), Naive(request)));
+      }
+    }
+  }
+}
+
+TEST(all_channels_may_be_apart) {
+  std::mt19937 random(3);
+  Integers all(64);
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
+  const Request request(random, 3, 64, 50, all);
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) CHECK(Near(Run(request, *level), Naive(request)));
+}
+
+// 255 * 127 on each of the most channels there may be, in one direction.
+TEST(the_largest_sums_do_not_overflow) {
+  std::mt19937 random(4);
+  Request request(random, 1, 65536, 2);
+  std::fill(request.x.begin(), request.x.end(), 1.0F);
+  std::fill(request.weights.begin(), request.weights.end(), std::int8_t{-127});
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) CHECK(Near(Run(request, *level), Naive(request)));
+}
+
+TEST(bytes_are_the_same_on_every_level) {
+  std::mt19937 random(5);
+  for (std::size_t count = 0; count < 70; ++count) {
+    Floats row = RandomFloats(random, count);
+    for (float& x : row) x = random() % 3 == 0 ? std::nearbyint(20 * x) / 2 : x;  // halves of steps, too
+    const Integers apart = count > 5 ? Integers{1, 4} : Integers{};
+    std::vector<std::uint8_t> first(count);
+    simd::Rounding expected{};
+    for (const simd::IntegerLevel* level : simd::SupportedIntegers()) {
+      std::vector<std::uint8_t> bytes(count + 1, 99);
+      const simd::Rounding rounding = level->round_row(row.data(), count, apart.data(), apart.size(), bytes.data());
+      CHECK(bytes[count] == 99);
+      bytes.pop_back();
+      if (level == simd::SupportedIntegers().front()) {
+        first = bytes;
+        expected = rounding;
+      }
+      CHECK(bytes == first);
+      CHECK(std::memcmp(&rounding, &expected, sizeof rounding) == 0);
+    }
+  }
+}
+
+TEST(a_row_is_the_same_alone_and_among_others) {
+  std::mt19937 random(6);
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) {
+    const Request request(random, 130, 100, 100, {5, 50});
+    const Floats all = Run(request, *level);
+    for (std::int64_t r = 0; r < request.rows; ++r) {
+      Request one = request;
+      one.rows = 1;
+      one.x.assign(request.x.begin() + r * 100, request.x.begin() + (r + 1) * 100);
+      CHECK(std::memcmp(Run(one, *level).data(), all.data() + r * 100, 100 * sizeof(float)) == 0);
+    }
+  }
+}
+
+TEST(a_row_of_zeros_or_of_tiny_numbers_is_the_bias) {
+  std::mt19937 random(7);
+  for (const float x : {0.0F, 1e-44F, -1e-41F}) {
+    Request request(random, 2, 20, 49);
+    std::fill(request.x.begin(), request.x.end(), x);
+    for (const simd::IntegerLevel* level : simd::SupportedIntegers()) CHECK(Near(Run(request, *level), Naive(request)));
+  }
+}
+
+TEST(numbers_that_broke_break_their_row_alone) {
+  std::mt19937 random(8);
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) {
+    for (const float broken : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+      for (const std::int64_t place : {0, 15, 16, 35}) {
+        Request request(random, 3, 36, 50);
+        const Floats before = Run(request, *level);
+        request.x[Size(36 + place)] = broken;
+        const Floats y = Run(request, *level);
+        for (std::size_t i = 0; i < y.size(); ++i) CHECK(i / 50 == 1 ? std::isnan(y[i]) : y[i] == before[i]);
+      }
+    }
+  }
+}
+
+TEST(a_range_beyond_floats_breaks_the_row) {
+  std::mt19937 random(9);
+  Request request(random, 1, 8, 3);
+  request.x[0] = 3e38F;
+  request.x[1] = -3e38F;
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) CHECK(std::isnan(Run(request, *level)[0]));
+}
+
+TEST(product_refuses_channels_that_do_not_exist_or_do_not_rise) {
+  std::mt19937 random(10);
+  const Request request(random, 2, 8, 3, {1, 4});
+  const auto with = [&](Integers channels) {
+    Request other = request;
+    other.channels = std::move(channels);
+    return Refusal(other);
+  };
+  constexpr std::int64_t kHuge = std::numeric_limits<std::int64_t>::max();
+  CHECK_SAYS(with({1, 8}), "channel 8 does not exist: 'x' is 8 wide");
+  CHECK_SAYS(with({-1, 4}), "channel -1 does not exist");
+  CHECK_SAYS(with({1, kHuge}), "does not exist");
+  CHECK_SAYS(with({4, 1}), "channel 1 comes after 4; 'channels' must rise");
+  CHECK_SAYS(with({4, 4}), "must rise");
+}
+
+TEST(product_refuses_shapes_that_do_not_fit) {
+  std::mt19937 random(11);
+  const Request request(random, 2, 8, 3);
+  Request other = request;
+  other.scales.push_back(1);
+  CHECK_SAYS(Refusal(other), "'scales' holds 4 columns, 'sums' 3, 'bias' 3 and 'apart' 3");
+  other = request;
+  other.bias.clear();
+  CHECK_SAYS(Refusal(other), "'bias' 0");
+  other = request;
+  other.scales.resize(49);
+  CHECK_SAYS(Refusal(other), "'packed' has shape [1, 2, 48, 4]; for 'x' 8 wide and 49 'scales' give [2, 2, 48, 4]");
+  CHECK_SAYS(Refusal(Request(random, 1, 65540, 1)), "'x' is 65540 wide");
+  CHECK_SAYS(Refusal(Request(random, 1, 6, 1)), "'x' is 6 wide; give a multiple of 4");
+}
+
+}  // namespace
+}  // namespace onnx_memo::testing
