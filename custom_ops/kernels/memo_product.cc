@@ -13,6 +13,8 @@ constexpr std::int64_t kBlock = 60;         // rows of a task; a whole number of
 constexpr std::int64_t kMostInner = 65536;  // 255 * 127 times that is below 2^31
 constexpr std::int64_t kMostChannels = 64;
 
+constexpr std::int8_t kNoWeights[kColumns * kGroup] = {};  // where rows have no numbers
+
 constexpr std::int64_t Blocks(std::int64_t count, std::int64_t size) { return count / size + (count % size != 0); }
 
 }  // namespace
@@ -21,7 +23,8 @@ ProductJob::ProductJob(View<const float, 2> x, const ProductWeights& weights, Vi
                        const simd::IntegerLevel& level)
     : x_(x), weights_(weights), y_(y), level_(level) {
   CheckShapes();
-  const auto [rows, inner] = x_.dims;
+  const std::int64_t inner = x_.dims[1];
+  const std::int64_t rows = y_.count() == 0 ? 0 : x_.dims[0];  // a tensor without elements may have any number of rows
   blocks_ = Blocks(rows, kBlock);
   work_ = Product(Product(rows, inner / kGroup), y_.dims[1]);  // four multiplications are one step
   bytes_.reset(new std::uint8_t[Size(Product(rows, inner))]);
@@ -81,12 +84,15 @@ void ProductJob::Run(std::size_t task) const noexcept {
   const std::int64_t columns = y_.dims[1];
   const std::int64_t channels = weights_.channels.dims[0];
   const std::int64_t first = number * kColumns;
-  const simd::Panel panel = {weights_.packed.data + number * kColumns * inner,
+  // A pointer into a tensor without elements must not be moved.
+  const std::int8_t* packed = inner == 0 ? kNoWeights : weights_.packed.data + number * kColumns * inner;
+  const float* apart = channels == 0 ? nullptr : weights_.apart.data + first;
+  const simd::Panel panel = {packed,
                              Size(inner / kGroup),
                              weights_.sums.data + first,
                              weights_.scales.data + first,
                              weights_.bias.data + first,
-                             weights_.apart.data + first,
+                             apart,
                              Size(channels),
                              Size(columns)};
   for (std::int64_t r = begin; r < end; r += kTileRows) {

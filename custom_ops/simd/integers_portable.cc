@@ -54,8 +54,11 @@ struct PortableIntegers {
     return Each<float>([&](std::size_t i) { return a.lanes[i] * b.lanes[i] + c.lanes[i]; });
   }
 
-  // To the nearest whole number, the even one of two, whatever the processor's mode is: |x| is at most 255.
+  // To the nearest whole number, the even one of two, whatever the processor's mode is. Those of channels apart may be
+  // any, and what they become does not count.
   static std::int32_t RoundOne(float x) {
+    constexpr float kMost = 1024.0F;
+    if (!(x > -kMost && x < kMost)) return 0;
     const auto down = static_cast<std::int32_t>(x) - (x < static_cast<float>(static_cast<std::int32_t>(x)) ? 1 : 0);
     const float rest = x - static_cast<float>(down);
     const bool up = rest > 0.5F || (rest == 0.5F && (down & 1) != 0);
@@ -94,7 +97,10 @@ struct PortableIntegers {
     return Each<std::int32_t>([from](std::size_t i) { return from[i]; });
   }
   static Integers Minus(Integers total, std::int32_t zero, Integers column_sums) {
-    return Each<std::int32_t>([&](std::size_t i) { return total.lanes[i] - zero * column_sums.lanes[i]; });
+    return Each<std::int32_t>([&](std::size_t i) {  // sums of a hostile store may be any: without a sign they wrap
+      const auto off = static_cast<std::uint32_t>(zero) * static_cast<std::uint32_t>(column_sums.lanes[i]);
+      return static_cast<std::int32_t>(static_cast<std::uint32_t>(total.lanes[i]) - off);
+    });
   }
   static Register ToFloats(Integers whole) {
     return Each<float>([&](std::size_t i) { return static_cast<float>(whole.lanes[i]); });

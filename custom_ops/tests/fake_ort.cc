@@ -180,11 +180,13 @@ FakeResult Take(Status* status) {
 std::size_t ElementSize(ort::ElementType type) {
   switch (type) {
     case ort::ElementType::kUint8:
+    case ort::ElementType::kInt8:
     case ort::ElementType::kBool:
       return 1;
     case ort::ElementType::kFloat16:
       return 2;
     case ort::ElementType::kFloat:
+    case ort::ElementType::kInt32:
       return 4;
     default:
       return 8;

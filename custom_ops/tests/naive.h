@@ -237,4 +237,75 @@ View<const T, 2> Matrix(const std::vector<T>& numbers, std::int64_t rows, std::i
   return {numbers.data(), {rows, columns}};
 }
 
+struct ProductCase {
+  std::int64_t rows = 0, inner = 0, columns = 0;
+  Floats x;                          // [rows, inner]
+  std::vector<std::int8_t> weights;  // [inner, columns]
+  Floats scales, bias;
+  Integers channels;
+  Floats apart;  // [channels, columns]
+
+  std::vector<std::int8_t> Packed() const {
+    std::vector<std::int8_t> packed(Size((columns + 47) / 48 * 48 * inner));
+    for (std::int64_t k = 0; k < inner; ++k) {
+      for (std::int64_t c = 0; c < columns; ++c) {
+        packed[Size(((c / 48 * (inner / 4) + k / 4) * 48 + c % 48) * 4 + k % 4)] = weights[Size(k * columns + c)];
+      }
+    }
+    return packed;
+  }
+
+  std::vector<std::int32_t> Sums() const {
+    std::vector<std::int32_t> sums(Size(columns));
+    for (std::size_t i = 0; i < weights.size(); ++i) sums[i % sums.size()] += weights[i];
+    return sums;
+  }
+};
+
+inline bool StaysApart(const ProductCase& request, std::int64_t k) {
+  return std::find(request.channels.begin(), request.channels.end(), k) != request.channels.end();
+}
+
+// The whole numbers that a row is rounded to, and the scale. As the definition says it, in floats of 32 bits.
+inline std::vector<double> NaiveRounded(const ProductCase& request, std::int64_t r, float* scale) {
+  float low = 0, high = 0;
+  for (std::int64_t k = 0; k < request.inner; ++k) {
+    if (StaysApart(request, k)) continue;
+    low = std::min(low, request.x[Size(r * request.inner + k)]);
+    high = std::max(high, request.x[Size(r * request.inner + k)]);
+  }
+  *scale = std::max((high - low) / 255.0F, std::numeric_limits<float>::min());
+  const float inverse = 1.0F / *scale;
+  const float zero = std::nearbyint(-low * inverse);
+  std::vector<double> whole(Size(request.inner));
+  for (std::int64_t k = 0; k < request.inner; ++k) {
+    const float x = StaysApart(request, k) ? 0.0F : request.x[Size(r * request.inner + k)];
+    const float shifted = std::nearbyint(x * inverse) + zero;
+    whole[Size(k)] = static_cast<double>(std::clamp(shifted, 0.0F, 255.0F) - zero);
+  }
+  return whole;
+}
+
+inline std::vector<double> NaiveProduct(const ProductCase& request) {
+  std::vector<double> y(Size(request.rows * request.columns));
+  for (std::int64_t r = 0; r < request.rows; ++r) {
+    float scale = 0;
+    const std::vector<double> whole = NaiveRounded(request, r, &scale);
+    for (std::int64_t c = 0; c < request.columns; ++c) {
+      double sum = 0;
+      for (std::int64_t k = 0; k < request.inner; ++k) {
+        sum += whole[Size(k)] * request.weights[Size(k * request.columns + c)];
+      }
+      double result = sum * static_cast<double>(scale) * static_cast<double>(request.scales[Size(c)]) +
+                      static_cast<double>(request.bias[Size(c)]);
+      for (std::size_t o = 0; o < request.channels.size(); ++o) {
+        result += static_cast<double>(request.x[Size(r * request.inner + request.channels[o])]) *
+                  static_cast<double>(request.apart[o * Size(request.columns) + Size(c)]);
+      }
+      y[Size(r * request.columns + c)] = result;
+    }
+  }
+  return y;
+}
+
 }  // namespace onnx_memo::testing

@@ -13,99 +13,27 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-struct Request {
-  std::int64_t rows, inner, columns;
-  Floats x;                          // [rows, inner]
-  std::vector<std::int8_t> weights;  // [inner, columns]
-  Floats scales, bias;
-  Integers channels;
-  Floats apart;  // [channels, columns]
-
+struct Request : ProductCase {
   Request(std::mt19937& random, std::int64_t its_rows, std::int64_t its_inner, std::int64_t its_columns,
-          Integers its_channels = {})
-      : rows(its_rows),
-        inner(its_inner),
-        columns(its_columns),
-        x(RandomFloats(random, Size(rows * inner))),
-        weights(Size(inner * columns)),
-        scales(RandomFloats(random, Size(columns))),
-        bias(RandomFloats(random, Size(columns))),
-        channels(std::move(its_channels)),
-        apart(RandomFloats(random, channels.size() * Size(columns))) {
+          Integers its_channels = {}) {
+    rows = its_rows;
+    inner = its_inner;
+    columns = its_columns;
+    channels = std::move(its_channels);
+    x = RandomFloats(random, Size(rows * inner));
+    scales = RandomFloats(random, Size(columns));
+    bias = RandomFloats(random, Size(columns));
+    apart = RandomFloats(random, channels.size() * Size(columns));
+    weights.resize(Size(inner * columns));
     for (std::int8_t& weight : weights) weight = static_cast<std::int8_t>(static_cast<int>(random() % 255) - 127);
   }
-
-  std::int64_t panels() const { return (columns + 47) / 48; }
-  std::int64_t groups() const { return inner / 4; }
-
-  std::vector<std::int8_t> Packed() const {
-    std::vector<std::int8_t> packed(Size(panels() * groups() * 48 * 4));
-    for (std::int64_t k = 0; k < inner; ++k) {
-      for (std::int64_t c = 0; c < columns; ++c) {
-        packed[Size(((c / 48 * groups() + k / 4) * 48 + c % 48) * 4 + k % 4)] = weights[Size(k * columns + c)];
-      }
-    }
-    return packed;
-  }
-
-  std::vector<std::int32_t> Sums() const {
-    std::vector<std::int32_t> sums(Size(columns));
-    for (std::size_t i = 0; i < weights.size(); ++i) sums[i % sums.size()] += weights[i];
-    return sums;
-  }
 };
-
-bool Apart(const Request& request, std::int64_t k) {
-  return std::find(request.channels.begin(), request.channels.end(), k) != request.channels.end();
-}
-
-// The whole numbers that a row is rounded to, and the scale. As the definition says it, in floats of 32 bits.
-std::vector<double> NaiveRounded(const Request& request, std::int64_t r, float* scale) {
-  float low = 0, high = 0;
-  for (std::int64_t k = 0; k < request.inner; ++k) {
-    if (Apart(request, k)) continue;
-    low = std::min(low, request.x[Size(r * request.inner + k)]);
-    high = std::max(high, request.x[Size(r * request.inner + k)]);
-  }
-  *scale = std::max((high - low) / 255.0F, std::numeric_limits<float>::min());
-  const float inverse = 1.0F / *scale;
-  const float zero = std::nearbyint(-low * inverse);
-  std::vector<double> whole(Size(request.inner));
-  for (std::int64_t k = 0; k < request.inner; ++k) {
-    const float x = Apart(request, k) ? 0.0F : request.x[Size(r * request.inner + k)];
-    const float shifted = std::nearbyint(x * inverse) + zero;
-    whole[Size(k)] = static_cast<double>(std::clamp(shifted, 0.0F, 255.0F) - zero);
-  }
-  return whole;
-}
-
-std::vector<double> Naive(const Request& request) {
-  std::vector<double> y(Size(request.rows * request.columns));
-  for (std::int64_t r = 0; r < request.rows; ++r) {
-    float scale = 0;
-    const std::vector<double> whole = NaiveRounded(request, r, &scale);
-    for (std::int64_t c = 0; c < request.columns; ++c) {
-      double sum = 0;
-      for (std::int64_t k = 0; k < request.inner; ++k) {
-        sum += whole[Size(k)] * request.weights[Size(k * request.columns + c)];
-      }
-      double result = sum * static_cast<double>(scale) * static_cast<double>(request.scales[Size(c)]) +
-                      static_cast<double>(request.bias[Size(c)]);
-      for (std::size_t o = 0; o < request.channels.size(); ++o) {
-        result += static_cast<double>(request.x[Size(r * request.inner + request.channels[o])]) *
-                  static_cast<double>(request.apart[o * Size(request.columns) + Size(c)]);
-      }
-      y[Size(r * request.columns + c)] = result;
-    }
-  }
-  return y;
-}
 
 Floats Run(const Request& request, const simd::IntegerLevel& level) {
   const std::vector<std::int8_t> packed = request.Packed();
   const std::vector<std::int32_t> sums = request.Sums();
   const ProductWeights weights = {
-      {packed.data(), {request.panels(), request.groups(), 48, 4}},
+      {packed.data(), {(request.columns + 47) / 48, request.inner / 4, 48, 4}},
       {sums.data(), {static_cast<std::int64_t>(sums.size())}},
       {request.scales.data(), {static_cast<std::int64_t>(request.scales.size())}},
       {request.bias.data(), {static_cast<std::int64_t>(request.bias.size())}},
@@ -137,7 +65,7 @@ TEST(product_is_as_defined_for_sizes_around_tiles_and_panels) {
       for (const std::int64_t columns : {0, 1, 47, 48, 49, 144}) {
         for (const std::int64_t rows : {0, 1, 5, 6, 7, 61}) {
           const Request request(random, rows, inner, columns);
-          CHECK(Near(Run(request, *level), Naive(request)));
+          CHECK(Near(Run(request, *level), NaiveProduct(request)));
         }
       }
     }
@@ -151,7 +79,7 @@ TEST(channels_apart_are_not_rounded) {
       for (const std::int64_t columns : {48, 50}) {
         Request request(random, 7, 20, columns, channels);
         for (std::int64_t r = 0; r < 7; ++r) request.x[Size(r * 20 + channels.back())] = 1e4F;
-        CHECK(Near(Run(request, *level), Naive(request)));
+        CHECK(Near(Run(request, *level), NaiveProduct(request)));
       }
     }
   }
@@ -162,7 +90,8 @@ TEST(all_channels_may_be_apart) {
   Integers all(64);
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
   const Request request(random, 3, 64, 50, all);
-  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) CHECK(Near(Run(request, *level), Naive(request)));
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers())
+    CHECK(Near(Run(request, *level), NaiveProduct(request)));
 }
 
 // 255 * 127 on each of the most channels there may be, in one direction.
@@ -171,7 +100,8 @@ TEST(the_largest_sums_do_not_overflow) {
   Request request(random, 1, 65536, 2);
   std::fill(request.x.begin(), request.x.end(), 1.0F);
   std::fill(request.weights.begin(), request.weights.end(), std::int8_t{-127});
-  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) CHECK(Near(Run(request, *level), Naive(request)));
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers())
+    CHECK(Near(Run(request, *level), NaiveProduct(request)));
 }
 
 TEST(bytes_are_the_same_on_every_level) {
@@ -216,7 +146,8 @@ TEST(a_row_of_zeros_or_of_tiny_numbers_is_the_bias) {
   for (const float x : {0.0F, 1e-44F, -1e-41F}) {
     Request request(random, 2, 20, 49);
     std::fill(request.x.begin(), request.x.end(), x);
-    for (const simd::IntegerLevel* level : simd::SupportedIntegers()) CHECK(Near(Run(request, *level), Naive(request)));
+    for (const simd::IntegerLevel* level : simd::SupportedIntegers())
+      CHECK(Near(Run(request, *level), NaiveProduct(request)));
   }
 }
 
@@ -241,6 +172,14 @@ TEST(a_range_beyond_floats_breaks_the_row) {
   request.x[0] = 3e38F;
   request.x[1] = -3e38F;
   for (const simd::IntegerLevel* level : simd::SupportedIntegers()) CHECK(std::isnan(Run(request, *level)[0]));
+}
+
+TEST(rows_without_columns_take_no_memory) {
+  std::mt19937 random(12);
+  Request request(random, 0, 8, 0);
+  request.rows = std::int64_t{1} << 40;
+  request.inner = 0;
+  CHECK(Run(request, simd::BestIntegers()).empty());
 }
 
 TEST(product_refuses_channels_that_do_not_exist_or_do_not_rise) {

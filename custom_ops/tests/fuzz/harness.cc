@@ -152,7 +152,8 @@ void Source::Disturb(Inputs* inputs) {
       DisturbRank(value);
     } else {
       constexpr ElementType kTypes[] = {ElementType::kUndefined, ElementType::kFloat, ElementType::kUint8,
-                                        ElementType::kInt64,     ElementType::kBool,  ElementType::kFloat16};
+                                        ElementType::kInt64,     ElementType::kBool,  ElementType::kFloat16,
+                                        ElementType::kInt8,      ElementType::kInt32};
       value->type = kTypes[Byte() % std::size(kTypes)];
       Fit(value);
     }
