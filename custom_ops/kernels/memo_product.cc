@@ -86,8 +86,10 @@ void ProductJob::Run(std::size_t task) const noexcept {
   const std::int64_t first = number * kColumns;
   // A pointer into a tensor without elements must not be moved.
   const std::int8_t* packed = inner == 0 ? kNoWeights : weights_.packed.data + number * kColumns * inner;
+  const std::int8_t* next = number + 1 < panels ? packed + kColumns * inner : packed;
   const float* apart = channels == 0 ? nullptr : weights_.apart.data + first;
   const simd::Panel panel = {packed,
+                             next,
                              Size(inner / kGroup),
                              weights_.sums.data + first,
                              weights_.scales.data + first,
@@ -118,8 +120,8 @@ void ProductJob::RunPartial(const simd::RoundedRows& rows, const simd::Panel& pa
   for (std::size_t c = 0; c < panel.apart_channels; ++c) {
     std::copy_n(panel.apart + c * panel.apart_stride, columns, apart + c * Size(kColumns));
   }
-  const simd::Panel whole = {panel.weights, panel.groups,         sums,          scales, bias,
-                             apart,         panel.apart_channels, Size(kColumns)};
+  const simd::Panel whole = {panel.weights, panel.next, panel.groups,         sums,          scales,
+                             bias,          apart,      panel.apart_channels, Size(kColumns)};
   level_.multiply(rows, whole, tile, Size(kColumns));
   for (std::size_t r = 0; r < rows.count; ++r) {
     std::copy_n(tile + r * Size(kColumns), columns, output + static_cast<std::int64_t>(r) * y_.dims[1]);

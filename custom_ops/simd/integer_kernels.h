@@ -10,6 +10,7 @@
 #include <utility>  // only index_sequence
 
 #include "simd/integers.h"
+#include "simd/prefetch.h"
 
 namespace {
 
@@ -114,6 +115,14 @@ typename Vector::Register Scaled(const typename Vector::Sums& sums, const Roundi
   return Vector::MultiplyAdd(scaled, Vector::Load(panel.scales + column), Vector::Load(panel.bias + column));
 }
 
+template <std::size_t size>
+void PrefetchPart(const std::int8_t* weights) {
+  constexpr std::size_t kLine = 64;
+  for (std::size_t at = 0; at < size; at += kLine) {
+    onnx_memo::PrefetchLine(reinterpret_cast<const unsigned char*>(weights) + at);
+  }
+}
+
 // The loops over a tile's registers are written as folds: of sums that loops reach GCC 12 keeps copies in memory.
 template <typename Vector, std::size_t... column, std::size_t... tile>
 void MultiplyTile(const RoundedRows& a, const Panel& panel, std::size_t first, float* output, std::size_t stride,
@@ -122,13 +131,18 @@ void MultiplyTile(const RoundedRows& a, const Panel& panel, std::size_t first, f
   constexpr std::size_t kWidth = Vector::kWidth;
   typename Vector::Sums sums[] = {(static_cast<void>(tile), Vector::NoSum())...};
   const std::int8_t* weights = panel.weights + first * kGroup;
+  const std::int8_t* next = panel.next + first * kGroup;
   const std::uint8_t* bytes = a.bytes;
   const std::size_t row_bytes = panel.groups * kGroup;
-  for (std::size_t g = 0; g < panel.groups; ++g, weights += kPanelColumns * kGroup, bytes += kGroup) {
+  for (std::size_t g = 0; g < panel.groups; ++g) {
+    PrefetchPart<kRegisters * kWidth * kGroup>(next);
     const typename Vector::Weights loaded[] = {Vector::LoadWeights(weights + column * kWidth * kGroup)...};
     (Vector::AddDots(Vector::BroadcastFour(bytes + tile / kRegisters * row_bytes), loaded[tile % kRegisters],
                      &sums[tile]),
      ...);
+    weights += kPanelColumns * kGroup;
+    next += kPanelColumns * kGroup;
+    bytes += kGroup;
   }
   typename Vector::Register y[] = {
       Scaled<Vector>(sums[tile], a.rounding[tile / kRegisters], panel, first + tile % kRegisters * kWidth)...};

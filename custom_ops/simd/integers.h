@@ -24,6 +24,7 @@ struct Rounding {
 // 48 columns of a product.
 struct Panel {
   const std::int8_t* weights;  // [groups, 48, 4]
+  const std::int8_t* next;     // the weights of the panel that comes after it, to be brought closer; or its own
   std::size_t groups;
   const std::int32_t* sums;  // of each column's weights
   const float* scales;       // of each column

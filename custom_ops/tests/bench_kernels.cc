@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "kernels/memo_attention.h"
@@ -81,32 +82,38 @@ void BenchScan(const simd::Level& level, std::size_t entries, std::size_t width)
   std::printf("%-8s scan %7zu entries of %zu %8.1f us\n", level.name, entries, width, time * 1e6);
 }
 
-// Rows of a request times a matrix, with eight channels apart.
-void BenchProduct(const simd::IntegerLevel& level, std::int64_t rows, std::int64_t inner, std::int64_t columns) {
+// Rows of a request times a matrix, with eight channels apart. `copies` matrices are taken in turn: many are in no
+// cache, as in a model whose products follow each other.
+void BenchProduct(const simd::IntegerLevel& level, std::int64_t rows, std::int64_t inner, std::int64_t columns,
+                  std::int64_t copies) {
   constexpr std::int64_t kApart = 8;
   const std::vector<float> x = RandomFloats(Size(rows * inner));
   const std::int64_t panels = (columns + 47) / 48;
-  const std::int64_t groups = (inner + 3) / 4;
-  const std::int64_t size = panels * groups * 48 * 4;
-  std::vector<std::int8_t> space(Size(size) + 64);
+  const std::int64_t size = panels * inner * 48;
+  std::vector<std::int8_t> space(Size(copies * size) + 64);
   auto* const packed = space.data() + 64 - reinterpret_cast<std::uintptr_t>(space.data()) % 64;  // as in a store
-  for (std::int64_t i = 0; i < size; ++i) packed[i] = static_cast<std::int8_t>(i * 37 % 255 - 127);
+  for (std::int64_t i = 0; i < copies * size; ++i) packed[i] = static_cast<std::int8_t>(i * 37 % 255 - 127);
   const std::vector<std::int32_t> sums(Size(columns), 5);
   const std::vector<float> scales(Size(columns), 0.01F), bias(Size(columns), 0.1F), apart(Size(kApart * columns), 0.2F);
   const std::vector<std::int64_t> channels = {3, 30, 33, 100, 101, 250, 300, 383};
   std::vector<float> y(Size(rows * columns));
-  const ProductWeights weights = {{packed, {panels, groups, 48, 4}}, {sums.data(), {columns}},
-                                  {scales.data(), {columns}},        {bias.data(), {columns}},
-                                  testing::Vector(channels),         testing::Matrix(apart, kApart, columns)};
+  std::int64_t copy = 0;
   const double time = MedianTime([&] {
+    copy = (copy + 1) % copies;
+    const ProductWeights weights = {{packed + copy * size, {panels, inner / 4, 48, 4}},
+                                    {sums.data(), {columns}},
+                                    {scales.data(), {columns}},
+                                    {bias.data(), {columns}},
+                                    testing::Vector(channels),
+                                    testing::Matrix(apart, kApart, columns)};
     ProductJob job(testing::Matrix(x, rows, inner), weights, {y.data(), {rows, columns}}, level);
     for (std::size_t task = 0; task < job.rounding_tasks(); ++task) job.Round(task);
     for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
   });
   const double steps = static_cast<double>(rows * inner * columns);
-  std::printf("%-10s product %3ld rows, %4ld x %-4ld %8.1f us %7.1f G multiply-adds/s\n", level.name,
-              static_cast<long>(rows), static_cast<long>(inner), static_cast<long>(columns), time * 1e6,
-              steps / time * 1e-9);
+  std::printf("%-10s product %3ld rows, %4ld x %-4ld %-6s %8.1f us %7.1f G multiply-adds/s\n", level.name,
+              static_cast<long>(rows), static_cast<long>(inner), static_cast<long>(columns),
+              copies > 1 ? "cold" : "cached", time * 1e6, steps / time * 1e-9);
 }
 
 // Queries near random entries, every entry of one length: the worst case of an index.
@@ -268,11 +275,12 @@ void BenchRunning(std::int64_t n, std::int64_t width, std::int64_t heads) {
 
 int main() {
   for (const simd::IntegerLevel* level : simd::SupportedIntegers()) {
-    for (const std::int64_t rows : {4, 18, 128}) {
-      BenchProduct(*level, rows, 384, 384);
-      BenchProduct(*level, rows, 384, 1536);
-      BenchProduct(*level, rows, 1536, 384);
-      BenchProduct(*level, rows, 768, 3072);
+    for (const std::int64_t rows : {1, 4, 11, 18, 128}) {
+      for (const std::int64_t bytes : {1, 1 << 27}) {
+        for (const auto& [inner, columns] : {std::pair{384, 384}, {384, 1536}, {1536, 384}, {768, 3072}}) {
+          BenchProduct(*level, rows, inner, columns, bytes / (inner * columns) + 1);
+        }
+      }
     }
   }
   BenchRunning(128, 384, 12);
