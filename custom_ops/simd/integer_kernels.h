@@ -119,7 +119,7 @@ template <std::size_t size>
 void PrefetchPart(const std::int8_t* weights) {
   constexpr std::size_t kLine = 64;
   for (std::size_t at = 0; at < size; at += kLine) {
-    onnx_memo::PrefetchLine(reinterpret_cast<const unsigned char*>(weights) + at);
+    PrefetchLine(reinterpret_cast<const unsigned char*>(weights) + at);
   }
 }
 

@@ -3,33 +3,21 @@
 #include "simd/levels.h"
 
 #ifdef ONNX_MEMO_X86_64
-#include <immintrin.h>
-
 #include <cstring>
 
+#include "simd/avx2_vector.h"
 #include "simd/integer_kernels.h"
 
 namespace {
 
-struct Avx2Integers {
-  static constexpr std::size_t kWidth = 8;
+struct Avx2Integers : Avx2 {
   static constexpr std::size_t kTileRegisters = 1;
-  using Register = __m256;
   using Integers = __m256i;
   struct Pair {
     __m256i low, high;  // of columns 0 to 3 and 4 to 7, four numbers of 16 bits of each, or two sums of 32 bits
   };
   using Weights = Pair;
   using Sums = Pair;
-
-  static Register Broadcast(float x) { return _mm256_set1_ps(x); }
-  static Register Load(const float* from) { return _mm256_loadu_ps(from); }
-  static void Store(float* to, Register x) { _mm256_storeu_ps(to, x); }
-  static Register Add(Register a, Register b) { return _mm256_add_ps(a, b); }
-  static Register Least(Register a, Register b) { return _mm256_min_ps(a, b); }     // b, where a is NaN
-  static Register Greatest(Register a, Register b) { return _mm256_max_ps(a, b); }  // b, where a is NaN
-  static Register Multiply(Register a, Register b) { return _mm256_mul_ps(a, b); }
-  static Register MultiplyAdd(Register a, Register b, Register c) { return _mm256_fmadd_ps(a, b, c); }
 
   static std::int32_t RoundOne(float x) { return _mm_cvtss_si32(_mm_set_ss(x)); }
   static Integers Round(Register x) { return _mm256_cvtps_epi32(x); }

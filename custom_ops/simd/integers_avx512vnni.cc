@@ -2,30 +2,18 @@
 #include "simd/levels.h"
 
 #ifdef ONNX_MEMO_X86_64
-#include <immintrin.h>
-
 #include <cstring>
 
+#include "simd/avx512_vector.h"
 #include "simd/integer_kernels.h"
 
 namespace {
 
-struct Avx512Vnni {
-  static constexpr std::size_t kWidth = 16;
+struct Avx512Vnni : Avx512 {
   static constexpr std::size_t kTileRegisters = 3;
-  using Register = __m512;
   using Integers = __m512i;
   using Weights = __m512i;
   using Sums = __m512i;
-
-  static Register Broadcast(float x) { return _mm512_set1_ps(x); }
-  static Register Load(const float* from) { return _mm512_loadu_ps(from); }
-  static void Store(float* to, Register x) { _mm512_storeu_ps(to, x); }
-  static Register Add(Register a, Register b) { return _mm512_add_ps(a, b); }
-  static Register Least(Register a, Register b) { return _mm512_min_ps(a, b); }     // b, where a is NaN
-  static Register Greatest(Register a, Register b) { return _mm512_max_ps(a, b); }  // b, where a is NaN
-  static Register Multiply(Register a, Register b) { return _mm512_mul_ps(a, b); }
-  static Register MultiplyAdd(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
 
   static std::int32_t RoundOne(float x) { return _mm_cvtss_si32(_mm_set_ss(x)); }
   static Integers Round(Register x) { return _mm512_cvtps_epi32(x); }

@@ -3,19 +3,16 @@
 
 #include "simd/integer_kernels.h"
 #include "simd/levels.h"
+#include "simd/portable_vector.h"
 
 namespace {
 
-struct PortableIntegers {
-  static constexpr std::size_t kWidth = 4;
+struct PortableIntegers : Portable {
   static constexpr std::size_t kTileRegisters = 2;
 
-  template <typename Number>
-  struct Lanes {
-    Number lanes[kWidth];
+  struct Integers {
+    std::int32_t lanes[kWidth];
   };
-  using Register = Lanes<float>;
-  using Integers = Lanes<std::int32_t>;
   using Sums = Integers;
   struct Weights {
     std::int8_t bytes[kWidth * kGroup];
@@ -24,34 +21,11 @@ struct PortableIntegers {
     std::uint8_t bytes[kGroup];
   };
 
-  template <typename Number, typename Lane>
-  static Lanes<Number> Each(Lane lane) {
-    Lanes<Number> result;
+  template <typename Lane>
+  static Integers EachInteger(Lane lane) {
+    Integers result;
     for (std::size_t i = 0; i < kWidth; ++i) result.lanes[i] = lane(i);
     return result;
-  }
-
-  static Register Broadcast(float x) {
-    return Each<float>([x](std::size_t) { return x; });
-  }
-  static Register Load(const float* from) {
-    return Each<float>([from](std::size_t i) { return from[i]; });
-  }
-  static void Store(float* to, Register x) { std::memcpy(to, x.lanes, sizeof x.lanes); }
-  static Register Add(Register a, Register b) {
-    return Each<float>([&](std::size_t i) { return a.lanes[i] + b.lanes[i]; });
-  }
-  static Register Least(Register a, Register b) {  // b, where a is NaN
-    return Each<float>([&](std::size_t i) { return a.lanes[i] < b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
-  }
-  static Register Greatest(Register a, Register b) {  // b, where a is NaN
-    return Each<float>([&](std::size_t i) { return a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
-  }
-  static Register Multiply(Register a, Register b) {
-    return Each<float>([&](std::size_t i) { return a.lanes[i] * b.lanes[i]; });
-  }
-  static Register MultiplyAdd(Register a, Register b, Register c) {
-    return Each<float>([&](std::size_t i) { return a.lanes[i] * b.lanes[i] + c.lanes[i]; });
   }
 
   // To the nearest whole number, the even one of two, whatever the processor's mode is. Those of channels apart may be
@@ -65,7 +39,7 @@ struct PortableIntegers {
     return down + (up ? 1 : 0);
   }
   static Integers Round(Register x) {
-    return Each<std::int32_t>([&](std::size_t i) { return RoundOne(x.lanes[i]); });
+    return EachInteger([&](std::size_t i) { return RoundOne(x.lanes[i]); });
   }
   static void StoreBytes(std::uint8_t* to, Integers whole, std::int32_t zero) {
     for (std::size_t i = 0; i < kWidth; ++i) {
@@ -75,7 +49,7 @@ struct PortableIntegers {
   }
 
   static Sums NoSum() {
-    return Each<std::int32_t>([](std::size_t) { return 0; });
+    return EachInteger([](std::size_t) { return 0; });
   }
   static Weights LoadWeights(const std::int8_t* from) {
     Weights weights;
@@ -94,16 +68,16 @@ struct PortableIntegers {
   }
   static Integers Total(Sums sums) { return sums; }
   static Integers LoadIntegers(const std::int32_t* from) {
-    return Each<std::int32_t>([from](std::size_t i) { return from[i]; });
+    return EachInteger([from](std::size_t i) { return from[i]; });
   }
   static Integers Minus(Integers total, std::int32_t zero, Integers column_sums) {
-    return Each<std::int32_t>([&](std::size_t i) {  // sums of a hostile store may be any: without a sign they wrap
+    return EachInteger([&](std::size_t i) {  // sums of a hostile store may be any: without a sign they wrap
       const auto off = static_cast<std::uint32_t>(zero) * static_cast<std::uint32_t>(column_sums.lanes[i]);
       return static_cast<std::int32_t>(static_cast<std::uint32_t>(total.lanes[i]) - off);
     });
   }
   static Register ToFloats(Integers whole) {
-    return Each<float>([&](std::size_t i) { return static_cast<float>(whole.lanes[i]); });
+    return Each([&](std::size_t i) { return static_cast<float>(whole.lanes[i]); });
   }
 };
 

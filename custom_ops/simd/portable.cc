@@ -1,67 +1,6 @@
 // The inner loops for any processor: short arrays, which compilers turn into its vectors.
 #include "simd/kernels.h"
 #include "simd/levels.h"
-
-namespace {
-
-struct Portable {
-  static constexpr std::size_t kWidth = 4;
-  static constexpr std::size_t kTileRows = 6;
-
-  struct Register {
-    float lanes[kWidth];
-  };
-
-  template <typename Lane>
-  static Register Each(Lane lane) {
-    Register result;
-    for (std::size_t i = 0; i < kWidth; ++i) result.lanes[i] = lane(i);
-    return result;
-  }
-
-  static Register Broadcast(float x) {
-    return Each([x](std::size_t) { return x; });
-  }
-  static Register Load(const float* from) {
-    return Each([from](std::size_t i) { return from[i]; });
-  }
-  static Register LoadBytes(const unsigned char* from) {
-    Register result;
-    std::memcpy(result.lanes, from, sizeof result.lanes);
-    return result;
-  }
-  static Register LoadHalves(const std::uint16_t* from) {
-    return Each([from](std::size_t i) { return HalfToFloat(from[i]); });
-  }
-  static void Store(float* to, Register x) { std::memcpy(to, x.lanes, sizeof x.lanes); }
-  static Register Add(Register a, Register b) {
-    return Each([&](std::size_t i) { return a.lanes[i] + b.lanes[i]; });
-  }
-  static Register Subtract(Register a, Register b) {
-    return Each([&](std::size_t i) { return a.lanes[i] - b.lanes[i]; });
-  }
-  static Register Least(Register a, Register b) {  // b, where a is NaN
-    return Each([&](std::size_t i) { return a.lanes[i] < b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
-  }
-  static Register Greatest(Register a, Register b) {  // b, where a is NaN
-    return Each([&](std::size_t i) { return a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
-  }
-  static Register Multiply(Register a, Register b) {
-    return Each([&](std::size_t i) { return a.lanes[i] * b.lanes[i]; });
-  }
-  static Register MultiplyAdd(Register a, Register b, Register c) {
-    return Each([&](std::size_t i) { return a.lanes[i] * b.lanes[i] + c.lanes[i]; });
-  }
-  static Register LowBitsToExponent(Register x) {
-    std::uint32_t bits[kWidth];
-    std::memcpy(bits, x.lanes, sizeof bits);
-    for (std::uint32_t& word : bits) word <<= 23;
-    std::memcpy(x.lanes, bits, sizeof bits);
-    return x;
-  }
-  static float Sum(Register x) { return (x.lanes[0] + x.lanes[1]) + (x.lanes[2] + x.lanes[3]); }
-};
-
-}  // namespace
+#include "simd/portable_vector.h"
 
 const onnx_memo::simd::Level onnx_memo::simd::kPortable = MakeLevel<Portable>("portable");

@@ -7,7 +7,8 @@
 #include <xmmintrin.h>
 #endif
 
-namespace onnx_memo {
+// Internal linkage on purpose: files that include this are compiled for different processors.
+namespace {
 
 inline void PrefetchLine(const unsigned char* byte) {
 #if defined(__GNUC__)
@@ -26,4 +27,4 @@ inline void Prefetch(const unsigned char* bytes, std::int64_t size) {
   if (size > 0) PrefetchLine(bytes + size - 1);
 }
 
-}  // namespace onnx_memo
+}  // namespace

@@ -25,7 +25,7 @@ from onnx_memo.proof.answer import Answer, real_rows
 from onnx_memo.proof.metrics import Mask
 from onnx_memo.proof.scores import is_score
 from onnx_memo.runtime import session_options
-from onnx_memo.served.decided import decided, decision_about, known_by
+from onnx_memo.served.decided import about_others, decided, decision_about, known_by
 from onnx_memo.served.explanation import REPEAT, Difference, Explanation
 from onnx_memo.served.outcomes import Seen, seen_at_rows, seen_at_sites
 from onnx_memo.served.trace import trace_model
@@ -34,6 +34,7 @@ from onnx_memo.store import bundle as bundles
 
 SAME = 0.02  # key distance up to which an entry is the input itself (`onnx_memo.levels.sites.level`)
 TOKENS = "input_ids"
+NOT_TOLD = "whether the decision stays, one answer does not tell: --sample FILE names other inputs"
 
 
 class TracedBundle:
@@ -82,7 +83,11 @@ class TracedBundle:
             measure = decision_about(self.promised, want)
             known = None if others is None else known_by(measure, lambda: self._others(others, progress))
             told = None if measure is None else decided(measure, want, results, known)
-        text, notes = self._entry_text(seen, others, str(sample)) if others is not None else (None, ())
+        text, notes = (None, ()) if others is None else self._entry_text(seen, others, str(sample))
+        if others is None and about_others(measure) and any(one.error for one in apart):
+            notes = (
+                "whether the decision stays, one answer does not tell: --sample FILE names other inputs",
+            )
         level = self.guards[0].level if self.rows else self.level.title
         return Explanation(
             place,

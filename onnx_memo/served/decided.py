@@ -41,14 +41,19 @@ def decision_about(promised: Promised | None, want: Answer) -> Measure | None:
         return None
 
 
+def about_others(measure: Measure | None) -> bool:
+    """Whether other inputs tell more of the decision than one answer does."""
+    return isinstance(measure, Neighbours | Ranking)
+
+
 def known_by(measure: Measure | None, others: Callable[[], Iterable[tuple[str, Answer]]]) -> Known | None:
     """What tells more of the decision than one answer does: the original's to `others`, by their names.
 
     None where one answer tells all, or the others are all the same.
     """
-    if not isinstance(measure, Neighbours | Ranking):
+    if measure is None or not about_others(measure):
         return None
-    found: list[tuple[str, Any]] = [(name, measure.remembered(answer)) for name, answer in others()]
+    found = [(name, measure.remembered(answer)) for name, answer in others()]
     remembered = [each for _, each in found]
     try:
         return Known(measure.against(remembered, []), remembered, [name for name, _ in found])

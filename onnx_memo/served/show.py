@@ -50,8 +50,6 @@ def explanation_tables(one: Explanation) -> list[RenderableType]:
         parts += _decision(one.decided)
     if one.promised is not None:
         parts.append(str(one.promised))
-    if (one.decided is None or one.decided.stays is None) and one.reused:
-        parts.append("whether the decision stays, one answer does not tell: --sample FILE names other inputs")
     return [*parts, *(f"note: {printable(note)}" for note in one.notes)]
 
 

@@ -10,10 +10,7 @@ from support import MODES, run_operator
 from support_operators import INF, NAN, SEEDS, f32, i64, inputs_of, packed_weights
 
 from onnx_memo.operators.reference import memo_product
-from onnx_memo.runtime import library_path
 
-if library_path() is None:
-    MODES = [mode for mode in MODES if mode == "stock"]
 EVERY_MODE = pytest.mark.parametrize("mode", MODES)
 
 Arrays = dict[str, np.ndarray]

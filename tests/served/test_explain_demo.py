@@ -180,13 +180,17 @@ def test_with_the_sample_the_decision_is_told(traced, cli):
     assert decided["stays"] == bool(before[after.argmin()] <= 1.1 * before.min())
     shown = " ".join(cli("explain", traced.bundle, "--text", NEAR, "--sample", traced.data).out.split())
     stays = "the same" if decided["stays"] else "another"
+    assert "one answer does not tell" not in shown
     assert f"the decision (neighbours, by output 'last_hidden_state') is {stays}" in shown
     assert " ".join(f"with the original: {decided['before']}".split()) in shown
 
 
 def test_without_it_whether_the_decision_stays_is_not_known(traced, cli):
     shown = " ".join(cli("explain", traced.bundle, "--text", NEAR).out.split())
-    assert "whether the decision stays, one answer does not tell: --sample FILE names other inputs" in shown
+    told = "whether the decision stays, one answer does not tell: --sample FILE names other inputs"
+    assert told in shown
+    same = " ".join(cli("explain", traced.bundle, "--text", FAR).out.split())
+    assert told not in same, "the answer is the original's"
 
 
 def test_the_worst_of_a_file_are_those_with_the_largest_errors(traced, tmp_path):
