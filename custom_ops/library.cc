@@ -5,6 +5,7 @@
 
 #include "kernels/memo_attention.h"
 #include "kernels/memo_context.h"
+#include "kernels/memo_exact.h"
 #include "kernels/memo_fetch.h"
 #include "kernels/memo_grow.h"
 #include "kernels/memo_lookup.h"
@@ -38,6 +39,7 @@ ort::CustomOpDomain* CreateDomain(const ort::Api* api) {
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoGrow>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoAttention>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoMerge>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoExact>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProduct>::Table()));
   } catch (...) {
     ort::ReleaseCustomOpDomain::Call(api, domain);

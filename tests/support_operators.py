@@ -98,6 +98,7 @@ def inputs_of(op: str) -> dict[str, np.ndarray]:
         },
         "MemoMerge": {"states": random_f32(4, 6), "spread": random_f32(4, 6), "final": random_f32(7, 6)},
     }
+    own["MemoExact"] = {"strictness": one}
     own["MemoProduct"] = {
         **{
             "x": random_f32(3, 8),

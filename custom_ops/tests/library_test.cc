@@ -1,4 +1,5 @@
 // The real entry points, driven through a stand-in for ONNX Runtime: registration, calls, statuses, threads.
+#include <cmath>
 #include <cstring>
 #include <iterator>
 #include <limits>
@@ -6,6 +7,7 @@
 
 #include "kernels/memo_attention.h"
 #include "kernels/memo_context.h"
+#include "kernels/memo_exact.h"
 #include "kernels/memo_fetch.h"
 #include "kernels/memo_grow.h"
 #include "kernels/memo_lookup.h"
@@ -136,6 +138,7 @@ TEST(the_operators_take_and_give_what_their_tables_say) {
   CHECK(ReportsItsTables<MemoGrow>(host));
   CHECK(ReportsItsTables<MemoAttention>(host));
   CHECK(ReportsItsTables<MemoMerge>(host));
+  CHECK(ReportsItsTables<MemoExact>(host));
   CHECK(ReportsItsTables<MemoProduct>(host));
 }
 
@@ -175,6 +178,15 @@ TEST(segments_runs_through_the_interface) {
   CHECK(result.outputs[1].dims == Integers({2, 8, 2}));
   CHECK(Numbers<float>(result.outputs[1])[0] == 1.0F);
   CHECK(FakeOrt().Run("MemoSegments", {IntTensor({0, 3}, {})}).message.empty());
+}
+
+TEST(products_in_8_bits_run_above_a_strictness_of_zero) {
+  const auto exact = [](float strictness) {
+    return FakeOrt().Run("MemoExact", {FloatTensor({}, {strictness})}).outputs[0].bytes[0] == 1;
+  };
+  CHECK(exact(1) && exact(1e-30F));
+  CHECK(!exact(0) && !exact(-1) && !exact(std::nanf("")));
+  CHECK_SAYS(FakeOrt().Run("MemoExact", {FloatTensor({2}, {1, 1})}).message, "strictness");
 }
 
 TEST(fetch_runs_through_the_interface) {

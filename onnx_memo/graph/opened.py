@@ -16,10 +16,10 @@ from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model, unhandled
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
-from onnx_memo.graph.site import Findings, Site
+from onnx_memo.graph.site import Findings
 from onnx_memo.graph.sites import find_sites
 
-Found = TypeVar("Found", Site, Encoder)
+Found = TypeVar("Found")
 
 
 class OpenedModel:
@@ -127,7 +127,7 @@ class Copy:
             self._twins.update(zip(their_node.outputs, our_node.outputs, strict=True))
 
     def twin(self, found: Found) -> Found:
-        """A site or encoder of the original, as it is in the copy."""
+        """A site, an encoder, values or nodes of the original, or a dataclass of them, as they are in the copy."""
         twin: Found = self._translated(found)
         return twin
 

@@ -12,6 +12,9 @@ DOMAIN = "onnx_memo"
 VERSION = 1
 SEGMENTS = 8  # of a request, whose hidden states are averaged for its key
 STEPS = 255  # that activations are rounded to in 8 bits
+PANEL = 48  # columns of packed weights, side by side
+MOST_INNER = 65_536  # rows of such a matrix, so that sums stay below 2^31
+GROUP = 4  # neighbouring weights of a column, side by side
 MOST_CHANGE = 8.0  # what the relative change of a row counts at most
 NO_ENTRY = -1  # in place of an entry's number: the sequence has none, its lookup missed
 
@@ -172,6 +175,11 @@ _SIGNATURES = (
             Tensor("squares", "i64[N]"),
         ),
         outputs=(Tensor("output", "f32[B, L, d]"),),
+    ),
+    Operator(
+        "MemoExact",
+        inputs=(Tensor("strictness", "f32[]"),),
+        outputs=(Tensor("exact", "bool[]"),),
     ),
     Operator(
         "MemoProduct",

@@ -15,6 +15,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.operators.bodies.attention import attention_body
 from onnx_memo.operators.bodies.common import Results
 from onnx_memo.operators.bodies.context import context_body
+from onnx_memo.operators.bodies.exact import exact_body
 from onnx_memo.operators.bodies.fetch import fetch_body
 from onnx_memo.operators.bodies.grow import grow_body
 from onnx_memo.operators.bodies.lookup import lookup_body
@@ -34,6 +35,7 @@ BODIES: dict[str, Callable[..., Results]] = {
     "MemoGrow": grow_body,
     "MemoAttention": attention_body,
     "MemoMerge": merge_body,
+    "MemoExact": exact_body,
     "MemoProduct": product_body,
 }
 

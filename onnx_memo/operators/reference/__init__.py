@@ -11,6 +11,7 @@ from typing import Any
 
 from onnx_memo.operators.reference.attention import memo_attention
 from onnx_memo.operators.reference.context import memo_context
+from onnx_memo.operators.reference.exact import memo_exact
 from onnx_memo.operators.reference.fetch import memo_fetch
 from onnx_memo.operators.reference.grow import memo_grow
 from onnx_memo.operators.reference.lookup import memo_lookup
@@ -23,6 +24,7 @@ __all__ = [
     "REFERENCES",
     "memo_attention",
     "memo_context",
+    "memo_exact",
     "memo_fetch",
     "memo_grow",
     "memo_lookup",
@@ -42,5 +44,6 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "MemoGrow": memo_grow,
     "MemoAttention": memo_attention,
     "MemoMerge": memo_merge,
+    "MemoExact": memo_exact,
     "MemoProduct": memo_product,
 }

@@ -1,0 +1,238 @@
+"""The form of an encoder in 8 bits: few operators on packed rows, in which padding is never computed.
+
+    rows = the real tokens of all sequences
+    x = the encoder's input, of these rows
+    of each layer: MemoProduct (queries, keys, values), MemoSelfAttention, MemoProductNorm,
+        MemoProductGelu, MemoProductNorm
+    output = x, put back to its rows
+
+What is not found in such a chain is copied as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.cores import Core
+from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.packed import Copier
+from onnx_memo.operators.spec import DOMAIN
+from onnx_memo.precision.chains import Chain, Chains, Linear, Part, Projection
+
+PRODUCT = "MemoProduct"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One product of the form: columns of linear steps of the same rows, side by side.
+
+    Attributes:
+        key: the value by which the form knows it: a chain's end, or a core's context.
+    """
+
+    key: ir.Value
+    x: ir.Value
+    parts: tuple[Part, ...]
+
+    def weight(self, constants: Mapping[ir.Value, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """The weight [K, M]."""
+        columns = []
+        for part in self.parts:
+            weight = constants[part.linear.weight]
+            weight = weight.T if part.linear.turned else weight
+            columns.append(weight[:, part.columns] * np.float32(part.factor))
+        return np.concatenate(columns, axis=1)
+
+    def bias(self, constants: Mapping[ir.Value, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """The bias [M]."""
+        columns = []
+        for part in self.parts:
+            bias = part.linear.bias
+            whole = np.zeros(0, np.float32) if bias is None else constants[bias].ravel()
+            own = whole[part.columns] if len(whole) else np.zeros(len(part.columns), np.float32)
+            columns.append(own * np.float32(part.factor))
+        return np.concatenate(columns)
+
+    @property
+    def constants(self) -> list[ir.Value]:
+        """The constant values that weight and bias are made of."""
+        linears = [part.linear for part in self.parts]
+        return [value for linear in linears for value in (linear.weight, linear.bias) if value is not None]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an encoder becomes.
+
+    Attributes:
+        encoder: in the original model, or in a copy of it.
+        chains: of that encoder.
+    """
+
+    encoder: Encoder
+    chains: Chains
+
+    def needed(self) -> set[ir.Value]:
+        """The values that are made; of a chain its end alone, of a core its context."""
+        chains, encoder = self.chains, self.encoder
+        sums = {chain.sum: chain for chain in chains.chains.values() if chain.sum is not None}
+        needed = {encoder.output}
+        cores = {core.context: core for core in encoder.cores}
+        for node in reversed(encoder.steps):
+            made = node.outputs[0]
+            if needed.isdisjoint(node.outputs):
+                continue
+            chain = sums.get(made) or chains.chains.get(made)
+            core = chains.contexts.get(made)
+            if core is not None:
+                needed.add(core.context)
+            elif made in chains.chains and chains.chains[made].sum not in (None, made):
+                needed.add(_sum(chains.chains[made]))
+            elif chain is not None:
+                read = (chain.linear.x, chain.residual, chain.end)
+                needed.update(value for value in read if value is not None)
+            elif made in chains.projections:
+                needed.add(chains.projections[made].x)
+            elif made in cores:
+                needed.update((cores[made].query, cores[made].key, cores[made].value))
+            else:
+                needed.update(value for value in node.inputs if value in encoder.forms)
+        return needed
+
+    def tasks(self) -> list[Task]:
+        """The products, in order."""
+        needed, found = self.needed(), []
+        for node in self.encoder.steps:
+            made = node.outputs[0]
+            if made not in needed:
+                continue
+            if made in self.chains.projections:
+                projection = self.chains.projections[made]
+                found.append(Task(made, projection.x, projection.parts))
+            elif made in self.chains.chains and made not in self.chains.contexts:
+                linear = self.chains.chains[made].linear
+                found.append(Task(made, linear.x, (whole(linear),)))
+        return found
+
+
+def whole(linear: Linear) -> Part:
+    """All columns of a linear step."""
+    return Part(linear, np.arange(linear.width), 1.0)
+
+
+class FormBuilder:
+    """Writes the nodes of a form."""
+
+    def __init__(
+        self,
+        b: Builder,
+        form: Form,
+        copier: Copier,
+        products: Mapping[ir.Value, Sequence[ir.Value]],
+        attend: Callable[[Core, ir.Value], ir.Value],
+    ) -> None:
+        """`products` hold what `MemoProduct` reads beside rows, by the tasks' keys. `attend` gives a core's
+        context [R, H * dv] of its queries, keys and values [R, H * (2 * dk + dv)]."""
+        self.b, self.form, self.copier, self.products, self.attend = b, form, copier, products, attend
+        self.sums = {chain.sum: chain for chain in form.chains.chains.values() if chain.sum is not None}
+        self.needed = form.needed()
+        self.contexts: dict[ir.Value, ir.Value] = {}  # [R, H * dv], by the cores' contexts
+
+    def run(self, node: ir.Node) -> None:
+        """Write what takes the place of a node of the encoder, if anything does."""
+        made, form, copier = node.outputs[0], self.form, self.copier
+        if self.needed.isdisjoint(node.outputs) or made in copier.made:
+            return
+        core = copier.core(node)
+        chain = self.sums.get(made) or form.chains.chains.get(made)
+        if core is not None:
+            self._core(core)
+        elif made in form.chains.contexts:
+            context = self.contexts[form.chains.contexts[made].context]
+            copier.made[made] = self.b.op("Reshape", context, self.b.i64(*copier.packed(made)))
+        elif chain is not None:
+            self._chain(chain)
+        else:
+            copier.copy(node)
+
+    def _core(self, core: Core) -> None:
+        b, copier = self.b, self.copier
+        projection = self.form.chains.projections.get(core.context)
+        if projection is not None:
+            qkv = self._product(PRODUCT, core.context, projection.x)
+            qkv = b.op("Reshape", qkv, b.i64(-1, core.heads * (2 * core.key_width + core.value_width)))
+        else:
+            qkv = self._side_by_side(core)
+        context = self.contexts[core.context] = self.attend(core, qkv)
+        if any(reader in self._copied() for reader, _ in core.context.uses()):
+            heads = b.op("Reshape", context, b.i64(-1, core.heads, core.value_width))
+            turned = b.op("Transpose", heads, perm=[1, 0, 2])
+            copier.made[core.context] = b.op("Reshape", turned, b.i64(*copier.packed(core.context)))
+
+    def _copied(self) -> set[ir.Node]:
+        """The nodes that are copied as they are."""
+        chains = self.form.chains
+        return {
+            node
+            for node in self.form.encoder.steps
+            if not self.needed.isdisjoint(node.outputs)
+            and node.outputs[0] not in chains.contexts
+            and node.outputs[0] not in chains.chains
+            and node.outputs[0] not in self.sums
+        }
+
+    def _side_by_side(self, core: Core) -> ir.Value:
+        """Queries, keys and values that are made by other nodes, as attention reads them."""
+        b, copier = self.b, self.copier
+        parts = []
+        for value, width, perm in (
+            (core.query, core.key_width, [1, 0, 2]),
+            (core.key, core.key_width, [2, 0, 1]),
+            (core.value, core.value_width, [1, 0, 2]),
+        ):
+            sizes = (core.heads, width, -1) if value is core.key else (core.heads, -1, width)
+            turned = b.op("Transpose", b.op("Reshape", copier.made[value], b.i64(*sizes)), perm=perm)
+            parts.append(b.op("Reshape", turned, b.i64(-1, core.heads * width)))
+        return b.op("Concat", *parts, axis=1)
+
+    def _chain(self, chain: Chain) -> None:
+        b, copier, x = self.b, self.copier, chain.linear.x
+        if chain.norm is None:
+            made = self._product(PRODUCT + (chain.activation or ""), chain.end, x)
+            copier.made[chain.end] = self._formed(made, x, chain.end)
+            return
+        assert chain.residual is not None and chain.sum is not None
+        norm = chain.norm
+        beside = [copier.made[chain.residual]]
+        if copier.packed(x) != copier.packed(chain.end):
+            beside = [b.op("Reshape", beside[0], b.i64(*copier.packed(x)[:-1], copier.packed(chain.end)[-1]))]
+        beside += [b.const(norm.gamma, np.float32), b.const(norm.beta, np.float32)]
+        beside += [b.const(norm.epsilon, np.float32)]
+        names = [f"{b.prefix}/{value.name}" for value in (chain.end, chain.sum)]
+        end, sums = b.ops(
+            f"{PRODUCT}Norm", copier.made[x], *self.products[chain.end], *beside, domain=DOMAIN, names=names
+        )
+        copier.made[chain.end] = self._formed(end, x, chain.end)
+        copier.made[chain.sum] = self._formed(sums, x, chain.sum)
+
+    def _product(self, operator: str, key: ir.Value, x: ir.Value) -> ir.Value:
+        name = f"{self.b.prefix}/{key.name}/product"
+        return self.b.op(operator, self.copier.made[x], *self.products[key], domain=DOMAIN, name=name)
+
+    def _formed(self, made: ir.Value, x: ir.Value, end: ir.Value) -> ir.Value:
+        """What is made of `x`, in the form of `end`."""
+        before, after = self.copier.packed(x), self.copier.packed(end)
+        if before[:-1] == after[:-1]:
+            return made
+        return self.b.op("Reshape", made, self.b.i64(*after))
+
+
+def _sum(chain: Chain) -> ir.Value:
+    assert chain.sum is not None
+    return chain.sum
