@@ -136,7 +136,7 @@ def optimize(
         if goal is not None:
             goal.check_outputs(opened.outputs)
         notes: list[str] = []
-        uses = allowed(opened, wanted, notes)
+        uses = allowed(opened, wanted, notes, rounding=goal is not None)
         notes += opened.findings.notes
         samples = read_samples(
             data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown, labels=column

@@ -21,7 +21,8 @@ from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.rows.blueprint import EPSILON, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
 from onnx_memo.levels.rows.influence import write_influence
-from onnx_memo.levels.rows.trial import RowsTrial, run_original
+from onnx_memo.levels.rows.trial import RowsTrial
+from onnx_memo.levels.tried import run_original
 from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Distance

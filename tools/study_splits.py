@@ -34,7 +34,8 @@ from onnx_memo.levels.decide import ANSWERS
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.propose import learn_rows, precisions
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
-from onnx_memo.levels.rows.trial import Original, RowsTrial, Sweep, Tried, run_original
+from onnx_memo.levels.rows.trial import RowsTrial, Sweep
+from onnx_memo.levels.tried import Original, Tried, run_original
 from onnx_memo.progress import silent
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.base import Level, NotAllowed, Use, Wanted
+from onnx_memo.levels.int8.level import Int8Level
 from onnx_memo.levels.rows.level import RowsLevel
 from onnx_memo.levels.sites.level import SitesLevel
 from onnx_memo.store.manifest import GuardedSite
 
-LEVELS: list[Level] = [RowsLevel(), SitesLevel()]
+LEVELS: list[Level] = [RowsLevel(), Int8Level(), SitesLevel()]
 
 
 def level_of(guards: Sequence[GuardedSite]) -> Level:
@@ -40,8 +41,12 @@ def check_options(wanted: Wanted) -> None:
         )
 
 
-def allowed(opened: OpenedModel, wanted: Wanted, notes: list[str]) -> list[tuple[Level, Use]]:
+def allowed(
+    opened: OpenedModel, wanted: Wanted, notes: list[str], rounding: bool = True
+) -> list[tuple[Level, Use]]:
     """The levels that the model and the options allow, at least one, in order.
+
+    Without `rounding`, only a level that is named may change answers where nothing is reused.
 
     Why a level is not possible goes to `notes`, unless one that comes before it is.
 
@@ -53,6 +58,8 @@ def allowed(opened: OpenedModel, wanted: Wanted, notes: list[str]) -> list[tuple
     for level in LEVELS:
         named = wanted.level in level.names
         if not (named or wanted.level == "auto") or (wanted.selective and not level.selective):
+            continue
+        if level.rounds and not (rounding or named):
             continue
         try:
             found.append((level, level.use(opened, wanted, notes)))

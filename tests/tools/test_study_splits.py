@@ -9,7 +9,7 @@ import pytest
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.levels.rows.search import BOUNDS
-from onnx_memo.levels.rows.trial import Tried
+from onnx_memo.levels.tried import Tried
 from onnx_memo.proof.decisions import Label
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Judged, Seen

@@ -11,7 +11,8 @@ from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.layout import rows_footprint
 from onnx_memo.levels.rows.propose import learn_rows, precisions
 from onnx_memo.levels.rows.search import BOUNDS
-from onnx_memo.levels.rows.trial import Original, RowsTrial, Sweep, run_original
+from onnx_memo.levels.rows.trial import RowsTrial, Sweep
+from onnx_memo.levels.tried import Original, run_original
 
 GRID = tuple(bound / BOUNDS[-1] for bound in BOUNDS)
 LITERAL = 1e-9  # a strictness at which only what is stored literally is reused

@@ -40,7 +40,8 @@ from onnx_memo.levels.rows.influence import write_influence
 from onnx_memo.levels.rows.layout import rows_footprint
 from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
-from onnx_memo.levels.rows.trial import Original, RowsTrial, Tried, run_original
+from onnx_memo.levels.rows.trial import RowsTrial
+from onnx_memo.levels.tried import Original, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.store.budget import Budget, within

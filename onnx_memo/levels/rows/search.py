@@ -7,7 +7,8 @@ import numpy as np
 from onnx_memo.data.parts import Parts
 from onnx_memo.data.samples import Samples
 from onnx_memo.levels.base import PAYS, Alternative, high_error
-from onnx_memo.levels.rows.trial import Original, RowsTrial, Sweep, Tried
+from onnx_memo.levels.rows.trial import RowsTrial, Sweep
+from onnx_memo.levels.tried import Original, Tried
 from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.sequence import Calibration, Outcome, fixed_sequence

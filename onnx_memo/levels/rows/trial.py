@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph.opened import OpenedModel
@@ -17,108 +13,14 @@ from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.levels.trial import guarded_on_trial
-from onnx_memo.proof.answer import Answer
+from onnx_memo.levels.tried import Original, Tried, timed
 from onnx_memo.proof.goal import Goal, Opinion
 from onnx_memo.proof.measure import Seen
-from onnx_memo.proof.percentile import percentile
-from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
-from onnx_memo.sessions import Raced, open_session, race, run_model, runner
+from onnx_memo.sessions import Raced, open_session, race, runner
 from onnx_memo.threads import side_by_side
 
 TIMED, ROUNDS = 16, 3  # requests that are timed, and how often
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Original:
-    """The original model, one thread, and what it gave for some requests.
-
-    Attributes:
-        seconds: that each request took, f64[n], side by side with others: good for rough comparisons.
-    """
-
-    session: ort.InferenceSession
-    answers: list[Answer]
-    seconds: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
-
-
-def run_original(opened: OpenedModel, samples: Samples, advance: Callable[[], None]) -> Original:
-    """Run every sample through the original model."""
-    names = opened.outputs
-    session = open_session(opened.model, opened.path.parent, session_options(native=False, threads=1))
-    answers, seconds = [], []
-    results = side_by_side(_timed(lambda at: run_model(session, samples.arrays[at], at)), range(len(samples)))
-    for at, (result, took) in enumerate(results):
-        outputs = dict(zip(names, result, strict=True))
-        answers.append(Answer(outputs, samples.real(at), samples.arrays[at]))
-        seconds.append(took)
-        advance()
-    return Original(session, answers, np.asarray(seconds))
-
-
-def _timed(work: Callable[[int], list[Any]]) -> Callable[[int], tuple[list[Any], float]]:
-    """The same work, and the seconds that it took."""
-
-    def timed(at: int) -> tuple[list[Any], float]:
-        start = time.perf_counter()
-        return work(at), time.perf_counter() - start
-
-    return timed
-
-
-@dataclass(frozen=True)
-class Tried:
-    """What came of some requests.
-
-    Attributes:
-        hits: which were reused, bool[n].
-        rows: share of their rows that ran, f64[n]; 1 where nothing is reused.
-        seen: by what the promise is about; errors are exactly 0 where nothing is reused.
-        decided: by the decision, likewise.
-        token_errors: cosine token by token, f64[n].
-        seconds: that each took, f64[n], side by side with others; the original's where it is not reused for
-            certain.
-    """
-
-    hits: npt.NDArray[np.bool_]
-    rows: Floats
-    seen: Seen
-    decided: Seen
-    token_errors: Floats
-    seconds: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
-
-    @property
-    def errors(self) -> Floats:
-        """By what the promise is about, f64[n]."""
-        return self.seen.errors
-
-    @property
-    def hit_rate(self) -> float:
-        """Share of requests that are reused."""
-        return float(self.hits.mean())
-
-    @property
-    def mean_rows(self) -> float:
-        """Mean share of rows that ran, over all requests."""
-        return float(self.rows.mean())
-
-    @property
-    def mean_rows_of_hits(self) -> float:
-        """Mean share of rows that ran, over those that are reused."""
-        return float(self.rows[self.hits].mean()) if self.hits.any() else 1.0
-
-    def point(self, tolerance: float) -> CurvePoint:
-        """The figures of one strictness."""
-        return CurvePoint(
-            hit_rate=self.hit_rate,
-            mean=float(self.errors.mean()),
-            p95=percentile(self.errors.tolist(), 95),
-            worst=float(self.errors.max()),
-            outside=float((~(self.errors <= tolerance)).mean()),
-        )
-
 
 class RowsTrial:
     """The guarded model on the captured files."""
@@ -149,7 +51,7 @@ class RowsTrial:
         candidates = range(len(samples)) if maybe is None else np.flatnonzero(maybe).tolist()
         for _ in range(len(samples) - len(candidates)):
             advance()
-        run = _timed(lambda at: self.session.run(None, samples.arrays[at] | extra))
+        run = timed(lambda at: self.session.run(None, samples.arrays[at] | extra))
         seconds = original.seconds.copy()
         for at, (came, took) in zip(candidates, side_by_side(run, candidates), strict=True):
             seconds[at] = took

@@ -10,7 +10,8 @@ from support import raced
 
 from onnx_memo.levels.rows.propose import _simplest, _Way
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
-from onnx_memo.levels.rows.trial import Sweep, Tried
+from onnx_memo.levels.rows.trial import Sweep
+from onnx_memo.levels.tried import Tried
 from onnx_memo.progress import silent
 from onnx_memo.proof.binomial import failure_p_value
 from onnx_memo.proof.goal import Goal

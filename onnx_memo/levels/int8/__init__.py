@@ -1,0 +1,1 @@
+"""The level `int8`: nothing is stored; every request runs the encoder's form in 8 bits."""

@@ -1,0 +1,46 @@
+"""Guard an encoder at the level `int8`: run its form in 8 bits.
+
+    output = If(MemoExact(strictness)) { the form in 8 bits } else { the original encoder }
+
+Requires: the encoder of this very model, found on its present graph. Ensures: the model's inputs and outputs
+keep their names and order; at `memo_strictness` 0 exactly the original nodes run, and so they do where the
+processor's own products of bytes are not exact and no native library is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from onnx_memo.graph import flow
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.shape_reads import read_shapes_at
+from onnx_memo.levels.inserter import Inserter, add_operators
+from onnx_memo.levels.whole import real_rows, whole_branch
+from onnx_memo.operators.spec import DOMAIN
+from onnx_memo.precision.chains import Chains
+
+NAME = "encoder"
+RAN = f"memo/{NAME}/int8"  # the value that says whether the form runs, bool
+
+
+def insert_int8_guard(
+    model: ir.Model,
+    encoder: Encoder,
+    chains: Chains,
+    products: Mapping[ir.Value, Sequence[ir.TensorProtocol]],
+) -> None:
+    """Guard `encoder`; `model` is changed. `products` are what the form's products read, by their keys."""
+    replaced = read_shapes_at(model, encoder.input, encoder.forms, encoder.shapes, encoder.batch)
+    constants = {replaced.get(value, value): array for value, array in encoder.constants.items()}
+    encoder = replace(encoder, constants=constants)
+    inserter = Inserter(model)
+    b = Builder(f"memo/{NAME}", inserter.opset)
+    exact = b.op("MemoExact", inserter.strictness(b), domain=DOMAIN, name=RAN)
+    branch = whole_branch(inserter, encoder, chains, products, real_rows(b, encoder))
+    region = flow.region(model.graph, encoder.output, encoder.boundary, inserter.constant)
+    inserter.make_conditional(b, region, encoder.output, exact, branch)
+    add_operators(model)

@@ -1,0 +1,79 @@
+"""The branch that runs a whole encoder in 8 bits (`onnx_memo.precision.form`), padding left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.cores import Core
+from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.packed import Copier
+from onnx_memo.levels.inserter import Inserter
+from onnx_memo.operators.spec import DOMAIN
+from onnx_memo.precision.chains import Chains
+from onnx_memo.precision.form import Form, FormBuilder
+
+
+def real_rows(b: Builder, encoder: Encoder) -> ir.Value:
+    """The rows that run, i64[R]: all real tokens, and of a sequence without any all that it has."""
+    flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
+    if encoder.mask is None:
+        count = b.op("Squeeze", b.dim(flat, 0), b.i64(0))
+        return b.op("Range", b.const(0, np.int64), count, b.const(1, np.int64))
+    real = b.op("Cast", encoder.mask, to=ir.DataType.FLOAT.value)
+    most = b.reduce("ReduceMax", b.op("Abs", real), 1, keepdims=True)
+    empty = b.op("Equal", most, b.const(0, np.float32))
+    runs = b.op("Or", b.op("Cast", real, to=ir.DataType.BOOL.value), empty)
+    return b.op("Reshape", b.op("NonZero", b.op("Reshape", runs, b.i64(-1))), b.i64(-1))
+
+
+def whole_branch(
+    inserter: Inserter,
+    encoder: Encoder,
+    chains: Chains,
+    products: Mapping[ir.Value, Sequence[ir.TensorProtocol]],
+    rows: ir.Value,
+) -> ir.Graph:
+    """The branch: from the encoder's input of the main graph to its output [B, L, d], zeros in other rows.
+
+    Args:
+        inserter: of the guard.
+        encoder: in the model that is guarded.
+        chains: of that encoder.
+        products: what the form's products read, by their keys.
+        rows: those that run, i64[R], rising; in the main graph.
+    """
+    b = Builder("memo/int8", inserter.opset)
+    padded = b.dim(encoder.input, 1)
+    flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
+    positions = b.op("Mod", rows, padded) if encoder.tables else None
+    copier = Copier(b, encoder, inserter.constant, positions)
+    packed = b.op("Gather", flat, rows, axis=0)
+    copier.made[encoder.input] = b.op("Reshape", packed, b.i64(*copier.packed(encoder.input)))
+    values = {key: [inserter.initializer(tensor) for tensor in own] for key, own in products.items()}
+    biases: dict[ir.Value | None, ir.Value] = {}
+
+    def attend(core: Core, qkv: ir.Value) -> ir.Value:
+        if core.bias not in biases:  # of four axes, whatever it had
+            biases[core.bias] = (
+                b.const(np.zeros((1, 1, 1, 1)), np.float32)
+                if core.bias is None
+                else b.op("Expand", core.bias, b.i64(1, 1, 1, 1))
+            )
+        heads = b.i64(core.heads, core.key_width, core.value_width)
+        scale = b.const(core.scale, np.float32)
+        return b.op("MemoSelfAttention", qkv, heads, rows, padded, scale, biases[core.bias], domain=DOMAIN)
+
+    form = FormBuilder(b, Form(encoder, chains), copier, values, attend)
+    for node in encoder.steps:
+        form.run(node)
+    states = b.op("Reshape", copier.made[encoder.output], b.i64(-1, encoder.width))
+    zeros = b.op("ConstantOfShape", b.op("Shape", flat), value=ir.tensor(np.zeros(1, np.float32)))
+    whole = b.op("ScatterND", zeros, b.op("Unsqueeze", rows, b.i64(1)), states)
+    output = b.op("Reshape", whole, b.op("Shape", encoder.input))
+    output.type = ir.TensorType(ir.DataType.FLOAT)
+    output.shape = ir.Shape([None, None, encoder.width])
+    return ir.Graph([], [output], nodes=b.nodes, name=b.prefix)
