@@ -13,6 +13,7 @@
 #include "kernels/memo_product.h"
 #include "kernels/memo_rows.h"
 #include "kernels/memo_segments.h"
+#include "kernels/memo_self_attention.h"
 #include "ort/operator.h"
 #include "ort/ort_abi.h"
 
@@ -41,6 +42,7 @@ ort::CustomOpDomain* CreateDomain(const ort::Api* api) {
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoMerge>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoExact>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProduct>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoSelfAttention>::Table()));
   } catch (...) {
     ort::ReleaseCustomOpDomain::Call(api, domain);
     throw;

@@ -38,6 +38,26 @@ struct Avx2 {
     const __m128 pairs = _mm_add_ps(quads, _mm_movehl_ps(quads, quads));
     return _mm_cvtss_f32(_mm_add_ss(pairs, _mm_shuffle_ps(pairs, pairs, 1)));
   }
+  static float Most(Register x) {  // of numbers that are not NaN
+    const __m128 quads = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 pairs = _mm_max_ps(quads, _mm_movehl_ps(quads, quads));
+    return _mm_cvtss_f32(_mm_max_ss(pairs, _mm_shuffle_ps(pairs, pairs, 1)));
+  }
+
+  // Four neighbouring columns of as many rows as a register has lanes.
+  static void LoadColumns(const float* const* rows, std::size_t column, Register (&columns)[4]) {
+    Register quads[4];  // of rows r and r + 4
+    for (std::size_t r = 0; r < 4; ++r) {
+      quads[r] = _mm256_castps128_ps256(_mm_loadu_ps(rows[r] + column));
+      quads[r] = _mm256_insertf128_ps(quads[r], _mm_loadu_ps(rows[r + 4] + column), 1);
+    }
+    const Register low = _mm256_unpacklo_ps(quads[0], quads[1]), next_low = _mm256_unpacklo_ps(quads[2], quads[3]);
+    const Register high = _mm256_unpackhi_ps(quads[0], quads[1]), next_high = _mm256_unpackhi_ps(quads[2], quads[3]);
+    columns[0] = _mm256_shuffle_ps(low, next_low, 0x44);
+    columns[1] = _mm256_shuffle_ps(low, next_low, 0xEE);
+    columns[2] = _mm256_shuffle_ps(high, next_high, 0x44);
+    columns[3] = _mm256_shuffle_ps(high, next_high, 0xEE);
+  }
 };
 
 }  // namespace

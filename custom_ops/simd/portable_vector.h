@@ -67,6 +67,16 @@ struct Portable {
     return x;
   }
   static float Sum(Register x) { return (x.lanes[0] + x.lanes[1]) + (x.lanes[2] + x.lanes[3]); }
+  static float Most(Register x) {  // of numbers that are not NaN
+    float most = x.lanes[0];
+    for (std::size_t i = 1; i < kWidth; ++i) most = x.lanes[i] > most ? x.lanes[i] : most;
+    return most;
+  }
+
+  // Four neighbouring columns of as many rows.
+  static void LoadColumns(const float* const* rows, std::size_t column, Register (&columns)[4]) {
+    for (std::size_t c = 0; c < 4; ++c) columns[c] = Each([&](std::size_t i) { return rows[i][column + c]; });
+  }
 };
 
 }  // namespace

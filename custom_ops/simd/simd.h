@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "simd/attention.h"
+
 namespace onnx_memo::simd {
 
 // Squared Euclidean norms of a difference and of what was subtracted.
@@ -50,6 +52,14 @@ struct Level {
   // row[i] = exp(x[i]) / (the sum of all exp(x)), where x[i] = scale * row[i] + bias[i]. Each exp is within 2e-7 of its
   // value, relatively, and those below 1e-38 may be zero. All are NaN where an x is NaN or infinity, or all are -inf.
   void (*softmax)(float scale, const float* bias, float* row, std::size_t count);
+
+  // Packs the keys and values of a head for `attend` at this level: head.packed() floats.
+  void (*pack_head)(const AttendedHead& head, float* packed);
+
+  // context[r] = the mean of the values, weighed by the softmax of (scale * query[r] . keys + bias[r]), which is as
+  // that of `softmax`. `packed` is what the keys and values of `head` were packed to, which are not read themselves;
+  // `scratch` holds head.tile() floats. A row is the same alone and among others.
+  void (*attend)(const AttendedHead& head, const float* packed, const AttendingRows& rows, float* scratch);
 };
 
 // The fastest level that this processor runs.

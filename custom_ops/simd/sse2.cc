@@ -31,6 +31,16 @@ struct Sse2 {
     const Register pairs = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(pairs, _mm_shuffle_ps(pairs, pairs, 1)));
   }
+  static float Most(Register x) {  // of numbers that are not NaN
+    const Register pairs = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(pairs, _mm_shuffle_ps(pairs, pairs, 1)));
+  }
+
+  // Four neighbouring columns of as many rows.
+  static void LoadColumns(const float* const* rows, std::size_t column, Register (&columns)[4]) {
+    for (std::size_t r = 0; r < 4; ++r) columns[r] = _mm_loadu_ps(rows[r] + column);
+    _MM_TRANSPOSE4_PS(columns[0], columns[1], columns[2], columns[3]);
+  }
 
   // The steps of HalfToFloat in half.h, with masks in place of branches.
   static Register LoadHalves(const std::uint16_t* from) {

@@ -12,6 +12,7 @@
 #include "kernels/memo_merge.h"
 #include "kernels/memo_product.h"
 #include "kernels/memo_rows.h"
+#include "kernels/memo_self_attention.h"
 #include "simd/simd.h"
 #include "tests/annoy_builder.h"
 #include "tests/naive.h"
@@ -259,6 +260,30 @@ struct RowsBench {
   }
 };
 
+// A sequence of n tokens, each attending to all.
+void BenchSelfAttention(const simd::Level& level, std::int64_t n, std::int64_t heads, std::int64_t head_width) {
+  const std::int64_t width = heads * head_width;
+  const std::vector<float> qkv = RandomFloats(Size(n * 3 * width));
+  const std::vector<std::int64_t> sizes = {heads, head_width, head_width};
+  std::vector<std::int64_t> rows(Size(n));
+  for (std::size_t r = 0; r < rows.size(); ++r) rows[r] = static_cast<std::int64_t>(r);
+  const std::vector<float> bias(Size(n));
+  std::vector<float> context(Size(n * width));
+  const double time = MedianTime([&] {
+    const SelfAttentionJob job({testing::Matrix(qkv, n, 3 * width),
+                                testing::Vector(sizes),
+                                testing::Vector(rows),
+                                n,
+                                0.17F,
+                                {bias.data(), {1, 1, 1, n}}},
+                               level);
+    for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task, context.data());
+  });
+  const double operations = 4.0 * static_cast<double>(n * n * width);
+  std::printf("%-8s self-attention n=%-3ld H=%-2ld dk=%-2ld %8.1f us %7.1f GFLOP/s\n", level.name, static_cast<long>(n),
+              static_cast<long>(heads), static_cast<long>(head_width), time * 1e6, operations / time * 1e-9);
+}
+
 void BenchRunning(std::int64_t n, std::int64_t width, std::int64_t heads) {
   for (const std::int64_t running : {0, 3, 12, 60}) {
     RowsBench bench(n, width, heads, running);
@@ -281,6 +306,11 @@ int main() {
           BenchProduct(*level, rows, inner, columns, bytes / (inner * columns) + 1);
         }
       }
+    }
+  }
+  for (const simd::Level* level : simd::Supported()) {
+    for (const std::int64_t head_width : {32, 64}) {
+      for (const std::int64_t n : {8, 18, 32, 128, 256}) BenchSelfAttention(*level, n, 12, head_width);
     }
   }
   BenchRunning(128, 384, 12);

@@ -15,6 +15,7 @@
 #include "kernels/memo_product.h"
 #include "kernels/memo_rows.h"
 #include "kernels/memo_segments.h"
+#include "kernels/memo_self_attention.h"
 #include "tests/annoy_builder.h"
 #include "tests/check.h"
 #include "tests/fake_ort.h"
@@ -100,9 +101,19 @@ Inputs MergeInputs() {
           IntTensor({1}, {0}),         IntTensor({1}, {0})};
 }
 
+// Two sequences padded to 2 tokens, one head of width 1; the second has one token. All keys of the first are the same.
+Inputs SelfAttentionInputs() {
+  return {FloatTensor({3, 3}, {1, 1, 4, 2, 1, 6, 3, 3, 9}),
+          IntTensor({3}, {1, 1, 1}),
+          IntTensor({3}, {0, 1, 3}),
+          IntTensor({1}, {2}),
+          FloatTensor({}, {0.5F}),
+          FloatTensor({1, 1, 1, 2}, {0, 0})};
+}
+
 TEST(the_library_registers_its_operators_for_the_cpu) {
   const FakeOrt host;
-  CHECK(host.operators().size() == 9);
+  CHECK(host.operators().size() == 10);
   for (const ort::CustomOp* op : host.operators()) {
     CHECK(op->version == 17);
     CHECK(op->GetExecutionProviderType(op) == nullptr);
@@ -140,6 +151,7 @@ TEST(the_operators_take_and_give_what_their_tables_say) {
   CHECK(ReportsItsTables<MemoMerge>(host));
   CHECK(ReportsItsTables<MemoExact>(host));
   CHECK(ReportsItsTables<MemoProduct>(host));
+  CHECK(ReportsItsTables<MemoSelfAttention>(host));
 }
 
 TEST(registering_again_shares_the_domain) {
@@ -237,6 +249,12 @@ TEST(attention_runs_through_the_interface) {
   CHECK(result.outputs[0].dims == Integers({1, 1, 1}) && Numbers<float>(result.outputs[0]) == Floats({3}));
 }
 
+TEST(self_attention_runs_through_the_interface) {
+  const FakeResult result = FakeOrt().Run("MemoSelfAttention", SelfAttentionInputs());
+  CHECK(result.message.empty());
+  CHECK(result.outputs[0].dims == Integers({3, 1}) && Numbers<float>(result.outputs[0]) == Floats({5, 5, 9}));
+}
+
 TEST(merge_runs_through_the_interface) {
   const FakeResult result = FakeOrt().Run("MemoMerge", MergeInputs());
   CHECK(result.message.empty());
@@ -261,6 +279,10 @@ TEST(tensors_without_elements_are_not_read) {
   CHECK(host.Run("MemoMerge", {FloatTensor({0, 2}, {}), FloatTensor({0, 2}, {}), none, none, none, IntTensor({1}, {3}),
                                FloatTensor({0, 2}, {}), HalfTensor({0}, {}), none, none})
             .message.empty());
+  const FakeResult none_attend =
+      host.Run("MemoSelfAttention", {FloatTensor({0, 8}, {}), IntTensor({3}, {2, 1, 2}), none, IntTensor({1}, {0}), one,
+                                     FloatTensor({0, 2, 0, 0}, {})});
+  CHECK(none_attend.message.empty() && none_attend.outputs[0].dims == Integers({0, 4}));
   CHECK(host.Run("MemoLookup", {FloatTensor({2, 1}, {1, 2}), IntTensor({2}, {2, 3}), FloatTensor({1, 0}, {}),
                                 IntTensor({0}, {}), FloatTensor({}, {1}), ByteTensor({})})
             .message.empty());
@@ -306,6 +328,8 @@ TEST(refusals_name_operator_input_and_what_was_found) {
   CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 6, IntTensor({1}, {1})), "padded to 1");
   CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 10, FloatTensor({0}, {})), "'scale' has shape [0]");
   CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 11, FloatTensor({3}, {0, 0, 0})), "'bias' has shape [3]");
+  CHECK_SAYS(Refusal("MemoSelfAttention", SelfAttentionInputs(), 1, IntTensor({0}, {})), "'heads' holds 0 numbers");
+  CHECK_SAYS(Refusal("MemoSelfAttention", SelfAttentionInputs(), 3, IntTensor({2}, {2, 2})), "has shape [2]");
   CHECK_SAYS(Refusal("MemoMerge", MergeInputs(), 5, IntTensor({}, {-1})), "'padded_length' is -1");
   CHECK_SAYS(Refusal("MemoMerge", MergeInputs(), 6, FloatTensor({1, 1}, {5})), "owns 2 of 'final'");
 }
@@ -381,6 +405,19 @@ TEST(large_requests_of_rows_use_the_threads_of_the_session) {
                     IntTensor({}, {64}), FloatTensor({64, 128}, Floats(64 * 128, 1.0F)), influence, zero, zero});
   CHECK(Numbers<float>(merged.outputs[0]) == Floats(16 * 64 * 128, 1.0F));
   CHECK(ParallelCalls() == before + 1);
+}
+
+// 128 tokens, 4 heads of 32.
+TEST(large_self_attention_uses_the_threads_of_the_session) {
+  Integers rows(128);
+  for (std::size_t r = 0; r < rows.size(); ++r) rows[r] = static_cast<std::int64_t>(r);
+  const int before = ParallelCalls();
+  const FakeResult context =
+      FakeOrt().Run("MemoSelfAttention", {FloatTensor({128, 384}, Floats(128 * 384, 1.0F)), IntTensor({3}, {4, 32, 32}),
+                                          IntTensor({128}, rows), IntTensor({}, {128}), FloatTensor({}, {1.0F}),
+                                          FloatTensor({1, 1, 1, 1}, {0.0F})});
+  CHECK(ParallelCalls() == before + 1);
+  CHECK(Numbers<float>(context.outputs[0]) == Floats(128 * 128, 1.0F));
 }
 
 TEST(one_kernel_serves_eight_threads) {

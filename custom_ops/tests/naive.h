@@ -211,6 +211,64 @@ inline std::vector<double> NaiveAttention(const AttentionCase& request, std::int
   return context;
 }
 
+struct SelfAttentionCase {
+  std::int64_t heads, key_width, value_width;
+  Integers rows;
+  std::int64_t padded_length;
+  float scale;
+  std::array<std::int64_t, 4> bias_dims;
+  Floats bias;
+  Floats qkv;
+
+  std::int64_t count() const { return static_cast<std::int64_t>(rows.size()); }
+  std::int64_t width() const { return heads * (2 * key_width + value_width); }
+  const float* Query(std::int64_t r, std::int64_t h) const { return &qkv[Size(r * width() + h * key_width)]; }
+  const float* Key(std::int64_t r, std::int64_t h) const { return Query(r, h) + heads * key_width; }
+  const float* Value(std::int64_t r, std::int64_t h) const {
+    return &qkv[Size(r * width() + heads * 2 * key_width + h * value_width)];
+  }
+
+  // What is added to the score of row r and row j of its sequence.
+  float BiasAt(std::int64_t h, std::int64_t r, std::int64_t j) const {
+    const std::int64_t row = rows[Size(r)];
+    const std::array<std::int64_t, 4> index = {row / padded_length, h, row % padded_length,
+                                               rows[Size(j)] % padded_length};
+    std::int64_t at = 0;
+    for (std::size_t i = 0; i < 4; ++i) at = at * bias_dims[i] + (bias_dims[i] == 1 ? 0 : index[i]);
+    return bias[Size(at)];
+  }
+};
+
+// The context of one row of one head.
+inline std::vector<double> NaiveSelfAttention(const SelfAttentionCase& request, std::int64_t h, std::int64_t r) {
+  std::vector<double> scores(request.rows.size(), -std::numeric_limits<double>::infinity());
+  double most = -std::numeric_limits<double>::infinity();
+  const auto same = [&](std::int64_t j) {
+    return request.rows[Size(j)] / request.padded_length == request.rows[Size(r)] / request.padded_length;
+  };
+  for (std::int64_t j = 0; j < request.count(); ++j) {
+    if (!same(j)) continue;
+    double score = 0;
+    for (std::int64_t i = 0; i < request.key_width; ++i) {
+      score += static_cast<double>(request.Query(r, h)[i]) * static_cast<double>(request.Key(j, h)[i]);
+    }
+    scores[Size(j)] = static_cast<double>(request.scale) * score + static_cast<double>(request.BiasAt(h, r, j));
+    most = std::max(most, scores[Size(j)]);
+  }
+  double sum = 0;
+  std::vector<double> context(Size(request.value_width));
+  for (std::int64_t j = 0; j < request.count(); ++j) {
+    if (!same(j)) continue;
+    const double power = std::exp(scores[Size(j)] - most);
+    sum += power;
+    for (std::int64_t i = 0; i < request.value_width; ++i) {
+      context[Size(i)] += power * static_cast<double>(request.Value(j, h)[i]);
+    }
+  }
+  for (double& number : context) number /= sum;
+  return context;
+}
+
 inline Floats RandomFloats(std::mt19937& random, std::size_t count) {
   std::normal_distribution<float> normal;
   Floats numbers(count);

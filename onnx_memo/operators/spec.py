@@ -194,6 +194,18 @@ _SIGNATURES = (
         ),
         outputs=(Tensor("y", "f32[..., M]"),),
     ),
+    Operator(
+        "MemoSelfAttention",
+        inputs=(
+            Tensor("qkv", "f32[R, W]"),
+            Tensor("heads", "i64[3]"),
+            Tensor("rows", "i64[R]"),
+            Tensor("padded_length", "i64[1]"),
+            Tensor("scale", "f32[]"),
+            Tensor("bias", "f32[B, H, L, L]"),
+        ),
+        outputs=(Tensor("context", "f32[R, H * dv]"),),
+    ),
 )
 
 OPERATORS = {operator.name: operator for operator in _SIGNATURES}

@@ -187,8 +187,8 @@ CPP = {
 
 
 def kernel_file(operator: Operator, suffix: str) -> str:
-    name = operator.name.removeprefix("Memo").lower()
-    return (NATIVE / "kernels" / f"memo_{name}{suffix}").read_text()
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operator.name).lower()
+    return (NATIVE / "kernels" / f"{name}{suffix}").read_text()
 
 
 def constant(name: str) -> str:

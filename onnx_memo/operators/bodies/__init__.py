@@ -23,6 +23,7 @@ from onnx_memo.operators.bodies.merge import merge_body
 from onnx_memo.operators.bodies.product import product_body
 from onnx_memo.operators.bodies.rows import rows_body
 from onnx_memo.operators.bodies.segments import segments_body
+from onnx_memo.operators.bodies.self_attention import self_attention_body
 from onnx_memo.operators.spec import DOMAIN, OPERATORS, Operator
 
 # A body takes a builder and the inputs, and gives the outputs; both by the names of the signature.
@@ -37,6 +38,7 @@ BODIES: dict[str, Callable[..., Results]] = {
     "MemoMerge": merge_body,
     "MemoExact": exact_body,
     "MemoProduct": product_body,
+    "MemoSelfAttention": self_attention_body,
 }
 
 

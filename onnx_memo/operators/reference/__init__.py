@@ -19,6 +19,7 @@ from onnx_memo.operators.reference.merge import memo_merge
 from onnx_memo.operators.reference.product import memo_product
 from onnx_memo.operators.reference.rows import memo_rows
 from onnx_memo.operators.reference.segments import memo_segments
+from onnx_memo.operators.reference.self_attention import memo_self_attention
 
 __all__ = [
     "REFERENCES",
@@ -32,6 +33,7 @@ __all__ = [
     "memo_product",
     "memo_rows",
     "memo_segments",
+    "memo_self_attention",
 ]
 
 # By the operators' names. Each takes the operator's inputs in their order and returns its output, or a tuple.
@@ -46,4 +48,5 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "MemoMerge": memo_merge,
     "MemoExact": memo_exact,
     "MemoProduct": memo_product,
+    "MemoSelfAttention": memo_self_attention,
 }

@@ -1,0 +1,167 @@
+// MemoSelfAttention: attention of packed sequences, each among its own rows.
+#include "kernels/memo_self_attention.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace onnx_memo {
+namespace {
+
+constexpr std::int64_t kScoredRows = 60;  // whose biases are held at a time, where each has its own; whole tiles
+constexpr std::int64_t kFewTasks = 8;     // that threads cannot share evenly
+
+// At least `count` floats of this thread's, kept from call to call, the first at the beginning of a cache line.
+float* Scratch(std::size_t count) {
+  constexpr std::size_t kLine = 64;
+  static thread_local std::vector<float> floats;
+  if (floats.size() < count + kLine / sizeof(float)) floats.resize(count + kLine / sizeof(float));
+  const auto address = reinterpret_cast<std::uintptr_t>(floats.data());
+  return floats.data() + (kLine - address % kLine) / sizeof(float);
+}
+
+}  // namespace
+
+SelfAttentionJob::SelfAttentionJob(const Inputs& inputs, const simd::Level& level) : inputs_(inputs), level_(level) {
+  CheckHeads();
+  const std::vector<Sequence> sequences = Sequences();
+  CheckBias();
+  AddBlocks(sequences);
+}
+
+void SelfAttentionJob::CheckHeads() {
+  if (inputs_.heads.dims[0] != 3) {
+    Refuse("'heads' holds ", inputs_.heads.dims[0], " numbers; give the heads, the width of a head's keys and values");
+  }
+  heads_ = inputs_.heads.data[0];
+  key_width_ = inputs_.heads.data[1];
+  value_width_ = inputs_.heads.data[2];
+  if (heads_ < 1 || key_width_ < 1 || value_width_ < 1) {
+    Refuse("'heads' is ", heads_, ", ", key_width_, ", ", value_width_, "; give three positive numbers");
+  }
+  const std::int64_t width = Product(heads_, Sum(Sum(key_width_, key_width_), value_width_));
+  if (inputs_.qkv.dims[1] != width) {
+    Refuse("'qkv' is ", inputs_.qkv.dims[1], " wide; for ", heads_, " heads of ", key_width_, " and ", value_width_,
+           " give ", width);
+  }
+  if (inputs_.rows.dims[0] != inputs_.qkv.dims[0]) {
+    Refuse("'qkv' holds ", inputs_.qkv.dims[0], " rows and 'rows' ", inputs_.rows.dims[0], "; give both the same");
+  }
+  shape_ = {inputs_.qkv.dims[0], heads_ * value_width_};
+}
+
+std::vector<SelfAttentionJob::Sequence> SelfAttentionJob::Sequences() const {
+  std::vector<Sequence> sequences;
+  const std::int64_t count = inputs_.rows.dims[0];
+  if (count > 0 && inputs_.padded_length < 1) {
+    Refuse("'padded_length' is ", inputs_.padded_length, "; give the length of the padded request");
+  }
+  std::int64_t before = -1;
+  for (std::int64_t r = 0; r < count; ++r) {
+    const std::int64_t row = inputs_.rows.data[r];
+    if (row <= before) {
+      Refuse("'rows' holds ", row, " at ", r, ", where more than ", before,
+             " was expected; rows are not negative and rise");
+    }
+    const std::int64_t b = row / inputs_.padded_length;
+    if (sequences.empty() || sequences.back().number != b) sequences.push_back({b, r, 0});
+    ++sequences.back().count;
+    before = row;
+  }
+  return sequences;
+}
+
+void SelfAttentionJob::CheckBias() const {
+  const std::int64_t count = inputs_.rows.dims[0];
+  const std::int64_t last = count == 0 ? -1 : inputs_.rows.data[count - 1] / inputs_.padded_length;
+  const View<const float, 4>& bias = inputs_.bias;
+  if (bias.dims[0] != 1 && bias.dims[0] <= last) {
+    Refuse("dimension 0 of 'bias' is ", bias.dims[0], "; it must be 1 or above ", last,
+           ", as 'rows' has that sequence");
+  }
+  const std::int64_t full[] = {heads_, inputs_.padded_length, inputs_.padded_length};
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (bias.dims[i + 1] != 1 && bias.dims[i + 1] != full[i]) {
+      Refuse("dimension ", i + 1, " of 'bias' is ", bias.dims[i + 1], "; it must be 1 or ", full[i]);
+    }
+  }
+}
+
+// A sequence's rows are one block, as keys and values are packed for each anew; more only where tasks are few.
+void SelfAttentionJob::AddBlocks(const std::vector<Sequence>& sequences) {
+  const bool few = static_cast<std::int64_t>(sequences.size()) < kFewTasks && heads_ < kFewTasks;
+  double work = 0;
+  for (const Sequence& sequence : sequences) {
+    const std::int64_t size = few ? kScoredRows : sequence.count;
+    for (std::int64_t begin = 0; begin < sequence.count; begin += size) {
+      blocks_.push_back({sequence, begin, std::min(begin + size, sequence.count)});
+    }
+    work += static_cast<double>(sequence.count) * static_cast<double>(sequence.count);
+  }
+  work *= static_cast<double>(heads_) * static_cast<double>(key_width_ + value_width_);
+  work_ = static_cast<std::int64_t>(std::min(work, 1e18));  // only compared with a threshold
+}
+
+// What is added to the scores of one token of a sequence, for all of its rows. Up to whole panels -inf follows, so that
+// keys that there are not count nothing.
+void SelfAttentionJob::FillBias(const Sequence& sequence, std::int64_t head, std::int64_t token, float* to) const {
+  const View<const float, 4>& bias = inputs_.bias;
+  const auto at = [&bias](std::size_t i, std::int64_t index) { return bias.dims[i] == 1 ? 0 : index; };
+  const std::int64_t number = (at(0, sequence.number) * bias.dims[1] + at(1, head)) * bias.dims[2] + at(2, token);
+  const float* from = bias.data + number * bias.dims[3];
+  const std::int64_t begin = Token(sequence.first);
+  if (bias.dims[3] == 1) {
+    std::fill_n(to, sequence.count, *from);
+  } else if (Token(sequence.first + sequence.count - 1) - begin == sequence.count - 1) {  // no holes
+    std::copy_n(from + begin, sequence.count, to);
+  } else {
+    for (std::int64_t j = 0; j < sequence.count; ++j) to[j] = from[Token(sequence.first + j)];
+  }
+  const auto whole = static_cast<std::int64_t>(simd::WholePanels(Size(sequence.count)));
+  std::fill(to + sequence.count, to + whole, -std::numeric_limits<float>::infinity());
+}
+
+void SelfAttentionJob::Run(std::size_t task, float* context) const {
+  const auto [sequence, begin, end] = blocks_[task / Size(heads_)];
+  const std::int64_t head = static_cast<std::int64_t>(task) % heads_;
+  const std::int64_t width = inputs_.qkv.dims[1];
+  const float* const query = inputs_.qkv.data + sequence.first * width + head * key_width_;
+  const float* const value = query + heads_ * 2 * key_width_ + head * (value_width_ - key_width_);
+  const simd::AttendedHead attended = {
+      Size(sequence.count), Size(key_width_), Size(value_width_), query + heads_ * key_width_, value, Size(width)};
+
+  const bool same_bias = inputs_.bias.dims[2] == 1;
+  const std::int64_t size = same_bias ? end - begin : std::min(kScoredRows, end - begin);
+  const std::size_t whole = simd::WholePanels(attended.count);
+  float* const packed = Scratch(attended.packed() + attended.tile() + (same_bias ? 1 : Size(size)) * whole);
+  float* const tile = packed + attended.packed();
+  float* const bias = tile + attended.tile();
+  level_.pack_head(attended, packed);
+  if (same_bias) FillBias(sequence, head, 0, bias);
+  for (std::int64_t r = begin; r < end; r += size) {
+    const std::int64_t count = std::min(size, end - r);
+    for (std::int64_t i = 0; !same_bias && i < count; ++i) {
+      FillBias(sequence, head, Token(sequence.first + r + i), bias + Size(i) * whole);
+    }
+    float* const to = context + (sequence.first + r) * shape_[1] + head * value_width_;
+    level_.attend(
+        attended, packed,
+        {Size(count), query + r * width, Size(width), inputs_.scale, bias, same_bias ? 0 : whole, to, Size(shape_[1])},
+        tile);
+  }
+}
+
+void MemoSelfAttention::Compute(const Context& context) const {
+  SelfAttentionJob::Inputs inputs;
+  inputs.qkv = context.Input<float, 2>(Input::kQkv);
+  inputs.heads = context.Input<std::int64_t, 1>(Input::kHeads);
+  inputs.rows = context.Input<std::int64_t, 1>(Input::kRows);
+  inputs.padded_length = context.Single<std::int64_t>(Input::kPaddedLength);
+  inputs.scale = context.Single<float>(Input::kScale);
+  inputs.bias = context.Input<float, 4>(Input::kBias);
+
+  const SelfAttentionJob job(inputs, simd::Best());
+  const auto output = context.Output<float, 2>(Output::kContext, job.shape());
+  context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task, output.data); });
+}
+
+}  // namespace onnx_memo
