@@ -12,11 +12,19 @@
 #include "simd/attention.h"
 #include "simd/softmax_kernels.h"
 
+#ifdef _MSC_VER
+#define ONNX_MEMO_NOINLINE __declspec(noinline)
+#else
+#define ONNX_MEMO_NOINLINE __attribute__((noinline))
+#endif
+
 namespace {
 
-// Calls finish(row, register, sums of a[height, depth] * b[depth, registers]) for all of the tile. `a` is in blocks.
+// to[height, registers] = finish(row, a[height, depth] * b[depth, registers]), where `a` is in blocks. A function of
+// its own, as all of its sums stay in registers only if nothing else wants them.
 template <typename Vector, std::size_t height, std::size_t registers, typename Finish>
-void MultiplyTile(const float* a, std::size_t depth, const float* b, const Finish& finish) {
+ONNX_MEMO_NOINLINE void MultiplyTile(const float* a, std::size_t depth, const float* b, float* to, std::size_t stride,
+                                     const Finish& finish) {
   constexpr std::size_t kBlock = 2 * Vector::kWidth;
   typename Vector::Register sums[height][registers];
   for (std::size_t r = 0; r < height; ++r) {
@@ -34,7 +42,8 @@ void MultiplyTile(const float* a, std::size_t depth, const float* b, const Finis
     }
   }
   for (std::size_t r = 0; r < height; ++r) {
-    for (std::size_t c = 0; c < registers; ++c) finish(r, c, sums[r][c]);
+    for (std::size_t c = 0; c < registers; ++c)
+      Vector::Store(to + r * stride + c * Vector::kWidth, finish(r, sums[r][c]));
   }
 }
 
@@ -110,98 +119,107 @@ struct AttendingTile {
   const onnx_memo::simd::AttendedHead& head;
   const onnx_memo::simd::AttendingRows& rows;
   std::size_t first;
-  float* query;
-  float* scores;
-  Register most[height];  // of each row's scores, lane by lane
-  float factor[height];
+  float* query;   // in blocks
+  float* scores;  // likewise
+  float factors[height];
 
   std::size_t Row(std::size_t r) const { return first + r < rows.count ? first + r : rows.count - 1; }
 
-  // Copies the queries into blocks, times the scale: so the scores need none.
-  void LoadQuery() {
-    const Register scale = Vector::Broadcast(rows.scale);
+  void CopyQuery() {
     for (std::size_t r = 0; r < height; ++r) {
       const float* from = rows.query + Row(r) * rows.query_stride;
+      float* to = query + r * kPanel;
       std::size_t i = 0;
-      for (; i + kWidth <= head.key_width; i += kWidth) {
-        float* const to = query + (i / kPanel * height + r) * kPanel + i % kPanel;
-        Vector::Store(to, Vector::Multiply(scale, Vector::Load(from + i)));
+      for (; i + kPanel <= head.key_width; i += kPanel, to += height * kPanel) {
+        Vector::Store(to, Vector::Load(from + i));
+        Vector::Store(to + kWidth, Vector::Load(from + i + kWidth));
       }
-      for (; i < head.key_width; ++i) query[(i / kPanel * height + r) * kPanel + i % kPanel] = rows.scale * from[i];
+      for (std::size_t left = 0; i < head.key_width; ++i, ++left) to[left] = from[i];
     }
   }
 
-  template <std::size_t registers>
-  void Score(const float* panel, std::size_t first_key) {
-    float* const to = scores + first_key * height;
-    MultiplyTile<Vector, height, registers>(
-        query, head.key_width, panel, [&](std::size_t r, std::size_t c, Register sum) {
-          const float* const bias = rows.bias + Row(r) * rows.bias_stride + first_key + c * kWidth;
-          const Register score = Vector::Add(sum, Vector::Load(bias));
-          Vector::Store(to + r * kPanel + c * kWidth, score);
-          most[r] = Vector::Greatest(score, most[r]);
-        });
-  }
-
-  // Scores become their exponentials, and `factor` what makes these sum up to 1.
-  void Exponentiate() {
-    for (std::size_t r = 0; r < height; ++r) {
-      const Register greatest = Vector::Broadcast(Vector::Most(most[r]));
-      Register sums[2] = {Vector::Broadcast(0.0F), Vector::Broadcast(0.0F)};
-      float* row = scores + r * kPanel;
-      const auto exponentiate = [&](std::size_t c) {
-        const Register power = Exp<Vector>(Vector::Subtract(Vector::Load(row + c * kWidth), greatest));
-        Vector::Store(row + c * kWidth, power);
-        sums[c] = Vector::Add(sums[c], power);
-      };
-      std::size_t key = 0;
-      for (; key + kWidth < head.count; key += kPanel, row += height * kPanel) {
-        exponentiate(0);
-        exponentiate(1);
-      }
-      if (key < head.count) exponentiate(0);
-      factor[r] = Vector::Sum(Vector::Add(sums[0], sums[1]));
-    }
-    for (std::size_t r = 0; r < height; ++r) factor[r] = 1.0F / factor[r];
-  }
-
-  template <std::size_t registers>
-  void Mix(const float* panel, std::size_t first_column) {
-    const std::size_t left = head.value_width - first_column;
-    float* const to = rows.context + first * rows.context_stride + first_column;
-    MultiplyTile<Vector, height, registers>(scores, head.count, panel, [&](std::size_t r, std::size_t c, Register sum) {
-      if (first + r >= rows.count) return;
-      const Register mean = Vector::Multiply(sum, Vector::Broadcast(factor[r]));
-      float* const context = to + r * rows.context_stride + c * kWidth;
-      if (left >= (c + 1) * kWidth) {
-        Vector::Store(context, mean);
-      } else {
-        float lanes[kWidth];
-        Vector::Store(lanes, mean);
-        std::memcpy(context, lanes, (left - c * kWidth) * sizeof(float));
-      }
-    });
-  }
-
-  void Run(const float* packed) {
-    LoadQuery();
-    for (std::size_t r = 0; r < height; ++r) most[r] = Vector::Broadcast(-HUGE_VALF);
+  void Score(const float* packed) {
+    const auto keep = [](std::size_t, Register sum) { return sum; };
     for (std::size_t key = 0; key < head.count; key += kPanel) {
       const float* const panel = packed + key * head.key_width;
+      float* const to = scores + key * height;
       if (head.count - key > kWidth) {
-        Score<2>(panel, key);
+        MultiplyTile<Vector, height, 2>(query, head.key_width, panel, to, kPanel, keep);
       } else {
-        Score<1>(panel, key);
+        MultiplyTile<Vector, height, 1>(query, head.key_width, panel, to, kPanel, keep);
       }
     }
-    Exponentiate();
-    packed += onnx_memo::simd::WholePanels(head.count) * head.key_width;
+  }
+
+  // Calls step(scores, key) for every register of a row's scores, of which the first is that of `key`.
+  template <typename Step>
+  void ForEachRegister(std::size_t r, const Step& step) const {
+    float* at = scores + r * kPanel;
+    std::size_t key = 0;
+    for (; key + kWidth < head.count; key += kPanel, at += height * kPanel) {
+      step(at, key);
+      step(at + kWidth, key + kWidth);
+    }
+    if (key < head.count) step(at, key);
+  }
+
+  // Products become exponentials of scores, and `factors` what makes these sum up to 1. Each step is done for all rows
+  // before the next: a row alone would wait for its greatest score, and then for its sum.
+  void Exponentiate() {
+    const Register scale = Vector::Broadcast(rows.scale);
+    float greatest[height];
+    for (std::size_t r = 0; r < height; ++r) {
+      const float* const bias = rows.bias + Row(r) * rows.bias_stride;
+      Register most = Vector::Broadcast(-HUGE_VALF);
+      ForEachRegister(r, [&](float* at, std::size_t key) {
+        const Register score = Vector::MultiplyAdd(scale, Vector::Load(at), Vector::Load(bias + key));
+        Vector::Store(at, score);
+        most = Vector::Greatest(score, most);
+      });
+      greatest[r] = Vector::Most(most);
+    }
+    float lanes[height * kWidth];
+    for (std::size_t r = 0; r < height; ++r) {
+      const Register most = Vector::Broadcast(greatest[r]);
+      Register sum = Vector::Broadcast(0.0F);
+      ForEachRegister(r, [&](float* at, std::size_t) {
+        const Register power = Exp<Vector>(Vector::Subtract(Vector::Load(at), most));
+        Vector::Store(at, power);
+        sum = Vector::Add(sum, power);
+      });
+      Vector::Store(lanes + r * kWidth, sum);
+    }
+    for (std::size_t r = 0; r < height; ++r) factors[r] = Vector::Sum(Vector::Load(lanes + r * kWidth));
+    for (std::size_t r = 0; r < height; ++r) factors[r] = 1.0F / factors[r];
+  }
+
+  template <std::size_t registers>
+  void MixPanel(const float* panel, std::size_t column) {
+    const auto scaled = [this](std::size_t r, Register sum) {
+      return Vector::Multiply(sum, Vector::Broadcast(factors[r]));
+    };
+    float* const to = rows.context + first * rows.context_stride + column;
+    const std::size_t columns = head.value_width - column;
+    const std::size_t count = rows.count - first;
+    if (columns >= registers * kWidth && count >= height) {
+      MultiplyTile<Vector, height, registers>(scores, head.count, panel, to, rows.context_stride, scaled);
+      return;
+    }
+    float wide[height * kPanel];
+    MultiplyTile<Vector, height, registers>(scores, head.count, panel, wide, kPanel, scaled);
+    const std::size_t some = (columns < registers * kWidth ? columns : registers * kWidth) * sizeof(float);
+    for (std::size_t r = 0; r < height && r < count; ++r) {
+      std::memcpy(to + r * rows.context_stride, wide + r * kPanel, some);
+    }
+  }
+
+  void Mix(const float* packed) {
     for (std::size_t column = 0; column < head.value_width; column += kPanel) {
       const float* const panel = packed + column * head.count;
       if (head.value_width - column > kWidth) {
-        Mix<2>(panel, column);
+        MixPanel<2>(panel, column);
       } else {
-        Mix<1>(panel, column);
+        MixPanel<1>(panel, column);
       }
     }
   }
@@ -211,8 +229,11 @@ template <typename Vector, std::size_t height>
 void AttendTile(const onnx_memo::simd::AttendedHead& head, const float* packed,
                 const onnx_memo::simd::AttendingRows& rows, std::size_t first, float* scratch) {
   float* const scores = scratch + height * onnx_memo::simd::WholePanels(head.key_width);
-  AttendingTile<Vector, height> tile{head, rows, first, scratch, scores, {}, {}};
-  tile.Run(packed);
+  AttendingTile<Vector, height> tile{head, rows, first, scratch, scores, {}};
+  tile.CopyQuery();
+  tile.Score(packed);
+  tile.Exponentiate();
+  tile.Mix(packed + onnx_memo::simd::WholePanels(head.count) * head.key_width);
 }
 
 template <typename Vector>
