@@ -11,6 +11,7 @@
 #include "kernels/memo_lookup.h"
 #include "kernels/memo_merge.h"
 #include "kernels/memo_product.h"
+#include "kernels/memo_product_norm.h"
 #include "kernels/memo_rows.h"
 #include "kernels/memo_segments.h"
 #include "tests/annoy_builder.h"
@@ -100,7 +101,7 @@ Inputs MergeInputs() {
 
 TEST(the_library_registers_its_operators_for_the_cpu) {
   const FakeOrt host;
-  CHECK(host.operators().size() == 9);
+  CHECK(host.operators().size() == 14);
   for (const ort::CustomOp* op : host.operators()) {
     CHECK(op->version == 17);
     CHECK(op->GetExecutionProviderType(op) == nullptr);
@@ -137,6 +138,11 @@ TEST(the_operators_take_and_give_what_their_tables_say) {
   CHECK(ReportsItsTables<MemoAttention>(host));
   CHECK(ReportsItsTables<MemoMerge>(host));
   CHECK(ReportsItsTables<MemoProduct>(host));
+  CHECK(ReportsItsTables<MemoProductGelu>(host));
+  CHECK(ReportsItsTables<MemoProductGeluTanh>(host));
+  CHECK(ReportsItsTables<MemoProductRelu>(host));
+  CHECK(ReportsItsTables<MemoProductSilu>(host));
+  CHECK(ReportsItsTables<MemoProductNorm>(host));
 }
 
 TEST(registering_again_shares_the_domain) {

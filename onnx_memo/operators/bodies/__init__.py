@@ -20,6 +20,7 @@ from onnx_memo.operators.bodies.grow import grow_body
 from onnx_memo.operators.bodies.lookup import lookup_body
 from onnx_memo.operators.bodies.merge import merge_body
 from onnx_memo.operators.bodies.product import product_body
+from onnx_memo.operators.bodies.product_steps import ACTIVATED, product_norm_body
 from onnx_memo.operators.bodies.rows import rows_body
 from onnx_memo.operators.bodies.segments import segments_body
 from onnx_memo.operators.spec import DOMAIN, OPERATORS, Operator
@@ -35,6 +36,8 @@ BODIES: dict[str, Callable[..., Results]] = {
     "MemoAttention": attention_body,
     "MemoMerge": merge_body,
     "MemoProduct": product_body,
+    **ACTIVATED,
+    "MemoProductNorm": product_norm_body,
 }
 
 
