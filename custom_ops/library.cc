@@ -11,6 +11,7 @@
 #include "kernels/memo_lookup.h"
 #include "kernels/memo_merge.h"
 #include "kernels/memo_product.h"
+#include "kernels/memo_product_norm.h"
 #include "kernels/memo_rows.h"
 #include "kernels/memo_segments.h"
 #include "kernels/memo_self_attention.h"
@@ -42,6 +43,11 @@ ort::CustomOpDomain* CreateDomain(const ort::Api* api) {
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoMerge>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoExact>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProduct>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProductGelu>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProductGeluTanh>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProductRelu>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProductSilu>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProductNorm>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoSelfAttention>::Table()));
   } catch (...) {
     ort::ReleaseCustomOpDomain::Call(api, domain);

@@ -64,6 +64,26 @@ def packed_weights(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(inner // 4, 4, -1, 48).transpose(2, 0, 3, 1))
 
 
+def random_product(
+    rng: np.random.Generator, shape: tuple[int, ...], columns: int, apart: int, most: int = 64
+) -> dict[str, np.ndarray]:
+    """Inputs of `MemoProduct`.
+
+    Weights of 64 at most: those are exact on every processor, in the standard body, too.
+    """
+    inner = shape[-1]
+    weight = rng.integers(-most, most + 1, (inner, columns))
+    return {
+        "x": rng.standard_normal(shape, np.float32),
+        "packed": packed_weights(weight),
+        "sums": weight.sum(axis=0).astype(np.int32),
+        "scales": rng.random(columns, np.float32) / 100,
+        "bias": rng.standard_normal(columns, np.float32),
+        "channels": np.sort(rng.permutation(inner)[:apart]),
+        "apart": rng.standard_normal((apart, columns), np.float32),
+    }
+
+
 def inputs_of(op: str) -> dict[str, np.ndarray]:
     """Two sequences padded to 5 tokens: 4 with entry 1, and 2 without one. Entry 0 has 3 tokens."""
     shared = {
@@ -110,5 +130,10 @@ def inputs_of(op: str) -> dict[str, np.ndarray]:
     own["MemoSelfAttention"] = {
         **{"qkv": random_f32(4, 22), "heads": i64(2, 3, 5), "scale": one},
         "bias": random_f32(2, 1, 1, 5),
+    }
+    product = own["MemoProduct"]
+    own |= {name: product for name in OPERATORS if name.startswith("MemoProduct")}
+    own["MemoProductNorm"] = product | {
+        **{"residual": random_f32(3, 5), "gamma": random_f32(5), "beta": random_f32(5), "epsilon": one},
     }
     return {tensor.name: (shared | own[op])[tensor.name] for tensor in OPERATORS[op].inputs}

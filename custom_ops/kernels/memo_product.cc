@@ -1,7 +1,9 @@
-// MemoProduct: rows times a constant matrix, in 8 bits, each row with a scale and a zero point of its own.
+// MemoProduct: rows times a constant matrix, in 8 bits, each row with a scale and a zero point of its own. And the same
+// with an activation.
 #include "kernels/memo_product.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace onnx_memo {
 namespace {
@@ -20,8 +22,8 @@ constexpr std::int64_t Blocks(std::int64_t count, std::int64_t size) { return co
 }  // namespace
 
 ProductJob::ProductJob(View<const float, 2> x, const ProductWeights& weights, View<float, 2> y,
-                       const simd::IntegerLevel& level)
-    : x_(x), weights_(weights), y_(y), level_(level) {
+                       const simd::IntegerLevel& level, simd::Activation activation)
+    : x_(x), weights_(weights), y_(y), level_(level), activation_(activation) {
   CheckShapes();
   const std::int64_t inner = x_.dims[1];
   const std::int64_t rows = y_.count() == 0 ? 0 : x_.dims[0];  // a tensor without elements may have any number of rows
@@ -62,9 +64,13 @@ void ProductJob::CheckShapes() const {
   }
 }
 
+std::int64_t ProductJob::begin_of(std::int64_t block) const { return block * kBlock; }
+
+std::int64_t ProductJob::end_of(std::int64_t block) const { return std::min(begin_of(block + 1), x_.dims[0]); }
+
 void ProductJob::Round(std::size_t task) noexcept {
-  const std::int64_t begin = static_cast<std::int64_t>(task) * kBlock;
-  const std::int64_t end = std::min(begin + kBlock, x_.dims[0]);
+  const std::int64_t begin = begin_of(static_cast<std::int64_t>(task));
+  const std::int64_t end = end_of(static_cast<std::int64_t>(task));
   const std::int64_t inner = x_.dims[1];
   const std::int64_t channels = weights_.channels.dims[0];
   for (std::int64_t r = begin; r < end; ++r) {
@@ -76,17 +82,16 @@ void ProductJob::Round(std::size_t task) noexcept {
 }
 
 void ProductJob::Run(std::size_t task) const noexcept {
-  const std::int64_t panels = weights_.packed.dims[0];
-  const std::int64_t number = static_cast<std::int64_t>(task) % panels;
-  const std::int64_t begin = static_cast<std::int64_t>(task) / panels * kBlock;
-  const std::int64_t end = std::min(begin + kBlock, x_.dims[0]);
+  const std::int64_t number = static_cast<std::int64_t>(task) % panels();
+  const std::int64_t begin = begin_of(block_of(task));
+  const std::int64_t end = end_of(block_of(task));
   const std::int64_t inner = x_.dims[1];
   const std::int64_t columns = y_.dims[1];
   const std::int64_t channels = weights_.channels.dims[0];
   const std::int64_t first = number * kColumns;
   // A pointer into a tensor without elements must not be moved.
   const std::int8_t* packed = inner == 0 ? kNoWeights : weights_.packed.data + number * kColumns * inner;
-  const std::int8_t* next = number + 1 < panels ? packed + kColumns * inner : packed;
+  const std::int8_t* next = number + 1 < panels() ? packed + kColumns * inner : packed;
   const float* apart = channels == 0 ? nullptr : weights_.apart.data + first;
   const simd::Panel panel = {packed,
                              next,
@@ -96,7 +101,8 @@ void ProductJob::Run(std::size_t task) const noexcept {
                              weights_.bias.data + first,
                              apart,
                              Size(channels),
-                             Size(columns)};
+                             Size(columns),
+                             activation_};
   for (std::int64_t r = begin; r < end; r += kTileRows) {
     const simd::RoundedRows rows = {Size(std::min(kTileRows, end - r)), bytes_.get() + r * inner, rounding_.data() + r,
                                     apart_.data() + r * channels};
@@ -120,15 +126,20 @@ void ProductJob::RunPartial(const simd::RoundedRows& rows, const simd::Panel& pa
   for (std::size_t c = 0; c < panel.apart_channels; ++c) {
     std::copy_n(panel.apart + c * panel.apart_stride, columns, apart + c * Size(kColumns));
   }
-  const simd::Panel whole = {panel.weights, panel.next, panel.groups,         sums,          scales,
-                             bias,          apart,      panel.apart_channels, Size(kColumns)};
+  simd::Panel whole = panel;
+  whole.sums = sums;
+  whole.scales = scales;
+  whole.bias = bias;
+  whole.apart = apart;
+  whole.apart_stride = Size(kColumns);
   level_.multiply(rows, whole, tile, Size(kColumns));
   for (std::size_t r = 0; r < rows.count; ++r) {
     std::copy_n(tile + r * Size(kColumns), columns, output + static_cast<std::int64_t>(r) * y_.dims[1]);
   }
 }
 
-void MemoProduct::Compute(const Context& context) const {
+ProductInputs ReadProduct(const Context& context) {
+  using Input = ActivatedProduct::Input;
   std::vector<std::int64_t> dims;
   const auto x = context.Rows<float>(Input::kX, &dims);
   ProductWeights weights;
@@ -139,9 +150,13 @@ void MemoProduct::Compute(const Context& context) const {
   weights.channels = context.Input<std::int64_t, 1>(Input::kChannels);
   weights.apart = context.Input<float, 2>(Input::kApart);
   dims.back() = weights.scales.dims[0];
+  return {std::move(dims), x, weights};
+}
 
-  const View<float, 2> y = {context.OutputOf<float>(Output::kY, dims), {x.dims[0], dims.back()}};
-  ProductJob job(x, weights, y, simd::BestIntegers());
+void ActivatedProduct::Compute(const Context& context, simd::Activation activation) {
+  const ProductInputs inputs = ReadProduct(context);
+  const View<float, 2> y = {context.OutputOf<float>(Output::kY, inputs.dims), {inputs.x.dims[0], inputs.dims.back()}};
+  ProductJob job(inputs.x, inputs.weights, y, simd::BestIntegers(), activation);
   context.ForEach(job.rounding_tasks(), job.work(), [&](std::size_t task) { job.Round(task); });
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task); });
 }

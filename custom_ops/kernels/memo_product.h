@@ -1,4 +1,5 @@
-// MemoProduct: rows times a constant matrix, in 8 bits, each row with a scale and a zero point of its own.
+// MemoProduct: rows times a constant matrix, in 8 bits, each row with a scale and a zero point of its own. And the same
+// with an activation.
 #pragma once
 
 #include <cstddef>
@@ -22,12 +23,14 @@ struct ProductWeights {
   View<const float, 2> apart;  // [channels, M]
 };
 
-// y[r] = (x[r], rounded, without the channels apart) times the matrix, plus those channels' product, plus the bias.
+// y[r] = the activation of: (x[r], rounded, without the channels apart) times the matrix, plus those channels' product,
+// plus the bias.
 class ProductJob {
  public:
   // `x` is [R, K], `y` is [R, M]. Throws InvalidArgument when shapes do not fit or a channel does not exist.
   // `level` must outlive the job.
-  ProductJob(View<const float, 2> x, const ProductWeights& weights, View<float, 2> y, const simd::IntegerLevel& level);
+  ProductJob(View<const float, 2> x, const ProductWeights& weights, View<float, 2> y, const simd::IntegerLevel& level,
+             simd::Activation activation = simd::Activation::kNone);
 
   std::int64_t work() const { return work_; }
 
@@ -35,8 +38,15 @@ class ProductJob {
   // same time.
   std::size_t rounding_tasks() const { return Size(blocks_); }
   void Round(std::size_t task) noexcept;
-  std::size_t tasks() const { return Size(blocks_ * weights_.packed.dims[0]); }
+  std::size_t tasks() const { return Size(blocks_ * panels()); }
   void Run(std::size_t task) const noexcept;
+
+  // Each task of the second kind is that of one panel and of one block of rows.
+  std::int64_t panels() const { return weights_.packed.dims[0]; }
+  std::int64_t blocks() const { return blocks_; }
+  std::int64_t block_of(std::size_t task) const { return static_cast<std::int64_t>(task) / panels(); }
+  std::int64_t begin_of(std::int64_t block) const;
+  std::int64_t end_of(std::int64_t block) const;
 
  private:
   void CheckShapes() const;
@@ -47,6 +57,7 @@ class ProductJob {
   ProductWeights weights_;
   View<float, 2> y_;
   const simd::IntegerLevel& level_;
+  simd::Activation activation_;
   std::int64_t blocks_;  // of rows that a task takes
   std::int64_t work_;
   std::unique_ptr<std::uint8_t[]> bytes_;  // [R, K], rounded
@@ -54,9 +65,17 @@ class ProductJob {
   std::vector<float> apart_;               // [R, channels]
 };
 
-class MemoProduct {
+// What the first inputs of each of these operators are.
+struct ProductInputs {
+  std::vector<std::int64_t> dims;  // of the product
+  View<const float, 2> x;
+  ProductWeights weights;
+};
+ProductInputs ReadProduct(const Context& context);
+
+// The tables of the product without and with an activation.
+class ActivatedProduct {
  public:
-  static constexpr const char* kName = "MemoProduct";
   enum Input : std::size_t { kX, kPacked, kSums, kScales, kBias, kChannels, kApart };
   static constexpr TensorSpec kInputs[] = {
       {"x", ort::ElementType::kFloat},      {"packed", ort::ElementType::kInt8}, {"sums", ort::ElementType::kInt32},
@@ -68,7 +87,38 @@ class MemoProduct {
       {"y", ort::ElementType::kFloat},
   };
 
-  void Compute(const Context& context) const;
+ protected:
+  static void Compute(const Context& context, simd::Activation activation);
+};
+
+class MemoProduct : public ActivatedProduct {
+ public:
+  static constexpr const char* kName = "MemoProduct";
+  void Compute(const Context& context) const { ActivatedProduct::Compute(context, simd::Activation::kNone); }
+};
+
+class MemoProductGelu : public ActivatedProduct {
+ public:
+  static constexpr const char* kName = "MemoProductGelu";
+  void Compute(const Context& context) const { ActivatedProduct::Compute(context, simd::Activation::kGelu); }
+};
+
+class MemoProductGeluTanh : public ActivatedProduct {
+ public:
+  static constexpr const char* kName = "MemoProductGeluTanh";
+  void Compute(const Context& context) const { ActivatedProduct::Compute(context, simd::Activation::kGeluTanh); }
+};
+
+class MemoProductRelu : public ActivatedProduct {
+ public:
+  static constexpr const char* kName = "MemoProductRelu";
+  void Compute(const Context& context) const { ActivatedProduct::Compute(context, simd::Activation::kRelu); }
+};
+
+class MemoProductSilu : public ActivatedProduct {
+ public:
+  static constexpr const char* kName = "MemoProductSilu";
+  void Compute(const Context& context) const { ActivatedProduct::Compute(context, simd::Activation::kSilu); }
 };
 
 }  // namespace onnx_memo

@@ -9,8 +9,10 @@
 #include <cstdint>
 #include <utility>  // only index_sequence
 
+#include "simd/activations.h"
 #include "simd/integers.h"
 #include "simd/prefetch.h"
+#include "simd/row_norm.h"
 
 namespace {
 
@@ -171,25 +173,32 @@ void Multiply(const RoundedRows& a, const Panel& panel, float* output, std::size
   static_assert(kMostTileRows == 6, "there is a tile for each number of rows");
   switch (a.count) {
     case 6:
-      return MultiplyRows<Vector, 6>(a, panel, output, stride);
+      MultiplyRows<Vector, 6>(a, panel, output, stride);
+      break;
     case 5:
-      return MultiplyRows<Vector, 5>(a, panel, output, stride);
+      MultiplyRows<Vector, 5>(a, panel, output, stride);
+      break;
     case 4:
-      return MultiplyRows<Vector, 4>(a, panel, output, stride);
+      MultiplyRows<Vector, 4>(a, panel, output, stride);
+      break;
     case 3:
-      return MultiplyRows<Vector, 3>(a, panel, output, stride);
+      MultiplyRows<Vector, 3>(a, panel, output, stride);
+      break;
     case 2:
-      return MultiplyRows<Vector, 2>(a, panel, output, stride);
+      MultiplyRows<Vector, 2>(a, panel, output, stride);
+      break;
     case 1:
-      return MultiplyRows<Vector, 1>(a, panel, output, stride);
+      MultiplyRows<Vector, 1>(a, panel, output, stride);
+      break;
     default:
       return;
   }
+  Activate<Vector>(panel.activation, output, a.count, stride);
 }
 
 template <typename Vector>
 constexpr IntegerLevel MakeIntegerLevel(const char* name) {
-  return {name, &RoundRow<Vector>, &Multiply<Vector>};
+  return {name, &RoundRow<Vector>, &Multiply<Vector>, &NormalizeRow<Vector>};
 }
 
 }  // namespace

@@ -21,6 +21,9 @@ struct Rounding {
   std::int32_t zero;
 };
 
+// What may follow a product. Their formulas are in simd/activations.h.
+enum class Activation : std::uint8_t { kNone, kRelu, kGelu, kGeluTanh, kSilu };
+
 // 48 columns of a product.
 struct Panel {
   const std::int8_t* weights;  // [groups, 48, 4]
@@ -32,6 +35,7 @@ struct Panel {
   const float* apart;        // [channels, ...]: the weights of channels that are not rounded
   std::size_t apart_channels;
   std::size_t apart_stride;  // from one channel to the next
+  Activation activation;     // of the result
 };
 
 // Some rows of activations.
@@ -42,6 +46,14 @@ struct RoundedRows {
   const float* apart;         // [count, channels]: the activations of channels that are not rounded
 };
 
+// What a row is normalized with after a product.
+struct NormRow {
+  const float* residual;
+  const float* gamma;
+  const float* beta;
+  float epsilon;
+};
+
 struct IntegerLevel {
   const char* name;
 
@@ -50,9 +62,14 @@ struct IntegerLevel {
   Rounding (*round_row)(const float* row, std::size_t count, const std::int64_t* apart, std::size_t apart_channels,
                         std::uint8_t* bytes);
 
-  // output[r, c] = scale[r] * scales[c] * (the sum of (bytes[r, i] - zero[r]) * weights[c, i]) + bias[c] + (the product
-  // of the channels apart). The rows of `output` are `stride` floats apart. |sum of bytes * weights| is below 2^31.
+  // output[r, c] = the activation of scale[r] * scales[c] * (the sum of (bytes[r, i] - zero[r]) * weights[c, i]) +
+  // bias[c] + (the product of the channels apart). The rows of `output` are `stride` floats apart. |sum of bytes *
+  // weights| is below 2^31.
   void (*multiply)(const RoundedRows& rows, const Panel& panel, float* output, std::size_t stride);
+
+  // sum[i] += residual[i]; y[i] = (sum[i] - mean) / sqrt(variance + epsilon) * gamma[i] + beta[i], with the mean of all
+  // sums and that of the squares of their differences from it.
+  void (*normalize)(const NormRow& row, std::size_t count, float* sum, float* y);
 };
 
 // The fastest level that this processor runs.

@@ -52,6 +52,10 @@ struct Avx2Integers : Avx2 {
     return _mm256_sub_epi32(total, _mm256_mullo_epi32(_mm256_set1_epi32(zero), column_sums));
   }
   static Register ToFloats(Integers whole) { return _mm256_cvtepi32_ps(whole); }
+
+  static Register MinusAbsolute(Register x) { return _mm256_or_ps(x, _mm256_set1_ps(-0.0F)); }
+  static Register Reciprocal(Register x) { return _mm256_div_ps(_mm256_set1_ps(1.0F), x); }
+  static float SquareRoot(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 };
 
 }  // namespace

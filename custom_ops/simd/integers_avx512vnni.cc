@@ -43,6 +43,16 @@ struct Avx512Vnni : Avx512 {
     return _mm512_sub_epi32(total, _mm512_mullo_epi32(_mm512_set1_epi32(zero), column_sums));
   }
   static Register ToFloats(Integers whole) { return _mm512_cvtepi32_ps(whole); }
+
+  static Register MinusAbsolute(Register x) {
+    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MIN)));
+  }
+  // By a step of Newton's from 14 bits on: a division takes as long as ten products.
+  static Register Reciprocal(Register x) {
+    const Register near = _mm512_rcp14_ps(x);
+    return _mm512_fmadd_ps(near, _mm512_fnmadd_ps(x, near, _mm512_set1_ps(1.0F)), near);
+  }
+  static float SquareRoot(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 };
 
 }  // namespace

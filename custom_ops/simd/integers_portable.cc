@@ -1,4 +1,5 @@
 // Products in 8 bits for any processor: short arrays, which compilers turn into its vectors.
+#include <cmath>
 #include <cstring>
 
 #include "simd/integer_kernels.h"
@@ -79,6 +80,14 @@ struct PortableIntegers : Portable {
   static Register ToFloats(Integers whole) {
     return Each([&](std::size_t i) { return static_cast<float>(whole.lanes[i]); });
   }
+
+  static Register MinusAbsolute(Register x) {
+    return Each([&](std::size_t i) { return -std::fabs(x.lanes[i]); });
+  }
+  static Register Reciprocal(Register x) {
+    return Each([&](std::size_t i) { return 1.0F / x.lanes[i]; });
+  }
+  static float SquareRoot(float x) { return std::sqrt(x); }
 };
 
 }  // namespace

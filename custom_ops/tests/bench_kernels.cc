@@ -11,6 +11,7 @@
 #include "kernels/memo_lookup.h"
 #include "kernels/memo_merge.h"
 #include "kernels/memo_product.h"
+#include "kernels/memo_product_norm.h"
 #include "kernels/memo_rows.h"
 #include "kernels/memo_self_attention.h"
 #include "simd/simd.h"
@@ -83,10 +84,13 @@ void BenchScan(const simd::Level& level, std::size_t entries, std::size_t width)
   std::printf("%-8s scan %7zu entries of %zu %8.1f us\n", level.name, entries, width, time * 1e6);
 }
 
+// What follows a product.
+enum class Then { kNothing, kGelu, kGeluTanh, kNorm };
+
 // Rows of a request times a matrix, with eight channels apart. `copies` matrices are taken in turn: many are in no
 // cache, as in a model whose products follow each other.
 void BenchProduct(const simd::IntegerLevel& level, std::int64_t rows, std::int64_t inner, std::int64_t columns,
-                  std::int64_t copies) {
+                  std::int64_t copies, Then then) {
   constexpr std::int64_t kApart = 8;
   const std::vector<float> x = RandomFloats(Size(rows * inner));
   const std::int64_t panels = (columns + 47) / 48;
@@ -97,7 +101,13 @@ void BenchProduct(const simd::IntegerLevel& level, std::int64_t rows, std::int64
   const std::vector<std::int32_t> sums(Size(columns), 5);
   const std::vector<float> scales(Size(columns), 0.01F), bias(Size(columns), 0.1F), apart(Size(kApart * columns), 0.2F);
   const std::vector<std::int64_t> channels = {3, 30, 33, 100, 101, 250, 300, 383};
-  std::vector<float> y(Size(rows * columns));
+  std::vector<float> y(Size(rows * columns)), sum(Size(rows * columns));
+  const NormInputs norm = {
+      {rows, columns}, testing::Matrix(y, rows, columns), {scales.data(), {columns}}, {bias.data(), {columns}}, 1e-5F};
+  const auto run = [](auto job) {
+    for (std::size_t task = 0; task < job.rounding_tasks(); ++task) job.Round(task);
+    for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
+  };
   std::int64_t copy = 0;
   const double time = MedianTime([&] {
     copy = (copy + 1) % copies;
@@ -107,14 +117,19 @@ void BenchProduct(const simd::IntegerLevel& level, std::int64_t rows, std::int64
                                     {bias.data(), {columns}},
                                     testing::Vector(channels),
                                     testing::Matrix(apart, kApart, columns)};
-    ProductJob job(testing::Matrix(x, rows, inner), weights, {y.data(), {rows, columns}}, level);
-    for (std::size_t task = 0; task < job.rounding_tasks(); ++task) job.Round(task);
-    for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
+    const ProductInputs inputs = {{rows, columns}, testing::Matrix(x, rows, inner), weights};
+    const View<float, 2> output = {y.data(), {rows, columns}};
+    if (then == Then::kNorm) return run(ProductNormJob(inputs, norm, {sum.data(), {rows, columns}}, output, level));
+    run(ProductJob(inputs.x, weights, output, level,
+                   then == Then::kGelu       ? simd::Activation::kGelu
+                   : then == Then::kGeluTanh ? simd::Activation::kGeluTanh
+                                             : simd::Activation::kNone));
   });
   const double steps = static_cast<double>(rows * inner * columns);
-  std::printf("%-10s product %3ld rows, %4ld x %-4ld %-6s %8.1f us %7.1f G multiply-adds/s\n", level.name,
-              static_cast<long>(rows), static_cast<long>(inner), static_cast<long>(columns),
-              copies > 1 ? "cold" : "cached", time * 1e6, steps / time * 1e-9);
+  constexpr const char* kNames[] = {"product", "gelu", "gelu tanh", "norm"};
+  std::printf("%-10s %-9s %3ld rows, %4ld x %-4ld %-6s %8.1f us %7.1f G multiply-adds/s\n", level.name,
+              kNames[static_cast<int>(then)], static_cast<long>(rows), static_cast<long>(inner),
+              static_cast<long>(columns), copies > 1 ? "cold" : "cached", time * 1e6, steps / time * 1e-9);
 }
 
 // Queries near random entries, every entry of one length: the worst case of an index.
@@ -303,7 +318,11 @@ int main() {
     for (const std::int64_t rows : {1, 4, 11, 18, 128}) {
       for (const std::int64_t bytes : {1, 1 << 27}) {
         for (const auto& [inner, columns] : {std::pair{384, 384}, {384, 1536}, {1536, 384}, {768, 3072}}) {
-          BenchProduct(*level, rows, inner, columns, bytes / (inner * columns) + 1);
+          const std::int64_t copies = bytes / (inner * columns) + 1;
+          BenchProduct(*level, rows, inner, columns, copies, Then::kNothing);
+          if (columns > inner) BenchProduct(*level, rows, inner, columns, copies, Then::kGelu);
+          if (columns > inner) BenchProduct(*level, rows, inner, columns, copies, Then::kGeluTanh);
+          if (columns <= inner) BenchProduct(*level, rows, inner, columns, copies, Then::kNorm);
         }
       }
     }

@@ -13,6 +13,7 @@
 #include "kernels/memo_lookup.h"
 #include "kernels/memo_merge.h"
 #include "kernels/memo_product.h"
+#include "kernels/memo_product_norm.h"
 #include "kernels/memo_rows.h"
 #include "kernels/memo_segments.h"
 #include "kernels/memo_self_attention.h"
@@ -113,7 +114,7 @@ Inputs SelfAttentionInputs() {
 
 TEST(the_library_registers_its_operators_for_the_cpu) {
   const FakeOrt host;
-  CHECK(host.operators().size() == 10);
+  CHECK(host.operators().size() == 16);
   for (const ort::CustomOp* op : host.operators()) {
     CHECK(op->version == 17);
     CHECK(op->GetExecutionProviderType(op) == nullptr);
@@ -151,6 +152,11 @@ TEST(the_operators_take_and_give_what_their_tables_say) {
   CHECK(ReportsItsTables<MemoMerge>(host));
   CHECK(ReportsItsTables<MemoExact>(host));
   CHECK(ReportsItsTables<MemoProduct>(host));
+  CHECK(ReportsItsTables<MemoProductGelu>(host));
+  CHECK(ReportsItsTables<MemoProductGeluTanh>(host));
+  CHECK(ReportsItsTables<MemoProductRelu>(host));
+  CHECK(ReportsItsTables<MemoProductSilu>(host));
+  CHECK(ReportsItsTables<MemoProductNorm>(host));
   CHECK(ReportsItsTables<MemoSelfAttention>(host));
 }
 

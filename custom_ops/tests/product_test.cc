@@ -4,48 +4,13 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/memo_product.h"
 #include "tests/check.h"
-#include "tests/naive.h"
+#include "tests/product_request.h"
 
 namespace onnx_memo::testing {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-struct Request : ProductCase {
-  Request(std::mt19937& random, std::int64_t its_rows, std::int64_t its_inner, std::int64_t its_columns,
-          Integers its_channels = {}) {
-    rows = its_rows;
-    inner = its_inner;
-    columns = its_columns;
-    channels = std::move(its_channels);
-    x = RandomFloats(random, Size(rows * inner));
-    scales = RandomFloats(random, Size(columns));
-    bias = RandomFloats(random, Size(columns));
-    apart = RandomFloats(random, channels.size() * Size(columns));
-    weights.resize(Size(inner * columns));
-    for (std::int8_t& weight : weights) weight = static_cast<std::int8_t>(static_cast<int>(random() % 255) - 127);
-  }
-};
-
-Floats Run(const Request& request, const simd::IntegerLevel& level) {
-  const std::vector<std::int8_t> packed = request.Packed();
-  const std::vector<std::int32_t> sums = request.Sums();
-  const ProductWeights weights = {
-      {packed.data(), {(request.columns + 47) / 48, request.inner / 4, 48, 4}},
-      {sums.data(), {static_cast<std::int64_t>(sums.size())}},
-      {request.scales.data(), {static_cast<std::int64_t>(request.scales.size())}},
-      {request.bias.data(), {static_cast<std::int64_t>(request.bias.size())}},
-      Vector(request.channels),
-      Matrix(request.apart, static_cast<std::int64_t>(request.channels.size()), request.columns)};
-  Floats y(Size(request.rows * request.columns), -7.0F);
-  ProductJob job(Matrix(request.x, request.rows, request.inner), weights, {y.data(), {request.rows, request.columns}},
-                 level);
-  for (std::size_t task = 0; task < job.rounding_tasks(); ++task) job.Round(task);
-  for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
-  return y;
-}
 
 bool Near(const Floats& y, const std::vector<double>& expected) {
   for (std::size_t i = 0; i < y.size(); ++i) {

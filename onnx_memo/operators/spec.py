@@ -56,6 +56,17 @@ class Operator:
     outputs: tuple[Tensor, ...]
 
 
+# The product's: all operators that go on from it begin with these.
+_PRODUCT = (
+    Tensor("x", "f32[..., K]"),
+    Tensor("packed", "i8[P, G, 48, 4]"),
+    Tensor("sums", "i32[M]"),
+    Tensor("scales", "f32[M]"),
+    Tensor("bias", "f32[M]"),
+    Tensor("channels", "i64[O]"),
+    Tensor("apart", "f32[O, M]"),
+)
+
 _SIGNATURES = (
     Operator(
         "MemoSegments",
@@ -176,23 +187,26 @@ _SIGNATURES = (
         ),
         outputs=(Tensor("output", "f32[B, L, d]"),),
     ),
+    Operator("MemoProduct", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
+    Operator("MemoProductGelu", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
+    Operator("MemoProductGeluTanh", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
+    Operator("MemoProductRelu", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
+    Operator("MemoProductSilu", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
     Operator(
         "MemoExact",
         inputs=(Tensor("strictness", "f32[]"),),
         outputs=(Tensor("exact", "bool[]"),),
     ),
     Operator(
-        "MemoProduct",
+        "MemoProductNorm",
         inputs=(
-            Tensor("x", "f32[..., K]"),
-            Tensor("packed", "i8[P, G, 48, 4]"),
-            Tensor("sums", "i32[M]"),
-            Tensor("scales", "f32[M]"),
-            Tensor("bias", "f32[M]"),
-            Tensor("channels", "i64[O]"),
-            Tensor("apart", "f32[O, M]"),
+            *_PRODUCT,
+            Tensor("residual", "f32[..., M]"),
+            Tensor("gamma", "f32[M]"),
+            Tensor("beta", "f32[M]"),
+            Tensor("epsilon", "f32[]"),
         ),
-        outputs=(Tensor("y", "f32[..., M]"),),
+        outputs=(Tensor("y", "f32[..., M]"), Tensor("sum", "f32[..., M]")),
     ),
     Operator(
         "MemoSelfAttention",

@@ -7,30 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support import MODES, run_operator
-from support_operators import INF, NAN, SEEDS, f32, i64, inputs_of, packed_weights
+from support_operators import INF, NAN, SEEDS, f32, i64, inputs_of, random_product
 
 from onnx_memo.operators.reference import memo_product
 
 EVERY_MODE = pytest.mark.parametrize("mode", MODES)
-
-Arrays = dict[str, np.ndarray]
-
-
-def random_inputs(
-    rng: np.random.Generator, shape: tuple[int, ...], columns: int, apart: int, most: int = 64
-) -> Arrays:
-    """Weights of 64 at most: those are exact on every processor, in the standard body, too."""
-    inner = shape[-1]
-    weight = rng.integers(-most, most + 1, (inner, columns))
-    return {
-        "x": rng.standard_normal(shape, np.float32),
-        "packed": packed_weights(weight),
-        "sums": weight.sum(axis=0).astype(np.int32),
-        "scales": rng.random(columns, np.float32) / 100,
-        "bias": rng.standard_normal(columns, np.float32),
-        "channels": np.sort(rng.permutation(inner)[:apart]),
-        "apart": rng.standard_normal((apart, columns), np.float32),
-    }
 
 
 @EVERY_MODE
@@ -43,7 +24,7 @@ def random_inputs(
 )
 @example(shape=(2, 61), groups=96, columns=96, apart=4, seed=0)
 def test_both_forms_agree_with_the_reference(mode, shape, groups, columns, apart, seed):
-    inputs = random_inputs(np.random.default_rng(seed), (*shape, 4 * groups), columns, apart)
+    inputs = random_product(np.random.default_rng(seed), (*shape, 4 * groups), columns, apart)
     answer = run_operator("MemoProduct", mode, *inputs.values())
     np.testing.assert_allclose(answer, memo_product(*inputs.values()), rtol=1e-5, atol=1e-4, strict=True)
 
@@ -51,7 +32,7 @@ def test_both_forms_agree_with_the_reference(mode, shape, groups, columns, apart
 @EVERY_MODE
 @pytest.mark.parametrize("opset", [13, 17, 18, 21])
 def test_it_is_written_for_the_models_opset(mode, opset):
-    inputs = random_inputs(np.random.default_rng(0), (3, 8), 5, 2)
+    inputs = random_product(np.random.default_rng(0), (3, 8), 5, 2)
     answer = run_operator("MemoProduct", mode, *inputs.values(), opset=opset)
     np.testing.assert_allclose(answer, memo_product(*inputs.values()), rtol=1e-5, atol=1e-5)
 
@@ -60,7 +41,7 @@ def test_it_is_written_for_the_models_opset(mode, opset):
 def test_the_product_is_near_that_of_floats(mode):
     """A row is rounded to 255 steps of its own range, and the weights are exact here."""
     rng = np.random.default_rng(1)
-    inputs = random_inputs(rng, (40, 256), 60, 1)
+    inputs = random_product(rng, (40, 256), 60, 1)
     inputs["apart"][:] = 0
     sizes = 10.0 ** rng.integers(-4, 5, 40)
     inputs["x"] *= f32(sizes)[:, None]
@@ -76,7 +57,7 @@ def test_the_product_is_near_that_of_floats(mode):
 @EVERY_MODE
 def test_a_large_channel_apart_does_not_cost_the_others_their_steps(mode):
     rng = np.random.default_rng(2)
-    inputs = random_inputs(rng, (10, 64), 48, 1)
+    inputs = random_product(rng, (10, 64), 48, 1)
     quiet = run_operator("MemoProduct", mode, *inputs.values())
     own = inputs["x"][:, inputs["channels"]].copy()
     inputs["x"][:, inputs["channels"]] *= 1000
@@ -87,7 +68,7 @@ def test_a_large_channel_apart_does_not_cost_the_others_their_steps(mode):
 @EVERY_MODE
 @pytest.mark.parametrize("broken", [INF, -INF, NAN])
 def test_a_number_that_broke_breaks_its_row_alone(mode, broken):
-    inputs = random_inputs(np.random.default_rng(3), (3, 16), 5, 1)
+    inputs = random_product(np.random.default_rng(3), (3, 16), 5, 1)
     before = run_operator("MemoProduct", mode, *inputs.values())
     place = 0 if inputs["channels"][0] else 1
     inputs["x"][1, place] = broken
@@ -98,7 +79,7 @@ def test_a_number_that_broke_breaks_its_row_alone(mode, broken):
 
 @EVERY_MODE
 def test_rows_of_zeros_are_the_bias(mode):
-    inputs = random_inputs(np.random.default_rng(4), (2, 8), 50, 1)
+    inputs = random_product(np.random.default_rng(4), (2, 8), 50, 1)
     inputs["x"][:] = 0
     np.testing.assert_array_equal(
         run_operator("MemoProduct", mode, *inputs.values()), np.stack([inputs["bias"]] * 2)
@@ -107,14 +88,14 @@ def test_rows_of_zeros_are_the_bias(mode):
 
 @EVERY_MODE
 def test_without_channels_apart_all_are_rounded(mode):
-    inputs = random_inputs(np.random.default_rng(5), (4, 8), 50, 0)
+    inputs = random_product(np.random.default_rng(5), (4, 8), 50, 0)
     answer = run_operator("MemoProduct", mode, *inputs.values())
     np.testing.assert_allclose(answer, memo_product(*inputs.values()), rtol=1e-5, atol=1e-5)
 
 
 @EVERY_MODE
 def test_no_rows_give_none(mode):
-    inputs = random_inputs(np.random.default_rng(6), (1, 0, 8), 50, 1)
+    inputs = random_product(np.random.default_rng(6), (1, 0, 8), 50, 1)
     assert run_operator("MemoProduct", mode, *inputs.values()).shape == (1, 0, 50)
 
 

@@ -21,6 +21,7 @@ from onnx_memo.operators.bodies.grow import grow_body
 from onnx_memo.operators.bodies.lookup import lookup_body
 from onnx_memo.operators.bodies.merge import merge_body
 from onnx_memo.operators.bodies.product import product_body
+from onnx_memo.operators.bodies.product_steps import ACTIVATED, product_norm_body
 from onnx_memo.operators.bodies.rows import rows_body
 from onnx_memo.operators.bodies.segments import segments_body
 from onnx_memo.operators.bodies.self_attention import self_attention_body
@@ -38,6 +39,8 @@ BODIES: dict[str, Callable[..., Results]] = {
     "MemoMerge": merge_body,
     "MemoExact": exact_body,
     "MemoProduct": product_body,
+    **ACTIVATED,
+    "MemoProductNorm": product_norm_body,
     "MemoSelfAttention": self_attention_body,
 }
 

@@ -17,6 +17,13 @@ from onnx_memo.operators.reference.grow import memo_grow
 from onnx_memo.operators.reference.lookup import memo_lookup
 from onnx_memo.operators.reference.merge import memo_merge
 from onnx_memo.operators.reference.product import memo_product
+from onnx_memo.operators.reference.product_steps import (
+    memo_product_gelu,
+    memo_product_gelu_tanh,
+    memo_product_norm,
+    memo_product_relu,
+    memo_product_silu,
+)
 from onnx_memo.operators.reference.rows import memo_rows
 from onnx_memo.operators.reference.segments import memo_segments
 from onnx_memo.operators.reference.self_attention import memo_self_attention
@@ -31,6 +38,11 @@ __all__ = [
     "memo_lookup",
     "memo_merge",
     "memo_product",
+    "memo_product_gelu",
+    "memo_product_gelu_tanh",
+    "memo_product_norm",
+    "memo_product_relu",
+    "memo_product_silu",
     "memo_rows",
     "memo_segments",
     "memo_self_attention",
@@ -48,5 +60,10 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "MemoMerge": memo_merge,
     "MemoExact": memo_exact,
     "MemoProduct": memo_product,
+    "MemoProductGelu": memo_product_gelu,
+    "MemoProductGeluTanh": memo_product_gelu_tanh,
+    "MemoProductRelu": memo_product_relu,
+    "MemoProductSilu": memo_product_silu,
+    "MemoProductNorm": memo_product_norm,
     "MemoSelfAttention": memo_self_attention,
 }
