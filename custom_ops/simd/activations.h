@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>  // only index_sequence
 
 #include "simd/integers.h"
 
@@ -92,14 +93,48 @@ struct SiluOf {
   }
 };
 
-// In place, of a panel's columns.
+// As many registers as one, so that each step is taken in all of them before the next one: steps of one register wait
+// for each other, and processors look ahead for too few others.
+template <typename Vector, std::size_t... i>
+struct Several {
+  using One = typename Vector::Register;
+  struct Register {
+    One of[sizeof...(i)];
+  };
+
+  static Register Broadcast(float x) { return {{(static_cast<void>(i), Vector::Broadcast(x))...}}; }
+  static Register Add(const Register& a, const Register& b) { return {{Vector::Add(a.of[i], b.of[i])...}}; }
+  static Register Subtract(const Register& a, const Register& b) { return {{Vector::Subtract(a.of[i], b.of[i])...}}; }
+  static Register Multiply(const Register& a, const Register& b) { return {{Vector::Multiply(a.of[i], b.of[i])...}}; }
+  static Register MultiplyAdd(const Register& a, const Register& b, const Register& c) {
+    return {{Vector::MultiplyAdd(a.of[i], b.of[i], c.of[i])...}};
+  }
+  static Register Greatest(const Register& a, const Register& b) { return {{Vector::Greatest(a.of[i], b.of[i])...}}; }
+  static Register MinusAbsolute(const Register& x) { return {{Vector::MinusAbsolute(x.of[i])...}}; }
+  static Register Reciprocal(const Register& x) { return {{Vector::Reciprocal(x.of[i])...}}; }
+  static Register LowBitsToExponent(const Register& x) { return {{Vector::LowBitsToExponent(x.of[i])...}}; }
+};
+
+// In place, of a panel's columns in some rows.
+template <typename Vector, template <typename> class Function, std::size_t... i>
+void ApplyTo(float* output, std::size_t stride, std::index_sequence<i...>) {
+  constexpr std::size_t kWidth = Vector::kWidth;
+  constexpr std::size_t kRegisters = onnx_memo::simd::kPanelColumns / kWidth;
+  const Function<Several<Vector, i...>> function;
+  const auto y = function({{Vector::Load(output + i / kRegisters * stride + i % kRegisters * kWidth)...}});
+  (Vector::Store(output + i / kRegisters * stride + i % kRegisters * kWidth, y.of[i]), ...);
+}
+
 template <typename Vector, template <typename> class Function>
 void ApplyToRows(float* output, std::size_t rows, std::size_t stride) {
-  constexpr std::size_t kColumns = onnx_memo::simd::kPanelColumns;
-  const Function<Vector> function;
-  for (std::size_t r = 0; r < rows; ++r) {
-    float* row = output + r * stride;
-    for (std::size_t c = 0; c < kColumns; c += Vector::kWidth) Vector::Store(row + c, function(Vector::Load(row + c)));
+  constexpr std::size_t kRegisters = onnx_memo::simd::kPanelColumns / Vector::kWidth;
+  constexpr std::size_t kRows = kRegisters < 6 ? 6 / kRegisters : 1;
+  std::size_t r = 0;
+  for (; r + kRows <= rows; r += kRows) {
+    ApplyTo<Vector, Function>(output + r * stride, stride, std::make_index_sequence<kRows * kRegisters>());
+  }
+  for (; r < rows; ++r) {
+    ApplyTo<Vector, Function>(output + r * stride, stride, std::make_index_sequence<kRegisters>());
   }
 }
 
