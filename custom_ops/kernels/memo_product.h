@@ -63,6 +63,7 @@ class ProductJob {
   std::unique_ptr<std::uint8_t[]> bytes_;  // [R, K], rounded
   std::vector<simd::Rounding> rounding_;   // [R]
   std::vector<float> apart_;               // [R, channels]
+  std::unique_ptr<float[]> rest_;          // [blocks, K]: a row of each without the channels apart
 };
 
 // What the first inputs of each of these operators are.

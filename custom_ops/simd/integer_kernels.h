@@ -32,26 +32,36 @@ struct Range {
   float low, high, check;
 };
 
+// Of several registers at a time: each of the three results waits for the one before.
 template <typename Vector>
 Range RangeOf(const float* row, std::size_t count) {
-  auto low = Vector::Broadcast(0.0F), high = low, check = low;
-  const auto zero = low;
+  constexpr std::size_t kSums = 4;
+  const auto zero = Vector::Broadcast(0.0F);
+  typename Vector::Register low[kSums], high[kSums], check[kSums];
+  for (std::size_t s = 0; s < kSums; ++s) low[s] = high[s] = check[s] = zero;
+  const auto add = [&](std::size_t at, std::size_t s) {
+    const auto x = Vector::Load(row + at);
+    low[s] = Vector::Least(x, low[s]);
+    high[s] = Vector::Greatest(x, high[s]);
+    check[s] = Vector::MultiplyAdd(x, zero, check[s]);
+  };
   std::size_t i = 0;
-  for (; i + Vector::kWidth <= count; i += Vector::kWidth) {
-    const auto x = Vector::Load(row + i);
-    low = Vector::Least(x, low);
-    high = Vector::Greatest(x, high);
-    check = Vector::Add(check, Vector::Multiply(x, zero));
+  for (; i + kSums * Vector::kWidth <= count; i += kSums * Vector::kWidth) {
+    for (std::size_t s = 0; s < kSums; ++s) add(i + s * Vector::kWidth, s);
   }
-  float lows[Vector::kWidth], highs[Vector::kWidth], checks[Vector::kWidth];
-  Vector::Store(lows, low);
-  Vector::Store(highs, high);
-  Vector::Store(checks, check);
-  Range range{0.0F, 0.0F, 0.0F};
+  for (; i + Vector::kWidth <= count; i += Vector::kWidth) add(i, 0);
+  for (std::size_t s = 1; s < kSums; ++s) {
+    low[0] = Vector::Least(low[s], low[0]);
+    high[0] = Vector::Greatest(high[s], high[0]);
+    check[0] = Vector::Add(check[0], check[s]);
+  }
+  float lows[Vector::kWidth], highs[Vector::kWidth];
+  Vector::Store(lows, low[0]);
+  Vector::Store(highs, high[0]);
+  Range range{0.0F, 0.0F, Vector::Sum(check[0])};
   for (std::size_t lane = 0; lane < Vector::kWidth; ++lane) {
     range.low = lows[lane] < range.low ? lows[lane] : range.low;
     range.high = highs[lane] > range.high ? highs[lane] : range.high;
-    range.check += checks[lane];
   }
   for (; i < count; ++i) {
     range.low = row[i] < range.low ? row[i] : range.low;
@@ -59,22 +69,6 @@ Range RangeOf(const float* row, std::size_t count) {
     range.check += row[i] * 0.0F;
   }
   return range;
-}
-
-// The same without some numbers: those between two of them are looked at in one piece.
-template <typename Vector>
-Range RangeWithout(const float* row, std::size_t count, const std::int64_t* apart, std::size_t channels) {
-  Range all{0.0F, 0.0F, 0.0F};
-  std::size_t begin = 0;
-  for (std::size_t c = 0; c <= channels; ++c) {
-    const std::size_t end = c < channels ? static_cast<std::size_t>(apart[c]) : count;
-    const Range range = RangeOf<Vector>(row + begin, end - begin);
-    all.low = range.low < all.low ? range.low : all.low;
-    all.high = range.high > all.high ? range.high : all.high;
-    all.check += range.check;
-    begin = end + 1;
-  }
-  return all;
 }
 
 template <typename Vector>
@@ -91,9 +85,8 @@ void ToBytes(const float* row, std::size_t count, float inverse, std::int32_t ze
 }
 
 template <typename Vector>
-Rounding RoundRow(const float* row, std::size_t count, const std::int64_t* apart, std::size_t channels,
-                  std::uint8_t* bytes) {
-  const Range range = RangeWithout<Vector>(row, count, apart, channels);
+Rounding RoundRow(const float* row, std::size_t count, std::uint8_t* bytes) {
+  const Range range = RangeOf<Vector>(row, count);
   const float step = (range.high - range.low) / kSteps;
   const float broken = range.check + (step - step);  // NaN where a number is not finite, else 0
   if (broken != 0.0F) {
@@ -104,7 +97,6 @@ Rounding RoundRow(const float* row, std::size_t count, const std::int64_t* apart
   const float inverse = 1.0F / scale;
   const std::int32_t zero = Vector::RoundOne(-range.low * inverse);
   ToBytes<Vector>(row, count, inverse, zero, bytes);
-  for (std::size_t c = 0; c < channels; ++c) bytes[apart[c]] = static_cast<std::uint8_t>(zero);
   return {scale, zero};
 }
 

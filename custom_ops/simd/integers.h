@@ -57,10 +57,8 @@ struct NormRow {
 struct IntegerLevel {
   const char* name;
 
-  // Rounds `count` numbers to bytes. Zero is exact: it becomes the byte `zero`, and so do the numbers of the channels
-  // apart, whatever they are; these rise, and are below `count`.
-  Rounding (*round_row)(const float* row, std::size_t count, const std::int64_t* apart, std::size_t apart_channels,
-                        std::uint8_t* bytes);
+  // Rounds `count` numbers to bytes. Zero is exact: it becomes the byte `zero`.
+  Rounding (*round_row)(const float* row, std::size_t count, std::uint8_t* bytes);
 
   // output[r, c] = the activation of scale[r] * scales[c] * (the sum of (bytes[r, i] - zero[r]) * weights[c, i]) +
   // bias[c] + (the product of the channels apart). The rows of `output` are `stride` floats apart. |sum of bytes *

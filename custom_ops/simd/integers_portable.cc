@@ -29,8 +29,8 @@ struct PortableIntegers : Portable {
     return result;
   }
 
-  // To the nearest whole number, the even one of two, whatever the processor's mode is. Those of channels apart may be
-  // any, and what they become does not count.
+  // To the nearest whole number, the even one of two, whatever the processor's mode is. None that rows are rounded to
+  // is as large as 1024.
   static std::int32_t RoundOne(float x) {
     constexpr float kMost = 1024.0F;
     if (!(x > -kMost && x < kMost)) return 0;
