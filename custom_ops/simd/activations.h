@@ -1,7 +1,7 @@
 // The activations that may follow a product, of a register at a time, written once over a processor's vectors.
 //
 // All but Relu are relu(v) - |v| * tail(|v|): the tail is small where it must be exact, so that the error stays below
-// 2e-7 times max(|v|, 1). NaN gives NaN, and infinities the limits.
+// 2.5e-7 times max(|v|, 1). NaN gives NaN, and infinities the limits.
 //
 // A `Vector` class has, besides what simd/integer_kernels.h says, `MinusAbsolute` and `Reciprocal`, of numbers from 1
 // up.

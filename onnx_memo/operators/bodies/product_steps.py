@@ -1,6 +1,7 @@
 """MemoProduct with what may follow it: an activation, or a residual and a normalization.
 
-The nodes are those that ONNX Runtime knows as Gelu, FastGelu, QuickGelu and LayerNormalization, and fuses.
+ONNX Runtime fuses them to Gelu, QuickGelu and, if gamma, beta and epsilon are constants, LayerNormalization.
+The nodes of the tanh form stay single on the CPU.
 """
 
 from __future__ import annotations
