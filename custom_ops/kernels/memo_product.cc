@@ -100,10 +100,11 @@ void ProductJob::Run(std::size_t task) const noexcept {
   const std::int64_t first = number * kColumns;
   // A pointer into a tensor without elements must not be moved.
   const std::int8_t* packed = inner == 0 ? kNoWeights : weights_.packed.data + number * kColumns * inner;
-  const std::int8_t* next = number + 1 < panels() ? packed + kColumns * inner : packed;
+  // The next panel, shared out among this one's tiles: of the last panel there is none.
+  const std::size_t step = number + 1 < panels() ? Size(kColumns * kGroup / Blocks(end - begin, kTileRows)) : 0;
+  simd::Ahead ahead = {step == 0 ? packed : packed + kColumns * inner, step};
   const float* apart = channels == 0 ? nullptr : weights_.apart.data + first;
   const simd::Panel panel = {packed,
-                             next,
                              Size(inner / kGroup),
                              weights_.sums.data + first,
                              weights_.scales.data + first,
@@ -117,16 +118,17 @@ void ProductJob::Run(std::size_t task) const noexcept {
                                     apart_.data() + r * channels};
     float* const output = y_.data + r * columns + first;
     if (columns - first >= kColumns) {
-      level_.multiply(rows, panel, output, Size(columns));
+      level_.multiply(rows, panel, ahead, output, Size(columns));
     } else {
-      RunPartial(rows, panel, columns - first, output);
+      RunPartial(rows, panel, ahead, columns - first, output);
     }
+    ahead.begin += panel.groups * step;
   }
 }
 
 // The last columns, by copies that are as long as a panel.
-void ProductJob::RunPartial(const simd::RoundedRows& rows, const simd::Panel& panel, std::int64_t columns,
-                            float* output) const noexcept {
+void ProductJob::RunPartial(const simd::RoundedRows& rows, const simd::Panel& panel, const simd::Ahead& ahead,
+                            std::int64_t columns, float* output) const noexcept {
   std::int32_t sums[kColumns] = {};
   float scales[kColumns] = {}, bias[kColumns] = {}, apart[kMostChannels * kColumns] = {}, tile[kTileRows * kColumns];
   std::copy_n(panel.sums, columns, sums);
@@ -141,7 +143,7 @@ void ProductJob::RunPartial(const simd::RoundedRows& rows, const simd::Panel& pa
   whole.bias = bias;
   whole.apart = apart;
   whole.apart_stride = Size(kColumns);
-  level_.multiply(rows, whole, tile, Size(kColumns));
+  level_.multiply(rows, whole, ahead, tile, Size(kColumns));
   for (std::size_t r = 0; r < rows.count; ++r) {
     std::copy_n(tile + r * Size(kColumns), columns, output + static_cast<std::int64_t>(r) * y_.dims[1]);
   }

@@ -50,8 +50,8 @@ class ProductJob {
 
  private:
   void CheckShapes() const;
-  void RunPartial(const simd::RoundedRows& rows, const simd::Panel& panel, std::int64_t columns,
-                  float* output) const noexcept;
+  void RunPartial(const simd::RoundedRows& rows, const simd::Panel& panel, const simd::Ahead& ahead,
+                  std::int64_t columns, float* output) const noexcept;
 
   View<const float, 2> x_;
   ProductWeights weights_;

@@ -16,6 +16,7 @@
 
 namespace {
 
+using onnx_memo::simd::Ahead;
 using onnx_memo::simd::IntegerLevel;
 using onnx_memo::simd::kGroup;
 using onnx_memo::simd::kMostTileRows;
@@ -109,33 +110,34 @@ typename Vector::Register Scaled(const typename Vector::Sums& sums, const Roundi
   return Vector::MultiplyAdd(scaled, Vector::Load(panel.scales + column), Vector::Load(panel.bias + column));
 }
 
-template <std::size_t size>
-void PrefetchPart(const std::int8_t* weights) {
+// Both, or all three, lines of up to 192 bytes; the same one twice costs nothing.
+inline void PrefetchStep(const std::int8_t* begin, std::size_t step) {
   constexpr std::size_t kLine = 64;
-  for (std::size_t at = 0; at < size; at += kLine) {
-    PrefetchLine(reinterpret_cast<const unsigned char*>(weights) + at);
-  }
+  const auto* const bytes = reinterpret_cast<const unsigned char*>(begin);
+  PrefetchLine(bytes);
+  if (step > kLine) PrefetchLine(bytes + kLine);
+  if (step > 2 * kLine) PrefetchLine(bytes + 2 * kLine);
 }
 
 // The loops over a tile's registers are written as folds: of sums that loops reach GCC 12 keeps copies in memory.
 template <typename Vector, std::size_t... column, std::size_t... tile>
-void MultiplyTile(const RoundedRows& a, const Panel& panel, std::size_t first, float* output, std::size_t stride,
-                  std::index_sequence<column...>, std::index_sequence<tile...>) {
+void MultiplyTile(const RoundedRows& a, const Panel& panel, const Ahead& ahead, std::size_t first, float* output,
+                  std::size_t stride, std::index_sequence<column...>, std::index_sequence<tile...>) {
   constexpr std::size_t kRegisters = Vector::kTileRegisters;
   constexpr std::size_t kWidth = Vector::kWidth;
   typename Vector::Sums sums[] = {(static_cast<void>(tile), Vector::NoSum())...};
   const std::int8_t* weights = panel.weights + first * kGroup;
-  const std::int8_t* next = panel.next + first * kGroup;
+  const std::int8_t* next = ahead.begin;
   const std::uint8_t* bytes = a.bytes;
   const std::size_t row_bytes = panel.groups * kGroup;
   for (std::size_t g = 0; g < panel.groups; ++g) {
-    PrefetchPart<kRegisters * kWidth * kGroup>(next);
+    PrefetchStep(next, ahead.step);
     const typename Vector::Weights loaded[] = {Vector::LoadWeights(weights + column * kWidth * kGroup)...};
     (Vector::AddDots(Vector::BroadcastFour(bytes + tile / kRegisters * row_bytes), loaded[tile % kRegisters],
                      &sums[tile]),
      ...);
     weights += kPanelColumns * kGroup;
-    next += kPanelColumns * kGroup;
+    next += ahead.step;
     bytes += kGroup;
   }
   typename Vector::Register y[] = {
@@ -151,36 +153,38 @@ void MultiplyTile(const RoundedRows& a, const Panel& panel, std::size_t first, f
 }
 
 template <typename Vector, std::size_t rows>
-void MultiplyRows(const RoundedRows& a, const Panel& panel, float* output, std::size_t stride) {
+void MultiplyRows(const RoundedRows& a, const Panel& panel, const Ahead& ahead, float* output, std::size_t stride) {
   constexpr std::size_t kColumns = Vector::kTileRegisters * Vector::kWidth;
   static_assert(kPanelColumns % kColumns == 0, "a panel is a whole number of tiles");
+  const std::size_t step = ahead.step / (kPanelColumns / kColumns);
   for (std::size_t first = 0; first < kPanelColumns; first += kColumns) {
-    MultiplyTile<Vector>(a, panel, first, output, stride, std::make_index_sequence<Vector::kTileRegisters>(),
+    const Ahead part = {ahead.begin + first / kColumns * panel.groups * step, step};
+    MultiplyTile<Vector>(a, panel, part, first, output, stride, std::make_index_sequence<Vector::kTileRegisters>(),
                          std::make_index_sequence<rows * Vector::kTileRegisters>());
   }
 }
 
 template <typename Vector>
-void Multiply(const RoundedRows& a, const Panel& panel, float* output, std::size_t stride) {
+void Multiply(const RoundedRows& a, const Panel& panel, const Ahead& ahead, float* output, std::size_t stride) {
   static_assert(kMostTileRows == 6, "there is a tile for each number of rows");
   switch (a.count) {
     case 6:
-      MultiplyRows<Vector, 6>(a, panel, output, stride);
+      MultiplyRows<Vector, 6>(a, panel, ahead, output, stride);
       break;
     case 5:
-      MultiplyRows<Vector, 5>(a, panel, output, stride);
+      MultiplyRows<Vector, 5>(a, panel, ahead, output, stride);
       break;
     case 4:
-      MultiplyRows<Vector, 4>(a, panel, output, stride);
+      MultiplyRows<Vector, 4>(a, panel, ahead, output, stride);
       break;
     case 3:
-      MultiplyRows<Vector, 3>(a, panel, output, stride);
+      MultiplyRows<Vector, 3>(a, panel, ahead, output, stride);
       break;
     case 2:
-      MultiplyRows<Vector, 2>(a, panel, output, stride);
+      MultiplyRows<Vector, 2>(a, panel, ahead, output, stride);
       break;
     case 1:
-      MultiplyRows<Vector, 1>(a, panel, output, stride);
+      MultiplyRows<Vector, 1>(a, panel, ahead, output, stride);
       break;
     default:
       return;

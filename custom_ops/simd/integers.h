@@ -24,10 +24,16 @@ struct Rounding {
 // What may follow a product. Their formulas are in simd/activations.h.
 enum class Activation : std::uint8_t { kNone, kRelu, kGelu, kGeluTanh, kSilu };
 
+// Bytes that are brought closer while a tile is multiplied: `step` of them, at most 192, with each group, from `begin`
+// on. Those of a tile come one after the other, so that memory has the time of them all.
+struct Ahead {
+  const std::int8_t* begin;
+  std::size_t step;
+};
+
 // 48 columns of a product.
 struct Panel {
   const std::int8_t* weights;  // [groups, 48, 4]
-  const std::int8_t* next;     // the weights of the panel that comes after it, to be brought closer; or its own
   std::size_t groups;
   const std::int32_t* sums;  // of each column's weights
   const float* scales;       // of each column
@@ -63,7 +69,7 @@ struct IntegerLevel {
   // output[r, c] = the activation of scale[r] * scales[c] * (the sum of (bytes[r, i] - zero[r]) * weights[c, i]) +
   // bias[c] + (the product of the channels apart). The rows of `output` are `stride` floats apart. |sum of bytes *
   // weights| is below 2^31.
-  void (*multiply)(const RoundedRows& rows, const Panel& panel, float* output, std::size_t stride);
+  void (*multiply)(const RoundedRows& rows, const Panel& panel, const Ahead& ahead, float* output, std::size_t stride);
 
   // sum[i] += residual[i]; y[i] = (sum[i] - mean) / sqrt(variance + epsilon) * gamma[i] + beta[i], with the mean of all
   // sums and that of the squares of their differences from it.

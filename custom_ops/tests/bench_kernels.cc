@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -313,8 +314,12 @@ void BenchRunning(std::int64_t n, std::int64_t width, std::int64_t heads) {
 
 }  // namespace
 
-int main() {
+// All of it takes minutes; with the name of a level, its loops alone.
+int main(int argc, char** argv) {
+  const std::string only = argc > 1 ? argv[1] : "";
+  const auto left_out = [&only](const auto* level) { return !only.empty() && only != level->name; };
   for (const simd::IntegerLevel* level : simd::SupportedIntegers()) {
+    if (left_out(level)) continue;
     for (const std::int64_t rows : {1, 4, 11, 18, 128}) {
       for (const std::int64_t bytes : {1, 1 << 27}) {
         for (const auto& [inner, columns] : {std::pair{384, 384}, {384, 1536}, {1536, 384}, {768, 3072}}) {
@@ -328,15 +333,19 @@ int main() {
     }
   }
   for (const simd::Level* level : simd::Supported()) {
+    if (left_out(level)) continue;
     for (const std::int64_t head_width : {32, 64}) {
       for (const std::int64_t n : {8, 18, 32, 128, 256}) BenchSelfAttention(*level, n, 12, head_width);
     }
   }
-  BenchRunning(128, 384, 12);
-  BenchRunning(122, 512, 8);
-  BenchRunning(512, 384, 12);
-  for (const std::size_t entries : {1000U, 2000U, 10000U, 100000U}) BenchLookup(entries, 64);
+  if (only.empty()) {
+    BenchRunning(128, 384, 12);
+    BenchRunning(122, 512, 8);
+    BenchRunning(512, 384, 12);
+    for (const std::size_t entries : {1000U, 2000U, 10000U, 100000U}) BenchLookup(entries, 64);
+  }
   for (const simd::Level* level : simd::Supported()) {
+    if (left_out(level)) continue;
     for (const std::size_t width : {32U, 64U}) {
       for (const std::size_t n : {32U, 128U, 512U}) BenchContext(*level, n, width, 12);
     }
