@@ -22,6 +22,7 @@ FLOORS = [
     {"operators"},
     {"keys"},
     {"job"},
+    {"precision"},
     {"store"},
     {"levels"},
     {"report", "verify"},
@@ -37,7 +38,7 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Within `levels` a level knows the contract, not the registry, and not another level.
-LEVELS = ("rows", "sites")
+LEVELS = ("int8", "rows", "sites")
 
 
 def modules() -> dict[str, Path]:
@@ -77,7 +78,7 @@ def test_no_arrow_goes_up(name):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_knows_the_contract_alone(level):
-    names = ("attention", "base", "explored", "inserter", "lookup", "repeats", "trial")
+    names = ("attention", "base", "explored", "inserter", "lookup", "repeats", "trial", "tried", "whole")
     shared = {f"levels.{name}" for name in names}
     for name, path in modules().items():
         if name.startswith(f"levels.{level}."):
