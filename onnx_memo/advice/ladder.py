@@ -74,8 +74,9 @@ class _Way:
         return self.explored.level, self.setting.strictness
 
     @property
-    def reuses(self) -> bool:
-        return bool(self.setting.hits.any())
+    def differs(self) -> bool:
+        """Whether any request runs anything but the original."""
+        return self.setting.rounds or bool(self.setting.hits.any())
 
     def runner(self) -> Runner:
         return self.explored.runner(self.setting)
@@ -107,7 +108,7 @@ def ladder(
     _try(found, promises)
     ways = _ways(found, promises)
     best = {options: min(own, key=lambda way: way.setting.cost) for options, own in ways.items()}
-    raceable = list({way.key: way for way in best.values() if way.reuses}.values())
+    raceable = list({way.key: way for way in best.values() if way.differs}.values())
     runners = [original, *(way.runner() for way in raceable)]
     turn = float(race(runners, _spread(requests, FIRST), 1).seconds.sum(axis=2).mean())
     timed = _spread(requests, max(LEAST, int(SECONDS / ROUNDS / turn)))

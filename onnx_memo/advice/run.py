@@ -22,6 +22,7 @@ from onnx_memo.levels.decide import ask_the_original
 from onnx_memo.levels.explored import Explored
 from onnx_memo.levels.registry import allowed
 from onnx_memo.notebook import Part, Table, as_html
+from onnx_memo.precision.whole import Rounding
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.runtime import session_options
@@ -147,7 +148,8 @@ def advise(
         check_room(job.scratch, max(use.bytes_needed(job) for _, use in uses))
         parts = make_parts(samples, goal.promise)
         goal, original_us = ask_the_original(job, parts)
-        brief = Brief(Job(opened, samples, job.scratch, goal, progress=progress), parts, original_us)
+        own = Job(opened, samples, job.scratch, goal, progress=progress)
+        brief = Brief(own, parts, original_us, Rounding(opened, parts.stored, progress))
         found, reason = _explored(brief, uses)
         original = runner(open_file(opened.path, session_options(native=False, threads=1)))
         times, rungs = ladder(goal, found, original, parts.fit.arrays, len(parts.held_out), notes)

@@ -127,7 +127,7 @@ class Copy:
             self._twins.update(zip(their_node.outputs, our_node.outputs, strict=True))
 
     def twin(self, found: Found) -> Found:
-        """A site, an encoder, values or nodes of the original, or a dataclass of them, as they are in the copy."""
+        """Values or nodes of the original, or what is made of them (a site, an encoder), as in the copy."""
         twin: Found = self._translated(found)
         return twin
 

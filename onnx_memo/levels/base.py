@@ -29,6 +29,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import Copy, OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.explored import Explored
+from onnx_memo.precision.whole import Rounding
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Seen
 from onnx_memo.proof.percentile import percentile
@@ -140,11 +141,13 @@ class Brief:
         job: the run; it has a goal.
         parts: the sample, split.
         original_us: microseconds that the original takes for a request, the mean over some.
+        rounding: makes the encoder in 8 bits, for the store part; all levels share it.
     """
 
     job: Job
     parts: Parts
     original_us: float
+    rounding: Rounding
 
     @property
     def goal(self) -> Goal:
@@ -297,8 +300,7 @@ class Level(ABC):
     Attributes:
         names: as `--level` takes them and manifests hold them.
         title: as people read it.
-        rounds: whether its answers differ from the original's even where nothing is reused, so that it needs a
-            goal.
+        rounds: whether answers differ from the original's even where nothing is reused: it needs a goal.
         selective: whether it guards single attention blocks: `--sites` and `--threshold` apply.
         reach: a ratio that it hardly gets below: where another level does, it is not tried.
         setting: what calibration sets, as a column's head.

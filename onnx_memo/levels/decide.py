@@ -15,6 +15,7 @@ from onnx_memo.data.labels import check_labels
 from onnx_memo.data.parts import Parts, make_parts
 from onnx_memo.job import Job
 from onnx_memo.levels.base import Alternative, Brief, Level, NothingPays, Proposal, Use, Verdict
+from onnx_memo.precision.whole import Rounding
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal
 from onnx_memo.runtime import session_options
@@ -42,6 +43,7 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     parts = make_parts(job.samples, job.goal.promise)
     goal, original_us = ask_the_original(job, parts)
     check_labels(job.samples, goal.decision)
+    rounding = Rounding(job.opened, parts.stored, job.progress)
     found: list[tuple[Proposal, Job]] = []
     reasons: list[str] = []
     tried: list[Alternative] = []
@@ -50,7 +52,7 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
             continue
         own = replace(job.on_trial(), goal=goal)
         try:
-            proposal = use.propose(Brief(own, parts, original_us))
+            proposal = use.propose(Brief(own, parts, original_us, rounding))
         except NothingPays as nothing:
             reasons.append(f"{level.title}: {nothing}")
             tried += nothing.alternatives

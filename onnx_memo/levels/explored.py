@@ -26,6 +26,7 @@ class Setting:
         seen: the distance of their answers.
         decided: what was said of the decision.
         cost: about what a request takes, in a unit of its own: by it settings of one model are compared.
+        rounds: whether what is not reused runs in 8 bits; else the original runs.
     """
 
     strictness: float
@@ -33,6 +34,7 @@ class Setting:
     seen: Seen = field(repr=False)
     decided: Seen = field(repr=False)
     cost: float
+    rounds: bool = False
 
 
 def nothing_reused(goal: Goal, answers: Sequence[Answer], cost: float) -> Setting:

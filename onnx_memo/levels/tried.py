@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import onnxruntime as ort
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.proof.answer import Answer
+from onnx_memo.proof.goal import Opinion
 from onnx_memo.proof.measure import Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.thresholds import CurvePoint
@@ -68,11 +69,12 @@ class Tried:
     Attributes:
         hits: which were reused, bool[n].
         rows: share of their rows that ran, f64[n]; 1 where nothing is reused.
-        seen: by what the promise is about; errors are exactly 0 where nothing is reused.
+        seen: by what the promise is about; errors are exactly 0 where the original ran.
         decided: by the decision, likewise.
         token_errors: cosine token by token, f64[n].
         seconds: that each took, f64[n], side by side with others; the original's where it is not reused for
             certain.
+        said: what seen and decided are made of, n of them.
     """
 
     hits: npt.NDArray[np.bool_]
@@ -81,6 +83,14 @@ class Tried:
     decided: Seen
     token_errors: Floats
     seconds: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
+    said: Sequence[Opinion] = field(default=(), repr=False)
+
+    @staticmethod
+    def of(hits: npt.NDArray[np.bool_], rows: Floats, said: Sequence[Opinion], seconds: Floats) -> Tried:
+        """From what was said of each request."""
+        seen, decided = Seen.of([one.judged for one in said]), Seen.of([one.decided for one in said])
+        errors = np.asarray([one.token_error for one in said])
+        return Tried(hits, rows, seen, decided, errors, seconds, said)
 
     @property
     def errors(self) -> Floats:

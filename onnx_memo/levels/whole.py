@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import onnx_ir as ir
 
@@ -15,27 +13,14 @@ from onnx_memo.levels.inserter import Inserter
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.chains import Chains
 from onnx_memo.precision.form import Form, FormBuilder
-
-
-def real_rows(b: Builder, encoder: Encoder) -> ir.Value:
-    """The rows that run, i64[R]: all real tokens, and of a sequence without any all that it has."""
-    flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
-    if encoder.mask is None:
-        count = b.op("Squeeze", b.dim(flat, 0), b.i64(0))
-        return b.op("Range", b.const(0, np.int64), count, b.const(1, np.int64))
-    real = b.op("Cast", encoder.mask, to=ir.DataType.FLOAT.value)
-    most = b.reduce("ReduceMax", b.op("Abs", real), 1, keepdims=True)
-    empty = b.op("Equal", most, b.const(0, np.float32))
-    runs = b.op("Or", b.op("Cast", real, to=ir.DataType.BOOL.value), empty)
-    return b.op("Reshape", b.op("NonZero", b.op("Reshape", runs, b.i64(-1))), b.i64(-1))
+from onnx_memo.precision.whole import Products
 
 
 def whole_branch(
     inserter: Inserter,
     encoder: Encoder,
     chains: Chains,
-    products: Mapping[ir.Value, Sequence[ir.TensorProtocol]],
-    rows: ir.Value,
+    products: Products,
 ) -> ir.Graph:
     """The branch: from the encoder's input of the main graph to its output [B, L, d], zeros in other rows.
 
@@ -44,9 +29,9 @@ def whole_branch(
         encoder: in the model that is guarded.
         chains: of that encoder.
         products: what the form's products read, by their keys.
-        rows: those that run, i64[R], rising; in the main graph.
     """
     b = Builder("memo/int8", inserter.opset)
+    rows = _real_rows(b, encoder)
     padded = b.dim(encoder.input, 1)
     flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
     positions = b.op("Mod", rows, padded) if encoder.tables else None
@@ -77,3 +62,16 @@ def whole_branch(
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = ir.Shape([None, None, encoder.width])
     return ir.Graph([], [output], nodes=b.nodes, name=b.prefix)
+
+
+def _real_rows(b: Builder, encoder: Encoder) -> ir.Value:
+    """The rows that run, i64[R]: all real tokens, and of a sequence without any all that it has."""
+    flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
+    if encoder.mask is None:
+        count = b.op("Squeeze", b.dim(flat, 0), b.i64(0))
+        return b.op("Range", b.const(0, np.int64), count, b.const(1, np.int64))
+    real = b.op("Cast", encoder.mask, to=ir.DataType.FLOAT.value)
+    most = b.reduce("ReduceMax", b.op("Abs", real), 1, keepdims=True)
+    empty = b.op("Equal", most, b.const(0, np.float32))
+    runs = b.op("Or", b.op("Cast", real, to=ir.DataType.BOOL.value), empty)
+    return b.op("Reshape", b.op("NonZero", b.op("Reshape", runs, b.i64(-1))), b.i64(-1))

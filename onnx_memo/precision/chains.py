@@ -21,12 +21,20 @@ from onnx_memo.graph import flow
 from onnx_memo.graph.cores import Core
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.rowwise import ELEMENTWISE, NORMALIZATIONS, REDUCTIONS, Rows
+from onnx_memo.graph.stages import find_stages
 from onnx_memo.operators.spec import GROUP, MOST_INNER
-from onnx_memo.precision.recognize import Normalization, activation_of, activation_probe
-from onnx_memo.precision.recognize import normalization_of, normalization_probe
+from onnx_memo.precision.recognize import (
+    Normalization,
+    activation_of,
+    activation_probe,
+    normalization_of,
+    normalization_probe,
+)
 from onnx_memo.precision.stretches import Floats, Stretch, Stretches, run_stretches
 
-MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Mul", "Div", "Split", "Slice"})
+MOVES = frozenset(
+    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Mul", "Div", "Split", "Slice"}
+)
 
 
 @dataclass(frozen=True)
@@ -196,9 +204,20 @@ class _Finder:
         return found
 
     def _norms(self) -> dict[ir.Value, Chain]:
-        """The chains of linear steps to which a residual is added, and then a normalization follows."""
-        sums = {add[0].outputs[0]: (linear, add[1]) for linear in self.linears if (add := self._added(linear))}
-        ways = [way for value in sums for way in self.stretches.after(value, self._is_rowwise, alone=False)]
+        """The chains of linear steps to which a residual is added, and then a normalization follows.
+
+        Where a stage of single rows begins with such a sum, other rows join, so it is made by itself.
+        """
+        begins = {stage.states for stage in find_stages(self.encoder)}
+        sums = {
+            add[0].outputs[0]: (linear, add[1]) for linear in self.linears if (add := self._added(linear))
+        }
+        ways = [
+            way
+            for value in sums
+            if value not in begins
+            for way in self.stretches.after(value, self._is_rowwise, alone=False)
+        ]
         inputs = [normalization_probe(self._width(way.start)) for way in ways]
         found: dict[ir.Value, Chain] = {}
         for way, given, came in zip(ways, inputs, self._run(ways, inputs), strict=True):
@@ -264,7 +283,9 @@ class _Finder:
         current: ir.Value | None = value
         while current is not None and current not in ends:
             node = self.stretches.made.get(current)
-            rows = [] if node is None else [v for v in node.inputs if v is not None and v in self.encoder.forms]
+            rows = (
+                [] if node is None else [v for v in node.inputs if v is not None and v in self.encoder.forms]
+            )
             current = rows[0] if node is not None and node.op_type in MOVES and len(rows) == 1 else None
         return None if current is None else self.stretches.between(current, value)
 
@@ -300,7 +321,7 @@ def _columns_probe(width: int) -> Floats:
 
 
 def _part(linear: Linear, heads: int, axes: tuple[int, int, int], came: Floats | None) -> Part | None:
-    """Which columns of a linear step became queries, keys or values [.., H, rows, width], or so with `axes`."""
+    """Which columns of a linear step became queries, keys or values, [.., H, rows, width] with `axes`."""
     if came is None:
         return None
     of_heads = came.reshape(heads, *came.shape[-2:]).transpose(axes)
@@ -315,4 +336,3 @@ def _part(linear: Linear, heads: int, axes: tuple[int, int, int], came: Floats |
     wanted = factor * probe[:, columns]
     same = np.allclose([ones, numbers, noise], wanted, rtol=1e-5, atol=0)
     return Part(linear, columns, factor) if same else None
-

@@ -23,7 +23,7 @@ from onnx_memo.graph.cores import Core
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
 from onnx_memo.operators.spec import DOMAIN
-from onnx_memo.precision.chains import Chain, Chains, Linear, Part, Projection
+from onnx_memo.precision.chains import Chain, Chains, Linear, Part
 
 PRODUCT = "MemoProduct"
 

@@ -1,4 +1,4 @@
-"""What the rows that products read look like in the sample: their channels' peaks, and how these go together."""
+"""What the rows that products read look like in the sample: channels' peaks, and how these go together."""
 
 from __future__ import annotations
 

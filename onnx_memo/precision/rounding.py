@@ -111,4 +111,5 @@ def _feedback(together: Doubles) -> Floats:
     diagonal = np.einsum("ii->i", damped)
     diagonal += max(DAMPING * float(diagonal.mean()) if len(diagonal) else 0.0, np.finfo(np.float64).tiny)
     upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
-    return (upper / np.einsum("ii->i", upper)).astype(np.float32)
+    feedback: Floats = (upper / np.einsum("ii->i", upper)).astype(np.float32)
+    return feedback

@@ -9,7 +9,6 @@ processor's own products of bytes are not exact and no native library is there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -19,9 +18,10 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.levels.inserter import Inserter, add_operators
-from onnx_memo.levels.whole import real_rows, whole_branch
+from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.chains import Chains
+from onnx_memo.precision.whole import Products
 
 NAME = "encoder"
 RAN = f"memo/{NAME}/int8"  # the value that says whether the form runs, bool
@@ -31,7 +31,7 @@ def insert_int8_guard(
     model: ir.Model,
     encoder: Encoder,
     chains: Chains,
-    products: Mapping[ir.Value, Sequence[ir.TensorProtocol]],
+    products: Products,
 ) -> None:
     """Guard `encoder`; `model` is changed. `products` are what the form's products read, by their keys."""
     replaced = read_shapes_at(model, encoder.input, encoder.forms, encoder.shapes, encoder.batch)
@@ -40,7 +40,7 @@ def insert_int8_guard(
     inserter = Inserter(model)
     b = Builder(f"memo/{NAME}", inserter.opset)
     exact = b.op("MemoExact", inserter.strictness(b), domain=DOMAIN, name=RAN)
-    branch = whole_branch(inserter, encoder, chains, products, real_rows(b, encoder))
+    branch = whole_branch(inserter, encoder, chains, products)
     region = flow.region(model.graph, encoder.output, encoder.boundary, inserter.constant)
     inserter.make_conditional(b, region, encoder.output, exact, branch)
     add_operators(model)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.errors import MemoError
@@ -46,7 +48,7 @@ class Int8Level(Level):
 class Int8Watch:
     """Sees that nothing is reused."""
 
-    def read(self, results: Sequence[np.ndarray]) -> Reuse:  # type: ignore[type-arg]
+    def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
         """As `onnx_memo.levels.base.Watch` has it."""
         return Reuse({NAME: np.zeros(len(results[0]), np.bool_)})
 

@@ -23,9 +23,6 @@ from onnx_memo.levels.int8.blueprint import Int8Blueprint
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.levels.tried import Original, Tried, run_original, timed
-from onnx_memo.precision.chains import find_chains
-from onnx_memo.precision.products import round_products
-from onnx_memo.proof.measure import Seen
 from onnx_memo.proof.sequence import Outcome, fixed_sequence
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
@@ -78,13 +75,10 @@ def propose_int8(brief: Brief) -> Proposal:
 
 def int8_blueprint(brief: Brief) -> Int8Blueprint:
     """The encoder's products, rounded for the store part."""
-    opened, parts = brief.job.opened, brief.parts
-    chains = find_chains(opened)
-    if not chains.chains:
+    whole = brief.rounding.whole
+    if whole is None:
         raise NothingPays("the encoder has no products of floats with constant weights")
-    return Int8Blueprint(
-        opened.encoder, chains, round_products(opened, chains, parts.stored, brief.job.progress)
-    )
+    return Int8Blueprint(brief.job.opened.encoder, whole)
 
 
 def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original: Original) -> Tried:
@@ -97,14 +91,8 @@ def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original
         opinions.append(goal.opinion(original.answers[at], dict(zip(names, came, strict=True))))
         seconds.append(took)
         advance()
-    return Tried(
-        hits=np.zeros(len(samples), np.bool_),
-        rows=np.ones(len(samples)),
-        seen=Seen.of([one.judged for one in opinions]),
-        decided=Seen.of([one.decided for one in opinions]),
-        token_errors=np.asarray([one.token_error for one in opinions]),
-        seconds=np.asarray(seconds),
-    )
+    count = len(samples)
+    return Tried.of(np.zeros(count, np.bool_), np.ones(count), opinions, np.asarray(seconds))
 
 
 def _prove(

@@ -16,7 +16,7 @@ from onnx_memo.graph.opened import Copy
 from onnx_memo.keys.network import KeyNetwork
 from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, found_only, lookup_contents
 from onnx_memo.levels.rows.capture import RowsCapture
-from onnx_memo.levels.rows.guard import NAME, RowsGuard, StageData, insert_rows_guard
+from onnx_memo.levels.rows.guard import NAME, InBytes, RowsGuard, StageData, insert_rows_guard
 from onnx_memo.levels.rows.layout import (
     OFFSETS,
     SQUARES,
@@ -27,6 +27,7 @@ from onnx_memo.levels.rows.layout import (
     stored_name,
 )
 from onnx_memo.levels.rows.quantize import Int8Product
+from onnx_memo.precision.whole import Whole
 from onnx_memo.store.data import StoredTensor, offsets_of
 from onnx_memo.store.manifest import GuardedSite
 
@@ -47,7 +48,10 @@ class RowsSettings:
             repeats alone are reused, and neither keys nor values of the cores are stored.
         bound: predicted relative change up to which a row does not run.
         radius: key distance beyond which an entry is none.
-        int8: the products of the rows that run; None or empty: the original's.
+        int8: the products of the rows that run, by standard nodes; None or empty: the original's.
+        whole: the encoder in 8 bits, if anything runs so:
+        rows_in_bytes: the rows that run,
+        misses_in_bytes: requests that reuse nothing.
     """
 
     network: KeyNetwork
@@ -55,13 +59,16 @@ class RowsSettings:
     bound: float
     int8: Sequence[Int8Product | None] = ()
     radius: float = RADIUS
+    whole: Whole | None = None
+    rows_in_bytes: bool = False
+    misses_in_bytes: bool = False
 
     @property
     def limit(self) -> float:
         """The share of rows up to which running them alone is worth it."""
         if self.corrections is None:
             return 0.0
-        return INT8_LIMIT if self.int8 else LIMIT
+        return INT8_LIMIT if self.int8 or self.rows_in_bytes else LIMIT
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,8 @@ class RowsBlueprint:
                 if product is not None:
                     names = int8_names(number, product.first)
                     contents |= zip(names, (product.weight, product.scales, product.smooth), strict=True)
-        return layout.holding(contents, lengths)
+        whole = [] if settings.whole is None else settings.whole.tensors()
+        return layout.holding(contents, lengths) + whole
 
     def _shared(self, scratch: Path, notes: list[str]) -> dict[str, npt.NDArray[Any] | Path]:
         """What is stored in any case: lengths, offsets, the lookup, and what was captured."""
@@ -124,7 +132,11 @@ class RowsBlueprint:
 
     def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
         """Guard a copy of the original model."""
-        insert_rows_guard(copy.model, copy.twin(self.encoder), self._guard(tensors))
+        settings, in_bytes = self.settings, None
+        if settings.whole is not None:
+            read = settings.whole.in_copy(copy, tensors)
+            in_bytes = InBytes(*read, settings.rows_in_bytes, settings.misses_in_bytes)
+        insert_rows_guard(copy.model, copy.twin(self.encoder), self._guard(tensors), in_bytes)
 
     def guarded(self) -> list[GuardedSite]:
         """The guard, as the manifest lists it."""

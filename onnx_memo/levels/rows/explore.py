@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from onnx_memo.levels.base import Brief
 from onnx_memo.levels.explored import Explored, Setting, nothing_reused
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.layout import rows_footprint
-from onnx_memo.levels.rows.propose import learn_rows, precisions
+from onnx_memo.levels.rows.propose import LITERAL, learn_rows, precisions
 from onnx_memo.levels.rows.search import BOUNDS
 from onnx_memo.levels.rows.trial import RowsTrial, Sweep
 from onnx_memo.levels.tried import Original, run_original
 
 GRID = tuple(bound / BOUNDS[-1] for bound in BOUNDS)
-LITERAL = 1e-9  # a strictness at which only what is stored literally is reused
 
 
 def explore_rows(brief: Brief) -> Sequence[Explored]:
@@ -31,9 +29,10 @@ def explore_rows(brief: Brief) -> Sequence[Explored]:
     size = stored * len(brief.parts.stored) // len(parts.stored)
     literal = nothing_reused(brief.goal, original.answers, float(original.seconds.mean()))
     found: list[Explored] = []
-    ways = precisions(job.opened, parts.stored)
-    for precision, products in dict([ways[-1], ways[0]]).items():  # the exact one, and the fast one
-        settings = replace(learned.settings, int8=products)
+    ways = precisions(brief, parts.stored)
+    for precision, way in dict([ways[-1], ways[0]]).items():  # the exact one, and the fast one
+        # The exact one runs the original where nothing is reused, and so keeps whatever can be kept.
+        settings = way(learned.settings, way is ways[0][1])
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
         trial = RowsTrial(job.opened, blueprint)
         attempt = _attempt(brief, f"rows in {precision}", trial, original)
@@ -50,6 +49,7 @@ def _attempt(brief: Brief, level: str, trial: RowsTrial, original: Original) -> 
     def attempt(strictness: float) -> Setting:
         advance = brief.job.progress(f"trying {level}, bound {strictness * BOUNDS[-1]:.2g}", len(fit))
         came = sweep.at(strictness, advance)
-        return Setting(strictness, came.hits, came.seen, came.decided, float(came.seconds.mean()))
+        cost = float(came.seconds.mean())
+        return Setting(strictness, came.hits, came.seen, came.decided, cost, trial.rounds)
 
     return attempt

@@ -23,7 +23,7 @@ rows they take as long as reading their weights does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,7 +38,11 @@ from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.stages import Stage, find_stages
 from onnx_memo.levels.inserter import Inserter, add_operators
 from onnx_memo.levels.lookup import Lookup
+from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
+from onnx_memo.precision.chains import Chains
+from onnx_memo.precision.form import Form, FormBuilder
+from onnx_memo.precision.whole import Products
 
 NAME = "encoder"
 ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
@@ -79,18 +83,30 @@ class RowsGuard:
     limit: ir.TensorProtocol  # f32 scalar: share of rows up to which running them alone is worth it
 
 
-def insert_rows_guard(model: ir.Model, encoder: Encoder, guard: RowsGuard) -> None:
-    """Guard `encoder`; `model` is changed."""
+@dataclass(frozen=True)
+class InBytes:
+    """The encoder in 8 bits, and what runs so: the rows that run, and requests that reuse nothing."""
+
+    chains: Chains
+    products: Products
+    rows: bool
+    misses: bool
+
+
+def insert_rows_guard(
+    model: ir.Model, encoder: Encoder, guard: RowsGuard, in_bytes: InBytes | None = None
+) -> None:
+    """Guard `encoder`; `model` is changed. `in_bytes` says what runs in 8 bits."""
     replaced = read_shapes_at(model, encoder.input, encoder.forms, encoder.shapes, encoder.batch)
     constants = {replaced.get(value, value): array for value, array in encoder.constants.items()}
-    _RowsInserter(model, replace(encoder, constants=constants), guard).run()
+    _RowsInserter(model, replace(encoder, constants=constants), guard, in_bytes).run()
     add_operators(model)
 
 
 class _RowsInserter(Inserter):
-    def __init__(self, model: ir.Model, encoder: Encoder, guard: RowsGuard) -> None:
+    def __init__(self, model: ir.Model, encoder: Encoder, guard: RowsGuard, in_bytes: InBytes | None) -> None:
         super().__init__(model)
-        self.encoder, self.guard = encoder, guard
+        self.encoder, self.guard, self.in_bytes = encoder, guard, in_bytes
         self.biases: dict[ir.Value | None, ir.Value] = {}  # as the branch that runs reads them
 
     def run(self) -> None:
@@ -103,7 +119,7 @@ class _RowsInserter(Inserter):
         self.entry, found = self.look_up(b, guard.lookup, query, self.length, guard.lengths, radius)
         self.bound = b.op("Mul", self.initializer(guard.bound), self.strictness(b))
         bound, limit = self.bound, self.initializer(guard.limit)
-        if guard.int8:
+        if guard.int8 or self._rows_in_bytes:
             bound, limit = self._only_reused(b, found, bound, limit)
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
         self.rows, self.stored_rows, hit, self.change, self.predicted = b.ops(
@@ -120,7 +136,39 @@ class _RowsInserter(Inserter):
         )
         states, spread, rows = self._ran(b)
         region = flow.region(self.graph, encoder.output, encoder.boundary, self.constant)
-        self.make_conditional(b, region, encoder.output, hit, self._merged(states, spread, rows))
+        merged = self._merged(states, spread, rows)
+        if self.in_bytes is None or not self.in_bytes.misses:
+            self.make_conditional(b, region, encoder.output, hit, merged)
+        else:
+            answered, either = self._or_whole(b, hit, merged, self.in_bytes)
+            self.make_conditional(b, region, encoder.output, answered, either)
+
+    def _or_whole(
+        self, b: Builder, hit: ir.Value, merged: ir.Graph, in_bytes: InBytes
+    ) -> tuple[ir.Value, ir.Graph]:
+        """Whether the original is not needed, and the branch that gives what was reused, or ran in 8 bits.
+
+        What runs in 8 bits has an `If` of the main graph, as the rows that run have.
+        """
+        exact = b.op("MemoExact", self.strictness(b), domain=DOMAIN)
+        runs = b.op("And", exact, b.op("Not", hit))
+        nothing = Builder(f"memo/{NAME}/unneeded", self.opset)
+        empty = _graph(
+            nothing,
+            [nothing.const(np.zeros((0, 0, self.encoder.width)), np.float32)],
+            [None, None, self.encoder.width],
+        )
+        branch = whole_branch(self, self.encoder, in_bytes.chains, in_bytes.products)
+        ran = b.op("If", runs, name=f"{b.prefix}/whole", then_branch=branch, else_branch=empty)
+        same = Builder(f"memo/{NAME}/same", self.opset)
+        either = Builder(f"memo/{NAME}/either", self.opset)
+        chosen = either.op(
+            "If",
+            hit,
+            then_branch=merged,
+            else_branch=_graph(same, [same.op("Identity", ran)], [None, None, self.encoder.width]),
+        )
+        return b.op("Or", hit, exact), _graph(either, [chosen], [None, None, self.encoder.width])
 
     def _only_reused(
         self, b: Builder, found: ir.Value, bound: ir.Value, limit: ir.Value
@@ -186,15 +234,23 @@ class _RowsInserter(Inserter):
                     copier.int8[node] = [self.initializer(tensor) for tensor in tensors]
         copier.made[encoder.input] = b.op("Unsqueeze", b.op("Gather", flat, running.rows, axis=0), b.i64(0))
         begins = dict(zip((stage.states for stage in stages), guard.stages, strict=True))
-        attended = 0
+        numbers = {core.context: number for number, core in enumerate(encoder.cores)}
+
+        def attend(core: Core, qkv: ir.Value) -> ir.Value:
+            return self._attend_packed(b, core, qkv, running, numbers[core.context])
+
+        form = self._form(b, copier, attend)
         rows = []
         for node in encoder.steps:
             core = copier.core(node)
-            if core is None:
+            if form is not None:
+                form.run(node)
+            elif core is None:
                 copier.copy(node)
             else:
-                copier.made[core.context] = self._attend(b, core, copier, running, attended)
-                attended += 1
+                copier.made[core.context] = self._attend_copied(
+                    b, core, copier, running, numbers[core.context]
+                )
             if node.outputs[0] in begins:
                 running = self._grow(b, node.outputs[0], copier, running, begins[node.outputs[0]])
                 rows.append(running.rows)
@@ -206,6 +262,25 @@ class _RowsInserter(Inserter):
         assert guard.correction is not None, "rows that run move others"
         spread = b.op("MatMul", passed_on, self.initializer(guard.correction))
         return _graph(b, [states, spread], [None, encoder.width], rows)
+
+    @property
+    def _rows_in_bytes(self) -> bool:
+        return self.in_bytes is not None and self.in_bytes.rows
+
+    def _form(
+        self,
+        b: Builder,
+        copier: Copier,
+        attend: Callable[[Core, ir.Value], ir.Value],
+    ) -> FormBuilder | None:
+        """What writes the rows that run in 8 bits, if they do."""
+        if self.in_bytes is None or not self.in_bytes.rows:
+            return None
+        form = Form(self.encoder, self.in_bytes.chains)
+        products = {
+            key: [self.initializer(tensor) for tensor in own] for key, own in self.in_bytes.products.items()
+        }
+        return FormBuilder(b, form, copier, products, attend)
 
     def _positions(self, b: Builder, rows: ir.Value) -> ir.Value | None:
         """Where in their sequences rows stand, if anything asks for that."""
@@ -237,7 +312,9 @@ class _RowsInserter(Inserter):
         copier.begin(states, grown, self._positions(b, rows))
         return _Running(rows, stored_rows, predicted)
 
-    def _attend(self, b: Builder, core: Core, copier: Copier, running: _Running, number: int) -> ir.Value:
+    def _attend_copied(
+        self, b: Builder, core: Core, copier: Copier, running: _Running, number: int
+    ) -> ir.Value:
         """A core for the rows that run: its context, in the form that follows it."""
         parts = [
             b.op("Reshape", copier.made[value], b.i64(core.heads, *size))
@@ -247,13 +324,38 @@ class _RowsInserter(Inserter):
                 (core.value, (-1, core.value_width)),
             )
         ]
+        context = self._attend(b, core, parts, running, number)
+        return b.op("Reshape", context, b.i64(*copier.packed(core.context)))
+
+    def _attend_packed(
+        self, b: Builder, core: Core, qkv: ir.Value, running: _Running, number: int
+    ) -> ir.Value:
+        """The same of queries, keys and values side by side: the context, its heads side by side."""
+        widths = (core.key_width, core.key_width, core.value_width)
+        sizes = b.i64(*(core.heads * width for width in widths))
+        names = [f"{b.prefix}/{core.context.name}/{part}" for part in ("query", "key", "value")]
+        turns = ([1, 0, 2], [1, 2, 0], [1, 0, 2])
+        parts = [
+            b.op("Transpose", b.op("Reshape", part, b.i64(-1, core.heads, width)), perm=turn)
+            for part, width, turn in zip(
+                b.ops("Split", qkv, sizes, names=names, axis=1), widths, turns, strict=True
+            )
+        ]
+        context = self._attend(b, core, parts, running, number)
+        rows = b.op("Transpose", context, perm=[1, 0, 2])
+        return b.op("Reshape", rows, b.i64(-1, core.heads * core.value_width))
+
+    def _attend(
+        self, b: Builder, core: Core, parts: Sequence[ir.Value], running: _Running, number: int
+    ) -> ir.Value:
+        """The context [H, R, dv] of queries [H, R, dk], keys [H, dk, R] and values [H, R, dv]."""
         if core.bias not in self.biases:  # of four axes, whatever it had
             self.biases[core.bias] = (
                 b.const(np.zeros((1, 1, 1, 1)), np.float32)
                 if core.bias is None
                 else b.op("Expand", core.bias, b.i64(1, 1, 1, 1))
             )
-        context = b.op(
+        return b.op(
             "MemoAttention",
             *parts,
             running.rows,
@@ -267,7 +369,6 @@ class _RowsInserter(Inserter):
             self.biases[core.bias],
             domain=DOMAIN,
         )
-        return b.op("Reshape", context, b.i64(*copier.packed(core.context)))
 
 
 @dataclass(frozen=True)

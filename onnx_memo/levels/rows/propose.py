@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from onnx_memo.data.parts import Parts
 from onnx_memo.data.samples import Samples
-from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.keys.learned import fit_learned, sketch
 from onnx_memo.keys.network import KeyNetwork
@@ -44,9 +43,11 @@ from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.tried import Original, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.proof.thresholds import CurvePoint
+from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import Budget, within
 
 MARGIN = 2.0  # of the key distance that inputs of the sample have to their nearest others
+LITERAL = 1e-9  # a strictness at which only what is stored literally is reused
 EXACT = 0.025  # relative error up to which a product is exact in int8
 
 Floats = npt.NDArray[np.float64]
@@ -149,8 +150,10 @@ def _simplest(ways: Sequence[_Way], notes: list[str]) -> _Way:
 def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned) -> list[_Way]:
     """Search a bound for each precision, from fast to exact, as long as a slower one could save more."""
     job, ways = brief.job, list[_Way]()
-    for precision, products in precisions(job.opened, parts.stored):
-        settings = replace(learned.settings, int8=products)
+    fast = precisions(brief, parts.stored)
+    in_bytes = _misses_in_bytes(brief, parts, fit, learned.captured, fast[0][1](learned.settings, True))
+    for precision, way in fast:
+        settings = way(learned.settings, in_bytes)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
         search = Search(brief.goal, parts, fit, RowsTrial(job.opened, blueprint), precision, job.progress)
         found = [way for way in ways if way.bound is not None]
@@ -161,6 +164,19 @@ def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned) -> list
         if ways[-1].bound == BOUNDS[-1]:
             break  # slower products could not save more
     return ways
+
+
+def _misses_in_bytes(
+    brief: Brief, parts: Parts, fit: Original, captured: RowsCapture, settings: RowsSettings
+) -> bool:
+    """Whether what reuses nothing may run in 8 bits: the fit part keeps the promise even where all do."""
+    if not settings.misses_in_bytes:
+        return False
+    opened, goal = brief.job.opened, brief.goal
+    trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, settings, parts.in_store))
+    advance = brief.job.progress("trying products in 8 bits", len(parts.fit))
+    tried = trial.run(parts.fit, fit, LITERAL, goal, advance)
+    return goal.judge.likely(tried.seen, goal.promise, len(parts.held_out))
 
 
 def _prove(
@@ -223,14 +239,38 @@ def key_radius(keys: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) ->
     return MARGIN * float(np.sqrt(farthest)) if farthest > 0 else RADIUS
 
 
-def precisions(opened: OpenedModel, stored: Samples) -> list[tuple[str, list[Int8Product | None]]]:
-    """The ways to do the products of the rows that run, from fast to exact."""
-    products = int8_products(opened, stored)
+# Makes settings for products of a kind from those of the original's; do misses run in 8 bits as well?
+Way = Callable[[RowsSettings, bool], RowsSettings]
+
+
+def precisions(brief: Brief, stored: Samples) -> list[tuple[str, Way]]:
+    """The ways to do the products of the rows that run, from fast to exact.
+
+    With the native library that is `MemoProduct`. By standard nodes its body takes longer than what ONNX
+    Runtime makes of one scale for all rows.
+    """
+    whole = brief.rounding.whole
+
+    def floats(settings: RowsSettings, misses: bool) -> RowsSettings:
+        used = misses and whole is not None
+        return replace(settings, whole=whole if used else None, misses_in_bytes=used)
+
+    if library_path() is not None and whole is not None:
+
+        def in_bytes(settings: RowsSettings, misses: bool) -> RowsSettings:
+            return replace(settings, whole=whole, rows_in_bytes=True, misses_in_bytes=misses)
+
+        return [("int8", in_bytes), ("float", floats)]
+
+    def by_nodes(products: Sequence[Int8Product | None]) -> Way:
+        return lambda settings, misses: replace(floats(settings, misses), int8=products)
+
+    products = int8_products(brief.job.opened, stored)
     exact = [product if product.error <= EXACT else None for product in products]
-    ways: list[tuple[str, list[Int8Product | None]]] = [("int8", list(products))]
+    ways = [("int8", by_nodes(products))] if products else []
     if None in exact:
-        ways.append(("int8 where that is exact", exact))
-    return [*ways, ("float", [])] if products else [("float", [])]
+        ways.append(("int8 where that is exact", by_nodes(exact)))
+    return [*ways, ("float", floats)]
 
 
 def fit_rows_key(captured: RowsCapture, in_store: npt.NDArray[np.bool_]) -> KeyNetwork:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph.opened import OpenedModel
@@ -15,12 +14,12 @@ from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.levels.tried import Original, Tried, timed
 from onnx_memo.proof.goal import Goal, Opinion
-from onnx_memo.proof.measure import Seen
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import Raced, open_session, race, runner
 from onnx_memo.threads import side_by_side
 
 TIMED, ROUNDS = 16, 3  # requests that are timed, and how often
+
 
 class RowsTrial:
     """The guarded model on the captured files."""
@@ -29,6 +28,7 @@ class RowsTrial:
         folder = blueprint.captured.folder
         model = guarded_on_trial(opened, blueprint, folder)
         self.names = opened.outputs
+        self.rounds = blueprint.settings.misses_in_bytes
         self.watch = RowsWatch(model)
         self.session = open_session(model, folder, session_options(threads=1))
 
@@ -39,20 +39,20 @@ class RowsTrial:
         strictness: float,
         goal: Goal,
         advance: Callable[[], None],
-        maybe: npt.NDArray[np.bool_] | None = None,
+        looser: Tried | None = None,
     ) -> Tried:
         """Run the samples at a strictness, and compare with what the original gave.
 
-        Where it is known which may be reused, bool[n], the others do not run.
+        What was not reused at a `looser` one does not run again.
         """
         extra = {STRICTNESS: np.asarray(strictness, np.float32)}
         hits, rows = np.zeros(len(samples), np.bool_), np.ones(len(samples))
         opinions: dict[int, Opinion] = {}
-        candidates = range(len(samples)) if maybe is None else np.flatnonzero(maybe).tolist()
+        candidates = range(len(samples)) if looser is None else np.flatnonzero(looser.hits).tolist()
         for _ in range(len(samples) - len(candidates)):
             advance()
         run = timed(lambda at: self.session.run(None, samples.arrays[at] | extra))
-        seconds = original.seconds.copy()
+        seconds = (original if looser is None else looser).seconds.copy()
         for at, (came, took) in zip(candidates, side_by_side(run, candidates), strict=True):
             seconds[at] = took
             watched = self.watch.watched(came)
@@ -61,17 +61,14 @@ class RowsTrial:
                 mask = want.mask
                 length = mask.sum() if mask is not None else max(v.shape[1] for v in results if v.ndim == 3)
                 hits[at], rows[at] = True, watched.ran / length
+            if watched.hit or self.rounds:
                 opinions[at] = goal.opinion(want, dict(zip(self.names, results, strict=True)))
+            elif looser is not None:  # where it was reused
+                opinions[at] = goal.own(want)
             advance()
-        said = [opinions.get(at) or goal.own(answer) for at, answer in enumerate(original.answers)]
-        return Tried(
-            hits,
-            rows,
-            Seen.of([one.judged for one in said]),
-            Seen.of([one.decided for one in said]),
-            np.asarray([one.token_error for one in said]),
-            seconds,
-        )
+        before = [goal.own(answer) for answer in original.answers] if looser is None else looser.said
+        said = [opinions.get(at, opinion) for at, opinion in enumerate(before)]
+        return Tried.of(hits, rows, said, seconds)
 
     def race(self, samples: Samples, original: Original, strictness: float) -> Raced:
         """The time that some of the samples take, against the original."""
@@ -86,12 +83,12 @@ class Sweep:
     def __init__(self, trial: RowsTrial, samples: Samples, original: Original, goal: Goal) -> None:
         """As for `RowsTrial.run`."""
         self._trial, self._samples, self._original, self._goal = trial, samples, original, goal
-        self._hits: dict[float, npt.NDArray[np.bool_]] = {}
+        self._tried: dict[float, Tried] = {}
 
     def at(self, strictness: float, advance: Callable[[], None]) -> Tried:
         """What comes of a strictness."""
-        looser = min((one for one in self._hits if one > strictness), default=None)
-        maybe = None if looser is None else self._hits[looser]
-        tried = self._trial.run(self._samples, self._original, strictness, self._goal, advance, maybe)
-        self._hits[strictness] = tried.hits
+        looser = min((one for one in self._tried if one > strictness), default=None)
+        before = None if looser is None else self._tried[looser]
+        tried = self._trial.run(self._samples, self._original, strictness, self._goal, advance, before)
+        self._tried[strictness] = tried
         return tried
