@@ -136,8 +136,8 @@ def test_exact_products_are_taken_where_fast_ones_gain_nothing_measurable(int8, 
 def test_what_a_looser_setting_does_not_reuse_does_not_run_at_a_stricter_one():
     asked: dict[float, list[bool] | None] = {}
 
-    def run(samples, original, strictness, goal, advance, maybe=None) -> Tried:
-        asked[strictness] = None if maybe is None else maybe.tolist()
+    def run(samples, original, strictness, goal, advance, looser=None) -> Tried:
+        asked[strictness] = None if looser is None else looser.hits.tolist()
         hits = np.arange(len(samples)) < 10 * strictness
         seen = Seen.of([Judged(0.0)] * len(samples))
         return Tried(hits, np.ones(len(samples)), seen, seen, np.zeros(len(samples)))
