@@ -22,11 +22,18 @@ from onnx_memo.graph.cores import Core
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.rowwise import ELEMENTWISE, NORMALIZATIONS, REDUCTIONS, Rows
 from onnx_memo.operators.spec import GROUP, MOST_INNER
-from onnx_memo.precision.recognize import Normalization, activation_of, activation_probe
-from onnx_memo.precision.recognize import normalization_of, normalization_probe
+from onnx_memo.precision.recognize import (
+    Normalization,
+    activation_of,
+    activation_probe,
+    normalization_of,
+    normalization_probe,
+)
 from onnx_memo.precision.stretches import Floats, Stretch, Stretches, run_stretches
 
-MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Mul", "Div", "Split", "Slice"})
+MOVES = frozenset(
+    {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Mul", "Div", "Split", "Slice"}
+)
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,9 @@ class _Finder:
 
     def _norms(self) -> dict[ir.Value, Chain]:
         """The chains of linear steps to which a residual is added, and then a normalization follows."""
-        sums = {add[0].outputs[0]: (linear, add[1]) for linear in self.linears if (add := self._added(linear))}
+        sums = {
+            add[0].outputs[0]: (linear, add[1]) for linear in self.linears if (add := self._added(linear))
+        }
         ways = [way for value in sums for way in self.stretches.after(value, self._is_rowwise, alone=False)]
         inputs = [normalization_probe(self._width(way.start)) for way in ways]
         found: dict[ir.Value, Chain] = {}
@@ -264,7 +273,9 @@ class _Finder:
         current: ir.Value | None = value
         while current is not None and current not in ends:
             node = self.stretches.made.get(current)
-            rows = [] if node is None else [v for v in node.inputs if v is not None and v in self.encoder.forms]
+            rows = (
+                [] if node is None else [v for v in node.inputs if v is not None and v in self.encoder.forms]
+            )
             current = rows[0] if node is not None and node.op_type in MOVES and len(rows) == 1 else None
         return None if current is None else self.stretches.between(current, value)
 
@@ -315,4 +326,3 @@ def _part(linear: Linear, heads: int, axes: tuple[int, int, int], came: Floats |
     wanted = factor * probe[:, columns]
     same = np.allclose([ones, numbers, noise], wanted, rtol=1e-5, atol=0)
     return Part(linear, columns, factor) if same else None
-

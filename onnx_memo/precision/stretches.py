@@ -52,9 +52,7 @@ class Stretches:
         readers = {reader for reader, _ in value.uses() if reader.op_type not in flow.SHAPE_READERS}
         return value is self.encoder.output or value.is_graph_output() or not readers <= set(among)
 
-    def after(
-        self, start: ir.Value, passes: Callable[[ir.Node], bool], alone: bool = True
-    ) -> list[Stretch]:
+    def after(self, start: ir.Value, passes: Callable[[ir.Node], bool], alone: bool = True) -> list[Stretch]:
         """The stretches from `start` on through nodes that pass, the longest first.
 
         What is made within one is not read outside of it; nor is `start`, if it is to stand `alone`.
