@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from onnx import parser
 from support import Arrays, memoized, original, random_samples, run_operator
 from support_encoder import HEADER, WIDTH
-from support_rows import opened, samples_of
+from support_rows import opened as search
+from support_rows import samples_of
 
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.inserter import STRICTNESS
@@ -104,6 +106,12 @@ def small_encoder(
     return path
 
 
+@functools.cache
+def opened(path: Path) -> OpenedModel:
+    """A model that is searched once. Its file stays as it is."""
+    return search(path)
+
+
 def chains_of(path: Path) -> Chains:
     return find_chains(opened(path))
 
@@ -121,7 +129,7 @@ class Int8Pair:
 
     before: ort.InferenceSession
     after: ort.InferenceSession
-    chains: Chains
+    masked: bool  # whether padding is left out
 
     def want(self, request: Arrays) -> np.ndarray:
         return self.before.run(None, request)[0]
@@ -131,7 +139,7 @@ class Int8Pair:
         return self.after.run(None, request | extra)[0]
 
 
-def build_int8(model: Path, folder: Path, apart: int | None = None) -> Chains:
+def build_int8(model: Path, folder: Path, apart: int | None = None) -> None:
     """Write the guarded model and its memo data. `apart`: so many channels stay in floats."""
     source: OpenedModel = opened(model)
     (folder / "scratch").mkdir(parents=True)
@@ -146,13 +154,16 @@ def build_int8(model: Path, folder: Path, apart: int | None = None) -> Chains:
     guarded = source.copy()
     blueprint.insert(guarded, external)
     ir.save(guarded.model, folder / "model.onnx")
-    return chains
 
 
 def int8_pair(model: Path, folder: Path, mode: str, apart: int | None = None, threads: int = 1) -> Int8Pair:
     """The original, and the guarded model in `folder`, which is built there if it is not there yet."""
-    if (folder / "model.onnx").exists():
-        chains = chains_of(model)
-    else:
-        chains = build_int8(model, folder, apart)
-    return Int8Pair(original(model), memoized(folder, mode, threads), chains)
+    if not (folder / "model.onnx").exists():
+        build_int8(model, folder, apart)
+    masked = opened(model).encoder.mask is not None
+    return Int8Pair(original(model), _session(folder, mode, threads), masked)
+
+
+@functools.cache
+def _session(folder: Path, mode: str, threads: int) -> ort.InferenceSession:
+    return memoized(folder, mode, threads)
