@@ -22,6 +22,7 @@ from onnx_memo.threads import side_by_side
 
 TIMED, ROUNDS = 16, 3  # requests that are timed, and how often
 
+
 class RowsTrial:
     """The guarded model on the captured files."""
 
