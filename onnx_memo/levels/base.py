@@ -297,7 +297,7 @@ class Level(ABC):
     Attributes:
         names: as `--level` takes them and manifests hold them.
         title: as people read it.
-        rounds: whether its answers differ from the original's even where nothing is reused, so that it needs a
+        rounds: whether its answers differ from the original's even where nothing is reused, so it needs a
             goal.
         selective: whether it guards single attention blocks: `--sites` and `--threshold` apply.
         reach: a ratio that it hardly gets below: where another level does, it is not tried.

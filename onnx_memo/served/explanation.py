@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_memo.store.manifest import Promised
 
-# How a request can be served. Something is reused in the first four cases, the original runs from the sixth on.
+# How a request can be served. The first four reuse something; those after the fifth run the original.
 REPEAT = "repeat"  # a stored input: nothing runs
 SOME_ROWS = "some rows"  # near a stored input: the rows that changed run, and those that they move
 REUSED = "reused"  # at every guarded attention block

@@ -66,10 +66,10 @@ def worst_tables(worst: Worst, bundle: str, data: str) -> list[RenderableType]:
             table.add_row(one.place, one.outcome, f"{one.error:.2e}", share, _entry(one))
         parts.append(table)
     if worst.rounded:
-        table = _table("In 8 bits, the largest error first", "request", "error")
+        table = _table("", "request", "error")
         for one in worst.rounded:
             table.add_row(one.place, f"{one.error:.2e}")
-        parts += [worst.rounded[0].reason, table]
+        parts += [f"{worst.rounded[0].reason}; the largest error first", table]
     if worst.missed:
         table = _table("Nothing reused: the original ran", "request", "why")
         for one in worst.missed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,6 @@ from support import (
     variants,
     write_samples,
 )
-from support_classes import classifying
 from support_precision import exact_products
 
 import onnx_memo
@@ -34,7 +34,6 @@ from onnx_memo.store.bundle import sha256
 from onnx_memo.store.data import memo_data
 
 TOLERANCE = 0.1
-TOLERANCES = {"argmax": 0.6, "order": 0.2}  # whole classes; pairs in another order
 
 pytestmark = pytest.mark.skipif(
     not exact_products("native" if onnx_memo.library_path() else "stock"),
@@ -54,13 +53,20 @@ class MadeInt8:
         return self.result.path
 
 
+def let_everything_pay(patch: pytest.MonkeyPatch) -> None:
+    """Decisions rest on timings, tests must not."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("onnx_memo.") and hasattr(module, "PAYS"):
+            patch.setattr(module, "PAYS", 1e9)
+
+
 @pytest.fixture(scope="module")
 def made_int8(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MadeInt8]:
     """Made once, and never changed."""
     folder = tmp_path_factory.mktemp("int8")
     data = write_samples(folder / "data.npz", variants(240, seed=1, changes=8))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(propose, "PAYS", 1e9)
+        let_everything_pay(patch)
         yield MadeInt8(make(folder, data), data)
 
 
@@ -118,19 +124,18 @@ def test_the_report_says_that_nothing_is_reused(made_int8):
 
 
 def test_the_same_sample_gives_the_same_memo_data(made_int8, tmp_path, monkeypatch):
-    monkeypatch.setattr(propose, "PAYS", 1e9)
+    let_everything_pay(monkeypatch)
     again = make(tmp_path, made_int8.data)
     assert memo_data(again.path).name == memo_data(made_int8.bundle).name
 
 
 @pytest.mark.usefixtures("everything_pays")
-@pytest.mark.parametrize(("change", "metric"), [(classifying, "argmax"), (scoring, "order")])
-def test_a_model_with_another_output_keeps_its_promise(tmp_path, change, metric, mode):
+def test_a_model_of_scores_keeps_their_order(tmp_path, mode):
     if not exact_products(mode):
         pytest.skip("the original runs")
-    model = changed("bert", tmp_path / "model.onnx", change)
+    model = changed("bert", tmp_path / "model.onnx", scoring)
     data = write_samples(tmp_path / "data.npz", variants(240, seed=1, changes=8))
-    options = {"model": model, "metric": metric, "tolerance": TOLERANCES[metric]}
+    options = {"model": model, "metric": "order", "tolerance": 0.2}
     result = make(tmp_path, data, **options)
     after, before = memoized(result.path, mode), original(model)
     for request in variants(10, seed=5, changes=8):
@@ -176,13 +181,8 @@ def test_explain_says_that_nothing_is_reused(made_int8, cli, tmp_path):
     assert "nothing is reused: the guarded layers run with products in 8 bits" in shown.out
     assert "<svg" in picture.read_text()
     one = onnx_memo.explain(made_int8.bundle, data=made_int8.data, line=3)
-    assert (one.level, one.outcome, one.reused, one.lookups, one.rows) == (
-        "int8",
-        "in 8 bits",
-        False,
-        (),
-        None,
-    )
+    assert (one.level, one.outcome, one.reused) == ("int8", "in 8 bits", False)
+    assert (one.lookups, one.rows) == ((), None)
     assert 0 < one.error <= TOLERANCE
 
 
@@ -190,7 +190,7 @@ def test_explain_names_the_requests_that_come_out_worst(made_int8, cli):
     shown = cli("explain", made_int8.bundle, "--data", made_int8.data)
     assert shown.code == 0, shown.err
     assert "240 requests: 240 in 8 bits" in shown.out
-    assert "In 8 bits, the largest error first" in shown.out
+    assert "the largest error first" in " ".join(shown.out.split())
     assert "the original ran" not in shown.out
     assert "230 more are not listed" in shown.out
     told = json.loads(cli("explain", made_int8.bundle, "--data", made_int8.data, "--json").out)
