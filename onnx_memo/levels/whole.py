@@ -50,7 +50,12 @@ def whole_branch(
             )
         heads = b.i64(core.heads, core.key_width, core.value_width)
         scale = b.const(core.scale, np.float32)
-        return b.op("MemoSelfAttention", qkv, heads, rows, padded, scale, biases[core.bias], domain=DOMAIN)
+        bias = biases[core.bias]
+        context = b.op("MemoSelfAttention", qkv, heads, rows, padded, scale, bias, domain=DOMAIN)
+        if any(reader.op_type == "IsNaN" for reader, _ in core.probabilities.uses()):
+            # Of a sequence without tokens all scores may be -inf: such models take 0 for its probabilities.
+            context = b.op("Where", b.op("IsNaN", context), b.const(0, np.float32), context)
+        return context
 
     form = FormBuilder(b, Form(encoder, chains), copier, values, attend)
     for node in encoder.steps:

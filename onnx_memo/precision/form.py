@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -79,31 +80,48 @@ class Form:
     chains: Chains
 
     def needed(self) -> set[ir.Value]:
-        """The values that are made; of a chain its end alone, of a core its context."""
-        chains, encoder = self.chains, self.encoder
-        sums = {chain.sum: chain for chain in chains.chains.values() if chain.sum is not None}
-        needed = {encoder.output}
-        cores = {core.context: core for core in encoder.cores}
-        for node in reversed(encoder.steps):
-            made = node.outputs[0]
+        """The values that are made; of a chain its end and its sum alone, of a core its context."""
+        needed = {self.encoder.output}
+        for node in reversed(self.encoder.steps):
             if needed.isdisjoint(node.outputs):
                 continue
-            chain = sums.get(made) or chains.chains.get(made)
-            core = chains.contexts.get(made)
+            made = node.outputs[0]
+            needed.update(self.reads(node))
+            core, chain = self.chains.contexts.get(made), self.chain(made)
             if core is not None:
                 needed.add(core.context)
-            elif made in chains.chains and chains.chains[made].sum not in (None, made):
-                needed.add(_sum(chains.chains[made]))
             elif chain is not None:
-                read = (chain.linear.x, chain.residual, chain.end)
-                needed.update(value for value in read if value is not None)
-            elif made in chains.projections:
-                needed.add(chains.projections[made].x)
-            elif made in cores:
-                needed.update((cores[made].query, cores[made].key, cores[made].value))
-            else:
-                needed.update(value for value in node.inputs if value in encoder.forms)
+                needed.update(value for value in (chain.sum, chain.end) if value is not None)
         return needed
+
+    def chain(self, made: ir.Value) -> Chain | None:
+        """The chain that makes a value, as its end or its sum."""
+        return self.sums.get(made) or self.chains.chains.get(made)
+
+    @cached_property
+    def sums(self) -> dict[ir.Value, Chain]:
+        """The chains with a normalization, by what that reads."""
+        return {chain.sum: chain for chain in self.chains.chains.values() if chain.sum is not None}
+
+    @cached_property
+    def cores(self) -> dict[ir.Value, Core]:
+        """The encoder's cores, by their contexts."""
+        return {core.context: core for core in self.encoder.cores}
+
+    def reads(self, node: ir.Node) -> list[ir.Value]:
+        """The values that what takes the place of a node reads; a merged context reads the core itself."""
+        made, chains = node.outputs[0], self.chains
+        chain = self.chain(made)
+        if made in chains.contexts:
+            return []
+        if chain is not None:
+            return [value for value in (chain.linear.x, chain.residual) if value is not None]
+        if made in chains.projections:
+            return [chains.projections[made].x]
+        if made in self.cores:
+            core = self.cores[made]
+            return [core.query, core.key, core.value]
+        return [value for value in node.inputs if value is not None and value in self.encoder.forms]
 
     def tasks(self) -> list[Task]:
         """The products, in order."""
@@ -140,8 +158,9 @@ class FormBuilder:
         """`products` hold what `MemoProduct` reads beside rows, by the tasks' keys. `attend` gives a core's
         context [R, H * dv] of its queries, keys and values [R, H * (2 * dk + dv)]."""
         self.b, self.form, self.copier, self.products, self.attend = b, form, copier, products, attend
-        self.sums = {chain.sum: chain for chain in form.chains.chains.values() if chain.sum is not None}
         self.needed = form.needed()
+        written = [node for node in form.encoder.steps if not self.needed.isdisjoint(node.outputs)]
+        self.read = {form.encoder.output, *(value for node in written for value in form.reads(node))}
         self.contexts: dict[ir.Value, ir.Value] = {}  # [R, H * dv], by the cores' contexts
 
     def run(self, node: ir.Node) -> None:
@@ -150,7 +169,7 @@ class FormBuilder:
         if self.needed.isdisjoint(node.outputs) or made in copier.made:
             return
         core = copier.core(node)
-        chain = self.sums.get(made) or form.chains.chains.get(made)
+        chain = form.chain(made)
         if core is not None:
             self._core(core)
         elif made in form.chains.contexts:
@@ -170,22 +189,10 @@ class FormBuilder:
         else:
             qkv = self._side_by_side(core)
         context = self.contexts[core.context] = self.attend(core, qkv)
-        if any(reader in self._copied() for reader, _ in core.context.uses()):
+        if core.context in self.read:
             heads = b.op("Reshape", context, b.i64(-1, core.heads, core.value_width))
             turned = b.op("Transpose", heads, perm=[1, 0, 2])
             copier.made[core.context] = b.op("Reshape", turned, b.i64(*copier.packed(core.context)))
-
-    def _copied(self) -> set[ir.Node]:
-        """The nodes that are copied as they are."""
-        chains = self.form.chains
-        return {
-            node
-            for node in self.form.encoder.steps
-            if not self.needed.isdisjoint(node.outputs)
-            and node.outputs[0] not in chains.contexts
-            and node.outputs[0] not in chains.chains
-            and node.outputs[0] not in self.sums
-        }
 
     def _side_by_side(self, core: Core) -> ir.Value:
         """Queries, keys and values that are made by other nodes, as attention reads them."""

@@ -17,6 +17,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.shapes import is_number
 from onnx_memo.levels.decide import ANSWERS
 from onnx_memo.levels.inserter import STRICTNESS, mask_of
+from onnx_memo.levels.int8.guard import RAN
 from onnx_memo.levels.registry import level_of
 from onnx_memo.pair import one_line
 from onnx_memo.progress import Progress, silent
@@ -27,7 +28,7 @@ from onnx_memo.proof.scores import is_score
 from onnx_memo.runtime import session_options
 from onnx_memo.served.decided import about_others, decided, decision_about, known_by
 from onnx_memo.served.explanation import REPEAT, Difference, Explanation
-from onnx_memo.served.outcomes import Seen, seen_at_rows, seen_at_sites
+from onnx_memo.served.outcomes import Seen, seen_at_rows, seen_at_sites, seen_in_8_bits
 from onnx_memo.served.trace import trace_model
 from onnx_memo.sessions import open_session, run_model
 from onnx_memo.store import bundle as bundles
@@ -104,6 +105,8 @@ class TracedBundle:
         )
 
     def _seen(self, request: Arrays, results: Arrays, mask: Mask | None) -> Seen:
+        if not self.lookups:
+            return seen_in_8_bits(bool(results[RAN]))
         if self.rows is None:
             return seen_at_sites(self.lookups, results, mask)
 
@@ -130,7 +133,7 @@ class TracedBundle:
 
     def _entry_text(self, seen: Seen, samples: Samples, name: str) -> tuple[str | None, tuple[str, ...]]:
         """The text of the nearest entry: the input of the sample of which nothing differs from it."""
-        entry = seen.lookups[0].nearest
+        entry = seen.lookups[0].nearest if seen.lookups else None
         if entry is None:
             return None, ()
         length = len(seen.rows.rows) if seen.rows else 0

@@ -17,7 +17,7 @@ from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.progress import Progress, silent
 from onnx_memo.served.bundle import TracedBundle
-from onnx_memo.served.explanation import Explanation, Worst
+from onnx_memo.served.explanation import ROUNDED, Explanation, Worst
 
 MOST = 10  # requests of a file that are named
 
@@ -87,16 +87,19 @@ def worst_served(
     advance = progress("running the requests", len(samples))
     outcomes: Counter[str] = Counter()
     reused: list[Explanation] = []
+    rounded: list[Explanation] = []
     missed: list[Explanation] = []
     for at, request in enumerate(samples.arrays):
         one = traced.explain(request, samples.place(at))
         outcomes[one.outcome] += 1
         if one.reused:
             reused = sorted([*reused, one], key=lambda each: -each.error)[:MOST]
+        elif one.outcome == ROUNDED:
+            rounded = sorted([*rounded, one], key=lambda each: -each.error)[:MOST]
         elif len(missed) < MOST:
             missed.append(one)
         advance()
-    return Worst(len(samples), outcomes, tuple(reused), tuple(missed), tuple(samples.notes))
+    return Worst(len(samples), outcomes, tuple(reused), tuple(missed), tuple(samples.notes), tuple(rounded))
 
 
 def _numbered(samples: Samples, data: str, line: int) -> int:

@@ -9,11 +9,13 @@ from typing import Any
 
 from onnx_memo.store.manifest import Promised
 
-# How a request can be served. The original runs in all cases but the first four.
+# How a request can be served. The first four reuse something; those after the fifth run the original.
 REPEAT = "repeat"  # a stored input: nothing runs
 SOME_ROWS = "some rows"  # near a stored input: the rows that changed run, and those that they move
 REUSED = "reused"  # at every guarded attention block
 PARTLY = "partly reused"  # at some of the guarded attention blocks
+ROUNDED = "in 8 bits"  # nothing is stored, and products run in 8 bits
+INEXACT = "no exact products in 8 bits"
 OTHER_LENGTH = "no stored input of its length"
 TOO_FAR = "too far from every stored input"
 TOO_MANY = "too many rows would run"
@@ -26,6 +28,8 @@ OUTCOMES = (
     SOME_ROWS,
     REUSED,
     PARTLY,
+    ROUNDED,
+    INEXACT,
     OTHER_LENGTH,
     TOO_FAR,
     TOO_MANY,
@@ -222,6 +226,7 @@ class Worst:
         reused: those that reused something, with the largest error first.
         missed: those that reused nothing, in the file's order.
         notes: of the file as a whole.
+        rounded: those whose products ran in 8 bits, with the largest error first.
     """
 
     requests: int
@@ -229,6 +234,7 @@ class Worst:
     reused: tuple[Explanation, ...]
     missed: tuple[Explanation, ...]
     notes: tuple[str, ...] = ()
+    rounded: tuple[Explanation, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As one object for JSON; requests as `Explanation.to_dict` has them."""
@@ -236,6 +242,7 @@ class Worst:
             "requests": self.requests,
             "outcomes": dict(self.outcomes),
             "reused": [one.to_dict() for one in self.reused],
+            "rounded": [one.to_dict() for one in self.rounded],
             "missed": [one.to_dict() for one in self.missed],
             "notes": list(self.notes),
         }

@@ -54,6 +54,14 @@ def seen_at_sites(
     return Seen(outcome, reason, lookups)
 
 
+def seen_in_8_bits(ran: bool) -> Seen:
+    """At the level `int8`: there is no lookup. `ran`: whether the guarded layers ran in 8 bits."""
+    if ran:
+        return Seen(say.ROUNDED, "nothing is reused: the guarded layers run with products in 8 bits", ())
+    reason = "products of bytes are not exact here without the native library: the original runs"
+    return Seen(say.INEXACT, reason, ())
+
+
 def seen_at_rows(
     lookup: LookupTrace,
     trace: RowsTrace,

@@ -38,7 +38,9 @@ MOST_TOKENS, MOST_SITES = 512, 100  # that are shown
 def explanation_tables(one: Explanation) -> list[RenderableType]:
     """One request: how it is served, what the lookups found, its tokens, the stages, the answer."""
     heading = f"{printable(one.place)}: {one.outcome}"
-    parts: list[RenderableType] = [Text(heading, style="bold"), one.reason, _lookups(one)]
+    parts: list[RenderableType] = [Text(heading, style="bold"), one.reason]
+    if one.lookups:
+        parts.append(_lookups(one))
     if len(one.lookups) > MOST_SITES:
         parts.append(f"and {len(one.lookups) - MOST_SITES} more")
     if one.entry_text is not None:
@@ -63,12 +65,17 @@ def worst_tables(worst: Worst, bundle: str, data: str) -> list[RenderableType]:
             share = f"{one.rows.share:.1%}" if one.rows else ""
             table.add_row(one.place, one.outcome, f"{one.error:.2e}", share, _entry(one))
         parts.append(table)
+    if worst.rounded:
+        table = _table("", "request", "error")
+        for one in worst.rounded:
+            table.add_row(one.place, f"{one.error:.2e}")
+        parts += [f"{worst.rounded[0].reason}; the largest error first", table]
     if worst.missed:
         table = _table("Nothing reused: the original ran", "request", "why")
         for one in worst.missed:
             table.add_row(one.place, one.reason)
         parts.append(table)
-    left = worst.requests - len(worst.reused) - len(worst.missed)
+    left = worst.requests - len(worst.reused) - len(worst.rounded) - len(worst.missed)
     if left:
         parts.append(f"{left} more are not listed")
     parts += [f"note: {printable(note)}" for note in worst.notes]

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.inserter import entry_name
+from onnx_memo.levels.int8.guard import RAN
 from onnx_memo.levels.rows.guard import HIT, NAME, ROWS
 from onnx_memo.levels.rows.layout import stored_name
 from onnx_memo.operators.spec import DOMAIN
@@ -111,9 +112,14 @@ class RowsTrace:
 
 
 def trace_model(model: ir.Model, guards: Sequence[GuardedSite]) -> tuple[list[LookupTrace], RowsTrace | None]:
-    """Add outputs to a guarded model, which is changed, after its own."""
+    """Add outputs to a guarded model, which is changed, after its own.
+
+    Where nothing looks up, that is whether the guarded layers ran in 8 bits, the value `RAN`.
+    """
     lookups = [LookupTrace(model, guard) for guard in guards if guard.lookup]
-    is_rows = [guard.name for guard in guards] == [NAME]
+    if not lookups:
+        add_outputs(model, [_values(model)[RAN]], ir.DataType.BOOL)
+    is_rows = bool(lookups) and [guard.name for guard in guards] == [NAME]
     return lookups, RowsTrace(model, lookups[0]) if is_rows else None
 
 

@@ -1,0 +1,85 @@
+"""The level `int8` among the others: when it is offered, and what it asks for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support import assert_identical, fixture, memoized, original, variants, write_samples
+from support_rows import opened
+
+import onnx_memo
+from onnx_memo.errors import MemoError
+from onnx_memo.levels.base import Wanted
+from onnx_memo.levels.int8.guard import NAME
+from onnx_memo.levels.int8.level import Int8Level, Int8Use, Int8Watch
+from onnx_memo.levels.registry import LEVELS, allowed, level_of
+from onnx_memo.store.manifest import GuardedSite
+
+WANTED = Wanted("auto", None)
+
+
+def offered(level: str, rounding: bool, name: str = "bert", **wanted) -> list[str]:
+    found = allowed(opened(fixture(name)), Wanted(level, **wanted), [], rounding)
+    return [one.title for one, _ in found]
+
+
+def test_it_is_offered_where_answers_may_be_rounded():
+    assert "int8" in offered("auto", rounding=True)
+
+
+def test_without_rounding_it_is_left_out():
+    titles = offered("auto", rounding=False)
+    assert "int8" not in titles
+    assert titles == [title for title in offered("auto", rounding=True) if title != "int8"]
+
+
+@pytest.mark.parametrize("rounding", [True, False])
+def test_by_its_name_it_is_the_only_one(rounding):
+    assert offered("int8", rounding) == ["int8"]
+
+
+def test_only_it_rounds_where_nothing_is_reused():
+    assert [level.title for level in LEVELS if level.rounds] == ["int8"]
+
+
+def test_a_model_without_an_encoder_does_not_allow_it():
+    notes: list[str] = []
+    found = allowed(opened(fixture("deberta_v2")), WANTED, notes, True)
+    assert "int8" not in [level.title for level, _ in found]
+    assert any("the level 'int8' is not possible: " in note for note in notes)
+    with pytest.raises(MemoError, match="does not allow the level 'int8'"):
+        offered("int8", True, "deberta_v2")
+
+
+def test_a_manifest_that_names_it_is_known():
+    guard = GuardedSite(NAME, "", "int8", 0.0, False, 4, 32, 1.0)
+    assert isinstance(level_of([guard]), Int8Level)
+    (said,) = level_of([guard]).describe([guard])
+    assert said.startswith("nothing is reused")
+
+
+def test_it_sees_that_nothing_is_reused():
+    reuse = Int8Watch().read([np.zeros((3, 5, 8), np.float32)])
+    assert {name: hits.tolist() for name, hits in reuse.hits.items()} == {NAME: [False] * 3}
+
+
+def test_it_needs_no_room_for_entries():
+    assert Int8Use(opened(fixture("bert")).encoder).bytes_needed(None) == 0
+
+
+def test_without_a_tolerance_auto_rounds_nothing(tmp_path):
+    """Repeats are stored, and all else is the original to the last bit."""
+    stored, unseen = variants(4, seed=1), variants(4, seed=2)
+    data = write_samples(tmp_path / "data.npz", stored)
+    result = onnx_memo.optimize(fixture("bert"), data, tmp_path / "bundle")
+    assert {site.level for site in result.manifest.sites} == {"rows"}
+
+    after, before = memoized(result.path, "stock"), original(fixture("bert"))
+    for request in unseen:
+        assert_identical(after.run(None, request), before.run(None, request))
+
+
+def test_it_does_not_go_with_options_of_single_blocks(tmp_path):
+    data = write_samples(tmp_path / "data.npz", variants(4, seed=1))
+    with pytest.raises(MemoError, match="does not go with --level int8"):
+        onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", level="int8", threshold=0.1)

@@ -1,0 +1,101 @@
+"""What products read is looked at in the sample, and each is rounded for its own rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support import fixture, original, random_samples
+from support_precision import LENGTHS
+from support_rows import opened, samples_of
+
+from onnx_memo.graph.probe import add_outputs
+from onnx_memo.precision import observe as observing
+from onnx_memo.precision.chains import find_chains
+from onnx_memo.precision.form import Form
+from onnx_memo.precision.observe import Observed, observe
+from onnx_memo.precision.products import APART, largest, round_products
+from onnx_memo.precision.stretches import constants
+from onnx_memo.progress import silent
+from onnx_memo.runtime import session_options
+from onnx_memo.sessions import open_session
+
+
+def read_values():
+    found = opened(fixture("bert"))
+    tasks = Form(found.encoder, find_chains(found)).tasks()
+    return found, tasks, list(dict.fromkeys(task.x for task in tasks))
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    requests = random_samples(original(fixture("bert")), LENGTHS, seed=1)
+    return samples_of(fixture("bert"), requests, tmp_path_factory.mktemp("samples"))
+
+
+def rows_of(found, value, arrays) -> np.ndarray:
+    """All rows of a value, over requests."""
+    copy = found.copy()
+    add_outputs(copy.model, [copy.twin(value)])
+    session = open_session(copy.model, found.path.parent, session_options(native=False, threads=1))
+    results = [session.run(None, feeds)[-1] for feeds in arrays]
+    return np.concatenate([result.reshape(-1, result.shape[-1]) for result in results])
+
+
+@pytest.mark.parametrize("at_once", [1, 10, 10_000])
+def test_peaks_and_sums_are_those_of_all_rows(samples, monkeypatch, at_once):
+    monkeypatch.setattr(observing, "TOGETHER", at_once)
+    found, _, values = read_values()
+    seen = observe(found, samples, values, lambda: None)
+    assert list(seen) == values
+    for value in values[:4]:
+        rows = rows_of(found, value, samples.arrays)
+        assert len(rows) == sum(LENGTHS)
+        np.testing.assert_array_equal(seen[value].peaks, np.abs(rows).max(axis=0))
+        exact = rows.astype(np.float64).T @ rows
+        np.testing.assert_allclose(seen[value].together, exact, rtol=1e-5, atol=1e-4)
+        assert seen[value].together.dtype == np.float64
+
+
+def test_of_a_large_sample_some_are_run(samples, monkeypatch):
+    monkeypatch.setattr(observing, "REQUESTS", 2)
+    found, _, values = read_values()
+    told: list[None] = []
+    seen = observe(found, samples, values, lambda: told.append(None))
+    rows = rows_of(found, values[0], samples.arrays[::3])
+    assert len(told) == 2
+    np.testing.assert_array_equal(seen[values[0]].peaks, np.abs(rows).max(axis=0))
+
+
+def test_the_channels_of_largest_peak_rise():
+    peaks = np.float32([1, 9, 3, 7, 5, 8])
+    found = largest(Observed(peaks, np.eye(6)), 3)
+    np.testing.assert_array_equal(found, [1, 3, 5])
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(largest(Observed(peaks, np.eye(6)), 8), np.arange(6))
+
+
+def test_products_are_rounded_for_what_they_read(samples):
+    found, tasks, values = read_values()
+    chains = find_chains(found)
+    rounded = round_products(found, chains, samples, silent)
+    assert list(rounded) == [task.key for task in tasks]
+    seen = observe(found, samples, values, lambda: None)
+    assert APART == 8
+    known = constants(found, [value for task in tasks for value in task.constants])
+    for task in tasks:
+        product = rounded[task.key]
+        np.testing.assert_array_equal(product.channels, largest(seen[task.x], APART))
+        np.testing.assert_array_equal(product.apart, task.weight(known)[product.channels])
+        np.testing.assert_array_equal(product.bias, task.bias(known))
+
+
+def test_a_projections_weight_is_its_parts_side_by_side():
+    found, tasks, _ = read_values()
+    task = tasks[0]
+    known = constants(found, task.constants)
+    weight, bias = task.weight(known), task.bias(known)
+    assert weight.shape == (32, 96) and bias.shape == (96,)
+    for at, part in enumerate(task.parts):
+        columns = slice(32 * at, 32 * at + 32)
+        np.testing.assert_array_equal(weight[:, columns], known[part.linear.weight] * np.float32(part.factor))
+        np.testing.assert_array_equal(bias[columns], known[part.linear.bias] * np.float32(part.factor))
