@@ -72,15 +72,17 @@ Range RangeOf(const float* row, std::size_t count) {
   return range;
 }
 
+// A product and a sum, each of them rounded: compilers are told not to make one of the two, as others would round so.
 template <typename Vector>
-void ToBytes(const float* row, std::size_t count, float inverse, std::int32_t zero, std::uint8_t* bytes) {
+void ToBytes(const float* row, std::size_t count, float inverse, float zero, std::uint8_t* bytes) {
   const auto factor = Vector::Broadcast(inverse);
+  const auto shift = Vector::Broadcast(zero);
   std::size_t i = 0;
   for (; i + Vector::kWidth <= count; i += Vector::kWidth) {
-    Vector::StoreBytes(bytes + i, Vector::Round(Vector::Multiply(Vector::Load(row + i), factor)), zero);
+    Vector::StoreBytes(bytes + i, Vector::Round(Vector::Add(Vector::Multiply(Vector::Load(row + i), factor), shift)));
   }
   for (; i < count; ++i) {
-    const std::int32_t whole = Vector::RoundOne(row[i] * inverse) + zero;
+    const std::int32_t whole = Vector::RoundOne(row[i] * inverse + zero);
     bytes[i] = static_cast<std::uint8_t>(whole < 0 ? 0 : whole > 255 ? 255 : whole);
   }
 }
@@ -97,7 +99,7 @@ Rounding RoundRow(const float* row, std::size_t count, std::uint8_t* bytes) {
   const float scale = step > kLeastScale ? step : kLeastScale;
   const float inverse = 1.0F / scale;
   const std::int32_t zero = Vector::RoundOne(-range.low * inverse);
-  ToBytes<Vector>(row, count, inverse, zero, bytes);
+  ToBytes<Vector>(row, count, inverse, static_cast<float>(zero), bytes);
   return {scale, zero};
 }
 

@@ -21,9 +21,8 @@ struct Avx2Integers : Avx2 {
 
   static std::int32_t RoundOne(float x) { return _mm_cvtss_si32(_mm_set_ss(x)); }
   static Integers Round(Register x) { return _mm256_cvtps_epi32(x); }
-  static void StoreBytes(std::uint8_t* to, Integers whole, std::int32_t zero) {
-    const Integers shifted = _mm256_add_epi32(whole, _mm256_set1_epi32(zero));
-    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(shifted), _mm256_extracti128_si256(shifted, 1));
+  static void StoreBytes(std::uint8_t* to, Integers whole) {
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(words, words));
   }
 

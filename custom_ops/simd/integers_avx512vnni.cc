@@ -17,9 +17,9 @@ struct Avx512Vnni : Avx512 {
 
   static std::int32_t RoundOne(float x) { return _mm_cvtss_si32(_mm_set_ss(x)); }
   static Integers Round(Register x) { return _mm512_cvtps_epi32(x); }
-  static void StoreBytes(std::uint8_t* to, Integers whole, std::int32_t zero) {
-    const Integers shifted = _mm512_max_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(zero)), _mm512_setzero_si512());
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(shifted));
+  static void StoreBytes(std::uint8_t* to, Integers whole) {
+    const Integers positive = _mm512_max_epi32(whole, _mm512_setzero_si512());
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(positive));
   }
 
   static Sums NoSum() { return _mm512_setzero_si512(); }

@@ -42,10 +42,9 @@ struct PortableIntegers : Portable {
   static Integers Round(Register x) {
     return EachInteger([&](std::size_t i) { return RoundOne(x.lanes[i]); });
   }
-  static void StoreBytes(std::uint8_t* to, Integers whole, std::int32_t zero) {
+  static void StoreBytes(std::uint8_t* to, Integers whole) {
     for (std::size_t i = 0; i < kWidth; ++i) {
-      const std::int32_t shifted = whole.lanes[i] + zero;
-      to[i] = static_cast<std::uint8_t>(shifted < 0 ? 0 : shifted > 255 ? 255 : shifted);
+      to[i] = static_cast<std::uint8_t>(whole.lanes[i] < 0 ? 0 : whole.lanes[i] > 255 ? 255 : whole.lanes[i]);
     }
   }
 

@@ -338,7 +338,8 @@ inline std::vector<double> NaiveRounded(const ProductCase& request, std::int64_t
   std::vector<double> whole(Size(request.inner));
   for (std::int64_t k = 0; k < request.inner; ++k) {
     const float x = StaysApart(request, k) ? 0.0F : request.x[Size(r * request.inner + k)];
-    const float shifted = std::nearbyint(x * inverse) + zero;
+    const volatile float steps = x * inverse;  // so that the sum is not made in one with it
+    const float shifted = std::nearbyint(steps + zero);
     whole[Size(k)] = static_cast<double>(std::clamp(shifted, 0.0F, 255.0F) - zero);
   }
   return whole;

@@ -30,6 +30,23 @@ def test_both_forms_agree_with_the_reference(mode, shape, groups, columns, apart
 
 
 @EVERY_MODE
+def test_the_integers_are_the_same(mode):
+    """Of numbers that lie, as near as floats come, in the middle of two steps."""
+    rng = np.random.default_rng(7)
+    inputs = random_product(rng, (50, 96), 96, 0)
+    inputs["packed"] = np.eye(96, dtype=np.int8).reshape(24, 4, 2, 48).transpose(2, 0, 3, 1)
+    inputs["sums"][:], inputs["scales"][:], inputs["bias"][:] = 1, 1, 0
+    low, high = -rng.uniform(0.1, 9, (50, 1)), rng.uniform(0.1, 9, (50, 1))
+    x = low + (rng.integers(0, 255, (50, 96)) + 0.5) * (high - low) / 255
+    x[:, :1], x[:, 1:2] = low, high
+    inputs["x"] = f32(x)
+    want = memo_product(*inputs.values())
+    step = f32(np.ptp(inputs["x"], axis=1, keepdims=True)) / np.float32(255)
+    answer = run_operator("MemoProduct", mode, *inputs.values())
+    np.testing.assert_array_equal(np.rint(answer / step), np.rint(want / step))
+
+
+@EVERY_MODE
 @pytest.mark.parametrize("opset", [13, 17, 18, 21])
 def test_it_is_written_for_the_models_opset(mode, opset):
     inputs = random_product(np.random.default_rng(0), (3, 8), 5, 2)

@@ -9,9 +9,6 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.operators.bodies.common import FLOAT, Results
 from onnx_memo.operators.spec import STEPS
 
-INT32 = ir.DataType.INT32.value
-UINT8 = ir.DataType.UINT8.value
-
 
 def product_body(
     b: Builder,
@@ -23,10 +20,13 @@ def product_body(
     channels: ir.Value,
     apart: ir.Value,
 ) -> Results:
-    """`MatMulInteger` takes one zero point for all rows: that is 0, and the rows' own are taken off after it.
+    """As few nodes as will do: at short requests each costs as much as what it computes.
+
+    `MatMulInteger` takes one zero point for all rows: that is 0, and the rows' own are taken off after it, as
+    one more channel apart. The bias is another.
 
     What is made of constants alone, ONNX Runtime computes when it loads the model: the matrix as it needs it,
-    and which channels are rounded.
+    which channels are rounded, and what channels apart are multiplied with.
     """
     unpacked = b.op("Transpose", packed, perm=[1, 3, 0, 2])  # [K / 4, 4, P, 48]
     shape = b.op("Shape", unpacked)
@@ -36,19 +36,22 @@ def product_body(
     matrix = b.op("Slice", matrix, b.i64(0), b.op("Shape", scales), b.i64(1))  # [K, M]
     chosen = b.op("OneHot", channels, inner, b.const([0, 1], np.float32))
     rounded = b.op("Sub", b.const(1, np.float32), b.reduce("ReduceSum", chosen, 0))  # [K]
+    shift = b.op("Neg", b.op("Mul", b.op("Cast", sums, to=FLOAT), scales))
+    factors = b.op("Concat", apart, *(b.op("Unsqueeze", row, b.i64(0)) for row in (shift, bias)), axis=0)
 
     rest = b.op("Mul", x, rounded)
-    none = b.const(0, np.float32)
-    low = b.op("Min", b.reduce("ReduceMin", rest, -1, keepdims=True), none)
-    high = b.op("Max", b.reduce("ReduceMax", rest, -1, keepdims=True), none)
-    step = b.op("Div", b.op("Sub", high, low), b.const(STEPS, np.float32))
+    below = b.op("Relu", b.op("Neg", b.reduce("ReduceMin", rest, -1, keepdims=True)))
+    above = b.op("Relu", b.reduce("ReduceMax", rest, -1, keepdims=True))
+    step = b.op("Div", b.op("Add", above, below), b.const(STEPS, np.float32))
     scale = b.op("Max", step, b.const(np.finfo(np.float32).tiny, np.float32))
     inverse = b.op("Div", b.const(1, np.float32), scale)
-    zero = b.op("Round", b.op("Mul", b.op("Neg", low), inverse))
-    whole = b.op("Add", b.op("Round", b.op("Mul", rest, inverse)), zero)
-    whole = b.op("Clip", whole, none, b.const(STEPS, np.float32))
-    total = b.op("MatMulInteger", b.op("Cast", whole, to=UINT8), matrix)
-    total = b.op("Sub", total, b.op("Mul", b.op("Cast", zero, to=INT32), sums))
-    y = b.op("Mul", b.op("Mul", b.op("Cast", total, to=FLOAT), scale), scales)
-    own = b.op("MatMul", b.op("Gather", x, channels, axis=-1), apart)
-    return {"y": b.op("Add", b.op("Add", y, bias), own)}
+    zero = b.op("Round", b.op("Mul", below, inverse))
+    whole = b.op("Add", b.op("Mul", rest, inverse), zero)
+    whole = b.op("QuantizeLinear", whole, b.const(1, np.float32), b.const(0, np.uint8))  # rounds and clips
+    total = b.op("Cast", b.op("MatMulInteger", whole, matrix), to=FLOAT)
+    # ONNX Runtime fuses the product, this cast and the next multiplication, if the columns' scales come
+    # multiplied with another that is no constant. Of that it reads the first number alone: all are 1.
+    one = b.op("Pow", scale, b.const(0, np.float32))
+    total = b.op("Mul", total, b.op("Mul", one, scales))
+    beside = b.op("Concat", b.op("Gather", x, channels, axis=-1), b.op("Mul", zero, scale), one, axis=-1)
+    return {"y": b.op("Add", b.op("Mul", total, scale), b.op("MatMul", beside, factors))}

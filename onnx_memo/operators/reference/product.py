@@ -41,7 +41,7 @@ def memo_product(
         scale[~np.isfinite(scale)] = np.nan
         inverse = np.float32(1) / scale
         zero = np.nan_to_num(np.rint(-low * inverse))
-        whole = np.nan_to_num(np.clip(np.rint(rest * inverse) + zero, 0, STEPS))
+        whole = np.nan_to_num(np.clip(np.rint(rest * inverse + zero), 0, STEPS))
         total = whole.astype(np.int32) @ weight - zero.astype(np.int32) * sums
         y: Floats = total.astype(np.float32) * scale * scales + bias + x[..., channels] @ apart
     return y
