@@ -58,7 +58,7 @@ def bundle_parts(path: Path, manifest: Manifest) -> list[Part]:
     size = sum(int(file["bytes"]) for file in manifest.files.values())
     level = level_of(manifest.sites)
     table = Table(
-        f"{path}: {manifest.entries} inputs of {manifest.source} stored, {size / 2**20:,.1f} MiB",
+        f"{path}: {_what_is_stored(manifest)}, {size / 2**20:,.1f} MiB",
         ["site", "level", level.setting, "heads", "width", "multiply-adds guarded"],
         [
             [
@@ -81,7 +81,8 @@ def bundle_parts(path: Path, manifest: Manifest) -> list[Part]:
     for what, count in (("sites", len(manifest.sites)), ("notes", len(manifest.notes))):
         if count > MOST_LINES:
             parts.append(f"and {count - MOST_LINES} more {what}")
-    parts.append("keep it as private as your inputs: they can be recovered from it (SECURITY.md)")
+    if manifest.entries:
+        parts.append("keep it as private as your inputs: they can be recovered from it (SECURITY.md)")
     if manifest.checked is not None:
         parts.append(_checked(manifest.checked))
     if manifest.accuracy is not None:
@@ -93,6 +94,12 @@ def bundle_parts(path: Path, manifest: Manifest) -> list[Part]:
             f"see {path / REPORT}"
         )
     return parts
+
+
+def _what_is_stored(manifest: Manifest) -> str:
+    if not manifest.entries:
+        return f"{manifest.source}, no inputs stored"
+    return f"{manifest.entries} inputs of {manifest.source} stored"
 
 
 def share(part: float | None) -> str:

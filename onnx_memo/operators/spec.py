@@ -187,16 +187,16 @@ _SIGNATURES = (
         ),
         outputs=(Tensor("output", "f32[B, L, d]"),),
     ),
-    Operator("MemoProduct", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
-    Operator("MemoProductGelu", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
-    Operator("MemoProductGeluTanh", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
-    Operator("MemoProductRelu", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
-    Operator("MemoProductSilu", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
     Operator(
         "MemoExact",
         inputs=(Tensor("strictness", "f32[]"),),
         outputs=(Tensor("exact", "bool[]"),),
     ),
+    Operator("MemoProduct", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
+    Operator("MemoProductGelu", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
+    Operator("MemoProductGeluTanh", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
+    Operator("MemoProductRelu", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
+    Operator("MemoProductSilu", inputs=_PRODUCT, outputs=(Tensor("y", "f32[..., M]"),)),
     Operator(
         "MemoProductNorm",
         inputs=(

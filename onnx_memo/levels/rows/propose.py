@@ -197,6 +197,11 @@ def _prove(
             f"{calibration.requests} held-out requests were reused, {first.failures} of them outside the "
             "tolerance: more inputs in the sample, or a larger tolerance, would change that"
         )
+    if way.settings.misses_in_bytes:
+        job.notes.append(
+            "requests that reuse nothing run with products in 8 bits: only at memo_strictness 0 is an answer the "
+            "original's, bit for bit"
+        )
     scale = calibration.setting  # of the bound
     tried, tolerance = results[scale], goal.promise.tolerance
     points = [StrictnessPoint(0.0, CurvePoint(0.0, 0.0, 0.0, 0.0, 0.0))]
