@@ -163,7 +163,7 @@ def test_a_new_level_is_offered_chosen_and_described(tmp_path, cli):
     shown = cli("inspect", tmp_path / "auto")
     assert "reused: the whole answer" in shown.out
     refused = cli("optimize", fixture("bert"), "--data", data, "-o", tmp_path / "b", "--level", "nonsense")
-    assert "choose auto, whole, rows, output, probs" in refused.err
+    assert "choose auto, whole, rows, int8, output, probs" in refused.err
 
 
 @pytest.mark.usefixtures("whole", "everything_pays")
