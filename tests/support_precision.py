@@ -23,6 +23,7 @@ from onnx_memo.levels.int8.blueprint import Int8Blueprint
 from onnx_memo.precision import products
 from onnx_memo.precision.chains import Chains, find_chains
 from onnx_memo.precision.products import round_products
+from onnx_memo.precision.whole import Whole
 from onnx_memo.progress import silent
 from onnx_memo.store.data import write_store
 
@@ -149,7 +150,7 @@ def build_int8(model: Path, folder: Path, apart: int | None = None) -> None:
         if apart is not None:
             patch.setattr(products, "APART", apart)
         rounded = round_products(source, chains, samples, silent)
-    blueprint = Int8Blueprint(source.encoder, chains, rounded)
+    blueprint = Int8Blueprint(source.encoder, Whole(chains, rounded))
     external = write_store(folder, blueprint.tensors(folder / "scratch", []))
     guarded = source.copy()
     blueprint.insert(guarded, external)
