@@ -215,9 +215,9 @@ CASES = {
         "out": "o0 = MatMul (merged, wo)\n attended = Add (b1, o0)\n",
     },
     "queries times 2": {"qkv": PLAIN.replace("q0", "qs") + "q0 = Mul (qs, two)\n"},
-    "a bias, then keys and values through 2": {
+    "keys by 2, values and their bias times 2": {
         "qkv": PLAIN.replace("k0", "ks").replace("v0", "vs")
-        + "kb = Add (ks, bk)\n k0 = Div (kb, two)\n v0 = Mul (two, vs)\n",
+        + "vb = Add (vs, bv)\n k0 = Div (ks, two)\n v0 = Mul (two, vb)\n",
     },
     "queries through tanh": {"qkv": PLAIN.replace("q0", "qs") + "q0 = Tanh (qs)\n"},
     "one product": {
