@@ -143,7 +143,7 @@ def optimize(
         )
         notes += samples.notes
         source.note_tokenizer(tokenizer, samples, notes)
-        padding = note_padding(opened, samples, notes)
+        padding = samples.mask if note_padding(opened, samples, notes) else None
         with publishing(output) as folder:
             job = Job(opened, samples, folder / "scratch", goal, threshold, max_bytes, progress, notes)
             verdict, blueprint, checked = _build(job, uses, padding, folder)
@@ -160,9 +160,11 @@ def optimize(
 
 
 def _build(
-    job: Job, uses: Sequence[tuple[Level, Use]], padding: bool, folder: Path
+    job: Job, uses: Sequence[tuple[Level, Use]], padding: str | None, folder: Path
 ) -> tuple[Verdict | None, Blueprint, Checked]:
-    """Decide what is guarded, write memo data and guarded model, and check them; does `padding` count?
+    """Decide what is guarded, write memo data and guarded model, and check them.
+
+    `padding` is the mask, if padding counts.
 
     Without a tolerance the first level is taken whose bundle is right. A proof is done once, for one level.
 
@@ -194,7 +196,7 @@ def _build(
     raise AssertionError("a model allows at least one level")
 
 
-def _write(job: Job, blueprint: Blueprint, padding: bool, folder: Path) -> Checked:
+def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) -> Checked:
     """Write the memo data and the guarded model, and check them."""
     external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
     shutil.rmtree(job.scratch)
@@ -285,7 +287,7 @@ def _check_original(opened: OpenedModel) -> None:
 def _write_model(
     opened: OpenedModel,
     blueprint: Blueprint,
-    padding: bool,
+    padding: str | None,
     tensors: Mapping[str, ir.TensorProtocol],
     folder: Path,
 ) -> None:
@@ -293,8 +295,8 @@ def _write_model(
     copy = opened.copy()
     take_weights(copy.model, opened.path.parent, folder)
     blueprint.insert(copy, tensors)
-    if padding:
-        miss_where_padded(copy.model)
+    if padding is not None:
+        miss_where_padded(copy.model, padding)
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
 
 

@@ -126,7 +126,8 @@ def main() -> None:
     columns += [("error, mean", "mean", ".5f"), ("95th percentile", "p95", ".5f")]
     head = (
         f"Time relative to the original, with the least and the most of {arguments.rounds} rounds; error is "
-        f"1 - cosine of the mean over tokens, of {REQUESTS} unseen pieces of news of each length. {machine()}\n\n"
+        f"1 - cosine of the mean over tokens, of {REQUESTS} unseen pieces of news of each length. "
+        f"{machine()}\n\n"
     )
     write_section(PAGE, "precision", head + table(columns, rows))
 

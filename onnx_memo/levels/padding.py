@@ -69,8 +69,11 @@ def padding_counts(model: ir.Model, session: ort.InferenceSession, samples: Samp
     return False
 
 
-def miss_where_padded(model: ir.Model) -> None:
-    """Let requests miss of which a sequence is padded; `model` is guarded, and changed."""
+def miss_where_padded(model: ir.Model, mask_name: str) -> None:
+    """Let requests miss of which a sequence is padded, and run the original; `model` is guarded, and changed.
+
+    `mask_name` is that of the input that says which positions are padded.
+    """
     for segments in [node for node in model.graph if (node.domain, node.op_type) == (DOMAIN, "MemoSegments")]:
         mask, lengths = segments.inputs[0], segments.outputs[0]
         assert mask is not None, "a request has a mask"
@@ -81,6 +84,17 @@ def miss_where_padded(model: ir.Model) -> None:
         for node, place in readers:
             node.replace_input_with(place, kept)
         model.graph.insert_after(segments, b.nodes)
+    (given,) = [value for value in model.graph.inputs if value.name == mask_name]
+    for exact in [node for node in model.graph if (node.domain, node.op_type) == (DOMAIN, "MemoExact")]:
+        runs = exact.outputs[0]
+        readers = list(runs.uses())
+        b = Builder(f"{runs.name}/unpadded", model.opset_imports[""])
+        real = b.op("Cast", given, to=ir.DataType.FLOAT.value)
+        least = b.op("ReduceMin", b.op("Abs", real), keepdims=0)
+        kept = b.op("And", runs, b.op("Greater", least, b.const(0, np.float32)))
+        for node, place in readers:
+            node.replace_input_with(place, kept)
+        model.graph.insert_after(exact, b.nodes)
 
 
 def padded_requests(session: ort.InferenceSession, samples: Samples) -> Iterator[Arrays]:

@@ -10,8 +10,8 @@ Structure says where each may end; what it does is tried (`onnx_memo.precision.s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,6 @@ from onnx_memo.graph import flow
 from onnx_memo.graph.cores import Core
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.rowwise import ELEMENTWISE, NORMALIZATIONS, REDUCTIONS, Rows
-from onnx_memo.graph.stages import find_stages
 from onnx_memo.operators.spec import GROUP, MOST_INNER
 from onnx_memo.precision.recognize import (
     Normalization,
@@ -109,6 +108,14 @@ class Chains:
     chains: Mapping[ir.Value, Chain]
     projections: Mapping[ir.Value, Projection]
     contexts: Mapping[ir.Value, Core]
+
+    def parted(self, values: Collection[ir.Value]) -> Chains:
+        """The same without normalizations of these values, which are to be made by themselves."""
+        kept = (
+            Chain(chain.linear, chain.linear.end) if chain.sum in values else chain
+            for chain in self.chains.values()
+        )
+        return replace(self, chains={chain.end: chain for chain in kept})
 
 
 def find_chains(opened: OpenedModel) -> Chains:
@@ -204,20 +211,11 @@ class _Finder:
         return found
 
     def _norms(self) -> dict[ir.Value, Chain]:
-        """The chains of linear steps to which a residual is added, and then a normalization follows.
-
-        Where a stage of single rows begins with such a sum, other rows join, so it is made by itself.
-        """
-        begins = {stage.states for stage in find_stages(self.encoder)}
+        """The chains of linear steps to which a residual is added, and then a normalization follows."""
         sums = {
             add[0].outputs[0]: (linear, add[1]) for linear in self.linears if (add := self._added(linear))
         }
-        ways = [
-            way
-            for value in sums
-            if value not in begins
-            for way in self.stretches.after(value, self._is_rowwise, alone=False)
-        ]
+        ways = [way for value in sums for way in self.stretches.after(value, self._is_rowwise, alone=False)]
         inputs = [normalization_probe(self._width(way.start)) for way in ways]
         found: dict[ir.Value, Chain] = {}
         for way, given, came in zip(ways, inputs, self._run(ways, inputs), strict=True):

@@ -34,7 +34,7 @@ class Task:
     """One product of the form: columns of linear steps of the same rows, side by side.
 
     Attributes:
-        key: the value by which the form knows it: a chain's end, or a core's context.
+        key: the value by which the form knows it: a linear step's end, or a core's context.
     """
 
     key: ir.Value
@@ -135,7 +135,7 @@ class Form:
                 found.append(Task(made, projection.x, projection.parts))
             elif made in self.chains.chains and made not in self.chains.contexts:
                 linear = self.chains.chains[made].linear
-                found.append(Task(made, linear.x, (whole(linear),)))
+                found.append(Task(linear.end, linear.x, (whole(linear),)))
         return found
 
 
@@ -211,7 +211,7 @@ class FormBuilder:
     def _chain(self, chain: Chain) -> None:
         b, copier, x = self.b, self.copier, chain.linear.x
         if chain.norm is None:
-            made = self._product(PRODUCT + (chain.activation or ""), chain.end, x)
+            made = self._product(PRODUCT + (chain.activation or ""), chain.linear.end, x)
             copier.made[chain.end] = self._formed(made, x, chain.end)
             return
         assert chain.residual is not None and chain.sum is not None
@@ -223,7 +223,12 @@ class FormBuilder:
         beside += [b.const(norm.epsilon, np.float32)]
         names = [f"{b.prefix}/{value.name}" for value in (chain.end, chain.sum)]
         end, sums = b.ops(
-            f"{PRODUCT}Norm", copier.made[x], *self.products[chain.end], *beside, domain=DOMAIN, names=names
+            f"{PRODUCT}Norm",
+            copier.made[x],
+            *self.products[chain.linear.end],
+            *beside,
+            domain=DOMAIN,
+            names=names,
         )
         copier.made[chain.end] = self._formed(end, x, chain.end)
         copier.made[chain.sum] = self._formed(sums, x, chain.sum)

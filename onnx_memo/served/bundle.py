@@ -56,6 +56,7 @@ class TracedBundle:
             self.inputs = _inputs(model, self.mask)
             self.lookups, self.rows = trace_model(model, self.guards)
             self.literal = not self.guards[0].threshold
+            self.in_bytes = any(node.op_type == "MemoExact" for node in model.graph)
         self.session = open_session(model, bundle, session_options(native=native))
 
     def read(self, data: Path) -> Samples:
@@ -116,7 +117,7 @@ class TracedBundle:
                 return str(at)
             return self.names.id_to_token(int(ids[0, at])) or str(at)
 
-        return seen_at_rows(self.lookups[0], self.rows, results, mask, name_of, self.literal)
+        return seen_at_rows(self.lookups[0], self.rows, results, mask, name_of, self.literal, self.in_bytes)
 
     def _original(self, request: Arrays, mask: Mask | None) -> Answer:
         """What the original gives."""

@@ -69,6 +69,7 @@ def seen_at_rows(
     mask: npt.NDArray[np.bool_] | None,
     name_of: Callable[[int], str],
     literal: bool,
+    in_bytes: bool,
 ) -> Seen:
     """At the level `rows`.
 
@@ -78,13 +79,14 @@ def seen_at_rows(
         mask: the request's, bool[L]; None where the model has none.
         name_of: the text of a token, from its place.
         literal: whether only literal repeats are reused.
+        in_bytes: whether what reuses nothing runs in 8 bits.
     """
     found = read_lookup(lookup, results)
     hit = bool(trace.value(results, "hit"))
     # An entry that was found need not have been taken.
     found = Lookup(found.site, found.level, found.nearest, found.distance, found.threshold, hit)
     if found.nearest is None:
-        return Seen(*_nothing_found(lookup, found, results, mask), (found,))
+        return Seen(*_missed(_nothing_found(lookup, found, results, mask), in_bytes), (found,))
     length = int(lookup.value(results, "length")[0])
     rows = _rows(trace, results, length, hit, name_of)
     if hit and not rows.ran:
@@ -105,7 +107,15 @@ def seen_at_rows(
             f"already before the first layer {rows.ran} of {length} rows would run against the nearest "
             f"entry, {found.nearest}; up to a share of {rows.limit:.3g} that is worth it: the original runs",
         )
-    return Seen(*told, (found,), rows)
+    return Seen(*(told if hit else _missed(told, in_bytes)), (found,), rows)
+
+
+def _missed(told: tuple[str, str], in_bytes: bool) -> tuple[str, str]:
+    """What is told of a request that reuses nothing; where padding counts, a padded one runs the original."""
+    outcome, reason = told
+    if in_bytes and outcome != say.PADDED:
+        reason = reason.replace("the original runs", "all of it runs, in 8 bits")
+    return outcome, reason
 
 
 def _some(rows: RowsRun, found: Lookup) -> str:

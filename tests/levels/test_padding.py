@@ -15,6 +15,7 @@ from support import (
     nothing_left_in,
     original,
     random_samples,
+    variants,
     write_samples,
 )
 
@@ -114,6 +115,18 @@ def test_a_stored_input_without_padding_is_reused(tmp_path, data, samples, level
     equal = join([samples[2], samples[3]])  # a batch of one length has no padding
     want = original(model).run(None, equal)[0]
     np.testing.assert_allclose(memoized(tmp_path / "b", mode).run(None, equal)[0], want, atol=2e-3)
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize("level", ["int8", "rows"])
+def test_what_would_run_in_8_bits_does_not_where_it_is_padded(tmp_path, level, mode):
+    model = changed("bert", tmp_path / "model.onnx", pooled("ReduceMean"))
+    data = write_samples(tmp_path / "data.npz", variants(240, seed=1, changes=8))
+    made = onnx_memo.optimize(model, data, tmp_path / "b", level=level, tolerance=0.2)
+    before, after = original(model), memoized(made.path, mode)
+    (short, other) = variants(2, seed=7, changes=8)
+    for padded in (join([short], 30), join([other], 40)):
+        assert_identical(after.run(None, padded), before.run(None, padded))
 
 
 def test_inputs_that_are_padded_to_a_fixed_length_are_refused(tmp_path, samples):

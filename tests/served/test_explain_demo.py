@@ -129,7 +129,7 @@ def test_a_text_is_explained_as_a_session_saw_it(traced, text, outcome):
     assert entry in (-1, one.lookups[0].nearest)
     assert one.error == pytest.approx(pooled_error(want, seen), rel=1e-3, abs=1e-7)
     if not hit:
-        assert one.error == 0
+        assert 0 < one.error < 1e-3, "what reuses nothing runs in 8 bits"
         return
     ran = [set(seen[name].tolist()) for name in stages_of(seen)]
     told = [
@@ -189,7 +189,8 @@ def test_without_it_whether_the_decision_stays_is_not_known(traced, cli):
     shown = " ".join(cli("explain", traced.bundle, "--text", NEAR).out.split())
     told = "whether the decision stays, one answer does not tell: --sample FILE names other inputs"
     assert told in shown
-    same = " ".join(cli("explain", traced.bundle, "--text", FAR).out.split())
+    assert told in " ".join(cli("explain", traced.bundle, "--text", FAR).out.split()), "it runs in 8 bits"
+    same = " ".join(cli("explain", traced.bundle, "--text", REPEAT).out.split())
     assert told not in same, "the answer is the original's"
 
 

@@ -213,7 +213,7 @@ def test_padding_is_refused_only_where_it_counts(built, pair, mode, tmp_path):
     plain = bundle_of(built, tmp_path / "plain")
     assert explained(plain, request, mode).outcome == say.REPEAT
     assert len(explained(plain, request, mode).rows.rows) == 23
-    bundle = bundle_of(built, tmp_path / "bundle", miss_where_padded)
+    bundle = bundle_of(built, tmp_path / "bundle", lambda model: miss_where_padded(model, "attention_mask"))
     one = explained(bundle, request, mode)
     assert one.outcome == say.PADDED
     assert_original_ran(one, bundle, pair, request, mode)

@@ -40,7 +40,6 @@ class Int8Level(Level):
         """There is one way."""
         return [
             "nothing is reused: every request runs the guarded layers with products in 8 bits",
-            "at memo_strictness 0 the original runs, bit for bit",
         ]
 
     def watch(self, model: ir.Model, guards: Sequence[GuardedSite]) -> Int8Watch:

@@ -23,7 +23,7 @@ rows they take as long as reading their weights does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -239,7 +239,7 @@ class _RowsInserter(Inserter):
         def attend(core: Core, qkv: ir.Value) -> ir.Value:
             return self._attend_packed(b, core, qkv, running, numbers[core.context])
 
-        form = self._form(b, copier, attend)
+        form = self._form(b, copier, begins, attend)
         rows = []
         for node in encoder.steps:
             core = copier.core(node)
@@ -271,12 +271,13 @@ class _RowsInserter(Inserter):
         self,
         b: Builder,
         copier: Copier,
+        begins: Collection[ir.Value],
         attend: Callable[[Core, ir.Value], ir.Value],
     ) -> FormBuilder | None:
-        """What writes the rows that run in 8 bits, if they do."""
+        """What writes the rows that run in 8 bits, if they do. With values of `begins` other rows join."""
         if self.in_bytes is None or not self.in_bytes.rows:
             return None
-        form = Form(self.encoder, self.in_bytes.chains)
+        form = Form(self.encoder, self.in_bytes.chains.parted(begins))
         products = {
             key: [self.initializer(tensor) for tensor in own] for key, own in self.in_bytes.products.items()
         }

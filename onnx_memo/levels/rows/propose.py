@@ -199,8 +199,8 @@ def _prove(
         )
     if way.settings.misses_in_bytes:
         job.notes.append(
-            "requests that reuse nothing run with products in 8 bits: only at memo_strictness 0 is an answer the "
-            "original's, bit for bit"
+            "requests that reuse nothing run with products in 8 bits: only at memo_strictness 0 is an answer "
+            "the original's, bit for bit"
         )
     scale = calibration.setting  # of the bound
     tried, tolerance = results[scale], goal.promise.tolerance
