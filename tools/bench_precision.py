@@ -135,7 +135,7 @@ def main() -> None:
 def _write(path: Path, sample: list[dict[str, np.ndarray[Any, Any]]], names: set[str]) -> None:
     """The sample as padded arrays, the mask among them."""
     longest = max(LENGTHS)
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.concatenate(
             [np.pad(feeds[name], [(0, 0), (0, longest - feeds[name].shape[1])]) for feeds in sample]
         )

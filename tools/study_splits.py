@@ -29,13 +29,14 @@ from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
-from onnx_memo.levels.base import PAYS
+from onnx_memo.levels.base import PAYS, Brief
 from onnx_memo.levels.decide import ANSWERS
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.propose import learn_rows, precisions
 from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
 from onnx_memo.levels.rows.trial import RowsTrial, Sweep
 from onnx_memo.levels.tried import Original, Tried, run_original
+from onnx_memo.precision.whole import Rounding
 from onnx_memo.progress import silent
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal
@@ -127,10 +128,10 @@ class Remembered(RowsTrial):
         strictness: float,
         goal: Goal,
         advance: Callable[[], None],
-        maybe: npt.NDArray[np.bool_] | None = None,
+        looser: Tried | None = None,
     ) -> Tried:
         """As `RowsTrial` has it."""
-        del original, goal, advance, maybe
+        del original, goal, advance, looser
         return self.pool.at(strictness * self.loosest, samples)
 
     def race(self, samples: Samples, original: Original, strictness: float) -> Raced:
@@ -212,8 +213,9 @@ def _pools(job: Job, stored: Numbers, others: Numbers) -> tuple[Goal, Samples, l
     original = run_original(job.opened, requests, lambda: None)
     learned = learn_rows(job, parts)
     pools = []
-    for precision, products in precisions(job.opened, entries):
-        settings = replace(learned.settings, bound=float(GRID[0]), int8=products)
+    brief = Brief(job, parts, 0.0, Rounding(job.opened, entries, silent))
+    for precision, way in precisions(brief, entries):
+        settings = way(replace(learned.settings, bound=float(GRID[0])), False)  # misses run the original
         trial = RowsTrial(
             job.opened, RowsBlueprint(job.opened.encoder, learned.captured, settings, everything)
         )
