@@ -75,7 +75,7 @@ def test_a_tolerance_that_blurs_neighbours_is_warned_of_in_the_first_line(tmp_pa
 @pytest.mark.parametrize("level", ["rows", "output"])
 @pytest.mark.parametrize("decision", [None, "label"])
 def test_the_best_class_stays(tmp_path, monkeypatch, level, decision):
-    # Of random weights 8 bits turn more labels on the held-out part than on the fit part; this is about reuse.
+    # This is about reuse: of random weights, 8 bits turn labels, on the held-out part more than on the fit.
     monkeypatch.setattr(Rounding, "whole", None)
     model = changed("bert", tmp_path / "model.onnx", classifying)
     made = make(tmp_path, model, level=level, decision=decision)
