@@ -33,7 +33,7 @@ from onnx_memo.levels.base import PAYS, Brief
 from onnx_memo.levels.decide import ANSWERS
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.propose import learn_rows, precisions
-from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
+from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, Tested, prove
 from onnx_memo.levels.rows.trial import RowsTrial, Sweep
 from onnx_memo.levels.tried import Original, Tried, run_original
 from onnx_memo.precision.whole import Rounding
@@ -235,7 +235,8 @@ def _result(
     if chosen is not None:
         pool, bound = chosen
         trial = Remembered(pool, bound * max(TESTED))
-        calibration, _ = prove(goal, held_out, Original(None, []), trial, silent)
+        settings = [Tested(trial, scale) for scale in TESTED]
+        calibration, _ = prove(goal, held_out, Original(None, []), settings, silent)
         if calibration.setting is not None and calibration.hit_rate:
             tried = pool.at(bound * calibration.setting, rest)
             kept = _kept(goal, tried)

@@ -15,12 +15,15 @@ never reuses, anything between is stricter.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.versions import lower_versions
 from onnx_memo.keys.nodes import emit_key, emit_segments
 from onnx_memo.levels.lookup import Lookup
@@ -50,6 +53,20 @@ def add_operators(model: ir.Model) -> None:
         model.functions[function.identifier()] = function
     model.opset_imports[DOMAIN] = VERSION
     lower_versions(model)
+
+
+def to_be_guarded(model: ir.Model, encoder: Encoder) -> Encoder:
+    """The encoder of a model in which sizes are read at its input from now on; `model` is changed."""
+    replaced = read_shapes_at(model, encoder.input, encoder.forms, encoder.shapes, encoder.batch)
+    constants = {replaced.get(value, value): array for value, array in encoder.constants.items()}
+    return replace(encoder, constants=constants)
+
+
+def four_axes(b: Builder, bias: ir.Value | None) -> ir.Value:
+    """What is added to a core's scores, of four axes, whatever it had; zero where nothing is."""
+    if bias is None:
+        return b.const(np.zeros((1, 1, 1, 1)), np.float32)
+    return b.op("Expand", bias, b.i64(1, 1, 1, 1))
 
 
 class Inserter:

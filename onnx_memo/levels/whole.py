@@ -9,7 +9,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.cores import Core
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
-from onnx_memo.levels.inserter import Inserter
+from onnx_memo.levels.inserter import Inserter, four_axes
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.chains import Chains
 from onnx_memo.precision.form import Form, FormBuilder
@@ -42,12 +42,8 @@ def whole_branch(
     biases: dict[ir.Value | None, ir.Value] = {}
 
     def attend(core: Core, qkv: ir.Value) -> ir.Value:
-        if core.bias not in biases:  # of four axes, whatever it had
-            biases[core.bias] = (
-                b.const(np.zeros((1, 1, 1, 1)), np.float32)
-                if core.bias is None
-                else b.op("Expand", core.bias, b.i64(1, 1, 1, 1))
-            )
+        if core.bias not in biases:
+            biases[core.bias] = four_axes(b, core.bias)
         heads = b.i64(core.heads, core.key_width, core.value_width)
         scale = b.const(core.scale, np.float32)
         bias = biases[core.bias]

@@ -10,11 +10,13 @@ import onnx_ir as ir
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph.opened import Copy, OpenedModel
+from onnx_memo.operators.spec import PANEL
 from onnx_memo.precision.chains import Chains, find_chains
-from onnx_memo.precision.products import round_products
+from onnx_memo.precision.form import Form
+from onnx_memo.precision.products import APART, round_products
 from onnx_memo.precision.rounding import Rounded
 from onnx_memo.progress import Progress
-from onnx_memo.store.data import StoredTensor
+from onnx_memo.store.data import ALIGNMENT, StoredTensor
 
 PARTS = tuple(field.name for field in fields(Rounded))  # in the order in which `MemoProduct` reads them
 
@@ -62,6 +64,18 @@ class Rounding:
         if not chains.chains:
             return None
         return Whole(chains, round_products(self._opened, chains, self._samples, self._progress))
+
+
+def bytes_at_most(opened: OpenedModel) -> int:
+    """What the products of the model's encoder take in 8 bits, at most; each tensor begins on a page."""
+    form, total = Form(opened.encoder, find_chains(opened)), 0
+    for task in form.tasks():
+        inner = opened.encoder.shapes[str(task.x.name)][-1]
+        columns = sum(len(part.columns) for part in task.parts)
+        packed = -(-columns // PANEL) * PANEL * inner
+        apart = APART * (columns * 4 + 8)  # with the channels' numbers
+        total += packed + 3 * columns * 4 + apart + len(PARTS) * ALIGNMENT
+    return total
 
 
 def _name(number: int, part: str) -> str:

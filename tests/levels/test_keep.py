@@ -12,7 +12,6 @@ from support_classes import classifying
 
 import onnx_memo
 from onnx_memo.errors import MemoError
-from onnx_memo.precision.whole import Rounding
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.choice import Wish, decision_of
 from onnx_memo.proof.ranking import pairs_in_order, top_kept
@@ -74,9 +73,7 @@ def test_a_tolerance_that_blurs_neighbours_is_warned_of_in_the_first_line(tmp_pa
 @pytest.mark.usefixtures("everything_pays")
 @pytest.mark.parametrize("level", ["rows", "output"])
 @pytest.mark.parametrize("decision", [None, "label"])
-def test_the_best_class_stays(tmp_path, monkeypatch, level, decision):
-    # This is about reuse: of random weights, 8 bits turn labels, on the held-out part more than on the fit.
-    monkeypatch.setattr(Rounding, "whole", None)
+def test_the_best_class_stays(tmp_path, level, decision):
     model = changed("bert", tmp_path / "model.onnx", classifying)
     made = make(tmp_path, model, level=level, decision=decision)
     stays, moved = kept(model, made.path, "label")

@@ -9,15 +9,12 @@ processor's own products of bytes are not exact and no native library is there.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.shape_reads import read_shapes_at
-from onnx_memo.levels.inserter import Inserter, add_operators
+from onnx_memo.levels.inserter import Inserter, add_operators, to_be_guarded
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.chains import Chains
@@ -34,9 +31,7 @@ def insert_int8_guard(
     products: Products,
 ) -> None:
     """Guard `encoder`; `model` is changed. `products` are what the form's products read, by their keys."""
-    replaced = read_shapes_at(model, encoder.input, encoder.forms, encoder.shapes, encoder.batch)
-    constants = {replaced.get(value, value): array for value, array in encoder.constants.items()}
-    encoder = replace(encoder, constants=constants)
+    encoder = to_be_guarded(model, encoder)
     inserter = Inserter(model)
     b = Builder(f"memo/{NAME}", inserter.opset)
     exact = b.op("MemoExact", inserter.strictness(b), domain=DOMAIN, name=RAN)

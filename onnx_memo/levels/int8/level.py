@@ -18,6 +18,7 @@ from onnx_memo.levels.attention import attention_of
 from onnx_memo.levels.base import Blueprint, Brief, Level, NotAllowed, Proposal, Reuse, Use, Wanted
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.int8.propose import propose_int8
+from onnx_memo.precision.whole import bytes_at_most
 from onnx_memo.store.manifest import GuardedSite
 
 
@@ -62,8 +63,8 @@ class Int8Use(Use):
     encoder: Encoder
 
     def bytes_needed(self, job: Job) -> int:
-        """Weights in 8 bits, and what stays of them in floats, take less than the original's file."""
-        return 0
+        """The weights in 8 bits; on trial they are held in memory."""
+        return bytes_at_most(job.opened)
 
     def repeats(self, job: Job) -> Blueprint:
         """Without a tolerance nothing may be rounded."""

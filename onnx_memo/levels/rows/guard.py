@@ -24,7 +24,7 @@ rows they take as long as reading their weights does.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -34,9 +34,8 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.cores import Core
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, whole_products
-from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.stages import Stage, find_stages
-from onnx_memo.levels.inserter import Inserter, add_operators
+from onnx_memo.levels.inserter import Inserter, add_operators, four_axes, to_be_guarded
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
@@ -97,9 +96,7 @@ def insert_rows_guard(
     model: ir.Model, encoder: Encoder, guard: RowsGuard, in_bytes: InBytes | None = None
 ) -> None:
     """Guard `encoder`; `model` is changed. `in_bytes` says what runs in 8 bits."""
-    replaced = read_shapes_at(model, encoder.input, encoder.forms, encoder.shapes, encoder.batch)
-    constants = {replaced.get(value, value): array for value, array in encoder.constants.items()}
-    _RowsInserter(model, replace(encoder, constants=constants), guard, in_bytes).run()
+    _RowsInserter(model, to_be_guarded(model, encoder), guard, in_bytes).run()
     add_operators(model)
 
 
@@ -350,12 +347,8 @@ class _RowsInserter(Inserter):
         self, b: Builder, core: Core, parts: Sequence[ir.Value], running: _Running, number: int
     ) -> ir.Value:
         """The context [H, R, dv] of queries [H, R, dk], keys [H, dk, R] and values [H, R, dv]."""
-        if core.bias not in self.biases:  # of four axes, whatever it had
-            self.biases[core.bias] = (
-                b.const(np.zeros((1, 1, 1, 1)), np.float32)
-                if core.bias is None
-                else b.op("Expand", core.bias, b.i64(1, 1, 1, 1))
-            )
+        if core.bias not in self.biases:
+            self.biases[core.bias] = four_axes(b, core.bias)
         return b.op(
             "MemoAttention",
             *parts,

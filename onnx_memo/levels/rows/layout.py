@@ -18,6 +18,8 @@ from onnx_memo.keys.learned import LEARNED_WIDTH
 from onnx_memo.levels.lookup import lengths_spec, lookup_specs
 from onnx_memo.levels.rows.guard import NAME
 from onnx_memo.operators.spec import SEGMENTS
+from onnx_memo.precision.whole import bytes_at_most
+from onnx_memo.runtime import library_path
 from onnx_memo.store.layout import Footprint, Layout, TensorSpec, entries, pairs, tokens
 
 OFFSETS = "memo/offsets/rows"  # i64[N], the first row of each entry
@@ -129,10 +131,13 @@ def rows_footprint(opened: OpenedModel, longest: int | None) -> Footprint:
     encoder = opened.encoder
     if longest is not None:
         return literal_layout(RowsForm.of(encoder, True), FIXED_WIDTH, longest).footprint()
-    products = whole_products(encoder, constant_nodes(opened.model.graph))
-    shapes = [tuple(node.inputs[1].shape.numpy()) for node in products]  # type: ignore[union-attr]
-    int8 = [(inner, outer, number) for number, (inner, outer) in enumerate(shapes)]
-    return rows_layout(RowsForm.of(encoder, False), LEARNED_WIDTH, int8).footprint()
+    int8: list[tuple[int, int, int] | None] = []
+    if library_path() is None:  # else rows that run read the same weights as misses do
+        products = whole_products(encoder, constant_nodes(opened.model.graph))
+        shapes = [tuple(node.inputs[1].shape.numpy()) for node in products]  # type: ignore[union-attr]
+        int8 += [(inner, outer, number) for number, (inner, outer) in enumerate(shapes)]
+    size = rows_layout(RowsForm.of(encoder, False), LEARNED_WIDTH, int8).footprint()
+    return Footprint(size.fixed + bytes_at_most(opened), size.each)
 
 
 def _lookup_specs(form: RowsForm, reduced: int) -> list[TensorSpec]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from onnx_memo.data.parts import Parts
 from onnx_memo.data.samples import Samples
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.keys.learned import fit_learned, sketch
 from onnx_memo.keys.network import KeyNetwork
@@ -38,11 +39,10 @@ from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
 from onnx_memo.levels.rows.influence import write_influence
 from onnx_memo.levels.rows.layout import rows_footprint
 from onnx_memo.levels.rows.quantize import Int8Product, int8_products
-from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
+from onnx_memo.levels.rows.search import BOUNDS, EXACT_MISSES, TESTED, Search, Tested, prove
 from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.tried import Original, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
-from onnx_memo.proof.promise import outside
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import Budget, within
@@ -155,8 +155,6 @@ def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned) -> list
     in_bytes = _misses_in_bytes(brief, parts, fit, learned.captured, fast[0][1](learned.settings, True))
     for precision, way in fast:
         settings = way(learned.settings, in_bytes)
-        if settings.rows_in_bytes and not in_bytes:
-            continue  # the rows that run err as much as the whole would
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
         search = Search(brief.goal, parts, fit, RowsTrial(job.opened, blueprint), precision, job.progress)
         found = [way for way in ways if way.bound is not None]
@@ -172,19 +170,14 @@ def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned) -> list
 def _misses_in_bytes(
     brief: Brief, parts: Parts, fit: Original, captured: RowsCapture, settings: RowsSettings
 ) -> bool:
-    """Whether what reuses nothing may run in 8 bits: the fit part keeps the promise even where all do.
-
-    They may use up a quarter of what may be outside: reuse needs the rest, and its strictest bound is proven.
-    """
+    """Whether what reuses nothing may run in 8 bits: the fit part keeps the promise even where all do."""
     if not settings.misses_in_bytes:
         return False
     opened, goal = brief.job.opened, brief.goal
     trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, settings, parts.in_store))
     advance = brief.job.progress("trying products in 8 bits", len(parts.fit))
     tried = trial.run(parts.fit, fit, LITERAL, goal, advance)
-    failing = float(outside(tried.errors, goal.promise.tolerance).mean())
-    spare = failing <= goal.promise.share / 4
-    return spare and goal.judge.likely(tried.seen, goal.promise, len(parts.held_out))
+    return goal.judge.likely(tried.seen, goal.promise, len(parts.held_out))
 
 
 def _prove(
@@ -195,9 +188,8 @@ def _prove(
     assert bound is not None, "it keeps the promise on the fit part"
     advance = job.progress("running the held-out part", len(parts.held_out))
     held_out = run_original(job.opened, parts.held_out, advance)
-    loosest = replace(way.settings, bound=bound * max(TESTED))
-    trial = RowsTrial(job.opened, RowsBlueprint(encoder, captured, loosest))
-    calibration, results = prove(goal, parts.held_out, held_out, trial, job.progress)
+    settings = _to_test(job.opened, captured, replace(way.settings, bound=bound * max(TESTED)))
+    calibration, results = prove(goal, parts.held_out, held_out, settings, job.progress)
     if calibration.setting is None or not calibration.hit_rate:
         first = calibration.steps[0]
         raise NothingPays(
@@ -205,17 +197,23 @@ def _prove(
             f"{calibration.requests} held-out requests were reused, {first.failures} of them outside the "
             "tolerance: more inputs in the sample, or a larger tolerance, would change that"
         )
-    if way.settings.misses_in_bytes:
+    proven = sum(step.p_value <= goal.promise.delta for step in calibration.steps) - 1
+    trial, scale = settings[proven].trial, settings[proven].scale  # of the bound
+    tried, tolerance = results[proven], goal.promise.tolerance
+    if trial.rounds:
         job.notes.append(
             "requests that reuse nothing run with products in 8 bits: only at memo_strictness 0 is an answer "
             "the original's, bit for bit"
         )
-    scale = calibration.setting  # of the bound
-    tried, tolerance = results[scale], goal.promise.tolerance
     points = [StrictnessPoint(0.0, CurvePoint(0.0, 0.0, 0.0, 0.0, 0.0))]
-    points += [StrictnessPoint(at / scale, results[at].point(tolerance)) for at in TESTED if at <= scale]
+    points += [
+        StrictnessPoint(one.scale / scale, seen.point(tolerance))
+        for one, seen in zip(settings[: proven + 1], results, strict=False)
+        if one.trial is trial
+    ]
+    taken = replace(way.settings, bound=bound * scale, misses_in_bytes=trial.rounds)
     return Verdict(
-        blueprint=RowsBlueprint(encoder, captured, replace(way.settings, bound=bound * scale)),
+        blueprint=RowsBlueprint(encoder, captured, taken),
         goal=goal,
         parts=parts,
         chosen=way.search.name(bound),
@@ -232,6 +230,21 @@ def _prove(
         strictness=points,
         sites=[_site_figures(way.search.tried[bound], way.ratio, brief.original_us)],
     )
+
+
+def _to_test(opened: OpenedModel, captured: RowsCapture, loosest: RowsSettings) -> list[Tested]:
+    """What is tested on the held-out part, from strict to loose.
+
+    Where misses run in 8 bits they err at every bound, and the held-out part may not prove the strictest. So
+    two settings come before in which they run the original.
+    """
+    trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, loosest))
+    settings = [Tested(trial, scale) for scale in TESTED]
+    if loosest.misses_in_bytes:
+        exact = replace(loosest, misses_in_bytes=False)
+        before = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, exact))
+        settings = [Tested(before, scale) for scale in EXACT_MISSES] + settings
+    return settings
 
 
 def key_radius(keys: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) -> float:

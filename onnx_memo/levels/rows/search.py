@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from onnx_memo.data.parts import Parts
@@ -17,6 +20,9 @@ from onnx_memo.proof.sequence import Calibration, Outcome, fixed_sequence
 BOUNDS = tuple(float(b) for b in np.geomspace(5e-4, 2.0, 41))
 # What is tested on the held-out part, relative to the bound that the fit part allows.
 TESTED = (0.125, 0.25, 0.35, 0.42, 0.5, 0.59, 0.71, 0.84, 1.0, 1.19)
+
+# Before these, if misses run in 8 bits: with misses that run the original.
+EXACT_MISSES = (0.25, 0.5)
 
 
 class Search:
@@ -120,25 +126,41 @@ class Search:
         return self.goal.judge.likely(tried.seen, self.goal.promise, self.held_out)
 
 
-def prove(
-    goal: Goal, samples: Samples, original: Original, trial: RowsTrial, progress: Progress
-) -> tuple[Calibration, dict[float, Tried]]:
-    """The loosest of `TESTED` that the held-out part proves, and what was seen at each that was tested.
+@dataclass(frozen=True)
+class Tested:
+    """A setting for the held-out part: a part of the bound that the fit part allows, in a trial.
 
-    The settings are run one by one, since a request has another error at each.
+    `trial` has the loosest of `TESTED` times that bound.
+    """
+
+    trial: RowsTrial
+    scale: float
+
+
+def prove(
+    goal: Goal, samples: Samples, original: Original, settings: Sequence[Tested], progress: Progress
+) -> tuple[Calibration, list[Tried]]:
+    """The last of the settings that the held-out part proves, and what was seen at each that was tested.
+
+    They are run one by one, since a request has another error at each. In what is given back, settings and
+    steps have the scales of these settings.
 
     Args:
         goal: what is to be kept.
         samples: the held-out part.
         original: what the original gave for it.
-        trial: with the loosest of `TESTED` times the bound.
+        settings: strict to loose, chosen without a look at the held-out part.
         progress: is called for each setting.
     """
-    results: dict[float, Tried] = {}
+    results: list[Tried] = []
 
-    def outcome_at(scale: float) -> Outcome:
-        advance = progress(f"proving, {scale:g} of the bound", len(samples))
-        results[scale] = tried = trial.run(samples, original, scale / max(TESTED), goal, advance)
-        return Outcome.of(tried.hits, tried.seen, goal.judge, goal.promise)
+    def outcome_at(number: float) -> Outcome:
+        one = settings[int(number)]
+        advance = progress(f"proving, {one.scale:g} of the bound", len(samples))
+        results.append(one.trial.run(samples, original, one.scale / max(TESTED), goal, advance))
+        return Outcome.of(results[-1].hits, results[-1].seen, goal.judge, goal.promise)
 
-    return fixed_sequence(goal.promise, TESTED, outcome_at), results
+    found = fixed_sequence(goal.promise, [float(at) for at in range(len(settings))], outcome_at)
+    proven = None if found.setting is None else settings[int(found.setting)].scale
+    steps = tuple(replace(step, setting=settings[int(step.setting)].scale) for step in found.steps)
+    return replace(found, setting=proven, steps=steps), results

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from support import assert_identical, fixture, memoized, original, variants, write_samples
+from support_precision import build_int8
 from support_rows import opened
 
 import onnx_memo
@@ -13,6 +16,7 @@ from onnx_memo.levels.base import Wanted
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.int8.level import Int8Level, Int8Use, Int8Watch
 from onnx_memo.levels.registry import LEVELS, allowed, level_of
+from onnx_memo.store.data import memo_data
 from onnx_memo.store.manifest import GuardedSite
 
 WANTED = Wanted("auto", None)
@@ -63,8 +67,12 @@ def test_it_sees_that_nothing_is_reused():
     assert {name: hits.tolist() for name, hits in reuse.hits.items()} == {NAME: [False] * 3}
 
 
-def test_it_needs_no_room_for_entries():
-    assert Int8Use(opened(fixture("bert")).encoder).bytes_needed(None) == 0
+def test_it_needs_room_for_its_weights_alone(tmp_path):
+    """No entries: what a bundle stores, and hardly more."""
+    build_int8(fixture("bert"), tmp_path / "b")
+    stored, model = memo_data(tmp_path / "b").stat().st_size, opened(fixture("bert"))
+    needed = Int8Use(model.encoder).bytes_needed(SimpleNamespace(opened=model))
+    assert stored <= needed < 1.3 * stored
 
 
 def test_without_a_tolerance_auto_rounds_nothing(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from support import raced
 
 from onnx_memo.levels.rows.propose import _simplest, _Way
-from onnx_memo.levels.rows.search import BOUNDS, TESTED, Search, prove
+from onnx_memo.levels.rows.search import BOUNDS, EXACT_MISSES, TESTED, Search, Tested, prove
 from onnx_memo.levels.rows.trial import Sweep
 from onnx_memo.levels.tried import Tried
 from onnx_memo.progress import silent
@@ -68,7 +68,9 @@ def test_a_bound_has_to_keep_what_the_held_out_part_can_prove():
 
 def proven(failures, held_out: int = 100):
     trial = Traffic(failures)
-    calibration, results = prove(GOAL, range(held_out), None, trial, silent)
+    settings = [Tested(trial, scale) for scale in TESTED]
+    calibration, seen = prove(GOAL, range(held_out), None, settings, silent)
+    results = dict(zip(TESTED, seen, strict=False))
     assert trial.asked == [scale / max(TESTED) for scale in results]
     return calibration, results
 
@@ -81,6 +83,15 @@ def test_all_that_is_tested_may_be_proven():
     calibration, results = proven(lambda strictness: 1)
     assert tuple(results) == TESTED
     assert (calibration.setting, calibration.failures, calibration.hit_rate) == (TESTED[-1], 1, 1.0)
+
+
+def test_where_misses_in_8_bits_are_not_proven_what_came_before_them_is_taken():
+    exact, rounding = Traffic(lambda strictness: 1), Traffic(lambda strictness: 30)
+    settings = [Tested(exact, scale) for scale in EXACT_MISSES] + [Tested(rounding, TESTED[0])]
+    calibration, results = prove(GOAL, range(100), None, settings, silent)
+    assert (calibration.setting, calibration.failures) == (EXACT_MISSES[-1], 1)
+    assert [step.setting for step in calibration.steps] == [*EXACT_MISSES, TESTED[0]]
+    assert (len(results), len(rounding.asked)) == (3, 1)
 
 
 @pytest.mark.parametrize("at", [1, 5, 9])
