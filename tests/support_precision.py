@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
-import pytest
 from onnx import parser
 from support import Arrays, memoized, original, random_samples, run_operator
 from support_encoder import HEADER, WIDTH
@@ -20,9 +19,8 @@ from support_rows import samples_of
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.int8.blueprint import Int8Blueprint
-from onnx_memo.precision import products
 from onnx_memo.precision.chains import Chains, find_chains
-from onnx_memo.precision.products import round_products
+from onnx_memo.precision.products import APART, round_products
 from onnx_memo.precision.whole import Whole
 from onnx_memo.progress import silent
 from onnx_memo.store.data import write_store
@@ -140,27 +138,33 @@ class Int8Pair:
         return self.after.run(None, request | extra)[0]
 
 
-def build_int8(model: Path, folder: Path, apart: int | None = None) -> None:
+def build_int8(model: Path, folder: Path, apart: int | None = None, coarse: bool = False) -> None:
     """Write the guarded model and its memo data. `apart`: so many channels stay in floats."""
     source: OpenedModel = opened(model)
     (folder / "scratch").mkdir(parents=True)
     samples = samples_of(model, random_samples(original(model), LENGTHS, seed=1), folder / "scratch")
     chains = find_chains(source)
-    with pytest.MonkeyPatch.context() as patch:
-        if apart is not None:
-            patch.setattr(products, "APART", apart)
-        rounded = round_products(source, chains, samples, silent)
-    blueprint = Int8Blueprint(source.encoder, Whole(chains, rounded))
+    count = 0 if coarse else APART if apart is None else apart
+    (rounded,) = round_products(source, chains, samples, [count], silent)
+    whole = Whole(chains.linear(), rounded, coarse=True) if coarse else Whole(chains, rounded)
+    blueprint = Int8Blueprint(source.encoder, whole)
     external = write_store(folder, blueprint.tensors(folder / "scratch", []))
     guarded = source.copy()
     blueprint.insert(guarded, external)
     ir.save(guarded.model, folder / "model.onnx")
 
 
-def int8_pair(model: Path, folder: Path, mode: str, apart: int | None = None, threads: int = 1) -> Int8Pair:
+def int8_pair(
+    model: Path,
+    folder: Path,
+    mode: str,
+    apart: int | None = None,
+    threads: int = 1,
+    coarse: bool = False,
+) -> Int8Pair:
     """The original, and the guarded model in `folder`, which is built there if it is not there yet."""
     if not (folder / "model.onnx").exists():
-        build_int8(model, folder, apart)
+        build_int8(model, folder, apart, coarse)
     masked = opened(model).encoder.mask is not None
     return Int8Pair(original(model), _session(folder, mode, threads), masked)
 

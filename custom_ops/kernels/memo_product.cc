@@ -1,4 +1,4 @@
-// MemoProduct: rows times a constant matrix, in 8 bits, each row with a scale and a zero point of its own. And the same
+// MemoProduct: rows times a constant matrix, in 8 bits, each row in 255 steps of its own range. And the same
 // with an activation.
 #include "kernels/memo_product.h"
 

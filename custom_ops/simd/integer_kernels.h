@@ -26,9 +26,9 @@ using onnx_memo::simd::RoundedRows;
 using onnx_memo::simd::Rounding;
 
 constexpr float kSteps = 255.0F;
-constexpr float kLeastScale = 1.17549435e-38F;  // the least that is normal, so that its reciprocal is finite
+constexpr float kLeastWidth = 3.00926554e-36F;  // 2^-118: 255 divided by it is finite
 
-// The least and the greatest of some numbers and zero, and a number that is NaN if one of them is not finite.
+// The least and the greatest of some numbers, and a number that is NaN if one of them is not finite.
 struct Range {
   float low, high, check;
 };
@@ -37,9 +37,14 @@ struct Range {
 template <typename Vector>
 Range RangeOf(const float* row, std::size_t count) {
   constexpr std::size_t kSums = 4;
+  if (count == 0) return {0.0F, 0.0F, 0.0F};
   const auto zero = Vector::Broadcast(0.0F);
+  const auto first = Vector::Broadcast(row[0]);
   typename Vector::Register low[kSums], high[kSums], check[kSums];
-  for (std::size_t s = 0; s < kSums; ++s) low[s] = high[s] = check[s] = zero;
+  for (std::size_t s = 0; s < kSums; ++s) {
+    low[s] = high[s] = first;
+    check[s] = zero;
+  }
   const auto add = [&](std::size_t at, std::size_t s) {
     const auto x = Vector::Load(row + at);
     low[s] = Vector::Least(x, low[s]);
@@ -59,7 +64,7 @@ Range RangeOf(const float* row, std::size_t count) {
   float lows[Vector::kWidth], highs[Vector::kWidth];
   Vector::Store(lows, low[0]);
   Vector::Store(highs, high[0]);
-  Range range{0.0F, 0.0F, Vector::Sum(check[0])};
+  Range range{row[0], row[0], Vector::Sum(check[0])};
   for (std::size_t lane = 0; lane < Vector::kWidth; ++lane) {
     range.low = lows[lane] < range.low ? lows[lane] : range.low;
     range.high = highs[lane] > range.high ? highs[lane] : range.high;
@@ -72,17 +77,18 @@ Range RangeOf(const float* row, std::size_t count) {
   return range;
 }
 
-// A product and a sum, each of them rounded: compilers are told not to make one of the two, as others would round so.
+// A difference and a product, each of them rounded.
 template <typename Vector>
-void ToBytes(const float* row, std::size_t count, float inverse, float zero, std::uint8_t* bytes) {
+void ToBytes(const float* row, std::size_t count, float low, float inverse, std::uint8_t* bytes) {
   const auto factor = Vector::Broadcast(inverse);
-  const auto shift = Vector::Broadcast(zero);
+  const auto least = Vector::Broadcast(low);
   std::size_t i = 0;
   for (; i + Vector::kWidth <= count; i += Vector::kWidth) {
-    Vector::StoreBytes(bytes + i, Vector::Round(Vector::Add(Vector::Multiply(Vector::Load(row + i), factor), shift)));
+    const auto above = Vector::Subtract(Vector::Load(row + i), least);
+    Vector::StoreBytes(bytes + i, Vector::Round(Vector::Multiply(above, factor)));
   }
   for (; i < count; ++i) {
-    const std::int32_t whole = Vector::RoundOne(row[i] * inverse + zero);
+    const std::int32_t whole = Vector::RoundOne((row[i] - low) * inverse);
     bytes[i] = static_cast<std::uint8_t>(whole < 0 ? 0 : whole > 255 ? 255 : whole);
   }
 }
@@ -90,26 +96,26 @@ void ToBytes(const float* row, std::size_t count, float inverse, float zero, std
 template <typename Vector>
 Rounding RoundRow(const float* row, std::size_t count, std::uint8_t* bytes) {
   const Range range = RangeOf<Vector>(row, count);
-  const float step = (range.high - range.low) / kSteps;
-  const float broken = range.check + (step - step);  // NaN where a number is not finite, else 0
+  const float difference = range.high - range.low;
+  const float broken = range.check + (difference - difference);  // NaN where a number is not finite, else 0
   if (broken != 0.0F) {
     for (std::size_t i = 0; i < count; ++i) bytes[i] = 0;
-    return {broken, 0};
+    return {broken, 0.0F};
   }
-  const float scale = step > kLeastScale ? step : kLeastScale;
-  const float inverse = 1.0F / scale;
-  const std::int32_t zero = Vector::RoundOne(-range.low * inverse);
-  ToBytes<Vector>(row, count, inverse, static_cast<float>(zero), bytes);
-  return {scale, zero};
+  const float width = difference > kLeastWidth ? difference : kLeastWidth;
+  ToBytes<Vector>(row, count, range.low, kSteps / width, bytes);
+  return {width / kSteps, range.low};
 }
 
 // One register of one row, of what was rounded, with the bias.
 template <typename Vector>
 typename Vector::Register Scaled(const typename Vector::Sums& sums, const Rounding& rounding, const Panel& panel,
                                  std::size_t column) {
-  const auto whole = Vector::Minus(Vector::Total(sums), rounding.zero, Vector::LoadIntegers(panel.sums + column));
-  const auto scaled = Vector::Multiply(Vector::ToFloats(whole), Vector::Broadcast(rounding.scale));
-  return Vector::MultiplyAdd(scaled, Vector::Load(panel.scales + column), Vector::Load(panel.bias + column));
+  const auto whole = Vector::ToFloats(Vector::LoadIntegers(panel.sums + column));
+  const auto shift = Vector::Multiply(whole, Vector::Broadcast(rounding.low));
+  const auto total =
+      Vector::MultiplyAdd(Vector::ToFloats(Vector::Total(sums)), Vector::Broadcast(rounding.scale), shift);
+  return Vector::MultiplyAdd(total, Vector::Load(panel.scales + column), Vector::Load(panel.bias + column));
 }
 
 // Both, or all three, lines of up to 192 bytes; the same one twice costs nothing.

@@ -14,11 +14,11 @@ constexpr std::size_t kPanelColumns = 48;  // of packed weights, side by side
 constexpr std::size_t kGroup = 4;          // neighbouring weights of a column, side by side
 constexpr std::size_t kMostTileRows = 6;   // that are multiplied at once
 
-// How a row was rounded: x[i] is about scale * (bytes[i] - zero). The scale is NaN where an x is not finite, or the
+// How a row was rounded: x[i] is about low + scale * bytes[i]. The scale is NaN where an x is not finite, or the
 // difference of two is not.
 struct Rounding {
   float scale;
-  std::int32_t zero;
+  float low;
 };
 
 // What may follow a product. Their formulas are in simd/activations.h.
@@ -63,12 +63,12 @@ struct NormRow {
 struct IntegerLevel {
   const char* name;
 
-  // Rounds `count` numbers to bytes. Zero is exact: it becomes the byte `zero`.
+  // Rounds `count` numbers to bytes, in 255 steps from the least to the greatest.
   Rounding (*round_row)(const float* row, std::size_t count, std::uint8_t* bytes);
 
-  // output[r, c] = the activation of scale[r] * scales[c] * (the sum of (bytes[r, i] - zero[r]) * weights[c, i]) +
-  // bias[c] + (the product of the channels apart). The rows of `output` are `stride` floats apart. |sum of bytes *
-  // weights| is below 2^31.
+  // output[r, c] = the activation of scales[c] * (scale[r] * (the sum of bytes[r, i] * weights[c, i]) + low[r] *
+  // sums[c]) + bias[c] + (the product of the channels apart). The rows of `output` are `stride` floats apart. |sum of
+  // bytes * weights| is below 2^31.
   void (*multiply)(const RoundedRows& rows, const Panel& panel, const Ahead& ahead, float* output, std::size_t stride);
 
   // sum[i] += residual[i]; y[i] = (sum[i] - mean) / sqrt(variance + epsilon) * gamma[i] + beta[i], with the mean of all

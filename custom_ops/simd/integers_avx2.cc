@@ -47,9 +47,6 @@ struct Avx2Integers : Avx2 {
   static Integers LoadIntegers(const std::int32_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   }
-  static Integers Minus(Integers total, std::int32_t zero, Integers column_sums) {
-    return _mm256_sub_epi32(total, _mm256_mullo_epi32(_mm256_set1_epi32(zero), column_sums));
-  }
   static Register ToFloats(Integers whole) { return _mm256_cvtepi32_ps(whole); }
 
   static Register MinusAbsolute(Register x) { return _mm256_or_ps(x, _mm256_set1_ps(-0.0F)); }

@@ -39,9 +39,6 @@ struct Avx512Vnni : Avx512 {
   }
   static Integers Total(Sums sums) { return sums; }
   static Integers LoadIntegers(const std::int32_t* from) { return _mm512_loadu_si512(from); }
-  static Integers Minus(Integers total, std::int32_t zero, Integers column_sums) {
-    return _mm512_sub_epi32(total, _mm512_mullo_epi32(_mm512_set1_epi32(zero), column_sums));
-  }
   static Register ToFloats(Integers whole) { return _mm512_cvtepi32_ps(whole); }
 
   static Register MinusAbsolute(Register x) {

@@ -70,12 +70,6 @@ struct PortableIntegers : Portable {
   static Integers LoadIntegers(const std::int32_t* from) {
     return EachInteger([from](std::size_t i) { return from[i]; });
   }
-  static Integers Minus(Integers total, std::int32_t zero, Integers column_sums) {
-    return EachInteger([&](std::size_t i) {  // sums of a hostile store may be any: without a sign they wrap
-      const auto off = static_cast<std::uint32_t>(zero) * static_cast<std::uint32_t>(column_sums.lanes[i]);
-      return static_cast<std::int32_t>(static_cast<std::uint32_t>(total.lanes[i]) - off);
-    });
-  }
   static Register ToFloats(Integers whole) {
     return Each([&](std::size_t i) { return static_cast<float>(whole.lanes[i]); });
   }

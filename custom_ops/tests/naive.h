@@ -324,44 +324,47 @@ inline bool StaysApart(const ProductCase& request, std::int64_t k) {
   return std::find(request.channels.begin(), request.channels.end(), k) != request.channels.end();
 }
 
-// The whole numbers that a row is rounded to, and the scale. As the definition says it, in floats of 32 bits.
-inline std::vector<double> NaiveRounded(const ProductCase& request, std::int64_t r, float* scale) {
-  float low = 0, high = 0;
+// What a row is rounded to: low + steps / 255 of the width. As the definition says it, in floats of 32 bits.
+inline std::vector<double> NaiveRounded(const ProductCase& request, std::int64_t r) {
+  Floats row(Size(request.inner));
   for (std::int64_t k = 0; k < request.inner; ++k) {
-    if (StaysApart(request, k)) continue;
-    low = std::min(low, request.x[Size(r * request.inner + k)]);
-    high = std::max(high, request.x[Size(r * request.inner + k)]);
+    row[Size(k)] = StaysApart(request, k) ? 0.0F : request.x[Size(r * request.inner + k)];
   }
-  *scale = std::max((high - low) / 255.0F, std::numeric_limits<float>::min());
-  const float inverse = 1.0F / *scale;
-  const float zero = std::nearbyint(-low * inverse);
-  std::vector<double> whole(Size(request.inner));
-  for (std::int64_t k = 0; k < request.inner; ++k) {
-    const float x = StaysApart(request, k) ? 0.0F : request.x[Size(r * request.inner + k)];
-    const volatile float steps = x * inverse;  // so that the sum is not made in one with it
-    const float shifted = std::nearbyint(steps + zero);
-    whole[Size(k)] = static_cast<double>(std::clamp(shifted, 0.0F, 255.0F) - zero);
+  if (row.empty()) return {};
+  const float low = *std::min_element(row.begin(), row.end());
+  const float width = std::max(*std::max_element(row.begin(), row.end()) - low, std::ldexp(1.0F, -118));
+  const float inverse = 255.0F / width;
+  std::vector<double> rounded;
+  for (const float x : row) {
+    const float steps = std::clamp(std::nearbyint((x - low) * inverse), 0.0F, 255.0F);
+    rounded.push_back(static_cast<double>(low) + static_cast<double>(steps) * static_cast<double>(width) / 255);
   }
-  return whole;
+  return rounded;
 }
 
-inline std::vector<double> NaiveProduct(const ProductCase& request) {
+// The product, and the sums of its absolute terms, relative to which floats err.
+inline std::vector<double> NaiveProduct(const ProductCase& request, std::vector<double>* terms = nullptr) {
   std::vector<double> y(Size(request.rows * request.columns));
+  if (terms != nullptr) terms->assign(y.size(), 0.0);
   for (std::int64_t r = 0; r < request.rows; ++r) {
-    float scale = 0;
-    const std::vector<double> whole = NaiveRounded(request, r, &scale);
+    const std::vector<double> rounded = NaiveRounded(request, r);
     for (std::int64_t c = 0; c < request.columns; ++c) {
-      double sum = 0;
+      double sum = 0, absolute = 0;
+      const auto add = [&](double term) {
+        sum += term;
+        absolute += std::abs(term);
+      };
+      add(static_cast<double>(request.bias[Size(c)]));
       for (std::int64_t k = 0; k < request.inner; ++k) {
-        sum += whole[Size(k)] * request.weights[Size(k * request.columns + c)];
+        add(rounded[Size(k)] * static_cast<double>(request.weights[Size(k * request.columns + c)]) *
+            static_cast<double>(request.scales[Size(c)]));
       }
-      double result = sum * static_cast<double>(scale) * static_cast<double>(request.scales[Size(c)]) +
-                      static_cast<double>(request.bias[Size(c)]);
       for (std::size_t o = 0; o < request.channels.size(); ++o) {
-        result += static_cast<double>(request.x[Size(r * request.inner + request.channels[o])]) *
-                  static_cast<double>(request.apart[o * Size(request.columns) + Size(c)]);
+        add(static_cast<double>(request.x[Size(r * request.inner + request.channels[o])]) *
+            static_cast<double>(request.apart[o * Size(request.columns) + Size(c)]));
       }
-      y[Size(r * request.columns + c)] = result;
+      y[Size(r * request.columns + c)] = sum;
+      if (terms != nullptr) (*terms)[Size(r * request.columns + c)] = absolute;
     }
   }
   return y;

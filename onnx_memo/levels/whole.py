@@ -11,24 +11,17 @@ from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
 from onnx_memo.levels.inserter import Inserter, four_axes
 from onnx_memo.operators.spec import DOMAIN
-from onnx_memo.precision.chains import Chains
 from onnx_memo.precision.form import Form, FormBuilder
-from onnx_memo.precision.whole import Products
+from onnx_memo.precision.whole import WholeInCopy
 
 
-def whole_branch(
-    inserter: Inserter,
-    encoder: Encoder,
-    chains: Chains,
-    products: Products,
-) -> ir.Graph:
+def whole_branch(inserter: Inserter, encoder: Encoder, whole: WholeInCopy) -> ir.Graph:
     """The branch: from the encoder's input of the main graph to its output [B, L, d], zeros in other rows.
 
     Args:
         inserter: of the guard.
         encoder: in the model that is guarded.
-        chains: of that encoder.
-        products: what the form's products read, by their keys.
+        whole: the same in 8 bits.
     """
     b = Builder("memo/int8", inserter.opset)
     rows = _real_rows(b, encoder)
@@ -38,7 +31,7 @@ def whole_branch(
     copier = Copier(b, encoder, inserter.constant, positions)
     packed = b.op("Gather", flat, rows, axis=0)
     copier.made[encoder.input] = b.op("Reshape", packed, b.i64(*copier.packed(encoder.input)))
-    values = {key: [inserter.initializer(tensor) for tensor in own] for key, own in products.items()}
+    values = {key: [inserter.initializer(tensor) for tensor in own] for key, own in whole.products.items()}
     biases: dict[ir.Value | None, ir.Value] = {}
 
     def attend(core: Core, qkv: ir.Value) -> ir.Value:
@@ -53,7 +46,7 @@ def whole_branch(
             context = b.op("Where", b.op("IsNaN", context), b.const(0, np.float32), context)
         return context
 
-    form = FormBuilder(b, Form(encoder, chains), copier, values, attend)
+    form = FormBuilder(b, Form(encoder, whole.chains), copier, values, attend, whole.coarse)
     for node in encoder.steps:
         form.run(node)
     states = b.op("Reshape", copier.made[encoder.output], b.i64(-1, encoder.width))

@@ -117,6 +117,11 @@ class Chains:
         )
         return replace(self, chains={chain.end: chain for chain in kept})
 
+    def linear(self) -> Chains:
+        """The same without what follows linear steps, which is to be made by itself."""
+        linears = [chain.linear for chain in self.chains.values()]
+        return replace(self, chains={linear.end: Chain(linear, linear.end) for linear in linears})
+
 
 def find_chains(opened: OpenedModel) -> Chains:
     """The chains of the model's encoder. Every product of floats with a constant weight is in one."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -20,27 +23,32 @@ APART = 8  # channels of largest peak that stay in floats
 
 
 def round_products(
-    opened: OpenedModel, chains: Chains, samples: Samples, progress: Progress
-) -> dict[ir.Value, Rounded]:
-    """The products of the form, by its keys, in order; rounded for rows like those of `samples`."""
+    opened: OpenedModel, chains: Chains, samples: Samples, apart: Sequence[int], progress: Progress
+) -> list[dict[ir.Value, Rounded]]:
+    """The products of the form, by its keys, in order; rounded for rows like those of `samples`.
+
+    One dictionary for each number of channels that stay `apart` in floats.
+    """
     tasks = Form(opened.encoder, chains).tasks()
     read = list(dict.fromkeys(task.x for task in tasks))
     advance = progress("looking at what products read", min(len(samples), REQUESTS))
     seen = observe(opened, samples, read, advance)
     known = constants(opened, [value for task in tasks for value in task.constants])
-    advance = progress("rounding products", len(tasks))
+    advance = progress("rounding products", len(tasks) * len(apart))
 
-    def rounded(task: Task) -> Rounded:
+    def rounded(way: tuple[int, Task]) -> Rounded:
+        count, task = way
         observed = seen[task.x]
         return round_product(
-            task.weight(known), task.bias(known), observed.together, largest(observed, APART)
+            task.weight(known), task.bias(known), observed.together, largest(observed, count)
         )
 
-    found = {}
-    for task, product in zip(tasks, side_by_side(rounded, tasks), strict=True):
-        found[task.key] = product
+    ways = list(product(apart, tasks))
+    found: dict[int, dict[ir.Value, Rounded]] = {count: {} for count in apart}
+    for (count, task), made in zip(ways, side_by_side(rounded, ways), strict=True):
+        found[count][task.key] = made
         advance()
-    return found
+    return list(found.values())
 
 
 def largest(observed: Observed, count: int) -> npt.NDArray[np.int64]:

@@ -16,12 +16,12 @@ from onnx_memo.precision.form import Form
 from onnx_memo.precision.products import APART, round_products
 from onnx_memo.precision.rounding import Rounded
 from onnx_memo.progress import Progress
+from onnx_memo.runtime import library_path
 from onnx_memo.store.data import ALIGNMENT, StoredTensor
 
-PARTS = tuple(field.name for field in fields(Rounded))  # in the order in which `MemoProduct` reads them
-
-# What each product reads beside rows, by the form's keys.
-Products = Mapping[ir.Value, Sequence[ir.TensorProtocol]]
+# In the order in which `MemoProduct` reads them, and `coarse_product`.
+PARTS = tuple(field.name for field in fields(Rounded))
+COARSE = ("packed", "scales", "bias")
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,52 @@ class Whole:
     Attributes:
         chains: of the original's encoder.
         rounded: the products, by the form's keys, in order.
+        coarse: whether they are standard nodes (`onnx_memo.precision.nodes`), not operators.
     """
 
     chains: Chains
     rounded: Mapping[ir.Value, Rounded]
+    coarse: bool = False
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return "int8, coarse" if self.coarse else "int8"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What of each product is stored."""
+        return COARSE if self.coarse else PARTS
 
     def tensors(self) -> list[StoredTensor]:
         """The products as they are stored."""
         return [
             StoredTensor.of(_name(number, part), getattr(product, part))
             for number, product in enumerate(self.rounded.values())
-            for part in PARTS
+            for part in self.parts
         ]
 
-    def in_copy(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> tuple[Chains, Products]:
-        """The chains of a copy of the original, and what its products read of the stored `tensors`."""
-        stored = [[tensors[_name(number, part)] for part in PARTS] for number in range(len(self.rounded))]
-        return copy.twin(self.chains), dict(zip(copy.twin(list(self.rounded)), stored, strict=True))
+    def in_copy(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> WholeInCopy:
+        """The same in a copy of the original, with stored `tensors`."""
+        numbers = range(len(self.rounded))
+        stored = [[tensors[_name(number, part)] for part in self.parts] for number in numbers]
+        products = dict(zip(copy.twin(list(self.rounded)), stored, strict=True))
+        return WholeInCopy(copy.twin(self.chains), products, self.coarse)
+
+
+@dataclass(frozen=True)
+class WholeInCopy:
+    """What the form of an encoder is written from, in a copy of the original.
+
+    Attributes:
+        chains: of the copy's encoder.
+        products: what each reads beside rows, by the form's keys.
+        coarse: as in `Whole`.
+    """
+
+    chains: Chains
+    products: Mapping[ir.Value, Sequence[ir.TensorProtocol]]
+    coarse: bool
 
 
 class Rounding:
@@ -58,12 +87,18 @@ class Rounding:
         self._opened, self._samples, self._progress = opened, samples, progress
 
     @cached_property
-    def whole(self) -> Whole | None:
-        """The encoder in 8 bits; None if it has no products of floats with constant weights."""
+    def wholes(self) -> Sequence[Whole]:
+        """The encoder in 8 bits, from fast to exact; none if it has no products of floats with constants.
+
+        A coarse one is faster only where no native library is.
+        """
         chains = find_chains(self._opened)
         if not chains.chains:
-            return None
-        return Whole(chains, round_products(self._opened, chains, self._samples, self._progress))
+            return []
+        apart = (APART,) if library_path() else (0, APART)
+        ways = round_products(self._opened, chains, self._samples, apart, self._progress)
+        *coarse, fine = ways
+        return [*(Whole(chains.linear(), products, coarse=True) for products in coarse), Whole(chains, fine)]
 
 
 def bytes_at_most(opened: OpenedModel) -> int:

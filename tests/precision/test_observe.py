@@ -77,8 +77,8 @@ def test_the_channels_of_largest_peak_rise():
 def test_products_are_rounded_for_what_they_read(samples):
     found, tasks, values = read_values()
     chains = find_chains(found)
-    rounded = round_products(found, chains, samples, silent)
-    assert list(rounded) == [task.key for task in tasks]
+    rounded, without = round_products(found, chains, samples, [APART, 0], silent)
+    assert list(rounded) == list(without) == [task.key for task in tasks]
     seen = observe(found, samples, values, lambda: None)
     assert APART == 8
     known = constants(found, [value for task in tasks for value in task.constants])
@@ -87,6 +87,7 @@ def test_products_are_rounded_for_what_they_read(samples):
         np.testing.assert_array_equal(product.channels, largest(seen[task.x], APART))
         np.testing.assert_array_equal(product.apart, task.weight(known)[product.channels])
         np.testing.assert_array_equal(product.bias, task.bias(known))
+        assert len(without[task.key].channels) == 0
 
 
 def test_a_projections_weight_is_its_parts_side_by_side():

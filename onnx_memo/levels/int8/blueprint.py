@@ -36,7 +36,7 @@ class Int8Blueprint:
 
     def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
         """Guard a copy of the original model."""
-        insert_int8_guard(copy.model, copy.twin(self.encoder), *self.whole.in_copy(copy, tensors))
+        insert_int8_guard(copy.model, copy.twin(self.encoder), self.whole.in_copy(copy, tensors))
 
     def guarded(self) -> list[GuardedSite]:
         """The guard, as the manifest lists it."""

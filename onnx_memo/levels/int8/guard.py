@@ -17,25 +17,19 @@ from onnx_memo.graph.encoder import Encoder
 from onnx_memo.levels.inserter import Inserter, add_operators, to_be_guarded
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
-from onnx_memo.precision.chains import Chains
-from onnx_memo.precision.whole import Products
+from onnx_memo.precision.whole import WholeInCopy
 
 NAME = "encoder"
 RAN = f"memo/{NAME}/int8"  # the value that says whether the form runs, bool
 
 
-def insert_int8_guard(
-    model: ir.Model,
-    encoder: Encoder,
-    chains: Chains,
-    products: Products,
-) -> None:
-    """Guard `encoder`; `model` is changed. `products` are what the form's products read, by their keys."""
+def insert_int8_guard(model: ir.Model, encoder: Encoder, whole: WholeInCopy) -> None:
+    """Guard `encoder`; `model` is changed."""
     encoder = to_be_guarded(model, encoder)
     inserter = Inserter(model)
     b = Builder(f"memo/{NAME}", inserter.opset)
     exact = b.op("MemoExact", inserter.strictness(b), domain=DOMAIN, name=RAN)
-    branch = whole_branch(inserter, encoder, chains, products)
+    branch = whole_branch(inserter, encoder, whole)
     region = flow.region(model.graph, encoder.output, encoder.boundary, inserter.constant)
     inserter.make_conditional(b, region, encoder.output, exact, branch)
     add_operators(model)

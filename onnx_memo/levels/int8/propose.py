@@ -1,8 +1,11 @@
-"""Decide whether to run an encoder in 8 bits: there is one setting, which keeps the promise or does not."""
+"""Decide whether to run an encoder in 8 bits: the fastest way that keeps the promise on the fit part."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -23,6 +26,7 @@ from onnx_memo.levels.int8.blueprint import Int8Blueprint
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.levels.tried import Original, Tried, run_original, timed
+from onnx_memo.precision.whole import Whole
 from onnx_memo.proof.sequence import Outcome, fixed_sequence
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
@@ -40,11 +44,54 @@ def propose_int8(brief: Brief) -> Proposal:
         MemoError: the model cannot run an input.
         NothingPays: the tolerance is not kept, or no time is saved.
     """
-    job, parts, goal = brief.job, brief.parts, brief.goal
+    job, parts = brief.job, brief.parts
     fit = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
-    blueprint = int8_blueprint(brief)
-    folder = job.scratch / WAY
-    folder.mkdir()
+    if not brief.rounding.wholes:
+        raise NothingPays("the encoder has no products of floats with constant weights")
+    ways: list[_Way] = []
+    for whole in brief.rounding.wholes:
+        ways.append(_try(brief, whole, fit))
+        if ways[-1].kept:
+            break  # a more exact one is slower
+    way, seen = ways[-1], [way.alternative for way in ways]
+    if not way.kept or way.ratio > PAYS:
+        raise NothingPays(f"with products in 8 bits {way.verdict}, in {way.ratio:.3f} of the time", seen)
+
+    def prove(alternatives: Sequence[Alternative]) -> Verdict:
+        return _prove(brief, way, alternatives)
+
+    return Proposal(WAY, way.ratio, seen, prove)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to run products in 8 bits, and whether the fit part keeps the promise with it."""
+
+    blueprint: Int8Blueprint
+    session: ort.InferenceSession
+    alternative: Alternative
+    kept: bool
+
+    @property
+    def ratio(self) -> float:
+        """Its time, relative to the original's."""
+        return self.alternative.ratio
+
+    @property
+    def verdict(self) -> str:
+        """What the fit part says."""
+        return _verdict(self.kept)
+
+
+def _verdict(kept: bool) -> str:
+    return f"the fit part {'keeps' if kept else 'does not keep'} the tolerance"
+
+
+def _try(brief: Brief, whole: Whole, fit: Original) -> _Way:
+    """Run the fit part."""
+    job, parts, goal = brief.job, brief.parts, brief.goal
+    blueprint = Int8Blueprint(job.opened.encoder, whole)
+    folder = Path(tempfile.mkdtemp(dir=job.scratch))
     session = open_session(
         guarded_on_trial(job.opened, blueprint, folder), folder, session_options(threads=1)
     )
@@ -52,33 +99,15 @@ def propose_int8(brief: Brief) -> Proposal:
     some = parts.fit.arrays[:: max(1, len(parts.fit) // TIMED)]
     raced = race([runner(fit.session), runner(session)], some, ROUNDS)
     kept = goal.judge.likely(tried.seen, goal.promise, len(parts.held_out))
-    verdict = "keeps" if kept else "does not keep"
     alternative = Alternative(
-        name=WAY,
+        name=whole.name,
         level=WAY,
         ratio=raced.ratio,
         hit_rate=0.0,
         error=high_error(tried.errors),
-        reason=f"nothing is reused; the fit part {verdict} the tolerance",
+        reason=f"nothing is reused; {_verdict(kept)}",
     )
-    if not kept or raced.ratio > PAYS:
-        raise NothingPays(
-            f"with products in 8 bits the fit part {verdict} the tolerance, in {raced.ratio:.3f} of the time",
-            [alternative],
-        )
-
-    def prove(alternatives: Sequence[Alternative]) -> Verdict:
-        return _prove(brief, blueprint, session, alternative, alternatives)
-
-    return Proposal(WAY, raced.ratio, [alternative], prove)
-
-
-def int8_blueprint(brief: Brief) -> Int8Blueprint:
-    """The encoder's products, rounded for the store part."""
-    whole = brief.rounding.whole
-    if whole is None:
-        raise NothingPays("the encoder has no products of floats with constant weights")
-    return Int8Blueprint(brief.job.opened.encoder, whole)
+    return _Way(blueprint, session, alternative, kept)
 
 
 def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original: Original) -> Tried:
@@ -95,17 +124,11 @@ def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original
     return Tried.of(np.zeros(count, np.bool_), np.ones(count), opinions, np.asarray(seconds))
 
 
-def _prove(
-    brief: Brief,
-    blueprint: Int8Blueprint,
-    session: ort.InferenceSession,
-    way: Alternative,
-    alternatives: Sequence[Alternative],
-) -> Verdict:
+def _prove(brief: Brief, way: _Way, alternatives: Sequence[Alternative]) -> Verdict:
     job, parts, goal = brief.job, brief.parts, brief.goal
     advance = job.progress("running the held-out part", len(parts.held_out))
     held_out = run_original(job.opened, parts.held_out, advance)
-    tried = _run(brief, session, parts.held_out, held_out)
+    tried = _run(brief, way.session, parts.held_out, held_out)
     outcome = Outcome.of(tried.hits, tried.seen, goal.judge, goal.promise)
     calibration = fixed_sequence(goal.promise, [1.0], lambda _: outcome)
     if calibration.setting is None:
@@ -116,10 +139,10 @@ def _prove(
     job.notes.append("only at memo_strictness 0 is an answer the original's, bit for bit")
     tolerance = goal.promise.tolerance
     return Verdict(
-        blueprint=blueprint,
+        blueprint=way.blueprint,
         goal=goal,
         parts=parts,
-        chosen=way.name,
+        chosen=way.alternative.name,
         ratio=way.ratio,
         alternatives=alternatives,
         calibration=calibration,
@@ -134,17 +157,17 @@ def _prove(
             StrictnessPoint(0.0, CurvePoint(0.0, 0.0, 0.0, 0.0, 0.0)),
             StrictnessPoint(1.0, tried.point(tolerance)),
         ],
-        sites=[_figures(way, brief.original_us)],
+        sites=[_figures(way.ratio, brief.original_us)],
     )
 
 
-def _figures(way: Alternative, original_us: float) -> SiteFigures:
+def _figures(ratio: float, original_us: float) -> SiteFigures:
     """The encoder as the report's only site."""
     return SiteFigures(
         name=NAME,
         level=WAY,
         hit_rate=0.0,
-        saving_us=(1 - way.ratio) * original_us,
+        saving_us=(1 - ratio) * original_us,
         overhead_us=0.0,
         reason="every request runs it with products in 8 bits",
     )

@@ -135,7 +135,7 @@ class RowsBlueprint:
         settings, in_bytes = self.settings, None
         if settings.whole is not None:
             read = settings.whole.in_copy(copy, tensors)
-            in_bytes = InBytes(*read, settings.rows_in_bytes, settings.misses_in_bytes)
+            in_bytes = InBytes(read, settings.rows_in_bytes, settings.misses_in_bytes)
         insert_rows_guard(copy.model, copy.twin(self.encoder), self._guard(tensors), in_bytes)
 
     def guarded(self) -> list[GuardedSite]:

@@ -29,10 +29,10 @@ def explore_rows(brief: Brief) -> Sequence[Explored]:
     size = stored * len(brief.parts.stored) // len(parts.stored)
     literal = nothing_reused(brief.goal, original.answers, float(original.seconds.mean()))
     found: list[Explored] = []
-    ways = precisions(brief, parts.stored)
+    ways, wholes = precisions(brief, parts.stored), brief.rounding.wholes
     for precision, way in dict([ways[-1], ways[0]]).items():  # the exact one, and the fast one
         # The exact one runs the original where nothing is reused, and so keeps whatever can be kept.
-        settings = way(learned.settings, way is ways[0][1])
+        settings = way(learned.settings, wholes[-1] if wholes and way is ways[0][1] else None)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
         trial = RowsTrial(job.opened, blueprint)
         attempt = _attempt(brief, f"rows in {precision}", trial, original)

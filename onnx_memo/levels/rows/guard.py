@@ -39,9 +39,8 @@ from onnx_memo.levels.inserter import Inserter, add_operators, four_axes, to_be_
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
-from onnx_memo.precision.chains import Chains
 from onnx_memo.precision.form import Form, FormBuilder
-from onnx_memo.precision.whole import Products
+from onnx_memo.precision.whole import WholeInCopy
 
 NAME = "encoder"
 ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
@@ -86,8 +85,7 @@ class RowsGuard:
 class InBytes:
     """The encoder in 8 bits, and what runs so: the rows that run, and requests that reuse nothing."""
 
-    chains: Chains
-    products: Products
+    whole: WholeInCopy
     rows: bool
     misses: bool
 
@@ -155,7 +153,7 @@ class _RowsInserter(Inserter):
             [nothing.const(np.zeros((0, 0, self.encoder.width)), np.float32)],
             [None, None, self.encoder.width],
         )
-        branch = whole_branch(self, self.encoder, in_bytes.chains, in_bytes.products)
+        branch = whole_branch(self, self.encoder, in_bytes.whole)
         ran = b.op("If", runs, name=f"{b.prefix}/whole", then_branch=branch, else_branch=empty)
         same = Builder(f"memo/{NAME}/same", self.opset)
         either = Builder(f"memo/{NAME}/either", self.opset)
@@ -274,11 +272,10 @@ class _RowsInserter(Inserter):
         """What writes the rows that run in 8 bits, if they do. With values of `begins` other rows join."""
         if self.in_bytes is None or not self.in_bytes.rows:
             return None
-        form = Form(self.encoder, self.in_bytes.chains.parted(begins))
-        products = {
-            key: [self.initializer(tensor) for tensor in own] for key, own in self.in_bytes.products.items()
-        }
-        return FormBuilder(b, form, copier, products, attend)
+        whole = self.in_bytes.whole
+        form = Form(self.encoder, whole.chains.parted(begins))
+        products = {key: [self.initializer(tensor) for tensor in own] for key, own in whole.products.items()}
+        return FormBuilder(b, form, copier, products, attend, whole.coarse)
 
     def _positions(self, b: Builder, rows: ir.Value) -> ir.Value | None:
         """Where in their sequences rows stand, if anything asks for that."""

@@ -43,6 +43,7 @@ from onnx_memo.levels.rows.search import BOUNDS, EXACT_MISSES, TESTED, Search, T
 from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.tried import Original, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
+from onnx_memo.precision.whole import Whole
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import Budget, within
@@ -152,9 +153,9 @@ def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned) -> list
     """Search a bound for each precision, from fast to exact, as long as a slower one could save more."""
     job, ways = brief.job, list[_Way]()
     fast = precisions(brief, parts.stored)
-    in_bytes = _misses_in_bytes(brief, parts, fit, learned.captured, fast[0][1](learned.settings, True))
+    misses = _misses_in_bytes(brief, parts, fit, learned, fast[0][1])
     for precision, way in fast:
-        settings = way(learned.settings, in_bytes)
+        settings = way(learned.settings, misses)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
         search = Search(brief.goal, parts, fit, RowsTrial(job.opened, blueprint), precision, job.progress)
         found = [way for way in ways if way.bound is not None]
@@ -167,17 +168,17 @@ def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned) -> list
     return ways
 
 
-def _misses_in_bytes(
-    brief: Brief, parts: Parts, fit: Original, captured: RowsCapture, settings: RowsSettings
-) -> bool:
-    """Whether what reuses nothing may run in 8 bits: the fit part keeps the promise even where all do."""
-    if not settings.misses_in_bytes:
-        return False
-    opened, goal = brief.job.opened, brief.goal
-    trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, settings, parts.in_store))
-    advance = brief.job.progress("trying products in 8 bits", len(parts.fit))
-    tried = trial.run(parts.fit, fit, LITERAL, goal, advance)
-    return goal.judge.likely(tried.seen, goal.promise, len(parts.held_out))
+def _misses_in_bytes(brief: Brief, parts: Parts, fit: Original, learned: Learned, way: Way) -> Whole | None:
+    """What runs requests that reuse nothing in 8 bits; the fit part keeps the promise where all do so."""
+    opened, goal, captured = brief.job.opened, brief.goal, learned.captured
+    for whole in brief.rounding.wholes:
+        settings = way(learned.settings, whole)
+        trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, settings, parts.in_store))
+        advance = brief.job.progress("trying products in 8 bits", len(parts.fit))
+        tried = trial.run(parts.fit, fit, LITERAL, goal, advance)
+        if goal.judge.likely(tried.seen, goal.promise, len(parts.held_out)):
+            return whole
+    return None
 
 
 def _prove(
@@ -265,8 +266,8 @@ def key_radius(keys: npt.NDArray[np.float32], lengths: npt.NDArray[np.int64]) ->
     return MARGIN * float(np.sqrt(farthest)) if farthest > 0 else RADIUS
 
 
-# Makes settings for products of a kind from those of the original's; do misses run in 8 bits as well?
-Way = Callable[[RowsSettings, bool], RowsSettings]
+# Makes settings for products of a kind from those of the original's; and of what runs misses in 8 bits.
+Way = Callable[[RowsSettings, Whole | None], RowsSettings]
 
 
 def precisions(brief: Brief, stored: Samples) -> list[tuple[str, Way]]:
@@ -275,16 +276,16 @@ def precisions(brief: Brief, stored: Samples) -> list[tuple[str, Way]]:
     With the native library that is `MemoProduct`. By standard nodes its body takes longer than what ONNX
     Runtime makes of one scale for all rows.
     """
-    whole = brief.rounding.whole
 
-    def floats(settings: RowsSettings, misses: bool) -> RowsSettings:
-        used = misses and whole is not None
-        return replace(settings, whole=whole if used else None, misses_in_bytes=used)
+    def floats(settings: RowsSettings, misses: Whole | None) -> RowsSettings:
+        return replace(settings, whole=misses, misses_in_bytes=misses is not None)
 
-    if library_path() is not None and whole is not None:
+    wholes = brief.rounding.wholes
+    if library_path() is not None and wholes:
+        whole = wholes[-1]
 
-        def in_bytes(settings: RowsSettings, misses: bool) -> RowsSettings:
-            return replace(settings, whole=whole, rows_in_bytes=True, misses_in_bytes=misses)
+        def in_bytes(settings: RowsSettings, misses: Whole | None) -> RowsSettings:
+            return replace(settings, whole=whole, rows_in_bytes=True, misses_in_bytes=misses is not None)
 
         return [("int8", in_bytes), ("float", floats)]
 

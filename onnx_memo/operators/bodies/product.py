@@ -1,4 +1,4 @@
-"""MemoProduct: rows times a constant matrix, in 8 bits, each row with a scale and a zero point of its own."""
+"""MemoProduct: rows times a constant matrix, in 8 bits, each row in 255 steps of its own range."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def product_body(
 ) -> Results:
     """As few nodes as will do: at short requests each costs as much as what it computes.
 
-    `MatMulInteger` takes one zero point for all rows: that is 0, and the rows' own are taken off after it, as
-    one more channel apart. The bias is another.
+    The least number of a row is one more channel apart, and the bias another.
 
     What is made of constants alone, ONNX Runtime computes when it loads the model: the matrix as it needs it,
     which channels are rounded, and what channels apart are multiplied with.
@@ -36,22 +35,20 @@ def product_body(
     matrix = b.op("Slice", matrix, b.i64(0), b.op("Shape", scales), b.i64(1))  # [K, M]
     chosen = b.op("OneHot", channels, inner, b.const([0, 1], np.float32))
     rounded = b.op("Sub", b.const(1, np.float32), b.reduce("ReduceSum", chosen, 0))  # [K]
-    shift = b.op("Neg", b.op("Mul", b.op("Cast", sums, to=FLOAT), scales))
+    shift = b.op("Mul", b.op("Cast", sums, to=FLOAT), scales)
     factors = b.op("Concat", apart, *(b.op("Unsqueeze", row, b.i64(0)) for row in (shift, bias)), axis=0)
 
     rest = b.op("Mul", x, rounded)
-    below = b.op("Relu", b.op("Neg", b.reduce("ReduceMin", rest, -1, keepdims=True)))
-    above = b.op("Relu", b.reduce("ReduceMax", rest, -1, keepdims=True))
-    step = b.op("Div", b.op("Add", above, below), b.const(STEPS, np.float32))
-    scale = b.op("Max", step, b.const(np.finfo(np.float32).tiny, np.float32))
-    inverse = b.op("Div", b.const(1, np.float32), scale)
-    zero = b.op("Round", b.op("Mul", below, inverse))
-    whole = b.op("Add", b.op("Mul", rest, inverse), zero)
-    whole = b.op("QuantizeLinear", whole, b.const(1, np.float32), b.const(0, np.uint8))  # rounds and clips
+    low = b.reduce("ReduceMin", rest, -1, keepdims=True)
+    high = b.reduce("ReduceMax", rest, -1, keepdims=True)
+    width = b.op("Max", b.op("Sub", high, low), b.const(2.0**-118, np.float32))
+    steps = b.op("Mul", b.op("Sub", rest, low), b.op("Div", b.const(STEPS, np.float32), width))
+    whole = b.op("QuantizeLinear", steps, b.const(1, np.float32), b.const(0, np.uint8))  # rounds and clips
     total = b.op("Cast", b.op("MatMulInteger", whole, matrix), to=FLOAT)
     # ONNX Runtime fuses the product, this cast and the next multiplication, if the columns' scales come
     # multiplied with another that is no constant. Of that it reads the first number alone: all are 1.
-    one = b.op("Pow", scale, b.const(0, np.float32))
-    total = b.op("Mul", total, b.op("Mul", one, scales))
-    beside = b.op("Concat", b.op("Gather", x, channels, axis=-1), b.op("Mul", zero, scale), one, axis=-1)
-    return {"y": b.op("Add", b.op("Mul", total, scale), b.op("MatMul", beside, factors))}
+    one = b.op("Pow", width, b.const(0, np.float32))
+    by_steps = b.op("Div", scales, b.const(STEPS, np.float32))
+    total = b.op("Mul", total, b.op("Mul", one, by_steps))
+    beside = b.op("Concat", b.op("Gather", x, channels, axis=-1), low, one, axis=-1)
+    return {"y": b.op("Add", b.op("Mul", total, width), b.op("MatMul", beside, factors))}

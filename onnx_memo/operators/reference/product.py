@@ -1,4 +1,4 @@
-"""MemoProduct: rows times a constant matrix, in 8 bits, each row with a scale and a zero point of its own."""
+"""MemoProduct: rows times a constant matrix, in 8 bits, each row in 255 steps of its own range."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from onnx_memo.operators.reference.common import Floats, Integers, Integers32, SignedBytes, check_fit
 from onnx_memo.operators.spec import STEPS
 
-LEAST = np.finfo(np.float32).tiny
+LEAST = np.float32(2.0**-118)  # 255 divided by it is finite
 
 
 def memo_product(
@@ -35,13 +35,13 @@ def memo_product(
     rest = x.copy()
     rest[..., channels] = 0
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite breaks its row
-        low = rest.min(axis=-1, keepdims=True, initial=0)
-        high = rest.max(axis=-1, keepdims=True, initial=0)
-        scale = np.maximum((high - low) / np.float32(STEPS), LEAST)
-        scale[~np.isfinite(scale)] = np.nan
-        inverse = np.float32(1) / scale
-        zero = np.nan_to_num(np.rint(-low * inverse))
-        whole = np.nan_to_num(np.clip(np.rint(rest * inverse + zero), 0, STEPS))
-        total = whole.astype(np.int32) @ weight - zero.astype(np.int32) * sums
-        y: Floats = total.astype(np.float32) * scale * scales + bias + x[..., channels] @ apart
+        low, high = (
+            least(axis=-1, keepdims=True) if x.shape[-1] else np.zeros((*x.shape[:-1], 1), np.float32)
+            for least in (rest.min, rest.max)
+        )
+        width = np.maximum(high - low, LEAST)
+        width[~np.isfinite(width)] = np.nan
+        whole = np.nan_to_num(np.clip(np.rint((rest - low) * (np.float32(STEPS) / width)), 0, STEPS))
+        total = (whole.astype(np.int32) @ weight).astype(np.float32) * (width / np.float32(STEPS))
+        y: Floats = (total + low * sums.astype(np.float32)) * scales + bias + x[..., channels] @ apart
     return y

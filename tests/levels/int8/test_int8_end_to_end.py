@@ -143,6 +143,21 @@ def test_a_model_of_scores_keeps_their_order(tmp_path, mode):
         assert 0 < np.abs(have - want).max() < 0.2
 
 
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize(("steps", "coarse"), [(127, True), (3, False)])
+def test_without_the_native_library_products_are_as_coarse_as_the_tolerance_allows(
+    made_int8, tmp_path, monkeypatch, steps, coarse
+):
+    monkeypatch.setattr("onnx_memo.precision.whole.library_path", lambda: None)
+    monkeypatch.setattr("onnx_memo.precision.nodes.HALF", steps)
+    result = make(tmp_path, made_int8.data)
+    operators = {node.op_type for node in ir.load(result.path / "model.onnx").graph.all_nodes()}
+    assert ("MemoProduct" not in operators) is coarse
+    if exact_products("stock"):
+        worst = onnx_memo.bench(fixture("bert"), result.path, made_int8.data, rounds=1, native=False)
+        assert 0 < worst.outputs["last_hidden_state"]["relative"].worst <= TOLERANCE
+
+
 # ---- The commands
 
 

@@ -1,0 +1,41 @@
+"""A product in 8 bits by few standard nodes: each costs, at short requests, as much as it computes.
+
+It is coarser than `MemoProduct`: rows have 127 steps on either side of zero, and no channels stay apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_memo.graph.build import Builder
+from onnx_memo.operators.spec import GROUP, PANEL
+
+FLOAT = ir.DataType.FLOAT.value
+HALF = 127  # steps on either side of zero
+
+
+def coarse_product(b: Builder, x: ir.Value, packed: ir.Value, scales: ir.Value, bias: ir.Value) -> ir.Value:
+    """The product of x [..., K] and a matrix as `MemoProduct` reads it.
+
+    What is made of constants alone, ONNX Runtime computes when it loads the model. It fuses the product, the
+    cast and the multiplication after it, if the columns' scales come multiplied with another that is no
+    constant. Of that it reads the first number alone: all are 1.
+    """
+    greatest = b.reduce("ReduceMax", b.op("Abs", x), -1, keepdims=True)
+    width = b.op("Max", greatest, b.const(np.finfo(np.float32).tiny, np.float32))
+    zero = b.const(HALF + 1, np.uint8)
+    whole = b.op("QuantizeLinear", b.op("Div", x, width), b.const(1 / HALF, np.float32), zero)
+    total = b.op("Cast", b.op("MatMulInteger", whole, _matrix(b, packed, scales), zero), to=FLOAT)
+    ones = b.op("Pow", width, b.const(0, np.float32))
+    total = b.op("Mul", total, b.op("Mul", ones, b.op("Div", scales, b.const(HALF, np.float32))))
+    return b.op("Add", b.op("Mul", total, width), bias)
+
+
+def _matrix(b: Builder, packed: ir.Value, scales: ir.Value) -> ir.Value:
+    """The matrix [K, M], unpacked."""
+    assert packed.shape is not None, "stored tensors have shapes"
+    panels, groups = (int(size) for size in packed.shape[:2])  # type: ignore[arg-type]
+    turned = b.op("Transpose", packed, perm=[1, 3, 0, 2])  # [K / 4, 4, P, 48]
+    whole = b.op("Reshape", turned, b.i64(groups * GROUP, panels * PANEL))
+    return b.op("Slice", whole, b.i64(0), b.op("Shape", scales), b.i64(1))
