@@ -214,11 +214,12 @@ _SIGNATURES = (
             Tensor("qkv", "f32[R, W]"),
             Tensor("heads", "i64[3]"),
             Tensor("rows", "i64[R]"),
+            Tensor("asking", "i64[Q]"),
             Tensor("padded_length", "i64[1]"),
             Tensor("scale", "f32[]"),
             Tensor("bias", "f32[B, H, L, L]"),
         ),
-        outputs=(Tensor("context", "f32[R, H * dv]"),),
+        outputs=(Tensor("context", "f32[Q, H * dv]"),),
     ),
 )
 

@@ -11,15 +11,16 @@ def memo_self_attention(
     qkv: Floats,
     heads: Integers,
     rows: Integers,
+    asking: Integers,
     padded_length: Integers,
     scale: Floats,
     bias: Floats,
 ) -> Floats:
-    """The context of each row among the rows of its sequence: [R, H * dv].
+    """The context of each row of `asking` among the rows of its sequence: [Q, H * dv].
 
-    Shapes: qkv [R, H * (2 * dk + dv)], heads [3], which holds H, dk and dv, rows [R], padded_length and scale
-    [] or [1], bias [B, H, L, L], each dimension of which may be 1. Raises ValueError if they do not fit, or
-    rows do not rise.
+    Shapes: qkv [R, H * (2 * dk + dv)], heads [3], which holds H, dk and dv, rows [R], asking [Q],
+    padded_length and scale [] or [1], bias [B, H, L, L], each dimension of which may be 1. Raises ValueError
+    if they do not fit, or rows do not rise.
     """
     check_fit(heads.shape == (3,) and qkv.ndim == 2 and rows.shape == qkv.shape[:1], heads, qkv, rows)
     count, width, value_width = (int(number) for number in heads)
@@ -28,6 +29,8 @@ def memo_self_attention(
         raise ValueError(f"heads {heads.tolist()} do not fit rows of {qkv.shape[1]}")
     if rows.size and not (padded >= 1 and rows[0] >= 0 and (np.diff(rows) > 0).all()):
         raise ValueError(f"rows do not rise, or have no padded length: it is {padded}")
+    if not (np.isin(asking, rows).all() and (np.diff(asking) > 0).all()):
+        raise ValueError("rows that ask do not rise, or are not among the rows")
     last = int(rows[-1]) // padded if rows.size else -1
     full = zip(bias.shape[1:], (count, padded, padded), strict=True)
     if (bias.shape[0] != 1 and bias.shape[0] <= last) or any(have not in (1, want) for have, want in full):
@@ -43,7 +46,7 @@ def memo_self_attention(
         whole = np.broadcast_to(bias[b if len(bias) > 1 else 0], (count, padded, padded))
         scores = np.float32(factor) * (q @ k.transpose(0, 2, 1)) + whole[:, tokens][:, :, tokens]
         context[at] = (_softmax(scores) @ v).transpose(1, 0, 2)
-    return context.reshape(len(rows), count * value_width)
+    return context.reshape(len(rows), count * value_width)[np.isin(rows, asking)]
 
 
 def _softmax(scores: Floats) -> Floats:
