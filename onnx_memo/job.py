@@ -22,6 +22,7 @@ class Job:
         goal: how wrong answers may be; None: only repeats are reused, or what lies within `threshold`.
         threshold: the key distance that the user set; None: the level's own.
         max_bytes: the most that the memo data may take; None: no bound.
+        compact: leave out the original's weights.
         progress: is called for each step and its parts.
         notes: what people should know; steps add to it.
     """
@@ -32,6 +33,7 @@ class Job:
     goal: Goal | None = None
     threshold: float | None = None
     max_bytes: int | None = None
+    compact: bool = False
     progress: Progress = silent
     notes: list[str] = field(default_factory=list)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -37,7 +37,7 @@ from onnx_memo.result import Result
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
-from onnx_memo.store.data import memo_data, take_weights, write_store
+from onnx_memo.store.data import memo_data, rewrite_weights, take_weights, write_store
 from onnx_memo.store.manifest import Manifest, Promised
 from onnx_memo.store.publish import check_output, publishing
 from onnx_memo.store.room import check_room
@@ -68,6 +68,7 @@ def optimize(
     sites: str | None = None,
     threshold: float | None = None,
     max_bytes: int | None = None,
+    compact: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
     force: bool = False,
@@ -109,6 +110,8 @@ def optimize(
         threshold: key distance below which an entry counts, in units of `onnx_memo.keys`; not with `rows`.
         max_bytes: the most that the memo data may take; what is stored then is chosen for its coverage of
             the sample (`onnx_memo.store.budget`). None: no bound.
+        compact: leave out the original's weights, so that the bundle is about a quarter of the model's size;
+            every request runs in 8 bits, and none gets the original's answer bit for bit.
         mask: the input that says which tokens are real (1) and which are padding (0), where that is not seen
             in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
@@ -123,6 +126,8 @@ def optimize(
     model, data, output = Path(model), Path(data), Path(output)
     wanted = Wanted(level, sites, threshold)
     _check_options(wanted, tolerance if keep is None else keep)
+    if compact:
+        wanted = _compact(wanted, tolerance if keep is None else keep)
     asked = Asked(
         tolerance, metric, within, confidence, keep, decision, slack, decide, tuple(outputs), labels
     )
@@ -144,8 +149,23 @@ def optimize(
         notes += samples.notes
         source.note_tokenizer(tokenizer, samples, notes)
         padding = samples.mask if note_padding(opened, samples, notes) else None
+        if compact and padding is not None:
+            raise MemoError(
+                f"the answers of '{opened.path}' depend on what is in padding, so that requests with padding "
+                "run the original: leave --compact out"
+            )
         with publishing(output) as folder:
-            job = Job(opened, samples, folder / "scratch", goal, threshold, max_bytes, progress, notes)
+            job = Job(
+                opened,
+                samples,
+                folder / "scratch",
+                goal,
+                threshold,
+                max_bytes,
+                compact=compact,
+                progress=progress,
+                notes=notes,
+            )
             verdict, blueprint, checked = _build(job, uses, padding, folder)
             note_unguarded(opened, blueprint.guarded(), notes)
             _copy_companions(source, vocabulary, folder)
@@ -154,7 +174,7 @@ def optimize(
                 promised = _promised(verdict.goal)
                 names = Names(title=output.name, model=model.name, data=data.name)
                 evidence = _report(job, folder, verdict, names, show_inputs)
-            manifest = _manifest(model, blueprint, notes, evidence, promised, checked)
+            manifest = _manifest(model, blueprint, notes, evidence, promised, checked, compact)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
 
@@ -200,7 +220,7 @@ def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) ->
     """Write the memo data and the guarded model, and check them."""
     external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
     shutil.rmtree(job.scratch)
-    _write_model(job.opened, blueprint, padding, external, folder)
+    _write_model(job, blueprint, padding, external, folder)
     return check_bundle(job, folder)
 
 
@@ -211,6 +231,7 @@ def _manifest(
     evidence: Evidence | None,
     promised: Promised | None,
     checked: Checked,
+    compact: bool,
 ) -> Manifest:
     return Manifest(
         version=__version__,
@@ -224,6 +245,7 @@ def _manifest(
         predicted=None if evidence is None else asdict(evidence.predicted),
         predicted_with=None if evidence is None else operators_used(),
         checked=asdict(checked),
+        compact=compact,
         promised=promised,
         accuracy=None if evidence is None else evidence.accuracy,
     )
@@ -244,6 +266,19 @@ def _check_options(wanted: Wanted, tolerance: float | None) -> None:
         )
     if threshold is not None and not (threshold >= 0 and math.isfinite(threshold)):
         raise MemoError(f"the threshold {threshold} is no distance: give a finite number of at least 0")
+
+
+def _compact(wanted: Wanted, tolerance: float | None) -> Wanted:
+    """What is wanted of a bundle without the original's weights: only the level `int8` does without them."""
+    if tolerance is None:
+        raise MemoError(
+            "--compact leaves out the original's weights, so that answers are rounded: say with --tolerance "
+            "or --keep how wrong they may be"
+        )
+    if wanted.level not in ("auto", "int8") or wanted.selective is not None:
+        given = wanted.selective or f"--level {wanted.level}"
+        raise MemoError(f"{given} does not go with --compact, which reuses nothing: omit one")
+    return replace(wanted, level="int8")
 
 
 def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:
@@ -285,16 +320,19 @@ def _check_original(opened: OpenedModel) -> None:
 
 
 def _write_model(
-    opened: OpenedModel,
+    job: Job,
     blueprint: Blueprint,
     padding: str | None,
     tensors: Mapping[str, ir.TensorProtocol],
     folder: Path,
 ) -> None:
-    """Write the guarded model, and beside it the files that hold the original's weights."""
-    copy = opened.copy()
-    take_weights(copy.model, opened.path.parent, folder)
+    """Write the guarded model, and beside it the files that hold what it reads of the original's weights."""
+    copy = job.opened.copy()
+    if not job.compact:
+        take_weights(copy.model, job.path.parent, folder)
     blueprint.insert(copy, tensors)
+    if job.compact:
+        rewrite_weights(copy.model, folder)
     if padding is not None:
         miss_where_padded(copy.model, padding)
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())

@@ -127,6 +127,10 @@ def optimize(
     max_bytes: Annotated[
         str | None, typer.Option(help="The most disk that the memo data may take, as in 500M or 2G.")
     ] = None,
+    compact: Annotated[
+        bool,
+        typer.Option("--compact", help="Leave out the original's weights: all runs in 8 bits."),
+    ] = False,
     mask: Mask = None,
     allow_unknown: AllowUnknown = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
@@ -155,6 +159,7 @@ def optimize(
             sites=sites,
             threshold=threshold,
             max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
+            compact=compact,
             mask=mask,
             allow_unknown=allow_unknown,
             force=force,

@@ -1,6 +1,7 @@
-"""A product in 8 bits by few standard nodes: each costs, at short requests, as much as it computes.
+"""Products in 8 bits by standard nodes, in place of operators.
 
-It is coarser than `MemoProduct`: rows have 127 steps on either side of zero, and no channels stay apart.
+A coarse one is of few nodes: each costs, at short requests, as much as it computes. Rows have 127 steps on
+either side of zero, and no channels stay apart.
 """
 
 from __future__ import annotations
@@ -9,13 +10,20 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
+from onnx_memo.operators.bodies.product import Multiply, multiply_bytes, product_body
 from onnx_memo.operators.spec import GROUP, PANEL
 
-FLOAT = ir.DataType.FLOAT.value
 HALF = 127  # steps on either side of zero
 
 
-def coarse_product(b: Builder, x: ir.Value, packed: ir.Value, scales: ir.Value, bias: ir.Value) -> ir.Value:
+def coarse_product(
+    b: Builder,
+    x: ir.Value,
+    packed: ir.Value,
+    scales: ir.Value,
+    bias: ir.Value,
+    multiply: Multiply = multiply_bytes,
+) -> ir.Value:
     """The product of x [..., K] and a matrix as `MemoProduct` reads it.
 
     What is made of constants alone, ONNX Runtime computes when it loads the model. It fuses the product, the
@@ -23,13 +31,27 @@ def coarse_product(b: Builder, x: ir.Value, packed: ir.Value, scales: ir.Value, 
     constant. Of that it reads the first number alone: all are 1.
     """
     greatest = b.reduce("ReduceMax", b.op("Abs", x), -1, keepdims=True)
-    width = b.op("Max", greatest, b.const(np.finfo(np.float32).tiny, np.float32))
-    zero = b.const(HALF + 1, np.uint8)
-    whole = b.op("QuantizeLinear", b.op("Div", x, width), b.const(1 / HALF, np.float32), zero)
-    total = b.op("Cast", b.op("MatMulInteger", whole, _matrix(b, packed, scales), zero), to=FLOAT)
+    width = b.op("Max", greatest, b.const(2.0**-118, np.float32))  # 127 divided by it is finite
+    steps = b.op("Mul", x, b.op("Div", b.const(HALF, np.float32), width))
+    total = multiply(b, steps, _matrix(b, packed, scales), HALF + 1)
     ones = b.op("Pow", width, b.const(0, np.float32))
     total = b.op("Mul", total, b.op("Mul", ones, b.op("Div", scales, b.const(HALF, np.float32))))
     return b.op("Add", b.op("Mul", total, width), bias)
+
+
+def fine_product(
+    b: Builder,
+    x: ir.Value,
+    packed: ir.Value,
+    sums: ir.Value,
+    scales: ir.Value,
+    bias: ir.Value,
+    channels: ir.Value,
+    apart: ir.Value,
+    multiply: Multiply = multiply_bytes,
+) -> ir.Value:
+    """The same of all that `MemoProduct` reads, as its standard body gives it."""
+    return product_body(b, x, packed, sums, scales, bias, channels, apart, multiply)["y"]
 
 
 def _matrix(b: Builder, packed: ir.Value, scales: ir.Value) -> ir.Value:

@@ -62,8 +62,8 @@ class Manifest:
     with the operators that `predicted_with` names, `native` or `stock`. `source_sha256` is that of the
     original's `.onnx` file, None where it was exported from a directory. `checked` is what the bundle was
     checked with when it was written (`onnx_memo.verify`). `promised` is what was proven, where anything was
-    asked for. `accuracy` is that on the held-out part, where the
-    data held true labels.
+    asked for. `accuracy` is that on the held-out part, where the data held true labels. In a `compact` bundle
+    the original's weights are left out.
     """
 
     version: str
@@ -79,6 +79,7 @@ class Manifest:
     checked: dict[str, int | float | list[str] | None] | None = None
     promised: Promised | None = None
     accuracy: Accuracy | None = None
+    compact: bool = False
     format: int = FORMAT
 
     def as_json(self) -> dict[str, Any]:

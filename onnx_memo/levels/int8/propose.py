@@ -26,6 +26,7 @@ from onnx_memo.levels.int8.blueprint import Int8Blueprint
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.levels.tried import Original, Tried, run_original, timed
+from onnx_memo.precision.tables import find_tables
 from onnx_memo.precision.whole import Whole
 from onnx_memo.proof.sequence import Outcome, fixed_sequence
 from onnx_memo.proof.thresholds import CurvePoint
@@ -34,6 +35,11 @@ from onnx_memo.sessions import open_session, race, runner
 from onnx_memo.threads import side_by_side
 
 WAY = "int8"
+_EXACT = "only at memo_strictness 0 is an answer the original's, bit for bit"
+_COMPACT = (
+    "compact: the original's weights are left out, so that no request gets its answers bit for bit; at "
+    "memo_strictness 0 requests run in 8 bits as well, by standard nodes"
+)
 TIMED, ROUNDS = 16, 3  # requests that are timed, and how often
 
 
@@ -90,7 +96,8 @@ def _verdict(kept: bool) -> str:
 def _try(brief: Brief, whole: Whole, fit: Original) -> _Way:
     """Run the fit part."""
     job, parts, goal = brief.job, brief.parts, brief.goal
-    blueprint = Int8Blueprint(job.opened.encoder, whole)
+    tables = find_tables(job.opened) if job.compact else None
+    blueprint = Int8Blueprint(job.opened.encoder, whole, tables)
     folder = Path(tempfile.mkdtemp(dir=job.scratch))
     session = open_session(
         guarded_on_trial(job.opened, blueprint, folder), folder, session_options(threads=1)
@@ -136,7 +143,7 @@ def _prove(brief: Brief, way: _Way, alternatives: Sequence[Alternative]) -> Verd
             f"with products in 8 bits {outcome.failures} of {outcome.requests} held-out requests are outside "
             "the tolerance: more inputs in the sample, or a larger tolerance, would change that"
         )
-    job.notes.append("only at memo_strictness 0 is an answer the original's, bit for bit")
+    job.notes.append(_COMPACT if job.compact else _EXACT)
     tolerance = goal.promise.tolerance
     return Verdict(
         blueprint=way.blueprint,
