@@ -52,6 +52,7 @@ WHOLE = {
         "after": {"value": 0.7, "low": 0.4, "high": 0.9},
         "difference": {"value": -0.1, "low": -0.3, "high": 0.1},
     },
+    "compact": True,
     "format": 2,
 }
 JSON = st.recursive(
