@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/heads.h"
 #include "ort/context.h"
 #include "ort/view.h"
 #include "simd/simd.h"
@@ -31,7 +32,7 @@ class SelfAttentionJob {
   // R and H * dv.
   const std::array<std::int64_t, 2>& shape() const { return shape_; }
   std::int64_t work() const { return work_; }
-  std::size_t tasks() const { return Size(static_cast<std::int64_t>(blocks_.size()) * heads_); }
+  std::size_t tasks() const { return Size(static_cast<std::int64_t>(blocks_.size()) * heads_.count); }
 
   // Computes one head of some rows of one sequence, into `context`[R, H * dv]. Tasks may run at the same time. Throws
   // when memory runs out.
@@ -49,7 +50,6 @@ class SelfAttentionJob {
     std::int64_t begin, end;  // among the rows of the sequence
   };
 
-  void CheckHeads();
   void CheckBias() const;
   std::vector<Sequence> Sequences() const;
   void AddBlocks(const std::vector<Sequence>& sequences);
@@ -58,8 +58,8 @@ class SelfAttentionJob {
 
   Inputs inputs_;
   const simd::Level& level_;
-  std::int64_t heads_ = 0, key_width_ = 0, value_width_ = 0;
-  std::array<std::int64_t, 2> shape_{};
+  Heads heads_;
+  std::array<std::int64_t, 2> shape_;
   std::vector<Block> blocks_;
   std::int64_t work_ = 0;  // multiplications
 };
