@@ -127,10 +127,9 @@ def inputs_of(op: str) -> dict[str, np.ndarray]:
         },
         **{"scales": random_f32(5), "bias": random_f32(5), "channels": i64(1, 6), "apart": random_f32(2, 5)},
     }
-    own["MemoSelfAttention"] = {
-        **{"qkv": random_f32(4, 22), "heads": i64(2, 3, 5), "scale": one},
-        "bias": random_f32(2, 1, 1, 5),
-    }
+    beside = {"qkv": random_f32(4, 22), "heads": i64(2, 3, 5)}
+    own["MemoRowsAttention"] = own["MemoAttention"] | beside
+    own["MemoSelfAttention"] = beside | {"scale": one, "bias": random_f32(2, 1, 1, 5)}
     product = own["MemoProduct"]
     own |= {name: product for name in OPERATORS if name.startswith("MemoProduct")}
     own["MemoProductNorm"] = product | {

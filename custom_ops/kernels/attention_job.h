@@ -58,19 +58,20 @@ class AttentionJob {
   std::int64_t work_ = 0;              // multiplications
 };
 
-// Computes an operator that gives the context of `fresh`, and has an input for each of what else that takes.
+// Computes `output`, the context of `fresh`, for an operator that has inputs for all else that this takes.
 template <typename Operator>
 void Attend(const Context& context, const Heads& fresh, Strided<float> output) {
-  const auto rows = context.Input<std::int64_t, 1>(Operator::kRows);
-  const auto entry = context.Input<std::int64_t, 1>(Operator::kEntry);
-  const auto length = context.Input<std::int64_t, 1>(Operator::kLength);
-  const auto padded_length = context.Single<std::int64_t>(Operator::kPaddedLength);
+  using Input = typename Operator::Input;
+  const auto rows = context.Input<std::int64_t, 1>(Input::kRows);
+  const auto entry = context.Input<std::int64_t, 1>(Input::kEntry);
+  const auto length = context.Input<std::int64_t, 1>(Input::kLength);
+  const auto padded_length = context.Single<std::int64_t>(Input::kPaddedLength);
   StoredHeads stored;
-  stored.keys = context.Input<std::uint16_t, 2>(Operator::kKeys);
-  stored.values = context.Input<std::uint16_t, 2>(Operator::kValues);
-  stored.offsets = context.Input<std::int64_t, 1>(Operator::kOffsets);
-  const auto scale = context.Single<float>(Operator::kScale);
-  const auto bias = context.Input<float, 4>(Operator::kBias);
+  stored.keys = context.Input<std::uint16_t, 2>(Input::kKeys);
+  stored.values = context.Input<std::uint16_t, 2>(Input::kValues);
+  stored.offsets = context.Input<std::int64_t, 1>(Input::kOffsets);
+  const auto scale = context.Single<float>(Input::kScale);
+  const auto bias = context.Input<float, 4>(Input::kBias);
 
   const Ragged ragged(rows, entry, length, padded_length, stored.offsets.dims[0]);
   const AttentionJob job(fresh, ragged, stored, scale, bias, output);

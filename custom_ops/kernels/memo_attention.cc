@@ -6,9 +6,11 @@
 namespace onnx_memo {
 
 void MemoAttention::Compute(const Context& context) const {
-  const Heads fresh = Apart(context.Input<float, 3>(Input::kQuery), context.Input<float, 3>(Input::kKey),
-                            context.Input<float, 3>(Input::kValue));
-  const auto output = context.Output<float, 3>(Output::kContext, {fresh.count, fresh.rows, fresh.value_width});
+  const auto query = context.Input<float, 3>(Input::kQuery);
+  const auto key = context.Input<float, 3>(Input::kKey);
+  const auto value = context.Input<float, 3>(Input::kValue);
+  const Heads fresh = Apart(query, key, value);
+  const auto output = context.Output<float, 3>(Output::kContext, value.dims);
   Attend<MemoAttention>(context, fresh, {output.data, 0, fresh.rows * fresh.value_width, fresh.value_width});
 }
 

@@ -1,15 +1,20 @@
 // MemoRowsAttention: MemoAttention of queries, keys and values side by side.
 #include "kernels/memo_rows_attention.h"
 
+#include <vector>
+
 #include "kernels/attention_job.h"
 
 namespace onnx_memo {
 
 void MemoRowsAttention::Compute(const Context& context) const {
-  const Heads fresh = SideBySide(context.Input<float, 2>(Input::kQkv), context.Input<std::int64_t, 1>(Input::kHeads));
-  const std::int64_t width = fresh.count * fresh.value_width;  // less than that of `qkv`
-  const auto output = context.Output<float, 2>(Output::kContext, {fresh.rows, width});
-  Attend<MemoRowsAttention>(context, fresh, {output.data, 0, fresh.value_width, width});
+  std::vector<std::int64_t> dims;
+  const auto qkv = context.Rows<float>(Input::kQkv, &dims);
+  const auto heads = context.Input<std::int64_t, 1>(Input::kHeads);
+  const Heads fresh = SideBySide(qkv, heads);
+  dims.back() = fresh.count * fresh.value_width;  // less than it was
+  float* const output = context.OutputOf<float>(Output::kContext, dims);
+  Attend<MemoRowsAttention>(context, fresh, {output, 0, fresh.value_width, dims.back()});
 }
 
 }  // namespace onnx_memo

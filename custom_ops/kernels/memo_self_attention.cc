@@ -137,8 +137,9 @@ void SelfAttentionJob::Run(std::size_t task, float* context) const {
 }
 
 void MemoSelfAttention::Compute(const Context& context) const {
+  std::vector<std::int64_t> dims;
   SelfAttentionJob::Inputs inputs;
-  inputs.qkv = context.Input<float, 2>(Input::kQkv);
+  inputs.qkv = context.Rows<float>(Input::kQkv, &dims);
   inputs.heads = context.Input<std::int64_t, 1>(Input::kHeads);
   inputs.rows = context.Input<std::int64_t, 1>(Input::kRows);
   inputs.padded_length = context.Single<std::int64_t>(Input::kPaddedLength);
@@ -146,8 +147,9 @@ void MemoSelfAttention::Compute(const Context& context) const {
   inputs.bias = context.Input<float, 4>(Input::kBias);
 
   const SelfAttentionJob job(inputs, simd::Best());
-  const auto output = context.Output<float, 2>(Output::kContext, job.shape());
-  context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task, output.data); });
+  dims.back() = job.shape()[1];
+  float* const output = context.OutputOf<float>(Output::kContext, dims);
+  context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task, output); });
 }
 
 }  // namespace onnx_memo

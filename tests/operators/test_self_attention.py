@@ -90,6 +90,16 @@ def test_it_is_written_for_the_models_opset(mode, opset, rows):
 
 
 @EVERY_MODE
+@pytest.mark.parametrize("rows", [np.arange(8), i64(0, 1, 2, 3, 5, 6, 7, 8)])
+def test_rows_may_stand_in_more_axes(mode, rows):
+    inputs = random_inputs(np.random.default_rng(7), rows, 4)
+    flat = check(mode, inputs)
+    for leading in ((1, 8), (2, 4), (2, 2, 2)):
+        shaped = inputs | {"qkv": inputs["qkv"].reshape(*leading, -1)}
+        np.testing.assert_array_equal(check(mode, shaped), flat.reshape(*leading, -1))
+
+
+@EVERY_MODE
 def test_sequences_may_have_no_rows(mode):
     """The first and the third of five; the bias has one for the last, too."""
     rng = np.random.default_rng(1)
@@ -104,6 +114,8 @@ def test_no_rows_have_no_context(mode, batch):
     inputs = random_inputs(np.random.default_rng(2), i64(), 4)
     inputs["bias"] = np.zeros((batch, 1, 1, 4), np.float32)
     assert check(mode, inputs).shape == (0, 10)
+    inputs["qkv"] = inputs["qkv"][None]
+    assert check(mode, inputs).shape == (1, 0, 10)
 
 
 @EVERY_MODE

@@ -220,11 +220,13 @@ def test_a_kernels_tables_are_the_signature(operator: Operator, kind: str):
 
 @EVERY
 def test_a_kernel_reads_each_input_once_as_what_it_is(operator: Operator):
-    """And keeps it under the input's name. A product's inputs are read by one function for all."""
-    shared = kernel_file(OPERATORS["MemoProduct"], ".cc") if operator.name == "MemoProductNorm" else ""
+    """And keeps it under the input's name. What several begin or end with is read by one function."""
+    begin = kernel_file(OPERATORS["MemoProduct"], ".cc") if operator.name == "MemoProductNorm" else ""
+    attends = operator.name in ("MemoAttention", "MemoRowsAttention")
+    end = (NATIVE / "kernels" / "attention_job.h").read_text() if attends else ""
     reads = re.findall(
         r"(\w+) = context\.(Input|Rows|Single)<([\w:]+)(?:, (\d))?>\(Input::(\w+)(?:, &dims)?\)",
-        shared + kernel_file(operator, ".cc"),
+        begin + kernel_file(operator, ".cc") + end,
     )
     expected = [
         (
