@@ -129,7 +129,10 @@ def inputs_of(op: str) -> dict[str, np.ndarray]:
     }
     beside = {"qkv": random_f32(4, 22), "heads": i64(2, 3, 5)}
     own["MemoRowsAttention"] = own["MemoAttention"] | beside
-    own["MemoSelfAttention"] = beside | {"scale": one, "bias": random_f32(2, 1, 1, 5)}
+    own["MemoSelfAttention"] = beside | {
+        **{"asking": i64(1, 5), "scale": one},
+        "bias": random_f32(2, 1, 1, 5),
+    }
     product = own["MemoProduct"]
     own |= {name: product for name in OPERATORS if name.startswith("MemoProduct")}
     own["MemoProductNorm"] = product | {

@@ -1,29 +1,28 @@
 """An encoder in 8 bits beside what else could be picked: the section `precision` of `docs/benchmarks.md`.
 
-Run as `python -m tools.bench_precision [--model minilm] [--rounds 7]`. Requests are pieces of running news
-text, cut to one length each; no piece occurs twice. One process runs the original, its bundle of the level
-`int8` with the native library and in stock ONNX Runtime, ONNX Runtime's dynamic int8 (weights per channel)
-and its `MatMulNBits` with 8 bits, blocks of 128 and int8 arithmetic, turn by turn, one thread.
+Run as `python -m tools.bench_precision [--only minilm,base,cross-encoder] [--rounds 7]`. Requests are pieces
+of running news text, cut to one length each; no piece occurs twice. One process runs the original, its bundle
+of the level `int8` with the native library and in stock ONNX Runtime, and the rivals, turn by turn.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
+import onnx_ir as ir
 from tokenizers import Tokenizer
 
 from models.bring import CACHE, RECIPES
 from onnx_memo.commands.shared import show_progress
-from tools import int8
+from onnx_memo.data.samples import Arrays
+from onnx_memo.progress import Progress
 from tools.measure import (
     KEPT,
-    Runner,
     Workshop,
     errors_of,
     kinds,
@@ -35,14 +34,74 @@ from tools.measure import (
     summary,
 )
 from tools.pages import table, write_section
+from tools.random_models import bring_random
+from tools.rivals import rivals
 
-LENGTHS = (8, 14, 32, 128, 256)  # in tokens, the special ones included
-SAMPLE, REQUESTS = 80, 24  # pieces of each length for `optimize`, and for the race
+SAMPLE, REQUESTS = 120, 24  # pieces of each length for `optimize`, and for the race
 TOLERANCE = 0.01
 PAGE = Path("docs") / "benchmarks.md"
+SPREAD = 0.04  # of random weights: what layers pass on stays of one size
 
 
-def pieces(tokenizer: Tokenizer) -> Iterator[tuple[int, list[int]]]:
+@dataclass(frozen=True)
+class Case:
+    """A model, and what it is raced with.
+
+    Attributes:
+        lengths: in tokens, the special ones included.
+        threads: with one the rivals take part.
+    """
+
+    title: str
+    bring: Callable[[], Path]
+    lengths: tuple[int, ...]
+    threads: tuple[int, ...] = (1,)
+
+
+def base() -> Path:
+    """BERT of base size: 12 layers, 768 wide, random weights."""
+    return bring_random("bert-base-random", CACHE, lambda transformers: _bert(transformers, 12, 768, 12))
+
+
+def cross_encoder() -> Path:
+    """An encoder as wide as MiniLM, random weights, and 16 scores of its first row."""
+    source = bring_random("bert-small-random", CACHE, lambda transformers: _bert(transformers, 6, 384, 12))
+    path = CACHE / "cross-encoder-random" / "model.onnx"
+    model = ir.load(source)
+    states = model.graph.outputs[0]
+    weight = np.random.default_rng(0).standard_normal((384, 16)).astype(np.float32)
+    zero = ir.node("Constant", [], {"value": ir.tensor(np.asarray(0))})
+    head = ir.node("Constant", [], {"value": ir.tensor(weight)})
+    first = ir.node("Gather", [states, zero.outputs[0]], {"axis": 1})
+    scores = ir.node("MatMul", [first.outputs[0], head.outputs[0]])
+    scores.outputs[0].name, scores.outputs[0].type = "scores", states.type
+    scores.outputs[0].shape = ir.Shape(["batch", 16])
+    model.graph.extend([zero, head, first, scores])
+    model.graph.outputs[:] = scores.outputs
+    path.parent.mkdir(exist_ok=True)
+    ir.save(model, path)
+    return path
+
+
+def _bert(transformers: Any, layers: int, width: int, heads: int) -> Any:
+    config = transformers.BertConfig(
+        num_hidden_layers=layers,
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        initializer_range=SPREAD,
+    )
+    return transformers.BertModel(config, add_pooling_layer=False)
+
+
+CASES = {
+    "minilm": Case("all-MiniLM-L6-v2", lambda: model_of("minilm")[0], (8, 14, 32, 128, 256), (1, 2)),
+    "base": Case("BERT of base size, random weights", base, (32, 128)),
+    "cross-encoder": Case("a cross-encoder, random weights: the first row is read", cross_encoder, (32, 128)),
+}
+
+
+def pieces(tokenizer: Tokenizer, lengths: tuple[int, ...]) -> Iterator[tuple[int, list[int]]]:
     """Lengths and pieces of news, first and last tokens as the tokenizer puts them; each token is in one."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -50,7 +109,7 @@ def pieces(tokenizer: Tokenizer) -> Iterator[tuple[int, list[int]]]:
     first, *tokens, last = tokenizer.encode(text).ids
     at = 0
     while True:
-        for length in LENGTHS:
+        for length in lengths:
             piece = tokens[at : at + length - 2]
             at += length - 2
             if len(piece) < length - 2:
@@ -58,83 +117,76 @@ def pieces(tokenizer: Tokenizer) -> Iterator[tuple[int, list[int]]]:
             yield length, [first, *piece, last]
 
 
-def feeds_of(piece: list[int], names: set[str]) -> dict[str, np.ndarray[Any, Any]]:
+def feeds_of(piece: list[int], names: set[str]) -> Arrays:
     """One request."""
     ids = np.asarray([piece], np.int64)
     whole = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     return {name: array for name, array in whole.items() if name in names}
 
 
-def by_nbits(model: Path) -> Runner:
-    """The rival whose weights alone are in 8 bits, in blocks; its arithmetic is int8 as well."""
-    from onnxruntime.quantization.matmul_nbits_quantizer import (
-        DefaultWeightOnlyQuantConfig,
-        MatMulNBitsQuantizer,
+def measure(name: str, case: Case, rounds: int, progress: Progress) -> list[dict[str, Any]]:
+    """The rows of a case: each length, each way, on each number of threads."""
+    model = case.bring()
+    names = {value.name for value in runner(model).session.get_inputs()}
+    by_length: dict[int, list[Arrays]] = {length: [] for length in case.lengths}
+    vocabulary = Tokenizer.from_file(str(model_of("minilm")[1]))
+    for length, piece in pieces(vocabulary, case.lengths):
+        by_length[length].append(feeds_of(piece, names))
+    sample = [feeds for own in by_length.values() for feeds in own[REQUESTS : REQUESTS + SAMPLE]]
+    folder = KEPT / "precision" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "sample.npz"
+    _write(data, sample, names, max(case.lengths))
+    bundle = Workshop(progress=progress).bundle(
+        f"precision/{name}/bundle", model, data, tolerance=TOLERANCE, level="int8"
     )
-
-    config = DefaultWeightOnlyQuantConfig(block_size=128, is_symmetric=True, accuracy_level=4, bits=8)
-    quantizer = MatMulNBitsQuantizer(onnx.load(model), algo_config=config)
-    quantizer.process()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    content = quantizer.model.model.SerializeToString()
-    return Runner(ort.InferenceSession(content, options, providers=["CPUExecutionProvider"]))
+    if bundle.path is None:
+        raise SystemExit(f"no bundle of {name}: {bundle.reason}")
+    rows: list[dict[str, Any]] = []
+    for threads in case.threads:
+        original = runner(model, threads=threads)
+        runners: dict[str, Any] = {"original": original}
+        for kind in kinds():
+            native = kind == "native"
+            runners[f"ours, {kind}"] = runner(bundle.path / "model.onnx", native=native, threads=threads)
+        runners |= rivals(model, threads)
+        for length, requests in by_length.items():
+            some = requests[:REQUESTS]
+            times = race(list(runners.values()), some, rounds)
+            for at, (way, one) in enumerate(runners.items()):
+                if at:
+                    middle, least, most = ratio(times, at)
+                    figures = summary(errors_of(original, one, some), TOLERANCE)
+                    row = {"model": case.title, "threads": threads, "tokens": length, "way": way}
+                    row["ratio"] = f"{middle:.2f} ({least:.2f} to {most:.2f})"
+                    rows.append(row | {"mean": figures["mean"], "p95": figures["p95"]})
+                    print(rows[-1])
+    return rows
 
 
 def main() -> None:
     """Bring, make, race, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="minilm", choices=["minilm"])
+    parser.add_argument("--only", default=",".join(CASES), help=f"default: {','.join(CASES)}")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     RECIPES["news"](CACHE)
-    model, vocabulary = model_of(arguments.model)
-    original = runner(model)
-    names = {value.name for value in original.session.get_inputs()}
-    by_length: dict[int, list[dict[str, np.ndarray[Any, Any]]]] = {length: [] for length in LENGTHS}
-    for length, piece in pieces(Tokenizer.from_file(str(vocabulary))):
-        by_length[length].append(feeds_of(piece, names))
-    sample = [feeds for own in by_length.values() for feeds in own[REQUESTS : REQUESTS + SAMPLE]]
-    folder = KEPT / "precision"
-    folder.mkdir(parents=True, exist_ok=True)
-    data = folder / "sample.npz"
-    _write(data, sample, names)
-    with show_progress() as progress:
-        workshop = Workshop(progress=progress)
-        bundle = workshop.bundle("precision/bundle", model, data, tolerance=TOLERANCE, level="int8")
-    if bundle.path is None:
-        raise SystemExit(f"no bundle: {bundle.reason}")
-    runners = {"original": original}
-    for kind in kinds():
-        runners[f"ours, {kind}"] = runner(bundle.path / "model.onnx", native=kind == "native")
-    runners["ONNX Runtime, dynamic int8"] = runner(int8.bring(model))
-    runners["ONNX Runtime, MatMulNBits"] = by_nbits(model)
     rows: list[dict[str, Any]] = []
-    for length, requests in by_length.items():
-        some = requests[:REQUESTS]
-        times = race(list(runners.values()), some, arguments.rounds)
-        for at, (name, one) in enumerate(runners.items()):
-            if at:
-                middle, least, most = ratio(times, at)
-                figures = summary(errors_of(original, one, some), TOLERANCE)
-                rows.append(
-                    {"tokens": length, "way": name, "ratio": f"{middle:.2f} ({least:.2f} to {most:.2f})"}
-                    | {"mean": figures["mean"], "p95": figures["p95"]}
-                )
-                print(rows[-1])
-    columns = [("tokens", "tokens", ""), ("", "way", ""), ("time", "ratio", "")]
-    columns += [("error, mean", "mean", ".5f"), ("95th percentile", "p95", ".5f")]
+    with show_progress() as progress:
+        for name in arguments.only.split(","):
+            rows += measure(name, CASES[name], arguments.rounds, progress)
+    columns = [("model", "model", ""), ("threads", "threads", ""), ("tokens", "tokens", ""), ("", "way", "")]
+    columns += [("time", "ratio", ""), ("error, mean", "mean", ".5f"), ("95th percentile", "p95", ".5f")]
     head = (
-        f"Time relative to the original, with the least and the most of {arguments.rounds} rounds; error is "
-        f"1 - cosine of the mean over tokens, of {REQUESTS} unseen pieces of news of each length. "
-        f"{machine()}\n\n"
+        "Time relative to the original on as many threads, with the least and the most of "
+        f"{arguments.rounds} rounds; error is 1 - cosine of the mean over tokens, or of the scores, of "
+        f"{REQUESTS} unseen pieces of news of each length. {machine()}\n\n"
     )
     write_section(PAGE, "precision", head + table(columns, rows))
 
 
-def _write(path: Path, sample: list[dict[str, np.ndarray[Any, Any]]], names: set[str]) -> None:
+def _write(path: Path, sample: list[Arrays], names: set[str], longest: int) -> None:
     """The sample as padded arrays, the mask among them."""
-    longest = max(LENGTHS)
     arrays: dict[str, Any] = {
         name: np.concatenate(
             [np.pad(feeds[name], [(0, 0), (0, longest - feeds[name].shape[1])]) for feeds in sample]

@@ -60,9 +60,9 @@ class Runner:
         return replace(self, extra={"memo_strictness": np.asarray(strictness, np.float32)})
 
 
-def runner(path: Path, native: bool = False) -> Runner:
-    """The model at `path`, one thread."""
-    options = session_options(native=native, threads=1)
+def runner(path: Path, native: bool = False, threads: int = 1) -> Runner:
+    """The model at `path`."""
+    options = session_options(native=native, threads=threads)
     return Runner(ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
 
 
@@ -87,7 +87,10 @@ def unbounded(bundle: Path) -> Runner | None:
 
 
 def race(
-    runners: Sequence[Runner], requests: Sequence[Arrays], rounds: int, progress: Progress = silent
+    runners: Sequence[Callable[[Arrays], Outputs]],
+    requests: Sequence[Arrays],
+    rounds: int,
+    progress: Progress = silent,
 ) -> FloatArray:
     """Seconds of every request: [rounds, requests, runners], after one round that does not count."""
     rng = np.random.default_rng(0)
@@ -111,8 +114,8 @@ def ratio(times: FloatArray, which: int, base: int = 0) -> tuple[float, float, f
 
 
 def errors_of(
-    one: Runner,
-    other: Runner,
+    one: Callable[[Arrays], Outputs],
+    other: Callable[[Arrays], Outputs],
     requests: Sequence[Arrays],
     metric: str = "cosine",
     mask: str = "attention_mask",

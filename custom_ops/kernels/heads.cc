@@ -49,4 +49,14 @@ Heads SideBySide(const View<const float, 2>& qkv, const View<const std::int64_t,
           {qkv.data, 2 * keys, value_width, width, 1}};
 }
 
+std::vector<std::int64_t> ContextDims(std::vector<std::int64_t> dims, const Heads& heads, std::int64_t rows) {
+  const std::size_t axes = dims.size();
+  if (axes < 2 || dims[axes - 2] != heads.rows) {
+    Refuse("'qkv' has not all of its ", heads.rows, " rows in its last axis but one; make all axes before it 1");
+  }
+  dims[axes - 2] = rows;
+  dims[axes - 1] = heads.count * heads.value_width;  // less than the width of `qkv`
+  return dims;
+}
+
 }  // namespace onnx_memo

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "ort/view.h"
 
@@ -33,5 +34,9 @@ Heads Apart(const View<const float, 3>& query, const View<const float, 3>& key, 
 // Of qkv[R, H * (2 * dk + dv)], a row of which holds the queries of all heads, then their keys, then their values;
 // `heads` holds H, dk and dv. Throws InvalidArgument when they do not fit, or one of the three is below 1.
 Heads SideBySide(const View<const float, 2>& qkv, const View<const std::int64_t, 1>& heads);
+
+// The shape of a context [..., Q, H * dv] of `rows` of the rows, where that of qkv[..., R, W] is `dims`. Throws
+// InvalidArgument when other axes than the last but one have rows.
+std::vector<std::int64_t> ContextDims(std::vector<std::int64_t> dims, const Heads& heads, std::int64_t rows);
 
 }  // namespace onnx_memo

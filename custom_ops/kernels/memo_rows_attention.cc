@@ -12,9 +12,8 @@ void MemoRowsAttention::Compute(const Context& context) const {
   const auto qkv = context.Rows<float>(Input::kQkv, &dims);
   const auto heads = context.Input<std::int64_t, 1>(Input::kHeads);
   const Heads fresh = SideBySide(qkv, heads);
-  dims.back() = fresh.count * fresh.value_width;  // less than it was
-  float* const output = context.OutputOf<float>(Output::kContext, dims);
-  Attend<MemoRowsAttention>(context, fresh, {output, 0, fresh.value_width, dims.back()});
+  float* const output = context.OutputOf<float>(Output::kContext, ContextDims(dims, fresh, fresh.rows));
+  Attend<MemoRowsAttention>(context, fresh, {output, 0, fresh.value_width, fresh.count * fresh.value_width});
 }
 
 }  // namespace onnx_memo

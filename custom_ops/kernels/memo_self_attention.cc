@@ -25,7 +25,7 @@ SelfAttentionJob::SelfAttentionJob(const Inputs& inputs, const simd::Level& leve
     : inputs_(inputs),
       level_(level),
       heads_(SideBySide(inputs.qkv, inputs.heads)),
-      shape_{heads_.rows, heads_.count * heads_.value_width} {
+      shape_{inputs.asking.dims[0], heads_.count * heads_.value_width} {
   if (inputs_.rows.dims[0] != heads_.rows) {
     Refuse("'qkv' holds ", heads_.rows, " rows and 'rows' ", inputs_.rows.dims[0], "; give both the same");
   }
@@ -71,16 +71,30 @@ void SelfAttentionJob::CheckBias() const {
   }
 }
 
-// A sequence's rows are one block, as keys and values are packed for each anew; more only where tasks are few.
+// Neighbours that ask are one block, as keys and values are packed for each anew; more only where tasks are few.
 void SelfAttentionJob::AddBlocks(const std::vector<Sequence>& sequences) {
   const bool few = static_cast<std::int64_t>(sequences.size()) < kFewTasks && heads_.count < kFewTasks;
+  const std::int64_t asking = inputs_.asking.dims[0];
   double work = 0;
+  std::int64_t q = 0;
   for (const Sequence& sequence : sequences) {
-    const std::int64_t size = few ? kScoredRows : sequence.count;
-    for (std::int64_t begin = 0; begin < sequence.count; begin += size) {
-      blocks_.push_back({sequence, begin, std::min(begin + size, sequence.count)});
+    const std::int64_t most = few ? kScoredRows : sequence.count;
+    for (std::int64_t r = 0; r < sequence.count && q < asking; ++r) {
+      if (inputs_.asking.data[q] != inputs_.rows.data[sequence.first + r]) continue;
+      const bool goes_on =
+          !blocks_.empty() && blocks_.back().sequence.first == sequence.first && blocks_.back().end == r;
+      if (goes_on && r - blocks_.back().begin < most) {
+        ++blocks_.back().end;
+      } else {
+        blocks_.push_back({sequence, r, r + 1, q});
+      }
+      ++q;
+      work += static_cast<double>(sequence.count);
     }
-    work += static_cast<double>(sequence.count) * static_cast<double>(sequence.count);
+  }
+  if (q < asking) {
+    Refuse("'asking' holds ", inputs_.asking.data[q], " at ", q, ", which is not among what is left of 'rows'; ",
+           "it must rise, and hold some of 'rows'");
   }
   work *= static_cast<double>(heads_.count) * static_cast<double>(heads_.key_width + heads_.value_width);
   work_ = static_cast<std::int64_t>(std::min(work, 1e18));  // only compared with a threshold
@@ -106,7 +120,7 @@ void SelfAttentionJob::FillBias(const Sequence& sequence, std::int64_t head, std
 }
 
 void SelfAttentionJob::Run(std::size_t task, float* context) const {
-  const auto [sequence, begin, end] = blocks_[task / Size(heads_.count)];
+  const auto [sequence, begin, end, first] = blocks_[task / Size(heads_.count)];
   const std::int64_t head = static_cast<std::int64_t>(task) % heads_.count;
   const simd::AttendedHead attended = {Size(sequence.count),
                                        Size(heads_.key_width),
@@ -128,7 +142,7 @@ void SelfAttentionJob::Run(std::size_t task, float* context) const {
     for (std::int64_t i = 0; !same_bias && i < count; ++i) {
       FillBias(sequence, head, Token(sequence.first + r + i), bias + Size(i) * whole);
     }
-    float* const to = context + (sequence.first + r) * shape_[1] + head * heads_.value_width;
+    float* const to = context + (first + r - begin) * shape_[1] + head * heads_.value_width;
     level_.attend(attended, packed,
                   {Size(count), heads_.query.At(head, sequence.first + r), Size(heads_.query.row), inputs_.scale, bias,
                    same_bias ? 0 : whole, to, Size(shape_[1])},
@@ -142,13 +156,13 @@ void MemoSelfAttention::Compute(const Context& context) const {
   inputs.qkv = context.Rows<float>(Input::kQkv, &dims);
   inputs.heads = context.Input<std::int64_t, 1>(Input::kHeads);
   inputs.rows = context.Input<std::int64_t, 1>(Input::kRows);
+  inputs.asking = context.Input<std::int64_t, 1>(Input::kAsking);
   inputs.padded_length = context.Single<std::int64_t>(Input::kPaddedLength);
   inputs.scale = context.Single<float>(Input::kScale);
   inputs.bias = context.Input<float, 4>(Input::kBias);
 
   const SelfAttentionJob job(inputs, simd::Best());
-  dims.back() = job.shape()[1];
-  float* const output = context.OutputOf<float>(Output::kContext, dims);
+  float* const output = context.OutputOf<float>(Output::kContext, ContextDims(dims, job.heads(), job.shape()[0]));
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task, output); });
 }
 

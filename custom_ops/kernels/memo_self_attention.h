@@ -12,29 +12,31 @@
 
 namespace onnx_memo {
 
-// context[r, h] = softmax over the rows j of r's sequence of (scale * q[r, h] . k[j, h] + bias[b, h, t_r, t_j]) times
-// v[j, h], where row r is token t_r = rows[r] % L of sequence b = rows[r] / L, and a row of `qkv` holds the queries of
-// all heads, then their keys, then their values.
+// The context of row r and head h: softmax over the rows j of r's sequence of (scale * q[r, h] . k[j, h] + bias[b, h,
+// t_r, t_j]) times v[j, h], where row r is token t_r = rows[r] % L of sequence b = rows[r] / L, and a row of `qkv`
+// holds the queries of all heads, then their keys, then their values. It is made of the rows that ask.
 class SelfAttentionJob {
  public:
   struct Inputs {
-    View<const float, 2> qkv;           // [R, H * (2 * dk + dv)]
-    View<const std::int64_t, 1> heads;  // H, dk, dv
-    View<const std::int64_t, 1> rows;   // [R], rising
-    std::int64_t padded_length;         // L
-    float scale;                        // of the scores
-    View<const float, 4> bias;          // [B, H, L, L], each of which may also be 1
+    View<const float, 2> qkv;            // [R, H * (2 * dk + dv)]
+    View<const std::int64_t, 1> heads;   // H, dk, dv
+    View<const std::int64_t, 1> rows;    // [R], rising
+    View<const std::int64_t, 1> asking;  // [Q], rising, some of `rows`
+    std::int64_t padded_length;          // L
+    float scale;                         // of the scores
+    View<const float, 4> bias;           // [B, H, L, L], each of which may also be 1
   };
 
   // Throws InvalidArgument when shapes do not fit, or rows do not rise. `level` must outlive the job.
   SelfAttentionJob(const Inputs& inputs, const simd::Level& level);
 
-  // R and H * dv.
+  // Q and H * dv.
   const std::array<std::int64_t, 2>& shape() const { return shape_; }
+  const Heads& heads() const { return heads_; }
   std::int64_t work() const { return work_; }
   std::size_t tasks() const { return Size(static_cast<std::int64_t>(blocks_.size()) * heads_.count); }
 
-  // Computes one head of some rows of one sequence, into `context`[R, H * dv]. Tasks may run at the same time. Throws
+  // Computes one head of some rows of one sequence, into `context`[Q, H * dv]. Tasks may run at the same time. Throws
   // when memory runs out.
   void Run(std::size_t task, float* context) const;
 
@@ -44,10 +46,11 @@ class SelfAttentionJob {
     std::int64_t first;   // its first row
     std::int64_t count;
   };
-  // Of the rows of a sequence, those of a task.
+  // Neighbouring rows of a sequence that ask: those of a task.
   struct Block {
     Sequence sequence;
     std::int64_t begin, end;  // among the rows of the sequence
+    std::int64_t context;     // the first one's
   };
 
   void CheckBias() const;
@@ -67,11 +70,12 @@ class SelfAttentionJob {
 class MemoSelfAttention {
  public:
   static constexpr const char* kName = "MemoSelfAttention";
-  enum Input : std::size_t { kQkv, kHeads, kRows, kPaddedLength, kScale, kBias };
+  enum Input : std::size_t { kQkv, kHeads, kRows, kAsking, kPaddedLength, kScale, kBias };
   static constexpr TensorSpec kInputs[] = {
-      {"qkv", ort::ElementType::kFloat},   {"heads", ort::ElementType::kInt64},
-      {"rows", ort::ElementType::kInt64},  {"padded_length", ort::ElementType::kInt64},
-      {"scale", ort::ElementType::kFloat}, {"bias", ort::ElementType::kFloat},
+      {"qkv", ort::ElementType::kFloat},           {"heads", ort::ElementType::kInt64},
+      {"rows", ort::ElementType::kInt64},          {"asking", ort::ElementType::kInt64},
+      {"padded_length", ort::ElementType::kInt64}, {"scale", ort::ElementType::kFloat},
+      {"bias", ort::ElementType::kFloat},
   };
   enum Output : std::size_t { kContext };
   static constexpr TensorSpec kOutputs[] = {

@@ -292,6 +292,7 @@ void BenchSelfAttention(const simd::Level& level, std::int64_t n, std::int64_t h
     const SelfAttentionJob job({testing::Matrix(qkv, n, 3 * width),
                                 testing::Vector(sizes),
                                 testing::Vector(rows),
+                                testing::Vector(rows),
                                 n,
                                 0.17F,
                                 {bias.data(), {1, 1, 1, n}}},

@@ -112,10 +112,12 @@ Inputs MergeInputs() {
 }
 
 // Two sequences padded to 2 tokens, one head of width 1; the second has one token. All keys of the first are the same.
+// The last row of each asks.
 Inputs SelfAttentionInputs() {
   return {FloatTensor({3, 3}, {1, 1, 4, 2, 1, 6, 3, 3, 9}),
           IntTensor({3}, {1, 1, 1}),
           IntTensor({3}, {0, 1, 3}),
+          IntTensor({2}, {1, 3}),
           IntTensor({1}, {2}),
           FloatTensor({}, {0.5F}),
           FloatTensor({1, 1, 1, 2}, {0, 0})};
@@ -274,7 +276,7 @@ TEST(attention_side_by_side_runs_through_the_interface) {
 TEST(self_attention_runs_through_the_interface) {
   const FakeResult result = FakeOrt().Run("MemoSelfAttention", SelfAttentionInputs());
   CHECK(result.message.empty());
-  CHECK(result.outputs[0].dims == Integers({3, 1}) && Numbers<float>(result.outputs[0]) == Floats({5, 5, 9}));
+  CHECK(result.outputs[0].dims == Integers({2, 1}) && Numbers<float>(result.outputs[0]) == Floats({5, 9}));
 }
 
 TEST(merge_runs_through_the_interface) {
@@ -306,8 +308,8 @@ TEST(tensors_without_elements_are_not_read) {
                                FloatTensor({0, 2}, {}), HalfTensor({0}, {}), none, none})
             .message.empty());
   const FakeResult none_attend =
-      host.Run("MemoSelfAttention", {FloatTensor({0, 8}, {}), IntTensor({3}, {2, 1, 2}), none, IntTensor({1}, {0}), one,
-                                     FloatTensor({0, 2, 0, 0}, {})});
+      host.Run("MemoSelfAttention", {FloatTensor({0, 8}, {}), IntTensor({3}, {2, 1, 2}), none, none,
+                                     IntTensor({1}, {0}), one, FloatTensor({0, 2, 0, 0}, {})});
   CHECK(none_attend.message.empty() && none_attend.outputs[0].dims == Integers({0, 4}));
   CHECK(host.Run("MemoLookup", {FloatTensor({2, 1}, {1, 2}), IntTensor({2}, {2, 3}), FloatTensor({1, 0}, {}),
                                 IntTensor({0}, {}), FloatTensor({}, {1}), ByteTensor({})})
@@ -358,7 +360,7 @@ TEST(refusals_name_operator_input_and_what_was_found) {
   CHECK_SAYS(Refusal("MemoRowsAttention", RowsAttentionInputs(), 2, IntTensor({1}, {2})), "token 2 of sequence 0");
   CHECK_SAYS(Refusal("MemoRowsAttention", RowsAttentionInputs(), 6, HalfTensor({1, 1}, {0})), "'values' does not fit");
   CHECK_SAYS(Refusal("MemoSelfAttention", SelfAttentionInputs(), 1, IntTensor({0}, {})), "'heads' holds 0 numbers");
-  CHECK_SAYS(Refusal("MemoSelfAttention", SelfAttentionInputs(), 3, IntTensor({2}, {2, 2})), "has shape [2]");
+  CHECK_SAYS(Refusal("MemoSelfAttention", SelfAttentionInputs(), 4, IntTensor({2}, {2, 2})), "has shape [2]");
   CHECK_SAYS(Refusal("MemoMerge", MergeInputs(), 5, IntTensor({}, {-1})), "'padded_length' is -1");
   CHECK_SAYS(Refusal("MemoMerge", MergeInputs(), 6, FloatTensor({1, 1}, {5})), "owns 2 of 'final'");
 }
@@ -451,8 +453,8 @@ TEST(large_self_attention_uses_the_threads_of_the_session) {
   const int before = ParallelCalls();
   const FakeResult context =
       FakeOrt().Run("MemoSelfAttention", {FloatTensor({128, 384}, Floats(128 * 384, 1.0F)), IntTensor({3}, {4, 32, 32}),
-                                          IntTensor({128}, rows), IntTensor({}, {128}), FloatTensor({}, {1.0F}),
-                                          FloatTensor({1, 1, 1, 1}, {0.0F})});
+                                          IntTensor({128}, rows), IntTensor({128}, rows), IntTensor({}, {128}),
+                                          FloatTensor({}, {1.0F}), FloatTensor({1, 1, 1, 1}, {0.0F})});
   CHECK(ParallelCalls() == before + 1);
   CHECK(Numbers<float>(context.outputs[0]) == Floats(128 * 128, 1.0F));
 }

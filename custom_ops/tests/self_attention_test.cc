@@ -17,19 +17,25 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 using Request = SelfAttentionCase;
 
-Floats Run(const Request& request, const simd::Level& level = simd::Best()) {
-  Floats context(Size(request.count() * request.heads * request.value_width), -7.0F);
+Floats RunSome(const Request& request, const Integers& asking, const simd::Level& level = simd::Best()) {
+  const auto count = static_cast<std::int64_t>(asking.size());
+  Floats context(Size(count * request.heads * request.value_width), -7.0F);
   const Integers heads = {request.heads, request.key_width, request.value_width};
   const SelfAttentionJob job({Matrix(request.qkv, request.count(), request.width()),
                               Vector(heads),
                               Vector(request.rows),
+                              Vector(asking),
                               request.padded_length,
                               request.scale,
                               {request.bias.data(), request.bias_dims}},
                              level);
-  CHECK(job.shape()[0] == request.count() && job.shape()[1] == request.heads * request.value_width);
+  CHECK(job.shape()[0] == count && job.shape()[1] == request.heads * request.value_width);
   for (std::size_t task = job.tasks(); task-- > 0;) job.Run(task, context.data());
   return context;
+}
+
+Floats Run(const Request& request, const simd::Level& level = simd::Best()) {
+  return RunSome(request, request.rows, level);
 }
 
 std::string Refusal(const Request& request) {
@@ -224,6 +230,39 @@ TEST(a_key_or_value_that_broke_breaks_its_sequence_alone) {
   }
 }
 
+TEST(rows_that_ask_get_what_they_would_get_among_all) {
+  std::mt19937 random(13);
+  Integers rows = Range(3, 140);
+  rows.erase(rows.begin() + 20);
+  for (const std::int64_t padded : {140, 40, 7}) {
+    const Request request = Random(random, rows, padded, {2, 32, 20}, {true, false, true, true});
+    for (const simd::Level* level : simd::Supported()) {
+      const Floats all = Run(request, *level);
+      for (const Integers& places : {Integers{}, {0}, {135}, {0, 1, 2, 19, 20, 21, 90}, Range(0, 70), Range(61, 136)}) {
+        Integers asking;
+        Floats expected;
+        for (const std::int64_t place : places) {
+          asking.push_back(rows[Size(place)]);
+          expected.insert(expected.end(), all.begin() + place * 40, all.begin() + (place + 1) * 40);
+        }
+        CHECK(RunSome(request, asking, *level) == expected);
+      }
+    }
+  }
+}
+
+TEST(self_attention_refuses_rows_that_ask_and_are_not_there) {
+  std::mt19937 random(14);
+  const Request request = Random(random, {1, 2, 5}, 3, {1, 1, 1}, {});
+  const auto with = [&](const Integers& asking) { return Message<InvalidArgument>([&] { RunSome(request, asking); }); };
+  CHECK_SAYS(with({0}), "'asking' holds 0 at 0, which is not among what is left of 'rows'");
+  CHECK_SAYS(with({1, 3}), "'asking' holds 3 at 1");
+  CHECK_SAYS(with({2, 1}), "'asking' holds 1 at 1");
+  CHECK_SAYS(with({2, 2}), "'asking' holds 2 at 1");
+  CHECK_SAYS(with({1, 2, 5, 5}), "'asking' holds 5 at 3");
+  CHECK_SAYS(with({kHuge}), "it must rise");
+}
+
 TEST(self_attention_refuses_rows_that_do_not_rise_or_have_no_length) {
   std::mt19937 random(11);
   const Request request = Random(random, {0, 1}, 2, {1, 1, 1}, {});
@@ -264,8 +303,9 @@ TEST(self_attention_refuses_shapes_that_do_not_fit) {
   const auto refusal = [](const Integers& heads, std::array<std::int64_t, 2> qkv, std::int64_t rows) {
     const Integers numbers = Range(0, rows);
     return Message<InvalidArgument>([&] {
-      SelfAttentionJob({{nullptr, qkv}, Vector(heads), Vector(numbers), 9, 1.0F, {nullptr, {1, 1, 1, 1}}},
-                       simd::Best());
+      SelfAttentionJob(
+          {{nullptr, qkv}, Vector(heads), Vector(numbers), Vector(numbers), 9, 1.0F, {nullptr, {1, 1, 1, 1}}},
+          simd::Best());
     });
   };
   CHECK(refusal({2, 3, 4}, {5, 20}, 5) == "nothing thrown");

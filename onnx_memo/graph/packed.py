@@ -45,8 +45,11 @@ class Copier:
 
     def begin(self, states: ir.Value, grown: ir.Value, positions: ir.Value | None) -> None:
         """Go on with other rows: `grown` [R, d] in place of `states`, which all that follows is made of."""
-        self.positions = positions
-        self.made = {states: self.b.op("Reshape", grown, self.b.i64(*self.packed(states)))}
+        self.go_on({states: self.b.op("Reshape", grown, self.b.i64(*self.packed(states)))}, positions)
+
+    def go_on(self, made: dict[ir.Value, ir.Value], positions: ir.Value | None) -> None:
+        """Go on with other rows, at `positions` of their sequences; `made` is all that is read of them."""
+        self.made, self.positions = made, positions
         self.other, self.quantized = {}, {}
 
     def core(self, node: ir.Node) -> Core | None:

@@ -9,6 +9,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.cores import Core
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
+from onnx_memo.graph.row_read import FIRST, row_read
 from onnx_memo.levels.inserter import Inserter, four_axes
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.form import Form, FormBuilder
@@ -18,29 +19,33 @@ from onnx_memo.precision.whole import WholeInCopy
 def whole_branch(inserter: Inserter, encoder: Encoder, whole: WholeInCopy) -> ir.Graph:
     """The branch: from the encoder's input of the main graph to its output [B, L, d], zeros in other rows.
 
+    Where only the first or the last row of each sequence is read, no other goes on after the last core.
+
     Args:
         inserter: of the guard.
         encoder: in the model that is guarded.
         whole: the same in 8 bits.
     """
     b = Builder("memo/int8", inserter.opset)
-    rows = _real_rows(b, encoder)
     padded = b.dim(encoder.input, 1)
+    read = row_read(encoder)
+    place = None if read is None else _place(b, read, padded)
+    rows = _rows_that_run(b, encoder, padded, place)
     flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
-    positions = b.op("Mod", rows, padded) if encoder.tables else None
-    copier = Copier(b, encoder, inserter.constant, positions)
+    positions = b.op("Mod", rows, padded) if encoder.tables or place is not None else None
+    copier = Copier(b, encoder, inserter.constant, positions if encoder.tables else None)
     packed = b.op("Gather", flat, rows, axis=0)
     copier.made[encoder.input] = b.op("Reshape", packed, b.i64(*copier.packed(encoder.input)))
     values = {key: [inserter.initializer(tensor) for tensor in own] for key, own in whole.products.items()}
     biases: dict[ir.Value | None, ir.Value] = {}
+    asking = rows
 
     def attend(core: Core, qkv: ir.Value) -> ir.Value:
         if core.bias not in biases:
             biases[core.bias] = four_axes(b, core.bias)
         heads = b.i64(core.heads, core.key_width, core.value_width)
-        scale = b.const(core.scale, np.float32)
-        bias = biases[core.bias]
-        context = b.op("MemoSelfAttention", qkv, heads, rows, padded, scale, bias, domain=DOMAIN)
+        scale, bias = b.const(core.scale, np.float32), biases[core.bias]
+        context = b.op("MemoSelfAttention", qkv, heads, rows, asking, padded, scale, bias, domain=DOMAIN)
         if any(reader.op_type == "IsNaN" for reader, _ in core.probabilities.uses()):
             # Of a sequence without tokens all scores may be -inf: such models take 0 for its probabilities.
             context = b.op("Where", b.op("IsNaN", context), b.const(0, np.float32), context)
@@ -48,24 +53,37 @@ def whole_branch(inserter: Inserter, encoder: Encoder, whole: WholeInCopy) -> ir
 
     form = FormBuilder(b, Form(encoder, whole.chains), copier, values, attend, whole.coarse)
     for node in encoder.steps:
+        last = copier.core(node) is encoder.cores[-1]
+        if last and place is not None:
+            index = b.op("Reshape", b.op("NonZero", b.op("Equal", positions, place)), b.i64(-1))
+            asking = b.op("Gather", rows, index)
         form.run(node)
+        if last and place is not None:
+            form.narrow(encoder.cores[-1], index, place if encoder.tables else None)
     states = b.op("Reshape", copier.made[encoder.output], b.i64(-1, encoder.width))
     zeros = b.op("ConstantOfShape", b.op("Shape", flat), value=ir.tensor(np.zeros(1, np.float32)))
-    whole = b.op("ScatterND", zeros, b.op("Unsqueeze", rows, b.i64(1)), states)
-    output = b.op("Reshape", whole, b.op("Shape", encoder.input))
+    scattered = b.op("ScatterND", zeros, b.op("Unsqueeze", asking, b.i64(1)), states)
+    output = b.op("Reshape", scattered, b.op("Shape", encoder.input))
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = ir.Shape([None, None, encoder.width])
     return ir.Graph([], [output], nodes=b.nodes, name=b.prefix)
 
 
-def _real_rows(b: Builder, encoder: Encoder) -> ir.Value:
-    """The rows that run, i64[R]: all real tokens, and of a sequence without any all that it has."""
-    flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
+def _place(b: Builder, read: int, padded: ir.Value) -> ir.Value:
+    """Where in each sequence the row stands that is read, i64[1]."""
+    return b.i64(0) if read == FIRST else b.op("Sub", padded, b.i64(1))
+
+
+def _rows_that_run(b: Builder, encoder: Encoder, padded: ir.Value, place: ir.Value | None) -> ir.Value:
+    """The rows that run, i64[R]: real tokens, of a sequence without any all that it has, and what is read."""
     if encoder.mask is None:
-        count = b.op("Squeeze", b.dim(flat, 0), b.i64(0))
+        count = b.op("Squeeze", b.op("Mul", b.dim(encoder.input, 0), padded), b.i64(0))
         return b.op("Range", b.const(0, np.int64), count, b.const(1, np.int64))
     real = b.op("Cast", encoder.mask, to=ir.DataType.FLOAT.value)
     most = b.reduce("ReduceMax", b.op("Abs", real), 1, keepdims=True)
     empty = b.op("Equal", most, b.const(0, np.float32))
     runs = b.op("Or", b.op("Cast", real, to=ir.DataType.BOOL.value), empty)
+    if place is not None:
+        number = b.op("Range", b.const(0, np.int64), b.op("Squeeze", padded, b.i64(0)), b.const(1, np.int64))
+        runs = b.op("Or", runs, b.op("Equal", number, place))
     return b.op("Reshape", b.op("NonZero", b.op("Reshape", runs, b.i64(-1))), b.i64(-1))

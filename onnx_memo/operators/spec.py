@@ -178,8 +178,8 @@ _SIGNATURES = (
     ),
     Operator(
         "MemoRowsAttention",
-        inputs=(Tensor("qkv", "f32[..., W]"), Tensor("heads", "i64[3]"), *_ATTENDED),
-        outputs=(Tensor("context", "f32[..., H * dv]"),),
+        inputs=(Tensor("qkv", "f32[..., R, W]"), Tensor("heads", "i64[3]"), *_ATTENDED),
+        outputs=(Tensor("context", "f32[..., R, H * dv]"),),
     ),
     Operator(
         "MemoMerge",
@@ -221,14 +221,15 @@ _SIGNATURES = (
     Operator(
         "MemoSelfAttention",
         inputs=(
-            Tensor("qkv", "f32[..., W]"),
+            Tensor("qkv", "f32[..., R, W]"),
             Tensor("heads", "i64[3]"),
             Tensor("rows", "i64[R]"),
+            Tensor("asking", "i64[Q]"),
             Tensor("padded_length", "i64[1]"),
             Tensor("scale", "f32[]"),
             Tensor("bias", "f32[B, H, L, L]"),
         ),
-        outputs=(Tensor("context", "f32[..., H * dv]"),),
+        outputs=(Tensor("context", "f32[..., Q, H * dv]"),),
     ),
 )
 

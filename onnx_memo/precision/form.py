@@ -158,14 +158,14 @@ class FormBuilder:
         coarse: bool = False,
     ) -> None:
         """`products` hold what products read beside rows, by the tasks' keys. `attend` gives a core's
-        context [..., H * dv] of its queries, keys and values [..., H * (2 * dk + dv)]. `coarse` ones have
-        standard nodes for products; their chains are linear steps alone."""
+        context [..., Q, H * dv] of its queries, keys and values [..., R, H * (2 * dk + dv)]. `coarse` ones
+        have standard nodes for products; their chains are linear steps alone."""
         self.b, self.form, self.copier, self.products, self.attend = b, form, copier, products, attend
         self.coarse = coarse
         self.needed = form.needed()
         written = [node for node in form.encoder.steps if not self.needed.isdisjoint(node.outputs)]
         self.read = {form.encoder.output, *(value for node in written for value in form.reads(node))}
-        # Contexts [..., H * dv] and their shapes, -1 for the rows, by the cores' contexts.
+        # Contexts [..., Q, H * dv] and their shapes, -1 for the rows, by the cores' contexts.
         self.contexts: dict[ir.Value, tuple[ir.Value, list[int]]] = {}
 
     def run(self, node: ir.Node) -> None:
@@ -184,6 +184,25 @@ class FormBuilder:
             self._chain(chain)
         else:
             copier.copy(node)
+
+    def narrow(self, core: Core, index: ir.Value, positions: ir.Value | None) -> None:
+        """Go on with some rows, of which `attend` gave the context of `core`, which was written last.
+
+        Args:
+            core: of the last layer that all rows run.
+            index: i64[Q], which of the rows that ran go on.
+            positions: of these in their sequences, i64[Q], if anything reads them.
+        """
+        b, copier = self.b, self.copier
+        made = {value: copy for value, copy in copier.made.items() if value is core.context}
+        steps = iter(self.form.encoder.steps)
+        next(node for node in steps if node.outputs[0] is core.context)
+        for node in steps:
+            for value in self.form.reads(node) if not self.needed.isdisjoint(node.outputs) else ():
+                if value in copier.made and value not in made:
+                    axis = copier.packed(value).index(-1)
+                    made[value] = b.op("Gather", copier.made[value], index, axis=axis)
+        copier.go_on(made, positions)
 
     def _core(self, core: Core) -> None:
         b, copier = self.b, self.copier

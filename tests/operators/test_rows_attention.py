@@ -115,12 +115,12 @@ def test_both_forms_agree_with_the_reference(mode, lengths, share, heads, full, 
 
 @EVERY_MODE
 @pytest.mark.parametrize("opset", OPSETS)
-def test_rows_may_stand_in_more_axes(mode, opset):
+def test_axes_before_the_rows_may_be_1(mode, opset):
     inputs = random_inputs(np.random.default_rng(1), "stock", i64(8), 1.0)
     flat = check(mode, inputs, opset)
-    for leading in ((1, 8), (2, 4), (2, 2, 2)):
-        shaped = inputs | {"qkv": inputs["qkv"].reshape(*leading, -1)}
-        np.testing.assert_array_equal(check(mode, shaped, opset), flat.reshape(*leading, -1))
+    for axes in ((0,), (0, 1)):
+        shaped = inputs | {"qkv": np.expand_dims(inputs["qkv"], axes)}
+        np.testing.assert_array_equal(check(mode, shaped, opset), np.expand_dims(flat, axes))
 
 
 @EVERY_MODE
@@ -141,7 +141,7 @@ def test_without_entries_it_is_attention_among_the_rows():
     inputs["rows"] = np.concatenate([np.arange(5), 9 + np.arange(7)])
     inputs |= {"entry": i64(MISS, MISS, MISS), "length": i64(5, 7, 0)}
     inputs["qkv"] = rng.standard_normal((12, 26), np.float32)
-    own = ("qkv", "heads", "rows", "padded_length", "scale", "bias")
+    own = ("qkv", "heads", "rows", "rows", "padded_length", "scale", "bias")  # all rows ask
     want = memo_self_attention(*(inputs[name] for name in own))
     answer = run_threads("MemoRowsAttention", *inputs.values())
     np.testing.assert_allclose(answer, want, rtol=1e-5, atol=1e-5)
@@ -172,7 +172,8 @@ BAD = [
     ("heads", i64(2**62, 3, 5), "too large"),
     ("heads", i64(2, 2**62, 2**62), "too large"),
     ("qkv", f32(np.zeros((3, 22))), "'rows' holds 4 rows, and there are queries of 3"),
-    ("qkv", f32(np.zeros((2, 3, 22))), "'rows' holds 4 rows, and there are queries of 6"),
+    ("qkv", f32(np.zeros((2, 2, 22))), "'qkv' has not all of its 4 rows in its last axis but one"),
+    ("qkv", f32(np.zeros(22)), "'qkv' has not all of its 1 rows in its last axis but one"),
     ("heads", i64(1, 6, 10), "dimension 1 of 'bias' is 2; it must be 1 or 1"),
     ("keys", np.zeros((7, 5), np.float16), "'keys' does not fit"),
     ("values", np.zeros((7, 9), np.float16), "'values' does not fit"),

@@ -33,6 +33,7 @@ def random_inputs(
         "qkv": rng.standard_normal((len(rows), count * (2 * key_width + value_width)), np.float32),
         "heads": i64(*heads),
         "rows": rows,
+        "asking": rows,
         "padded_length": i64(padded),
         "scale": f32(0.4),
         "bias": rng.standard_normal(
@@ -58,6 +59,7 @@ def test_a_row_attends_to_the_rows_of_its_sequence_alone(mode):
         "qkv": f32([[9, 0, 4], [9, 0, 8], [9, 0, 5]]),
         "heads": i64(1, 1, 1),
         "rows": i64(0, 2, 4),  # tokens 0 and 2 of sequence 0, and 1 of sequence 1
+        "asking": i64(0, 2, 4),
         "padded_length": i64(3),
         "scale": f32(1),
         "bias": np.log(f32([[1, 7, 3], [7, 7, 7], [3, 7, 1]]))[None, None],
@@ -90,13 +92,14 @@ def test_it_is_written_for_the_models_opset(mode, opset, rows):
 
 
 @EVERY_MODE
+@pytest.mark.parametrize("asking", [slice(None), slice(2, 7), slice(0)])
 @pytest.mark.parametrize("rows", [np.arange(8), i64(0, 1, 2, 3, 5, 6, 7, 8)])
-def test_rows_may_stand_in_more_axes(mode, rows):
-    inputs = random_inputs(np.random.default_rng(7), rows, 4)
+def test_axes_before_the_rows_may_be_1(mode, rows, asking):
+    inputs = random_inputs(np.random.default_rng(7), rows, 4) | {"asking": rows[asking]}
     flat = check(mode, inputs)
-    for leading in ((1, 8), (2, 4), (2, 2, 2)):
-        shaped = inputs | {"qkv": inputs["qkv"].reshape(*leading, -1)}
-        np.testing.assert_array_equal(check(mode, shaped), flat.reshape(*leading, -1))
+    for axes in ((0,), (0, 1)):
+        shaped = inputs | {"qkv": np.expand_dims(inputs["qkv"], axes)}
+        np.testing.assert_array_equal(check(mode, shaped), np.expand_dims(flat, axes))
 
 
 @EVERY_MODE
@@ -152,6 +155,23 @@ def test_a_query_that_broke_breaks_its_row_alone(mode, broken):
     np.testing.assert_allclose(after[rest], before[rest], rtol=1e-6)
 
 
+@EVERY_MODE
+@given(
+    batch=st.integers(1, 3),
+    share=st.sampled_from([0.6, 1.0]),
+    asking=st.sampled_from([0.0, 0.1, 0.7]),
+    seed=SEEDS,
+)
+@settings(deadline=None, max_examples=40)
+def test_rows_that_ask_get_what_they_get_among_all(mode, batch, share, asking, seed):
+    rng = np.random.default_rng(seed)
+    rows = np.flatnonzero(rng.random(batch * 20) < share)
+    inputs = random_inputs(rng, rows, 20)
+    asks = rng.random(len(rows)) < asking
+    some = check(mode, inputs | {"asking": rows[asks]})
+    np.testing.assert_allclose(some, check(mode, inputs)[asks], rtol=1e-6, atol=1e-6)
+
+
 # ---- The kernel
 
 
@@ -163,7 +183,8 @@ def test_a_sequence_is_the_same_alone_and_in_a_batch_on_any_number_of_threads():
     for threads in (2, 4):
         many = run_threads("MemoSelfAttention", *inputs.values(), threads=threads)
         np.testing.assert_array_equal(many, batch)
-    alone = inputs | {"rows": np.arange(85), "qkv": inputs["qkv"][228:], "padded_length": i64(85)}
+    one = {"rows": np.arange(85), "asking": np.arange(85), "padded_length": i64(85)}
+    alone = inputs | one | {"qkv": inputs["qkv"][228:]}
     np.testing.assert_array_equal(run_threads("MemoSelfAttention", *alone.values()), batch[228:])
 
 
@@ -172,9 +193,12 @@ BAD = [
     ("heads", i64(2, 3), "holds 2 numbers"),
     ("heads", i64(2, 4, 5), "'qkv' is 22 wide; for 2 heads of 4 and 5 give 26"),
     ("heads", i64(2**62, 3, 5), "too large"),
+    ("qkv", f32(np.zeros((2, 2, 22))), "'qkv' has not all of its 4 rows in its last axis but one"),
     ("rows", i64(1, 3, 5), "'qkv' holds 4 rows and 'rows' 3"),
     ("rows", i64(1, 3, 3, 5), "'rows' holds 3 at 2"),
     ("rows", i64(-1, 3, 4, 5), "'rows' holds -1 at 0"),
+    ("asking", i64(1, 2), "'asking' holds 2 at 1, which is not among"),
+    ("asking", i64(3, 1), "'asking' holds 1 at 1, .* it must rise"),
     ("rows", i64(1, 3, 5, 10), "dimension 0 of 'bias' is 2; it must be 1 or above 2"),
     ("padded_length", i64(0), "'padded_length' is 0"),
     ("bias", f32(np.zeros((1, 1, 1, 4))), "dimension 3 of 'bias' is 4; it must be 1 or 5"),

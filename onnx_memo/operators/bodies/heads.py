@@ -8,7 +8,7 @@ from onnx_memo.graph.build import Builder
 
 
 class SideBySide:
-    """The queries, keys and values in rows [..., H * (2 * dk + dv)].
+    """The queries, keys and values in rows [..., R, H * (2 * dk + dv)].
 
     Attributes:
         values: H * dv, i64[1].
@@ -33,9 +33,9 @@ class SideBySide:
 
 
 def beside(b: Builder, context: ir.Value, qkv: ir.Value, values: ir.Value) -> ir.Value:
-    """A context of `values` numbers a row, i64[1], in the shape of the rows `qkv`: [..., H * dv].
+    """A context of `values` numbers a row, i64[1], with the axes of `qkv` before its rows: [..., Q, H * dv].
 
-    The last axis before these is the one that is left, since none may be written as 0.
+    The rows are what is left: there may be none, and before opset 14 a 0 means something else.
     """
     leading = b.op("Slice", b.op("Shape", qkv), b.i64(0), b.i64(-2))
     return b.op("Reshape", context, b.op("Concat", leading, b.i64(-1), values, axis=0))

@@ -17,13 +17,14 @@ def self_attention_body(
     qkv: ir.Value,
     heads: ir.Value,
     rows: ir.Value,
+    asking: ir.Value,
     padded_length: ir.Value,
     scale: ir.Value,
     bias: ir.Value,
 ) -> Results:
     """Attention of all B * L places: those that are not among `rows` are zeros, which no row attends to.
 
-    An If whose branches hold all of it: where no place is missing, nothing is scattered, gathered or copied.
+    An If whose branches hold all of it: where all places ask, nothing is scattered, gathered or copied.
     """
     length = b.op("Max", b.op("Reshape", padded_length, b.i64(1)), b.i64(1))  # a divisor
     last = b.op("Gather", b.op("Concat", b.i64(0), rows, axis=0), b.i64(-1))
@@ -32,9 +33,9 @@ def self_attention_body(
     places = b.op("Mul", batch, length)
     context = b.op(
         "If",
-        b.op("Equal", b.op("Shape", rows), places),
+        b.op("Equal", b.op("Shape", asking), places),
         then_branch=_all_there(b.opset, qkv, heads, batch, length, scale, bias),
-        else_branch=_some_missing(b.opset, qkv, heads, rows, places, batch, length, scale, bias),
+        else_branch=_some_missing(b.opset, qkv, heads, rows, asking, places, batch, length, scale, bias),
     )
     return {"context": context}
 
@@ -59,6 +60,7 @@ def _some_missing(
     qkv: ir.Value,
     heads: ir.Value,
     rows: ir.Value,
+    asking: ir.Value,
     places: ir.Value,
     batch: ir.Value,
     length: ir.Value,
@@ -79,7 +81,7 @@ def _some_missing(
     fresh = SideBySide(b, placed, heads)
     context = _attention(b, fresh, batch, length, scale, shut_bias)
     context = b.op("Reshape", context, b.op("Concat", b.i64(-1), fresh.values, axis=0))
-    context = beside(b, b.op("Gather", context, rows), qkv, fresh.values)
+    context = beside(b, b.op("Gather", context, asking), qkv, fresh.values)
     return ir.Graph([], [context], nodes=b.nodes, name="some")
 
 

@@ -19,10 +19,10 @@ def memo_rows_attention(
     scale: Floats,
     bias: Floats,
 ) -> Floats:
-    """Attention of the rows that run over all tokens of their sequences: [..., H * dv].
+    """Attention of the rows that run over all tokens of their sequences: [..., R, H * dv].
 
-    Shapes: qkv [..., H * (2 * dk + dv)], R rows; heads [3], which holds H, dk and dv; the others as those of
-    `memo_attention`. Raises ValueError if they do not fit.
+    Shapes: qkv [..., R, H * (2 * dk + dv)], where axes before R are 1; heads [3], which holds H, dk and dv;
+    the others as those of `memo_attention`. Raises ValueError if they do not fit.
     """
     query, key, value = side_by_side(qkv, heads)
     context = memo_attention(
