@@ -13,6 +13,7 @@
 #include "kernels/memo_product.h"
 #include "kernels/memo_product_norm.h"
 #include "kernels/memo_rows.h"
+#include "kernels/memo_rows_attention.h"
 #include "kernels/memo_segments.h"
 #include "kernels/memo_self_attention.h"
 #include "ort/operator.h"
@@ -40,6 +41,7 @@ ort::CustomOpDomain* CreateDomain(const ort::Api* api) {
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoRows>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoGrow>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoAttention>::Table()));
+    Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoRowsAttention>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoMerge>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoExact>::Table()));
     Check(ort::CustomOpDomainAdd::Call(api, domain, Operator<MemoProduct>::Table()));

@@ -127,8 +127,10 @@ def inputs_of(op: str) -> dict[str, np.ndarray]:
         },
         **{"scales": random_f32(5), "bias": random_f32(5), "channels": i64(1, 6), "apart": random_f32(2, 5)},
     }
-    own["MemoSelfAttention"] = {
-        **{"qkv": random_f32(4, 22), "heads": i64(2, 3, 5), "asking": i64(1, 5), "scale": one},
+    beside = {"qkv": random_f32(4, 22), "heads": i64(2, 3, 5)}
+    own["MemoRowsAttention"] = own["MemoAttention"] | beside
+    own["MemoSelfAttention"] = beside | {
+        **{"asking": i64(1, 5), "scale": one},
         "bias": random_f32(2, 1, 1, 5),
     }
     product = own["MemoProduct"]

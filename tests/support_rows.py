@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,10 @@ from onnx_memo.levels.rows.influence import write_influence
 from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.watch import RowsWatch, Watched
 from onnx_memo.operators.spec import MOST_CHANGE
+from onnx_memo.precision.chains import find_chains
+from onnx_memo.precision.products import APART, round_products
+from onnx_memo.precision.whole import Whole
+from onnx_memo.progress import silent
 from onnx_memo.store.data import memo_data, write_store
 
 ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "llama")
@@ -68,10 +72,11 @@ def build(
     literal: bool = False,
     learned: bool = False,
     int8: int | None = None,
+    in_bytes: bool = False,
 ) -> RowsCapture:
     """Write the guarded model and its memo data; influence is the reach of attention, unless `learned`.
 
-    `int8`: products are in int8, but for one in so many.
+    `int8`: products are in int8 by standard nodes, but for one in so many. `in_bytes`: rows run in 8 bits.
     """
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
@@ -92,7 +97,12 @@ def build(
     if int8 is not None:
         whole = int8_products(source, samples_of(model, requests, scratch))
         products = [None if at % int8 == int8 - 1 else product for at, product in enumerate(whole)]
-    blueprint = RowsBlueprint(source.encoder, captured, RowsSettings(network, corrections, BOUND, products))
+    settings = RowsSettings(network, corrections, BOUND, products)
+    if in_bytes:
+        chains = find_chains(source)
+        (rounded,) = round_products(source, chains, samples_of(model, requests, scratch), [APART], silent)
+        settings = replace(settings, whole=Whole(chains, rounded), rows_in_bytes=True)
+    blueprint = RowsBlueprint(source.encoder, captured, settings)
     external = write_store(folder, blueprint.tensors(scratch, []))
     guarded = source.copy()
     blueprint.insert(guarded, external)

@@ -21,32 +21,17 @@ float* Scratch(std::size_t count) {
 
 }  // namespace
 
-SelfAttentionJob::SelfAttentionJob(const Inputs& inputs, const simd::Level& level) : inputs_(inputs), level_(level) {
-  CheckHeads();
+SelfAttentionJob::SelfAttentionJob(const Inputs& inputs, const simd::Level& level)
+    : inputs_(inputs),
+      level_(level),
+      heads_(SideBySide(inputs.qkv, inputs.heads)),
+      shape_{inputs.asking.dims[0], heads_.count * heads_.value_width} {
+  if (inputs_.rows.dims[0] != heads_.rows) {
+    Refuse("'qkv' holds ", heads_.rows, " rows and 'rows' ", inputs_.rows.dims[0], "; give both the same");
+  }
   const std::vector<Sequence> sequences = Sequences();
   CheckBias();
   AddBlocks(sequences);
-}
-
-void SelfAttentionJob::CheckHeads() {
-  if (inputs_.heads.dims[0] != 3) {
-    Refuse("'heads' holds ", inputs_.heads.dims[0], " numbers; give the heads, the width of a head's keys and values");
-  }
-  heads_ = inputs_.heads.data[0];
-  key_width_ = inputs_.heads.data[1];
-  value_width_ = inputs_.heads.data[2];
-  if (heads_ < 1 || key_width_ < 1 || value_width_ < 1) {
-    Refuse("'heads' is ", heads_, ", ", key_width_, ", ", value_width_, "; give three positive numbers");
-  }
-  const std::int64_t width = Product(heads_, Sum(Sum(key_width_, key_width_), value_width_));
-  if (inputs_.qkv.dims[1] != width) {
-    Refuse("'qkv' is ", inputs_.qkv.dims[1], " wide; for ", heads_, " heads of ", key_width_, " and ", value_width_,
-           " give ", width);
-  }
-  if (inputs_.rows.dims[0] != inputs_.qkv.dims[0]) {
-    Refuse("'qkv' holds ", inputs_.qkv.dims[0], " rows and 'rows' ", inputs_.rows.dims[0], "; give both the same");
-  }
-  shape_ = {inputs_.asking.dims[0], heads_ * value_width_};
 }
 
 std::vector<SelfAttentionJob::Sequence> SelfAttentionJob::Sequences() const {
@@ -78,7 +63,7 @@ void SelfAttentionJob::CheckBias() const {
     Refuse("dimension 0 of 'bias' is ", bias.dims[0], "; it must be 1 or above ", last,
            ", as 'rows' has that sequence");
   }
-  const std::int64_t full[] = {heads_, inputs_.padded_length, inputs_.padded_length};
+  const std::int64_t full[] = {heads_.count, inputs_.padded_length, inputs_.padded_length};
   for (std::size_t i = 0; i < 3; ++i) {
     if (bias.dims[i + 1] != 1 && bias.dims[i + 1] != full[i]) {
       Refuse("dimension ", i + 1, " of 'bias' is ", bias.dims[i + 1], "; it must be 1 or ", full[i]);
@@ -88,7 +73,7 @@ void SelfAttentionJob::CheckBias() const {
 
 // Neighbours that ask are one block, as keys and values are packed for each anew; more only where tasks are few.
 void SelfAttentionJob::AddBlocks(const std::vector<Sequence>& sequences) {
-  const bool few = static_cast<std::int64_t>(sequences.size()) < kFewTasks && heads_ < kFewTasks;
+  const bool few = static_cast<std::int64_t>(sequences.size()) < kFewTasks && heads_.count < kFewTasks;
   const std::int64_t asking = inputs_.asking.dims[0];
   double work = 0;
   std::int64_t q = 0;
@@ -111,7 +96,7 @@ void SelfAttentionJob::AddBlocks(const std::vector<Sequence>& sequences) {
     Refuse("'asking' holds ", inputs_.asking.data[q], " at ", q, ", which is not among what is left of 'rows'; ",
            "it must rise, and hold some of 'rows'");
   }
-  work *= static_cast<double>(heads_) * static_cast<double>(key_width_ + value_width_);
+  work *= static_cast<double>(heads_.count) * static_cast<double>(heads_.key_width + heads_.value_width);
   work_ = static_cast<std::int64_t>(std::min(work, 1e18));  // only compared with a threshold
 }
 
@@ -135,13 +120,14 @@ void SelfAttentionJob::FillBias(const Sequence& sequence, std::int64_t head, std
 }
 
 void SelfAttentionJob::Run(std::size_t task, float* context) const {
-  const auto [sequence, begin, end, first] = blocks_[task / Size(heads_)];
-  const std::int64_t head = static_cast<std::int64_t>(task) % heads_;
-  const std::int64_t width = inputs_.qkv.dims[1];
-  const float* const query = inputs_.qkv.data + sequence.first * width + head * key_width_;
-  const float* const value = query + heads_ * 2 * key_width_ + head * (value_width_ - key_width_);
-  const simd::AttendedHead attended = {
-      Size(sequence.count), Size(key_width_), Size(value_width_), query + heads_ * key_width_, value, Size(width)};
+  const auto [sequence, begin, end, first] = blocks_[task / Size(heads_.count)];
+  const std::int64_t head = static_cast<std::int64_t>(task) % heads_.count;
+  const simd::AttendedHead attended = {Size(sequence.count),
+                                       Size(heads_.key_width),
+                                       Size(heads_.value_width),
+                                       heads_.key.At(head, sequence.first),
+                                       heads_.value.At(head, sequence.first),
+                                       Size(heads_.key.row)};
 
   const bool same_bias = inputs_.bias.dims[2] == 1;
   const std::int64_t size = same_bias ? end - begin : std::min(kScoredRows, end - begin);
@@ -156,17 +142,18 @@ void SelfAttentionJob::Run(std::size_t task, float* context) const {
     for (std::int64_t i = 0; !same_bias && i < count; ++i) {
       FillBias(sequence, head, Token(sequence.first + r + i), bias + Size(i) * whole);
     }
-    float* const to = context + (first + r - begin) * shape_[1] + head * value_width_;
-    level_.attend(
-        attended, packed,
-        {Size(count), query + r * width, Size(width), inputs_.scale, bias, same_bias ? 0 : whole, to, Size(shape_[1])},
-        tile);
+    float* const to = context + (first + r - begin) * shape_[1] + head * heads_.value_width;
+    level_.attend(attended, packed,
+                  {Size(count), heads_.query.At(head, sequence.first + r), Size(heads_.query.row), inputs_.scale, bias,
+                   same_bias ? 0 : whole, to, Size(shape_[1])},
+                  tile);
   }
 }
 
 void MemoSelfAttention::Compute(const Context& context) const {
+  std::vector<std::int64_t> dims;
   SelfAttentionJob::Inputs inputs;
-  inputs.qkv = context.Input<float, 2>(Input::kQkv);
+  inputs.qkv = context.Rows<float>(Input::kQkv, &dims);
   inputs.heads = context.Input<std::int64_t, 1>(Input::kHeads);
   inputs.rows = context.Input<std::int64_t, 1>(Input::kRows);
   inputs.asking = context.Input<std::int64_t, 1>(Input::kAsking);
@@ -175,8 +162,8 @@ void MemoSelfAttention::Compute(const Context& context) const {
   inputs.bias = context.Input<float, 4>(Input::kBias);
 
   const SelfAttentionJob job(inputs, simd::Best());
-  const auto output = context.Output<float, 2>(Output::kContext, job.shape());
-  context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task, output.data); });
+  float* const output = context.OutputOf<float>(Output::kContext, ContextDims(dims, job.heads(), job.shape()[0]));
+  context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task, output); });
 }
 
 }  // namespace onnx_memo

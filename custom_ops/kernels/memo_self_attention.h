@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/heads.h"
 #include "ort/context.h"
 #include "ort/view.h"
 #include "simd/simd.h"
@@ -31,8 +32,9 @@ class SelfAttentionJob {
 
   // Q and H * dv.
   const std::array<std::int64_t, 2>& shape() const { return shape_; }
+  const Heads& heads() const { return heads_; }
   std::int64_t work() const { return work_; }
-  std::size_t tasks() const { return Size(static_cast<std::int64_t>(blocks_.size()) * heads_); }
+  std::size_t tasks() const { return Size(static_cast<std::int64_t>(blocks_.size()) * heads_.count); }
 
   // Computes one head of some rows of one sequence, into `context`[Q, H * dv]. Tasks may run at the same time. Throws
   // when memory runs out.
@@ -51,7 +53,6 @@ class SelfAttentionJob {
     std::int64_t context;     // the first one's
   };
 
-  void CheckHeads();
   void CheckBias() const;
   std::vector<Sequence> Sequences() const;
   void AddBlocks(const std::vector<Sequence>& sequences);
@@ -60,8 +61,8 @@ class SelfAttentionJob {
 
   Inputs inputs_;
   const simd::Level& level_;
-  std::int64_t heads_ = 0, key_width_ = 0, value_width_ = 0;
-  std::array<std::int64_t, 2> shape_{};
+  Heads heads_;
+  std::array<std::int64_t, 2> shape_;
   std::vector<Block> blocks_;
   std::int64_t work_ = 0;  // multiplications
 };

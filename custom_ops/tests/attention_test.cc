@@ -1,9 +1,9 @@
-// MemoAttention's core against its definition, and what it refuses.
+// The core of MemoAttention and MemoRowsAttention against its definition, and what it refuses.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "kernels/memo_attention.h"
+#include "kernels/attention_job.h"
 #include "tests/check.h"
 #include "tests/naive.h"
 
@@ -15,19 +15,37 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 using Request = AttentionCase;
 
-Floats Run(const Request& request) {
-  Floats output(Size(request.heads * request.running() * request.value_width), -1.0F);
-  const FreshHeads fresh{{request.query.data(), {request.heads, request.running(), request.key_width}},
-                         {request.key.data(), {request.heads, request.key_width, request.running()}},
-                         {request.value.data(), {request.heads, request.running(), request.value_width}}};
+void Run(const Request& request, const Heads& fresh, Strided<float> output) {
   const StoredHeads stored{Matrix(request.keys, request.stored_rows, request.heads * request.key_width),
                            Matrix(request.values, request.stored_rows, request.heads * request.value_width),
                            Vector(request.offsets)};
   const Ragged ragged(Vector(request.rows), Vector(request.entry), Vector(request.length), request.padded_length,
                       stored.offsets.dims[0]);
-  const AttentionJob job(fresh, ragged, stored, request.scale, {request.bias.data(), request.bias_dims},
-                         {output.data(), fresh.value.dims});
+  const AttentionJob job(fresh, ragged, stored, request.scale, {request.bias.data(), request.bias_dims}, output);
   for (std::size_t task = 0; task < job.tasks(); ++task) job.Run(task);
+}
+
+// The context [H, R, dv].
+Floats Run(const Request& request) {
+  const std::int64_t heads = request.heads;
+  const std::int64_t running = request.running();
+  const Heads fresh = Apart({request.query.data(), {heads, running, request.key_width}},
+                            {request.key.data(), {heads, request.key_width, running}},
+                            {request.value.data(), {heads, running, request.value_width}});
+  Floats output(Size(heads * running * request.value_width), -1.0F);
+  Run(request, fresh, {output.data(), 0, running * request.value_width, request.value_width});
+  return output;
+}
+
+// The context [R, H * dv] of queries, keys and values side by side.
+Floats RunSideBySide(const Request& request) {
+  const Integers heads = {request.heads, request.key_width, request.value_width};
+  const Floats qkv = NaiveSideBySide(request);
+  const std::int64_t width = request.heads * request.value_width;
+  Floats output(Size(request.running() * width), -1.0F);
+  const std::int64_t fresh_width = 2 * request.heads * request.key_width + width;
+  Run(request, SideBySide(Matrix(qkv, request.running(), fresh_width), Vector(heads)),
+      {output.data(), 0, request.value_width, width});
   return output;
 }
 
@@ -35,14 +53,21 @@ std::string Refusal(const Request& request) {
   return Message<InvalidArgument>([&] { Run(request); });
 }
 
+bool Near(float x, double expected) {
+  return std::abs(static_cast<double>(x) - expected) < 1e-5 * (1 + std::abs(expected));
+}
+
 void CheckRequest(const Request& request) {
+  const bool has_keys = request.key_width > 0;  // else they cannot lie side by side
   const Floats output = Run(request);
+  const Floats side_by_side = has_keys ? RunSideBySide(request) : Floats();
   for (std::int64_t h = 0; h < request.heads; ++h) {
     for (std::int64_t r = 0; r < request.running(); ++r) {
       const std::vector<double> expected = NaiveAttention(request, h, r);
       for (std::size_t i = 0; i < expected.size(); ++i) {
-        const float x = output[Size((h * request.running() + r) * request.value_width) + i];
-        CHECK(std::abs(static_cast<double>(x) - expected[i]) < 1e-5 * (1 + std::abs(expected[i])));
+        CHECK(Near(output[Size((h * request.running() + r) * request.value_width) + i], expected[i]));
+        if (!has_keys) continue;
+        CHECK(Near(side_by_side[Size((r * request.heads + h) * request.value_width) + i], expected[i]));
       }
     }
   }
@@ -189,30 +214,88 @@ TEST(attention_refuses_shapes_that_do_not_fit) {
   const Integers zero = {0};
   const Integers length = {5};
   const Ragged ragged(Vector(rows), Vector(zero), Vector(length), 5, 1);
+  struct Fresh {
+    View<const float, 3> query{nullptr, {2, 1, 3}}, key{nullptr, {2, 3, 1}}, value{nullptr, {2, 1, 4}};
+  };
   const auto refusal = [&](auto change) {
-    FreshHeads fresh{{nullptr, {2, 1, 3}}, {nullptr, {2, 3, 1}}, {nullptr, {2, 1, 4}}};
+    Fresh fresh;
     StoredHeads stored{{nullptr, {5, 6}}, {nullptr, {5, 8}}, Vector(zero)};
     change(fresh, stored);
-    return Message<InvalidArgument>(
-        [&] { AttentionJob(fresh, ragged, stored, 1.0F, {nullptr, {1, 1, 1, 1}}, {nullptr, fresh.value.dims}); });
+    return Message<InvalidArgument>([&] {
+      AttentionJob(Apart(fresh.query, fresh.key, fresh.value), ragged, stored, 1.0F, {nullptr, {1, 1, 1, 1}}, {});
+    });
   };
-  CHECK(refusal([](FreshHeads&, StoredHeads&) {}) == "nothing thrown");
-  CHECK_SAYS(refusal([](FreshHeads& f, StoredHeads&) { f.query.dims[1] = 2; }), "'query' does not fit");
+  CHECK(refusal([](Fresh&, StoredHeads&) {}) == "nothing thrown");
+  CHECK_SAYS(refusal([](Fresh& f, StoredHeads&) { f.query.dims[1] = f.key.dims[2] = f.value.dims[1] = 2; }),
+             "'rows' holds 1 rows, and there are queries of 2");
+  CHECK_SAYS(refusal([](Fresh& f, StoredHeads&) { f.query.dims[1] = 2; }), "'key' does not fit");
   for (std::size_t i = 0; i < 3; ++i) {
-    CHECK_SAYS(refusal([i](FreshHeads& f, StoredHeads&) { ++f.key.dims[i]; }), "'key' does not fit");
+    CHECK_SAYS(refusal([i](Fresh& f, StoredHeads&) { ++f.key.dims[i]; }), "'key' does not fit");
   }
-  CHECK_SAYS(refusal([](FreshHeads& f, StoredHeads&) { ++f.value.dims[0]; }), "'value' does not fit");
-  CHECK_SAYS(refusal([](FreshHeads& f, StoredHeads&) { ++f.value.dims[1]; }), "'value' does not fit");
-  CHECK_SAYS(refusal([](FreshHeads& f, StoredHeads&) { ++f.value.dims[2]; }), "'values' does not fit");
-  CHECK_SAYS(refusal([](FreshHeads&, StoredHeads& s) { ++s.keys.dims[1]; }), "'keys' does not fit");
-  CHECK_SAYS(refusal([](FreshHeads&, StoredHeads& s) { ++s.values.dims[1]; }), "'values' does not fit");
-  CHECK_SAYS(refusal([](FreshHeads&, StoredHeads& s) { ++s.values.dims[0]; }), "with the rows of 'keys'");
-  CHECK_SAYS(refusal([](FreshHeads& f, StoredHeads&) {
+  CHECK_SAYS(refusal([](Fresh& f, StoredHeads&) { ++f.value.dims[0]; }), "'value' does not fit");
+  CHECK_SAYS(refusal([](Fresh& f, StoredHeads&) { ++f.value.dims[1]; }), "'value' does not fit");
+  CHECK_SAYS(refusal([](Fresh& f, StoredHeads&) { ++f.value.dims[2]; }), "'values' does not fit");
+  CHECK_SAYS(refusal([](Fresh&, StoredHeads& s) { ++s.keys.dims[1]; }), "'keys' does not fit");
+  CHECK_SAYS(refusal([](Fresh&, StoredHeads& s) { ++s.values.dims[1]; }), "'values' does not fit");
+  CHECK_SAYS(refusal([](Fresh&, StoredHeads& s) { ++s.values.dims[0]; }), "with the rows of 'keys'");
+  CHECK_SAYS(refusal([](Fresh& f, StoredHeads&) {
                f.query.dims = {kHuge, 1, kHuge};
                f.key.dims = {kHuge, kHuge, 1};
                f.value.dims[0] = kHuge;
              }),
              "too large");
+}
+
+// Two heads of 3 and 4 wide keys and values: 20 numbers a row.
+TEST(attention_side_by_side_refuses_sizes_that_do_not_fit) {
+  const auto refusal = [](std::int64_t width, const Integers& heads) {
+    return Message<InvalidArgument>([&] { SideBySide({nullptr, {0, width}}, Vector(heads)); });
+  };
+  CHECK(refusal(20, {2, 3, 4}) == "nothing thrown");
+  CHECK_SAYS(refusal(21, {2, 3, 4}), "'qkv' is 21 wide; for 2 heads of 3 and 4 give 20");
+  CHECK_SAYS(refusal(20, {}), "'heads' holds 0 numbers");
+  CHECK_SAYS(refusal(20, {2, 3, 4, 5}), "'heads' holds 4 numbers");
+  for (std::size_t i = 0; i < 3; ++i) {
+    for (const std::int64_t number : {std::int64_t{0}, std::int64_t{-1}, -kHuge - 1}) {
+      Integers heads = {2, 3, 4};
+      heads[i] = number;
+      CHECK_SAYS(refusal(20, heads), "give three positive numbers");
+      heads[i] = kHuge;
+      CHECK_SAYS(refusal(20, heads), "too large");
+    }
+  }
+}
+
+TEST(attention_of_a_sequence_is_the_same_alone_and_in_a_batch) {
+  std::mt19937 random(7);
+  const Request request = Mixed(random, 70, 75, 3, {2, 16, 24}, {false, false, false, true});
+  const Floats batch = RunSideBySide(request);
+  std::int64_t first = 0;
+  for (std::size_t b = 0; b < request.entry.size(); ++b) {
+    Request alone = request;
+    alone.rows.clear();
+    for (const std::int64_t row : request.rows) {
+      if (row / 75 == static_cast<std::int64_t>(b)) alone.rows.push_back(row % 75);
+    }
+    alone.entry = {request.entry[b]};
+    alone.length = {request.length[b]};
+    const auto cut = [&](Floats& numbers, std::int64_t width, bool turned) {
+      Floats own;
+      const std::int64_t outer = request.heads * (turned ? width : 1);
+      const std::int64_t inner = turned ? 1 : width;
+      for (std::int64_t i = 0; i < outer; ++i) {
+        const auto begin = numbers.begin() + (i * request.running() + first) * inner;
+        own.insert(own.end(), begin, begin + alone.running() * inner);
+      }
+      numbers = own;
+    };
+    cut(alone.query, 16, false);
+    cut(alone.key, 16, true);
+    cut(alone.value, 24, false);
+    const Floats context = RunSideBySide(alone);
+    CHECK(std::equal(context.begin(), context.end(), batch.begin() + first * 48));
+    first += alone.running();
+  }
 }
 
 }  // namespace

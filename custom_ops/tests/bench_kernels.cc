@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/memo_attention.h"
+#include "kernels/attention_job.h"
 #include "kernels/memo_grow.h"
 #include "kernels/memo_lookup.h"
 #include "kernels/memo_merge.h"
@@ -188,7 +188,7 @@ struct RowsBench {
       entry[0] = (entry[0] + 7) % entries;
       function();
     });
-    std::printf("%-9s n=%-3ld d=%ld H=%-2ld R=%-3ld %8.1f us\n", name, static_cast<long>(n), static_cast<long>(width),
+    std::printf("%-14s n=%-3ld d=%ld H=%-2ld R=%-3ld %8.1f us\n", name, static_cast<long>(n), static_cast<long>(width),
                 static_cast<long>(heads), static_cast<long>(running), time * 1e6);
   }
 
@@ -240,22 +240,25 @@ struct RowsBench {
     });
   }
 
-  void BenchAttention() {
+  void BenchAttention(bool apart) {
     const std::int64_t head_width = width / heads;
-    const std::vector<float> fresh = RandomFloats(Size(running * width));
+    const std::vector<float> fresh = RandomFloats(Size(running * 3 * width));
+    const std::vector<std::int64_t> sizes = {heads, head_width, head_width};
     const std::vector<std::uint16_t> keys = RandomHalves(stored_numbers());
     const std::vector<std::uint16_t> values = RandomHalves(stored_numbers());
     const std::vector<float> bias(Size(n));
     std::vector<float> output(Size(running * width));
-    Time("attention", [&] {
+    const View<const float, 3> of_rows = {fresh.data(), {heads, running, head_width}};
+    const Heads lying = apart ? Apart(of_rows, {fresh.data(), {heads, head_width, running}}, of_rows)
+                              : SideBySide(testing::Matrix(fresh, running, 3 * width), testing::Vector(sizes));
+    const Strided<float> context = apart ? Strided<float>{output.data(), 0, running * head_width, head_width}
+                                         : Strided<float>{output.data(), 0, head_width, width};
+    Time(apart ? "attention" : "  side by side", [&] {
       const Ragged ragged(testing::Vector(rows), testing::Vector(entry), testing::Vector(length), n, entries);
       const AttentionJob job(
-          {{fresh.data(), {heads, running, head_width}},
-           {fresh.data(), {heads, head_width, running}},
-           {fresh.data(), {heads, running, head_width}}},
-          ragged,
+          lying, ragged,
           {testing::Matrix(keys, stored(), width), testing::Matrix(values, stored(), width), testing::Vector(offsets)},
-          0.1F, {bias.data(), {1, 1, 1, n}}, {output.data(), {heads, running, head_width}});
+          0.1F, {bias.data(), {1, 1, 1, n}}, context);
       RunAll(job);
     });
   }
@@ -308,7 +311,8 @@ void BenchRunning(std::int64_t n, std::int64_t width, std::int64_t heads) {
     if (running == 60) bench.BenchRows(0.05F);
     if (running > 0) bench.BenchGrow(false);
     if (running > 0) bench.BenchGrow(true);
-    if (running > 0) bench.BenchAttention();
+    if (running > 0) bench.BenchAttention(true);
+    if (running > 0) bench.BenchAttention(false);
     bench.BenchMerge();
   }
 }

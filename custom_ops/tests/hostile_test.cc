@@ -3,7 +3,7 @@
 #include <functional>
 #include <limits>
 
-#include "kernels/memo_attention.h"
+#include "kernels/attention_job.h"
 #include "kernels/memo_grow.h"
 #include "kernels/memo_merge.h"
 #include "kernels/memo_rows.h"
@@ -147,21 +147,27 @@ bool AcceptedByGrow(Dice& dice) {
 }
 
 bool AcceptedByAttention(Dice& dice) {
+  constexpr std::int64_t kHeadWidth = kWidth / kHeads;
   const Batch batch(dice);
   const std::int64_t running = batch.running();
-  const Floats fresh = RandomFloats(dice.random(), Size(running * kWidth));
+  const Floats fresh = RandomFloats(dice.random(), Size(running * 3 * kWidth));
   const Halves stored = dice.AnyHalves(kStored * kWidth);
   const std::array<std::int64_t, 4> dims = {dice.Below(2) == 0 ? 1 : batch.size(), 1, 1, kPadded};
   const Floats bias = RandomFloats(dice.random(), Size(dims[0] * kPadded));
-  Floats output(fresh.size());
+  const bool apart = dice.Below(2) == 0;
+  const Integers sizes = {dice.Number(kHeads, kHeads + 1), kHeadWidth, kHeadWidth};
+  Floats output(Size(running * kWidth));
   return Accepted([&] {
+    const View<const float, 3> rows = {fresh.data(), {kHeads, running, kHeadWidth}};
+    const View<const float, 3> turned = {fresh.data(), {kHeads, kHeadWidth, running}};
+    const Heads heads =
+        apart ? Apart(rows, turned, rows) : SideBySide(Matrix(fresh, running, 3 * kWidth), Vector(sizes));
+    const Strided<float> context = apart ? Strided<float>{output.data(), 0, running * kHeadWidth, kHeadWidth}
+                                         : Strided<float>{output.data(), 0, kHeadWidth, kWidth};
     const Ragged ragged(Vector(batch.rows), Vector(batch.entry), Vector(batch.length), kPadded, 3);
-    RunAll(AttentionJob({{fresh.data(), {kHeads, running, kWidth / kHeads}},
-                         {fresh.data(), {kHeads, kWidth / kHeads, running}},
-                         {fresh.data(), {kHeads, running, kWidth / kHeads}}},
-                        ragged,
+    RunAll(AttentionJob(heads, ragged,
                         {Matrix(stored, kStored, kWidth), Matrix(stored, kStored, kWidth), Vector(batch.offsets)}, 1.0F,
-                        {bias.data(), dims}, {output.data(), {kHeads, running, kWidth / kHeads}}));
+                        {bias.data(), dims}, context));
   });
 }
 

@@ -15,6 +15,7 @@
 #include "kernels/memo_product.h"
 #include "kernels/memo_product_norm.h"
 #include "kernels/memo_rows.h"
+#include "kernels/memo_rows_attention.h"
 #include "kernels/memo_segments.h"
 #include "kernels/memo_self_attention.h"
 #include "tests/annoy_builder.h"
@@ -93,6 +94,14 @@ Inputs AttentionInputs() {
           FloatTensor({1, 1, 1, 3}, {0, 0, 0})};
 }
 
+// The same, side by side.
+Inputs RowsAttentionInputs() {
+  Inputs inputs = AttentionInputs();
+  inputs.erase(inputs.begin(), inputs.begin() + 3);
+  inputs.insert(inputs.begin(), {FloatTensor({1, 3}, {1, 0, 4}), IntTensor({3}, {1, 1, 1})});
+  return inputs;
+}
+
 // The second of two tokens ran. The first was stored as 5 and gets half of 4.
 Inputs MergeInputs() {
   return {FloatTensor({1, 1}, {9.0F}), FloatTensor({1, 1}, {4.0F}),
@@ -116,7 +125,7 @@ Inputs SelfAttentionInputs() {
 
 TEST(the_library_registers_its_operators_for_the_cpu) {
   const FakeOrt host;
-  CHECK(host.operators().size() == 16);
+  CHECK(host.operators().size() == 17);
   for (const ort::CustomOp* op : host.operators()) {
     CHECK(op->version == 17);
     CHECK(op->GetExecutionProviderType(op) == nullptr);
@@ -151,6 +160,7 @@ TEST(the_operators_take_and_give_what_their_tables_say) {
   CHECK(ReportsItsTables<MemoRows>(host));
   CHECK(ReportsItsTables<MemoGrow>(host));
   CHECK(ReportsItsTables<MemoAttention>(host));
+  CHECK(ReportsItsTables<MemoRowsAttention>(host));
   CHECK(ReportsItsTables<MemoMerge>(host));
   CHECK(ReportsItsTables<MemoExact>(host));
   CHECK(ReportsItsTables<MemoProduct>(host));
@@ -257,6 +267,12 @@ TEST(attention_runs_through_the_interface) {
   CHECK(result.outputs[0].dims == Integers({1, 1, 1}) && Numbers<float>(result.outputs[0]) == Floats({3}));
 }
 
+TEST(attention_side_by_side_runs_through_the_interface) {
+  const FakeResult result = FakeOrt().Run("MemoRowsAttention", RowsAttentionInputs());
+  CHECK(result.message.empty());
+  CHECK(result.outputs[0].dims == Integers({1, 1}) && Numbers<float>(result.outputs[0]) == Floats({3}));
+}
+
 TEST(self_attention_runs_through_the_interface) {
   const FakeResult result = FakeOrt().Run("MemoSelfAttention", SelfAttentionInputs());
   CHECK(result.message.empty());
@@ -284,6 +300,10 @@ TEST(tensors_without_elements_are_not_read) {
                                    none, none, none, IntTensor({1}, {3}), HalfTensor({0, 8}, {}),
                                    HalfTensor({0, 8}, {}), none, one, FloatTensor({0, 2, 3, 3}, {})})
             .message.empty());
+  const FakeResult none_run = host.Run(
+      "MemoRowsAttention", {FloatTensor({0, 8}, {}), IntTensor({3}, {2, 1, 2}), none, none, none, IntTensor({1}, {3}),
+                            HalfTensor({0, 2}, {}), HalfTensor({0, 4}, {}), none, one, FloatTensor({0, 2, 3, 3}, {})});
+  CHECK(none_run.message.empty() && none_run.outputs[0].dims == Integers({0, 4}));
   CHECK(host.Run("MemoMerge", {FloatTensor({0, 2}, {}), FloatTensor({0, 2}, {}), none, none, none, IntTensor({1}, {3}),
                                FloatTensor({0, 2}, {}), HalfTensor({0}, {}), none, none})
             .message.empty());
@@ -336,6 +356,9 @@ TEST(refusals_name_operator_input_and_what_was_found) {
   CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 6, IntTensor({1}, {1})), "padded to 1");
   CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 10, FloatTensor({0}, {})), "'scale' has shape [0]");
   CHECK_SAYS(Refusal("MemoAttention", AttentionInputs(), 11, FloatTensor({3}, {0, 0, 0})), "'bias' has shape [3]");
+  CHECK_SAYS(Refusal("MemoRowsAttention", RowsAttentionInputs(), 1, IntTensor({3}, {1, 1, 2})), "give 4");
+  CHECK_SAYS(Refusal("MemoRowsAttention", RowsAttentionInputs(), 2, IntTensor({1}, {2})), "token 2 of sequence 0");
+  CHECK_SAYS(Refusal("MemoRowsAttention", RowsAttentionInputs(), 6, HalfTensor({1, 1}, {0})), "'values' does not fit");
   CHECK_SAYS(Refusal("MemoSelfAttention", SelfAttentionInputs(), 1, IntTensor({0}, {})), "'heads' holds 0 numbers");
   CHECK_SAYS(Refusal("MemoSelfAttention", SelfAttentionInputs(), 4, IntTensor({2}, {2, 2})), "has shape [2]");
   CHECK_SAYS(Refusal("MemoMerge", MergeInputs(), 5, IntTensor({}, {-1})), "'padded_length' is -1");
@@ -405,6 +428,14 @@ TEST(large_requests_of_rows_use_the_threads_of_the_session) {
                         IntTensor({16}, entry), IntTensor({16}, length), IntTensor({}, {64}), stored, stored, zero,
                         FloatTensor({}, {1.0F}), FloatTensor({1, 1, 1, 1}, {0.0F})});
   for (const float x : Numbers<float>(context.outputs[0])) CHECK(x > 0.9999F && x < 1.0001F);
+  CHECK(ParallelCalls() == before + 1);
+
+  before = ParallelCalls();
+  const FakeResult side_by_side = FakeOrt().Run(
+      "MemoRowsAttention", {FloatTensor({16, 384}, Floats(16 * 384, 1.0F)), IntTensor({3}, {4, 32, 32}),
+                            IntTensor({16}, rows), IntTensor({16}, entry), IntTensor({16}, length), IntTensor({}, {64}),
+                            stored, stored, zero, FloatTensor({}, {1.0F}), FloatTensor({1, 1, 1, 1}, {0.0F})});
+  for (const float x : Numbers<float>(side_by_side.outputs[0])) CHECK(x > 0.9999F && x < 1.0001F);
   CHECK(ParallelCalls() == before + 1);
 
   before = ParallelCalls();

@@ -184,6 +184,25 @@ struct AttentionCase {
   }
 };
 
+// Queries, keys and values of each packed row side by side: those of all heads, then the next.
+inline Floats NaiveSideBySide(const AttentionCase& request) {
+  Floats qkv;
+  const std::int64_t running = request.running();
+  for (std::int64_t r = 0; r < running; ++r) {
+    const auto append = [&](const Floats& from, std::int64_t width, bool turned) {
+      for (std::int64_t h = 0; h < request.heads; ++h) {
+        for (std::int64_t i = 0; i < width; ++i) {
+          qkv.push_back(from[Size(turned ? (h * width + i) * running + r : (h * running + r) * width + i)]);
+        }
+      }
+    };
+    append(request.query, request.key_width, false);
+    append(request.key, request.key_width, true);
+    append(request.value, request.value_width, false);
+  }
+  return qkv;
+}
+
 // The context of one packed row of one head.
 inline std::vector<double> NaiveAttention(const AttentionCase& request, std::int64_t h, std::int64_t r) {
   const std::int64_t b = request.rows[Size(r)] / request.padded_length;

@@ -67,6 +67,19 @@ _PRODUCT = (
     Tensor("apart", "f32[O, M]"),
 )
 
+# What rows that run attend to, and how: both operators that give their contexts end with these.
+_ATTENDED = (
+    Tensor("rows", "i64[R]"),
+    Tensor("entry", "i64[B]"),
+    Tensor("length", "i64[B]"),
+    Tensor("padded_length", "i64[1]"),
+    Tensor("keys", "f16[T, H * dk]"),
+    Tensor("values", "f16[T, H * dv]"),
+    Tensor("offsets", "i64[N]"),
+    Tensor("scale", "f32[]"),
+    Tensor("bias", "f32[B, H, L, L]"),
+)
+
 _SIGNATURES = (
     Operator(
         "MemoSegments",
@@ -159,17 +172,14 @@ _SIGNATURES = (
             Tensor("query", "f32[H, R, dk]"),
             Tensor("key", "f32[H, dk, R]"),
             Tensor("value", "f32[H, R, dv]"),
-            Tensor("rows", "i64[R]"),
-            Tensor("entry", "i64[B]"),
-            Tensor("length", "i64[B]"),
-            Tensor("padded_length", "i64[1]"),
-            Tensor("keys", "f16[T, H * dk]"),
-            Tensor("values", "f16[T, H * dv]"),
-            Tensor("offsets", "i64[N]"),
-            Tensor("scale", "f32[]"),
-            Tensor("bias", "f32[B, H, L, L]"),
+            *_ATTENDED,
         ),
         outputs=(Tensor("context", "f32[H, R, dv]"),),
+    ),
+    Operator(
+        "MemoRowsAttention",
+        inputs=(Tensor("qkv", "f32[..., R, W]"), Tensor("heads", "i64[3]"), *_ATTENDED),
+        outputs=(Tensor("context", "f32[..., R, H * dv]"),),
     ),
     Operator(
         "MemoMerge",
@@ -211,7 +221,7 @@ _SIGNATURES = (
     Operator(
         "MemoSelfAttention",
         inputs=(
-            Tensor("qkv", "f32[R, W]"),
+            Tensor("qkv", "f32[..., R, W]"),
             Tensor("heads", "i64[3]"),
             Tensor("rows", "i64[R]"),
             Tensor("asking", "i64[Q]"),
@@ -219,7 +229,7 @@ _SIGNATURES = (
             Tensor("scale", "f32[]"),
             Tensor("bias", "f32[B, H, L, L]"),
         ),
-        outputs=(Tensor("context", "f32[Q, H * dv]"),),
+        outputs=(Tensor("context", "f32[..., Q, H * dv]"),),
     ),
 )
 

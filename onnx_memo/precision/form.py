@@ -157,14 +157,15 @@ class FormBuilder:
         product: Callable[..., ir.Value] | None = None,
     ) -> None:
         """`products` hold what products read beside rows, by the tasks' keys. `attend` gives a core's
-        context [R, H * dv] of its queries, keys and values [R, H * (2 * dk + dv)]. `product` writes
+        context [..., Q, H * dv] of its queries, keys and values [..., R, H * (2 * dk + dv)]. `product` writes
         one as nodes, where no operators are wanted; then the form's chains are linear steps alone."""
         self.b, self.form, self.copier, self.products, self.attend = b, form, copier, products, attend
         self.product = product
         self.needed = form.needed()
         written = [node for node in form.encoder.steps if not self.needed.isdisjoint(node.outputs)]
         self.read = {form.encoder.output, *(value for node in written for value in form.reads(node))}
-        self.contexts: dict[ir.Value, ir.Value] = {}  # [R, H * dv], by the cores' contexts
+        # Contexts [..., Q, H * dv] and their shapes, -1 for the rows, by the cores' contexts.
+        self.contexts: dict[ir.Value, tuple[ir.Value, list[int]]] = {}
 
     def run(self, node: ir.Node) -> None:
         """Write what takes the place of a node of the encoder, if anything does."""
@@ -176,8 +177,8 @@ class FormBuilder:
         if core is not None:
             self._core(core)
         elif made in form.chains.contexts:
-            context = self.contexts[form.chains.contexts[made].context]
-            copier.made[made] = self.b.op("Reshape", context, self.b.i64(*copier.packed(made)))
+            context, shape = self.contexts[form.chains.contexts[made].context]
+            copier.made[made] = self._shaped(context, shape, copier.packed(made))
         elif chain is not None:
             self._chain(chain)
         else:
@@ -206,11 +207,11 @@ class FormBuilder:
         b, copier = self.b, self.copier
         projection = self.form.chains.projections.get(core.context)
         if projection is not None:
-            qkv = self._product(PRODUCT, core.context, projection.x)
-            qkv = b.op("Reshape", qkv, b.i64(-1, core.heads * (2 * core.key_width + core.value_width)))
+            qkv, rows = self._product(PRODUCT, core.context, projection.x), copier.packed(projection.x)[:-1]
         else:
-            qkv = self._side_by_side(core)
-        context = self.contexts[core.context] = self.attend(core, qkv)
+            qkv, rows = self._side_by_side(core), [-1]
+        context = self.attend(core, qkv)
+        self.contexts[core.context] = context, [*rows, core.heads * core.value_width]
         if core.context in self.read:
             heads = b.op("Reshape", context, b.i64(-1, core.heads, core.value_width))
             turned = b.op("Transpose", heads, perm=[1, 0, 2])
@@ -238,9 +239,9 @@ class FormBuilder:
             return
         assert chain.residual is not None and chain.sum is not None
         norm = chain.norm
-        beside = [copier.made[chain.residual]]
-        if copier.packed(x) != copier.packed(chain.end):
-            beside = [b.op("Reshape", beside[0], b.i64(*copier.packed(x)[:-1], copier.packed(chain.end)[-1]))]
+        residual = copier.made[chain.residual]
+        shape = [*copier.packed(x)[:-1], copier.packed(chain.end)[-1]]
+        beside = [self._shaped(residual, copier.packed(chain.residual), shape)]
         beside += [b.const(norm.gamma, np.float32), b.const(norm.beta, np.float32)]
         beside += [b.const(norm.epsilon, np.float32)]
         names = [f"{b.prefix}/{value.name}" for value in (chain.end, chain.sum)]
@@ -263,10 +264,12 @@ class FormBuilder:
 
     def _formed(self, made: ir.Value, x: ir.Value, end: ir.Value) -> ir.Value:
         """What is made of `x`, in the form of `end`."""
-        before, after = self.copier.packed(x), self.copier.packed(end)
-        if before[:-1] == after[:-1]:
-            return made
-        return self.b.op("Reshape", made, self.b.i64(*after))
+        shape = self.copier.packed(end)
+        return self._shaped(made, [*self.copier.packed(x)[:-1], shape[-1]], shape)
+
+    def _shaped(self, made: ir.Value, before: list[int], after: list[int]) -> ir.Value:
+        """A value of the shape `before` in that of `after`; -1 for the rows."""
+        return made if before == after else self.b.op("Reshape", made, self.b.i64(*after))
 
 
 def _sum(chain: Chain) -> ir.Value:

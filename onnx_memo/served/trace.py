@@ -18,7 +18,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.inserter import entry_name
 from onnx_memo.levels.int8.guard import RAN
-from onnx_memo.levels.rows.guard import HIT, NAME, ROWS
+from onnx_memo.levels.rows.guard import HIT, NAME, ROWS, count_layers
 from onnx_memo.levels.rows.layout import stored_name
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.store.manifest import GuardedSite
@@ -103,7 +103,7 @@ class RowsTrace:
             wanted[f"rows.{stage}"] = (values[name], ir.DataType.INT64)
             wanted[f"predicted.{stage}"] = (now, ir.DataType.FLOAT)
         self.firsts = [0, *(int(name.removeprefix(f"{ROWS}.")) for name in later)]
-        self.layers = sum(each.op_type == "MemoAttention" for each in model.graph.all_nodes())
+        self.layers = count_layers(model)
         self.names = _give(model, b, wanted)
 
     def value(self, results: Results, what: str) -> npt.NDArray[Any]:

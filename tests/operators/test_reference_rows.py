@@ -9,7 +9,7 @@ from support_operators import NATIVE, i64, inputs_of, random_f16, random_f32
 
 from onnx_memo.operators.reference import REFERENCES
 
-ROWS_OPERATORS = ("MemoRows", "MemoGrow", "MemoAttention", "MemoMerge")
+ROWS_OPERATORS = ("MemoRows", "MemoGrow", "MemoAttention", "MemoRowsAttention", "MemoMerge")
 REFUSED = ort.capi.onnxruntime_pybind11_state.InvalidArgument
 
 
@@ -59,6 +59,7 @@ REFUSALS = [
     ("MemoGrow", "correction", random_f32(5, 6)),
     ("MemoGrow", "rollout", random_f16(24)),
     *[("MemoAttention", *case) for case in EVERYWHERE + ROWS],
+    *[("MemoRowsAttention", *case) for case in EVERYWHERE + ROWS],
     ("MemoAttention", "query", random_f32(2, 4, 4)),
     ("MemoAttention", "key", random_f32(2, 4, 3)),
     ("MemoAttention", "value", random_f32(1, 4, 5)),
@@ -70,6 +71,12 @@ REFUSALS = [
     ("MemoAttention", "bias", random_f32(3, 1, 1, 5)),
     ("MemoAttention", "bias", random_f32(1, 1, 4, 5)),
     ("MemoAttention", "bias", random_f32(1, 3, 1, 5)),
+    ("MemoRowsAttention", "qkv", random_f32(4, 21)),
+    ("MemoRowsAttention", "qkv", random_f32(3, 22)),
+    ("MemoRowsAttention", "heads", i64(2, 3, 4)),
+    ("MemoRowsAttention", "heads", i64(2, 3, 5, 1)),
+    ("MemoRowsAttention", "values", random_f16(6, 10)),
+    ("MemoRowsAttention", "bias", random_f32(1, 3, 1, 5)),
     *[("MemoMerge", *case) for case in EVERYWHERE + SQUARES + ROWS],
     ("MemoMerge", "states", random_f32(3, 6)),
     ("MemoMerge", "states", random_f32(4, 5)),

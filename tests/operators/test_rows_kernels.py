@@ -339,7 +339,7 @@ def test_attention_of_a_row_that_may_look_at_nothing_is_nan():
         ("rows", integers(2, 1), "'rows' holds 1 at 1, where at least 3 was expected"),
         ("rows", integers(1, 4), "'rows' holds 4, but the batch has 4 places"),
         ("rows", integers(-1, 2), "'rows' holds -1 at 0"),
-        ("rows", integers(1), "'query' does not fit"),
+        ("rows", integers(1), "'rows' holds 1 rows, and there are queries of 2"),
         ("padded_length", np.array(-1), "'padded_length' is -1"),
         ("query", np.zeros((2, 2, 2), np.float32), "'key' does not fit"),
         ("value", np.zeros((2, 2, 5), np.float32), "'values' does not fit"),

@@ -92,6 +92,17 @@ def test_it_is_written_for_the_models_opset(mode, opset, rows):
 
 
 @EVERY_MODE
+@pytest.mark.parametrize("asking", [slice(None), slice(2, 7), slice(0)])
+@pytest.mark.parametrize("rows", [np.arange(8), i64(0, 1, 2, 3, 5, 6, 7, 8)])
+def test_axes_before_the_rows_may_be_1(mode, rows, asking):
+    inputs = random_inputs(np.random.default_rng(7), rows, 4) | {"asking": rows[asking]}
+    flat = check(mode, inputs)
+    for axes in ((0,), (0, 1)):
+        shaped = inputs | {"qkv": np.expand_dims(inputs["qkv"], axes)}
+        np.testing.assert_array_equal(check(mode, shaped), np.expand_dims(flat, axes))
+
+
+@EVERY_MODE
 def test_sequences_may_have_no_rows(mode):
     """The first and the third of five; the bias has one for the last, too."""
     rng = np.random.default_rng(1)
@@ -106,6 +117,8 @@ def test_no_rows_have_no_context(mode, batch):
     inputs = random_inputs(np.random.default_rng(2), i64(), 4)
     inputs["bias"] = np.zeros((batch, 1, 1, 4), np.float32)
     assert check(mode, inputs).shape == (0, 10)
+    inputs["qkv"] = inputs["qkv"][None]
+    assert check(mode, inputs).shape == (1, 0, 10)
 
 
 @EVERY_MODE
@@ -180,6 +193,7 @@ BAD = [
     ("heads", i64(2, 3), "holds 2 numbers"),
     ("heads", i64(2, 4, 5), "'qkv' is 22 wide; for 2 heads of 4 and 5 give 26"),
     ("heads", i64(2**62, 3, 5), "too large"),
+    ("qkv", f32(np.zeros((2, 2, 22))), "'qkv' has not all of its 4 rows in its last axis but one"),
     ("rows", i64(1, 3, 5), "'qkv' holds 4 rows and 'rows' 3"),
     ("rows", i64(1, 3, 3, 5), "'rows' holds 3 at 2"),
     ("rows", i64(-1, 3, 4, 5), "'rows' holds -1 at 0"),

@@ -146,12 +146,19 @@ def test_arrays_have_the_shapes_of_the_signature(operator: Operator):
     outputs = results if isinstance(results, tuple) else (results,)
     arrays = zip((*operator.inputs, *operator.outputs), (*inputs.values(), *outputs), strict=True)
     sizes: dict[str, int] = {}
+    leading: set[tuple[int, ...]] = set()
     for tensor, array in arrays:
         assert array.dtype == ELEMENTS[tensor.element].numpy(), tensor.name
-        for letters, size in zip(tensor.shape, array.shape, strict=True):
+        letters_of, shape = tensor.shape, array.shape
+        if "..." in letters_of:
+            letters_of = letters_of[1:]
+            leading.add(shape[: -len(letters_of)])
+            shape = shape[-len(letters_of) :]
+        for letters, size in zip(letters_of, shape, strict=True):
             if tensor.name == "bias" and size == 1:
                 continue  # stands for all
             assert sizes.setdefault(letters, size) == size, (tensor.name, letters)
+    assert len(leading) <= 1
     for letters, size in sizes.items():
         factors = [int(f) if f.isdigit() else sizes.get(f) for f in letters.split(" * ")]
         assert None in factors or math.prod(factors) == size, letters
@@ -220,11 +227,13 @@ def test_a_kernels_tables_are_the_signature(operator: Operator, kind: str):
 
 @EVERY
 def test_a_kernel_reads_each_input_once_as_what_it_is(operator: Operator):
-    """And keeps it under the input's name. A product's inputs are read by one function for all."""
-    shared = kernel_file(OPERATORS["MemoProduct"], ".cc") if operator.name == "MemoProductNorm" else ""
+    """And keeps it under the input's name. What several begin or end with is read by one function."""
+    begin = kernel_file(OPERATORS["MemoProduct"], ".cc") if operator.name == "MemoProductNorm" else ""
+    attends = operator.name in ("MemoAttention", "MemoRowsAttention")
+    end = (NATIVE / "kernels" / "attention_job.h").read_text() if attends else ""
     reads = re.findall(
         r"(\w+) = context\.(Input|Rows|Single)<([\w:]+)(?:, (\d))?>\(Input::(\w+)(?:, &dims)?\)",
-        shared + kernel_file(operator, ".cc"),
+        begin + kernel_file(operator, ".cc") + end,
     )
     expected = [
         (

@@ -196,6 +196,12 @@ def test_a_layer_is_few_operators(root, name):
     }
     if name != "llama":
         assert not {node.op_type for node in branch} & {"MatMul", "Gemm", "Softmax", "Erf", "ReduceMean"}
+    if name in ("bert", "vit"):  # what moves numbers stands before and after all layers
+        nodes = [node for node in branch if node.op_type != "Constant"]
+        first, last = (
+            find(at for at, node in enumerate(nodes) if node.domain == DOMAIN) for find in (min, max)
+        )
+        assert {node.op_type for node in nodes[first : last + 1]} - set(kinds) <= {"Expand"}
 
 
 # ---- Small encoders

@@ -47,7 +47,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (Refused(result)) return 0;
   const FakeValue& context = result.outputs[MemoSelfAttention::kContext];
   const auto heads = Numbers<std::int64_t>(inputs[MemoSelfAttention::kHeads]);
-  CHECK(context.dims == Integers({inputs[MemoSelfAttention::kAsking].dims[0], heads[0] * heads[2]}));
+  Integers dims_of_context = inputs[MemoSelfAttention::kQkv].dims;
+  dims_of_context[dims_of_context.size() - 2] = inputs[MemoSelfAttention::kAsking].dims[0];
+  dims_of_context.back() = heads[0] * heads[2];
+  CHECK(context.dims == dims_of_context);
   bool same = source.exact() && request.qkv.size() * request.rows.size() <= Size(kAffordable);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     same &= inputs[i].dims == before[i].dims && inputs[i].bytes == before[i].bytes;

@@ -12,11 +12,11 @@ The two `If` follow each other: in a branch within a branch ONNX Runtime does no
 products, which then take up to three times as long. Where `hit` is false there are no rows.
 
 The encoder on some rows is a copy of its nodes (`Encoder.steps`) that reads a batch of one sequence, which is
-the rows of all sequences packed, [1, R, d]. Cores become `MemoAttention`. Before some layers (`find_stages`)
-`MemoGrow` adds the rows that by then are predicted to change. `spread` is the learned first-order correction:
-what a changed row passes on to those that did not run, a product of its change at the encoder's output with
-one matrix (`correction`). Where the tolerance allows, the copies' products are int8: with few
-rows they take as long as reading their weights does.
+the rows of all sequences packed, [1, R, d]. Cores become `MemoAttention`, in 8 bits `MemoRowsAttention`.
+Before some layers (`find_stages`) `MemoGrow` adds the rows that by then are predicted to change. `spread` is
+the learned first-order correction: what a changed row passes on to those that did not run, a product of its
+change at the encoder's output with one matrix (`correction`). Where the tolerance allows, the copies'
+products are int8: with few rows they take as long as reading their weights does.
 
 `memo_strictness` scales the bound: 1 (the default) as calibrated, 0 runs the original.
 """
@@ -45,6 +45,7 @@ from onnx_memo.precision.whole import WholeInCopy
 NAME = "encoder"
 ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
 HIT = f"memo/{NAME}/reused"  # and whether only they run, bool
+_ATTENTION = ("MemoAttention", "MemoRowsAttention")  # each layer that runs has one of them
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ def insert_rows_guard(
     """Guard `encoder`; `model` is changed. `in_bytes` says what runs in 8 bits."""
     _RowsInserter(model, to_be_guarded(model, encoder), guard, in_bytes).run()
     add_operators(model)
+
+
+def count_layers(model: ir.Model) -> int:
+    """The layers of which rows run in a guarded model; 0 where only literal repeats are reused."""
+    return sum(node.op_type in _ATTENTION for node in model.graph.all_nodes())
 
 
 class _RowsInserter(Inserter):
@@ -319,36 +325,23 @@ class _RowsInserter(Inserter):
                 (core.value, (-1, core.value_width)),
             )
         ]
-        context = self._attend(b, core, parts, running, number)
+        attended = self._attended(b, core, running, number)
+        context = b.op("MemoAttention", *parts, *attended, domain=DOMAIN)
         return b.op("Reshape", context, b.i64(*copier.packed(core.context)))
 
     def _attend_packed(
         self, b: Builder, core: Core, qkv: ir.Value, running: _Running, number: int
     ) -> ir.Value:
         """The same of queries, keys and values side by side: the context, its heads side by side."""
-        widths = (core.key_width, core.key_width, core.value_width)
-        sizes = b.i64(*(core.heads * width for width in widths))
-        names = [f"{b.prefix}/{core.context.name}/{part}" for part in ("query", "key", "value")]
-        turns = ([1, 0, 2], [1, 2, 0], [1, 0, 2])
-        parts = [
-            b.op("Transpose", b.op("Reshape", part, b.i64(-1, core.heads, width)), perm=turn)
-            for part, width, turn in zip(
-                b.ops("Split", qkv, sizes, names=names, axis=1), widths, turns, strict=True
-            )
-        ]
-        context = self._attend(b, core, parts, running, number)
-        rows = b.op("Transpose", context, perm=[1, 0, 2])
-        return b.op("Reshape", rows, b.i64(-1, core.heads * core.value_width))
+        heads = b.i64(core.heads, core.key_width, core.value_width)
+        attended = self._attended(b, core, running, number)
+        return b.op("MemoRowsAttention", qkv, heads, *attended, domain=DOMAIN)
 
-    def _attend(
-        self, b: Builder, core: Core, parts: Sequence[ir.Value], running: _Running, number: int
-    ) -> ir.Value:
-        """The context [H, R, dv] of queries [H, R, dk], keys [H, dk, R] and values [H, R, dv]."""
+    def _attended(self, b: Builder, core: Core, running: _Running, number: int) -> list[ir.Value]:
+        """What both operators read after queries, keys and values."""
         if core.bias not in self.biases:
             self.biases[core.bias] = four_axes(b, core.bias)
-        return b.op(
-            "MemoAttention",
-            *parts,
+        return [
             running.rows,
             self.entry,
             self.length,
@@ -358,8 +351,7 @@ class _RowsInserter(Inserter):
             self.initializer(self.guard.offsets),
             b.const(core.scale, np.float32),
             self.biases[core.bias],
-            domain=DOMAIN,
-        )
+        ]
 
 
 @dataclass(frozen=True)

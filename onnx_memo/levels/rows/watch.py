@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.base import Reuse
-from onnx_memo.levels.rows.guard import HIT, NAME, ROWS
+from onnx_memo.levels.rows.guard import HIT, NAME, ROWS, count_layers
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RowsWatch:
         add_outputs(model, [values[name] for name in stages], ir.DataType.INT64)
         add_outputs(model, [operator.inputs[2]], ir.DataType.INT64)
         add_outputs(model, [values[HIT]], ir.DataType.BOOL)
-        layers = max(sum(node.op_type == "MemoAttention" for node in model.graph.all_nodes()), 1)
+        layers = max(count_layers(model), 1)
         firsts = [0, *(int(name.removeprefix(f"{ROWS}.")) for name in stages[1:])]
         self.shares = np.diff([*firsts, layers]) / layers
 

@@ -23,6 +23,7 @@ from onnx_memo.operators.bodies.merge import merge_body
 from onnx_memo.operators.bodies.product import product_body
 from onnx_memo.operators.bodies.product_steps import ACTIVATED, product_norm_body
 from onnx_memo.operators.bodies.rows import rows_body
+from onnx_memo.operators.bodies.rows_attention import rows_attention_body
 from onnx_memo.operators.bodies.segments import segments_body
 from onnx_memo.operators.bodies.self_attention import self_attention_body
 from onnx_memo.operators.spec import DOMAIN, OPERATORS, Operator
@@ -36,6 +37,7 @@ BODIES: dict[str, Callable[..., Results]] = {
     "MemoRows": rows_body,
     "MemoGrow": grow_body,
     "MemoAttention": attention_body,
+    "MemoRowsAttention": rows_attention_body,
     "MemoMerge": merge_body,
     "MemoExact": exact_body,
     "MemoProduct": product_body,

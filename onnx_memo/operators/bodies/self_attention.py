@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.operators.bodies.common import Results, filling
+from onnx_memo.operators.bodies.heads import SideBySide, beside
 
 NAME = "MemoSelfAttention"
 
@@ -49,7 +50,9 @@ def _all_there(
     bias: ir.Value,
 ) -> ir.Graph:
     b = Builder(f"{NAME}/all", opset)
-    return ir.Graph([], [_attention(b, qkv, heads, batch, length, scale, bias)], nodes=b.nodes, name="all")
+    fresh = SideBySide(b, qkv, heads)
+    context = beside(b, _attention(b, fresh, batch, length, scale, bias), qkv, fresh.values)
+    return ir.Graph([], [context], nodes=b.nodes, name="all")
 
 
 def _some_missing(
@@ -66,42 +69,37 @@ def _some_missing(
 ) -> ir.Graph:
     """The branch that puts rows into their places, and gives others a bias of -inf, whatever theirs is."""
     b = Builder(f"{NAME}/some", opset)
-    shape = b.op("Concat", places, b.dim(qkv, 1), axis=0)
-    zeros = b.op("ConstantOfShape", shape, value=filling(0))
-    placed = b.op("ScatterND", zeros, b.op("Unsqueeze", rows, b.i64(-1)), qkv)
+    width = b.op("Gather", b.op("Shape", qkv), b.i64(-1))
+    zeros = b.op("ConstantOfShape", b.op("Concat", places, width, axis=0), value=filling(0))
+    flat = b.op("Reshape", qkv, b.op("Concat", b.i64(-1), width, axis=0))
+    placed = b.op("ScatterND", zeros, b.op("Unsqueeze", rows, b.i64(-1)), flat)
     nowhere = b.op("ConstantOfShape", places, value=ir.tensor(np.array([False])))
     here = b.op("ConstantOfShape", b.op("Shape", rows), value=ir.tensor(np.array([True])))
     there = b.op("ScatterElements", nowhere, rows, here, axis=0)
     there = b.op("Reshape", there, b.op("Concat", batch, b.i64(1, 1), length, axis=0))
     shut_bias = b.op("Where", there, bias, b.const(-np.inf, np.float32))
-    context = _attention(b, placed, heads, batch, length, scale, shut_bias)
-    return ir.Graph([], [b.op("Gather", context, asking)], nodes=b.nodes, name="some")
+    fresh = SideBySide(b, placed, heads)
+    context = _attention(b, fresh, batch, length, scale, shut_bias)
+    context = b.op("Reshape", context, b.op("Concat", b.i64(-1), fresh.values, axis=0))
+    context = beside(b, b.op("Gather", context, asking), qkv, fresh.values)
+    return ir.Graph([], [context], nodes=b.nodes, name="some")
 
 
 def _attention(
     b: Builder,
-    qkv: ir.Value,
-    heads: ir.Value,
+    fresh: SideBySide,
     batch: ir.Value,
     length: ir.Value,
     scale: ir.Value,
     bias: ir.Value,
 ) -> ir.Value:
-    """Of all places: [B * L, H * dv]."""
-    count, key_width, value_width = (b.op("Gather", heads, b.i64(i)) for i in range(3))
-    keys, values = b.op("Mul", count, key_width), b.op("Mul", count, value_width)
-    query, key, value = b.ops(
-        "Split",
-        qkv,
-        b.op("Concat", keys, keys, values, axis=0),
-        names=[f"{b.prefix}/{name}" for name in ("query", "key", "value")],
-        axis=1,
+    """Of all places: [B, L, H, dv]."""
+    query, key, value = (
+        b.op("Transpose", part, perm=turn)
+        for part, turn in zip(
+            fresh.apart(b, batch, length), ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True
+        )
     )
-    shape = b.op("Concat", batch, length, count, b.i64(-1), axis=0)
-    query = b.op("Transpose", b.op("Reshape", query, shape), perm=[0, 2, 1, 3])  # [B, H, L, dk]
-    key = b.op("Transpose", b.op("Reshape", key, shape), perm=[0, 2, 3, 1])
-    value = b.op("Transpose", b.op("Reshape", value, shape), perm=[0, 2, 1, 3])
     scores = b.op("Add", b.op("Mul", b.op("MatMul", query, key), scale), bias)
     context = b.op("MatMul", b.op("Softmax", scores, axis=-1), value)
-    context = b.op("Transpose", context, perm=[0, 2, 1, 3])
-    return b.op("Reshape", context, b.op("Concat", b.i64(-1), values, axis=0))
+    return b.op("Transpose", context, perm=[0, 2, 1, 3])

@@ -25,6 +25,7 @@ from onnx_memo.operators.reference.product_steps import (
     memo_product_silu,
 )
 from onnx_memo.operators.reference.rows import memo_rows
+from onnx_memo.operators.reference.rows_attention import memo_rows_attention
 from onnx_memo.operators.reference.segments import memo_segments
 from onnx_memo.operators.reference.self_attention import memo_self_attention
 
@@ -44,6 +45,7 @@ __all__ = [
     "memo_product_relu",
     "memo_product_silu",
     "memo_rows",
+    "memo_rows_attention",
     "memo_segments",
     "memo_self_attention",
 ]
@@ -57,6 +59,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "MemoRows": memo_rows,
     "MemoGrow": memo_grow,
     "MemoAttention": memo_attention,
+    "MemoRowsAttention": memo_rows_attention,
     "MemoMerge": memo_merge,
     "MemoExact": memo_exact,
     "MemoProduct": memo_product,

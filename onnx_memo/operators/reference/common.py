@@ -36,6 +36,32 @@ def single(name: str, value: npt.NDArray[Any]) -> Any:
     return value.item()
 
 
+# ---- Heads
+
+
+def side_by_side(qkv: Floats, heads: Integers) -> tuple[Floats, Floats, Floats]:
+    """The queries [H, R, dk], keys [H, R, dk] and values [H, R, dv] of rows [..., R, H * (2 * dk + dv)].
+
+    `heads` holds H, dk and dv. Raises ValueError if they do not fit, or an axis before R is not 1.
+    """
+    check_fit(heads.shape == (3,) and qkv.ndim > 1 and set(qkv.shape[:-2]) <= {1}, heads, qkv)
+    count, width, value_width = (int(number) for number in heads)
+    if min(count, width, value_width) < 1 or qkv.shape[-1] != count * (2 * width + value_width):
+        raise ValueError(f"heads {heads.tolist()} do not fit rows of {qkv.shape[-1]}")
+    rows = qkv.reshape(qkv.shape[-2:])
+    query, key, value = (
+        part.reshape(len(rows), count, part.shape[1] // count).transpose(1, 0, 2)
+        for part in np.split(rows, [count * width, 2 * count * width], axis=1)
+    )
+    return query, key, value
+
+
+def beside(context: Floats, qkv: Floats) -> Floats:
+    """A context [H, Q, dv] as [..., Q, H * dv], with the axes of `qkv` before its rows."""
+    heads, rows, width = context.shape
+    return context.transpose(1, 0, 2).reshape(*qkv.shape[:-2], rows, heads * width)
+
+
 # ---- The store
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_memo.operators.reference.common import Floats, Integers, check_fit, single
+from onnx_memo.operators.reference.common import Floats, Integers, beside, check_fit, side_by_side, single
 
 
 def memo_self_attention(
@@ -16,17 +16,15 @@ def memo_self_attention(
     scale: Floats,
     bias: Floats,
 ) -> Floats:
-    """The context of each row of `asking` among the rows of its sequence: [Q, H * dv].
+    """The context of each row of `asking` among the rows of its sequence: [..., Q, H * dv].
 
-    Shapes: qkv [R, H * (2 * dk + dv)], heads [3], which holds H, dk and dv, rows [R], asking [Q],
-    padded_length and scale [] or [1], bias [B, H, L, L], each dimension of which may be 1. Raises ValueError
-    if they do not fit, or rows do not rise.
+    Shapes: qkv [..., R, H * (2 * dk + dv)], where axes before R are 1; heads [3], which holds H, dk and dv,
+    rows [R], asking [Q], padded_length and scale [] or [1], bias [B, H, L, L], each dimension of which may be
+    1. Raises ValueError if they do not fit, or rows do not rise.
     """
-    check_fit(heads.shape == (3,) and qkv.ndim == 2 and rows.shape == qkv.shape[:1], heads, qkv, rows)
-    count, width, value_width = (int(number) for number in heads)
-    padded, factor = int(single("padded_length", padded_length)), single("scale", scale)
-    if min(count, width, value_width) < 1 or qkv.shape[1] != count * (2 * width + value_width):
-        raise ValueError(f"heads {heads.tolist()} do not fit rows of {qkv.shape[1]}")
+    query, key, value = side_by_side(qkv, heads)
+    check_fit(rows.shape == (query.shape[1],), qkv, rows)
+    count, padded, factor = len(query), int(single("padded_length", padded_length)), single("scale", scale)
     if rows.size and not (padded >= 1 and rows[0] >= 0 and (np.diff(rows) > 0).all()):
         raise ValueError(f"rows do not rise, or have no padded length: it is {padded}")
     if not (np.isin(asking, rows).all() and (np.diff(asking) > 0).all()):
@@ -36,17 +34,15 @@ def memo_self_attention(
     if (bias.shape[0] != 1 and bias.shape[0] <= last) or any(have not in (1, want) for have, want in full):
         raise ValueError(f"a bias of shape {bias.shape} does not spread to {count} heads and {padded} tokens")
 
-    query, key, value = np.split(qkv, [count * width, 2 * count * width], axis=1)
-    context = np.zeros((len(rows), count, value_width), np.float32)
+    context = np.zeros_like(value)
     for b in np.unique(rows // padded) if rows.size else ():
         at = np.flatnonzero(rows // padded == b)
         tokens = rows[at] % padded
-        q, k = (x[at].reshape(-1, count, width).transpose(1, 0, 2) for x in (query, key))  # [H, n, dk]
-        v = value[at].reshape(-1, count, value_width).transpose(1, 0, 2)
+        q, k, v = query[:, at], key[:, at], value[:, at]
         whole = np.broadcast_to(bias[b if len(bias) > 1 else 0], (count, padded, padded))
         scores = np.float32(factor) * (q @ k.transpose(0, 2, 1)) + whole[:, tokens][:, :, tokens]
-        context[at] = (_softmax(scores) @ v).transpose(1, 0, 2)
-    return context.reshape(len(rows), count * value_width)[np.isin(rows, asking)]
+        context[:, at] = _softmax(scores) @ v
+    return beside(context[:, np.isin(rows, asking)], qkv)
 
 
 def _softmax(scores: Floats) -> Floats:
