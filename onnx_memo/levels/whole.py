@@ -13,10 +13,10 @@ from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
 from onnx_memo.graph.row_read import FIRST, row_read
 from onnx_memo.levels.inserter import Inserter, four_axes
-from onnx_memo.operators.bodies.product import multiply_bytes, multiply_halves
+from onnx_memo.operators.bodies.product import multiply_bytes, multiply_halves, product_nodes
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.form import Form, FormBuilder
-from onnx_memo.precision.nodes import coarse_product, fine_product
+from onnx_memo.precision.nodes import coarse_product
 from onnx_memo.precision.whole import WholeInCopy
 
 
@@ -61,7 +61,7 @@ def whole_branch(
     by_nodes = whole.coarse or everywhere
     chains = whole.chains.linear() if by_nodes else whole.chains
     product = functools.partial(
-        coarse_product if whole.coarse else fine_product,
+        coarse_product if whole.coarse else product_nodes,
         multiply=multiply_halves if everywhere else multiply_bytes,
     )
     form = FormBuilder(b, Form(encoder, chains), copier, values, attend, product if by_nodes else None)

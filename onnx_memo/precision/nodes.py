@@ -1,7 +1,6 @@
-"""Products in 8 bits by standard nodes, in place of operators.
+"""A product in 8 bits by few standard nodes: each costs, at short requests, as much as it computes.
 
-A coarse one is of few nodes: each costs, at short requests, as much as it computes. Rows have 127 steps on
-either side of zero, and no channels stay apart.
+It is coarser than `MemoProduct`: rows have 127 steps on either side of zero, and no channels stay apart.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.operators.bodies.product import Multiply, multiply_bytes, product_body
+from onnx_memo.operators.bodies.product import Multiply, multiply_bytes
 from onnx_memo.operators.spec import GROUP, PANEL
 
 HALF = 127  # steps on either side of zero
@@ -37,21 +36,6 @@ def coarse_product(
     ones = b.op("Pow", width, b.const(0, np.float32))
     total = b.op("Mul", total, b.op("Mul", ones, b.op("Div", scales, b.const(HALF, np.float32))))
     return b.op("Add", b.op("Mul", total, width), bias)
-
-
-def fine_product(
-    b: Builder,
-    x: ir.Value,
-    packed: ir.Value,
-    sums: ir.Value,
-    scales: ir.Value,
-    bias: ir.Value,
-    channels: ir.Value,
-    apart: ir.Value,
-    multiply: Multiply = multiply_bytes,
-) -> ir.Value:
-    """The same of all that `MemoProduct` reads, as its standard body gives it."""
-    return product_body(b, x, packed, sums, scales, bias, channels, apart, multiply)["y"]
 
 
 def _matrix(b: Builder, packed: ir.Value, scales: ir.Value) -> ir.Value:

@@ -48,8 +48,22 @@ def product_body(
     bias: ir.Value,
     channels: ir.Value,
     apart: ir.Value,
-    multiply: Multiply = multiply_bytes,
 ) -> Results:
+    """With products of bytes."""
+    return {"y": product_nodes(b, x, packed, sums, scales, bias, channels, apart, multiply_bytes)}
+
+
+def product_nodes(
+    b: Builder,
+    x: ir.Value,
+    packed: ir.Value,
+    sums: ir.Value,
+    scales: ir.Value,
+    bias: ir.Value,
+    channels: ir.Value,
+    apart: ir.Value,
+    multiply: Multiply,
+) -> ir.Value:
     """As few nodes as will do: at short requests each costs as much as what it computes.
 
     The least number of a row is one more channel apart, and the bias another.
@@ -80,4 +94,4 @@ def product_body(
     by_steps = b.op("Div", scales, b.const(STEPS, np.float32))
     total = b.op("Mul", total, b.op("Mul", one, by_steps))
     beside = b.op("Concat", b.op("Gather", x, channels, axis=-1), low, one, axis=-1)
-    return {"y": b.op("Add", b.op("Mul", total, width), b.op("MatMul", beside, factors))}
+    return b.op("Add", b.op("Mul", total, width), b.op("MatMul", beside, factors))
