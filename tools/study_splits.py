@@ -215,7 +215,7 @@ def _pools(job: Job, stored: Numbers, others: Numbers) -> tuple[Goal, Samples, l
     pools = []
     brief = Brief(job, parts, 0.0, Rounding(job.opened, entries, silent))
     for precision, way in precisions(brief, entries):
-        settings = way(replace(learned.settings, bound=float(GRID[0])), False)  # misses run the original
+        settings = way(replace(learned.settings, bound=float(GRID[0])), None)  # misses run the original
         trial = RowsTrial(
             job.opened, RowsBlueprint(job.opened.encoder, learned.captured, settings, everything)
         )
