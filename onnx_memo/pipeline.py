@@ -45,6 +45,7 @@ from onnx_memo.threads import one_thread
 from onnx_memo.verify import Checked, Unfit, check_bundle
 
 ROUNDS = 3  # how often the held-out part is timed
+EXACT = "requests that reuse nothing run the original, bit for bit (--exact-misses)"
 
 
 @one_thread()
@@ -67,6 +68,7 @@ def optimize(
     level: str = "auto",
     sites: str | None = None,
     threshold: float | None = None,
+    exact_misses: bool = False,
     max_bytes: int | None = None,
     mask: str | None = None,
     allow_unknown: bool = False,
@@ -107,6 +109,7 @@ def optimize(
         sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all. Not with `rows`,
             which takes all of them.
         threshold: key distance below which an entry counts, in units of `onnx_memo.keys`; not with `rows`.
+        exact_misses: what reuses nothing runs the original, bit for bit, whatever the tolerance has room for.
         max_bytes: the most that the memo data may take; what is stored then is chosen for its coverage of
             the sample (`onnx_memo.store.budget`). None: no bound.
         mask: the input that says which tokens are real (1) and which are padding (0), where that is not seen
@@ -121,7 +124,7 @@ def optimize(
         NothingPays: nothing saves time within the tolerance.
     """
     model, data, output = Path(model), Path(data), Path(output)
-    wanted = Wanted(level, sites, threshold)
+    wanted = Wanted(level, sites, threshold, exact_misses)
     _check_options(wanted, tolerance if keep is None else keep)
     asked = Asked(
         tolerance, metric, within, confidence, keep, decision, slack, decide, tuple(outputs), labels
@@ -138,6 +141,7 @@ def optimize(
         notes: list[str] = []
         uses = allowed(opened, wanted, notes, rounding=goal is not None)
         notes += opened.findings.notes
+        notes += [EXACT] if exact_misses else []
         samples = read_samples(
             data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown, labels=column
         )

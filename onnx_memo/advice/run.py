@@ -109,6 +109,7 @@ def advise(
     decision: str | None = None,
     slack: float | None = None,
     outputs: Sequence[str] = (),
+    exact_misses: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
     progress: Progress = silent,
@@ -125,6 +126,7 @@ def advise(
         decision: that people make with answers (`onnx_memo.proof.choice`); None: what the outputs suggest.
         slack: of neighbours.
         outputs: names of the outputs that count; none: all.
+        exact_misses: what reuses nothing runs the original, bit for bit.
         mask: the input that says which tokens are real, where that is not seen in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
         progress: is called for each step and its parts.
@@ -140,7 +142,7 @@ def advise(
         assert goal is not None, "a tolerance is asked for"
         goal.check_outputs(opened.outputs)
         notes: list[str] = []
-        uses = allowed(opened, Wanted(), notes)
+        uses = allowed(opened, Wanted(exact_misses=exact_misses), notes)
         samples = read_samples(data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown)
         notes += samples.notes
         source.note_tokenizer(tokenizer, samples, notes)
@@ -157,7 +159,8 @@ def advise(
     asked = {"--tokenizer": tokenizer, "--mask": mask, "--decision": decision, "--slack": slack}
     options = [str(part) for name, value in asked.items() if value is not None for part in (name, value)]
     options += [part for name in outputs for part in ("--output", name)]
-    options += ["--allow-unknown"] if allow_unknown else []
+    flags = {"--exact-misses": exact_misses, "--allow-unknown": allow_unknown}
+    options += [name for name, given in flags.items() if given]
     command = None
     if chosen is not None:
         line = ["onnx-memo", "optimize", str(model), "--data", str(data), *options, *chosen.options]

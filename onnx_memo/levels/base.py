@@ -102,11 +102,13 @@ class Wanted:
         level: a level's name, or `auto`.
         sites: numbers and ranges of attention blocks, as in "0,2-4"; None: all.
         threshold: key distance below which an entry counts; None: the level's own.
+        exact_misses: whether what reuses nothing has to run the original, bit for bit.
     """
 
     level: str = "auto"
     sites: str | None = None
     threshold: float | None = None
+    exact_misses: bool = False
 
     @property
     def selective(self) -> str | None:

@@ -55,11 +55,12 @@ EXACT = 0.025  # relative error up to which a product is exact in int8
 Floats = npt.NDArray[np.float64]
 
 
-def propose_rows(brief: Brief) -> Proposal:
+def propose_rows(brief: Brief, exact_misses: bool = False) -> Proposal:
     """Find the bound that saves most time within the tolerance.
 
     Args:
         brief: what to decide for; the model has an encoder.
+        exact_misses: whether what reuses nothing has to run the original.
 
     Raises:
         MemoError: `max_bytes` holds not a single input.
@@ -72,7 +73,7 @@ def propose_rows(brief: Brief) -> Proposal:
         parts = within(parts, budget, job.notes)
     fit = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
     learned = learn_rows(job, parts)
-    ways = _search(brief, parts, fit, learned)
+    ways = _search(brief, parts, fit, learned, exact_misses)
     alternatives = [alternative for way in ways for alternative in way.search.seen()]
     kept = [way for way in ways if way.bound is not None]
     if not kept:
@@ -149,11 +150,11 @@ def _simplest(ways: Sequence[_Way], notes: list[str]) -> _Way:
     return best
 
 
-def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned) -> list[_Way]:
+def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned, exact_misses: bool) -> list[_Way]:
     """Search a bound for each precision, from fast to exact, as long as a slower one could save more."""
     job, ways = brief.job, list[_Way]()
     fast = precisions(brief, parts.stored)
-    misses = _misses_in_bytes(brief, parts, fit, learned, fast[0][1])
+    misses = None if exact_misses else _misses_in_bytes(brief, parts, fit, learned, fast[0][1])
     for precision, way in fast:
         settings = way(learned.settings, misses)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
