@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -30,6 +30,7 @@ from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.values import Decide
+from onnx_memo.reference import Reference
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Evidence, Names
@@ -65,6 +66,7 @@ def optimize(
     decide: Decide | None = None,
     outputs: Sequence[str] = (),
     labels: str | None = None,
+    reference: Path | str | None = None,
     level: str = "auto",
     sites: str | None = None,
     threshold: float | None = None,
@@ -105,6 +107,9 @@ def optimize(
         labels: the column of `data` (a field of .jsonl, an array of .npz) that holds the true label of each
             request, as a class's name (`id2label` in config.json beside the model) or number. The accuracy of
             original and bundle on the held-out part is told. They go with the decision `label`.
+        reference: the ONNX file of another model whose answers count in place of `model`'s own: the one that
+            `model` was quantized from. It is fed what `model` is fed, and has the same outputs. What reuses
+            nothing then has the error of `model` itself, which counts as any other.
         level: what is reused: `rows`, `output` or `probs`; `auto` decides.
         sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all. Not with `rows`,
             which takes all of them.
@@ -126,9 +131,8 @@ def optimize(
     model, data, output = Path(model), Path(data), Path(output)
     wanted = Wanted(level, sites, threshold, exact_misses)
     _check_options(wanted, tolerance if keep is None else keep)
-    asked = Asked(
-        tolerance, metric, within, confidence, keep, decision, slack, decide, tuple(outputs), labels
-    )
+    about = tolerance, metric, within, confidence, keep, decision, slack, decide
+    asked = Asked(*about, tuple(outputs), labels, reference)
     goal = goal_of(asked)
     column = label_column(labels, model)
     check_output(output, force)
@@ -142,21 +146,22 @@ def optimize(
         uses = allowed(opened, wanted, notes, rounding=goal is not None)
         notes += opened.findings.notes
         notes += [EXACT] if exact_misses else []
-        samples = read_samples(
-            data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown, labels=column
-        )
+        inputs = model_inputs(opened)
+        judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
+        samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
         notes += samples.notes
         source.note_tokenizer(tokenizer, samples, notes)
         padding = samples.mask if note_padding(opened, samples, notes) else None
         with publishing(output) as folder:
-            job = Job(opened, samples, folder / "scratch", goal, threshold, max_bytes, progress, notes)
+            scratch = folder / "scratch"
+            job = Job(opened, samples, scratch, goal, threshold, max_bytes, progress, notes, judge)
             verdict, blueprint, checked = _build(job, uses, padding, folder)
             note_unguarded(opened, blueprint.guarded(), notes)
             _copy_companions(source, vocabulary, folder)
             evidence = promised = None
             if verdict is not None:
-                promised = _promised(verdict.goal)
-                names = Names(title=output.name, model=model.name, data=data.name)
+                promised = _promised(verdict.goal, judge)
+                names = Names(output.name, model.name, data.name, promised.reference)
                 evidence = _report(job, folder, verdict, names, show_inputs)
             manifest = _manifest(model, blueprint, notes, evidence, promised, checked)
             bundle.write_manifest(folder, manifest)
@@ -233,10 +238,13 @@ def _manifest(
     )
 
 
-def _promised(goal: Goal) -> Promised:
+def _promised(goal: Goal, reference: Reference | None) -> Promised:
     promise = goal.promise
     tolerance = None if goal.measure is None else promise.tolerance
-    return Promised(goal.metric, tolerance, promise.within, promise.confidence)
+    found = Promised(goal.metric, tolerance, promise.within, promise.confidence)
+    if reference is None:
+        return found
+    return replace(found, reference=reference.name, reference_sha256=reference.sha256)
 
 
 def _check_options(wanted: Wanted, tolerance: float | None) -> None:

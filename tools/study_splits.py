@@ -209,8 +209,8 @@ def _pools(job: Job, stored: Numbers, others: Numbers) -> tuple[Goal, Samples, l
     parts = Parts(split, entries, everything, np.ones((2, len(entries)), np.int64), requests, requests)
     some = entries.take(np.random.default_rng(0).permutation(len(entries))[:ANSWERS].tolist())
     assert job.goal is not None, "decisions are promised"
-    goal = job.goal.settled(run_original(job.opened, some, lambda: None).answers, [])
-    original = run_original(job.opened, requests, lambda: None)
+    goal = job.goal.settled(run_original(job, some, lambda: None).answers, [])
+    original = run_original(job, requests, lambda: None)
     learned = learn_rows(job, parts)
     pools = []
     brief = Brief(job, parts, 0.0, Rounding(job.opened, entries, silent))

@@ -196,7 +196,7 @@ class Verdict:
         alternatives: all that was tried; the one of the name `chosen` was taken.
         hits: which held-out requests are reused, bool[n].
         distances: how far what is reused was, f64[n]; infinite where nothing is comparable.
-        errors: of the held-out requests, f64[n]; 0 where nothing is reused.
+        errors: of the held-out requests, f64[n]; of those that reuse nothing, the original's own.
         token_errors: cosine token by token, f64[n].
         decided: what is said of the decision, of these n requests.
         rows: the share of rows that each held-out request runs, f64[n], 1 where it is not reused; None at

@@ -75,6 +75,8 @@ class Goal:
 
     def own(self, want: Answer) -> Opinion:
         """What is to be said of the original's own answer: a request gets it that reuses nothing."""
+        if want.own is not None:
+            return self.opinion(want, want.own)
         judged = self.judge.own(want)
         decided = Judged(0.0) if self.decision is None else self.decision.own(want)
         return Opinion(judged, decided, 0.0)

@@ -89,10 +89,15 @@ class Measure(ABC):
 
     @abstractmethod
     def judge(self, want: Answer, have: Outputs) -> Judged:
-        """What it says of an answer, where `want` is the original's."""
+        """What it says of an answer, where `want` is right."""
 
     def own(self, want: Answer) -> Judged:
-        """What it says of the original's own answer: no error, whatever numbers it holds."""
+        """What it says of the original's own answer, which a request gets that reuses nothing.
+
+        No error, whatever numbers it holds, unless a reference's answers count.
+        """
+        if want.own is not None:
+            return self.judge(want, want.own)
         return replace(self.judge(want, want.outputs), error=0.0)
 
     def error(self, want: Answer, have: Outputs) -> float:

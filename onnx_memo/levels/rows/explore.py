@@ -25,7 +25,7 @@ def explore_rows(brief: Brief, exact_misses: bool = False) -> Sequence[Explored]
         MemoError: the model cannot run an input.
     """
     job, parts = brief.job, brief.parts.store_part()
-    original = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
+    original = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
     learned = learn_rows(job, parts)
     stored = int(rows_footprint(job.opened, None).total(learned.captured.lengths))
     size = stored * len(brief.parts.stored) // len(parts.stored)
