@@ -127,7 +127,8 @@ class Comparison:
         if self.predicted is not None:
             parts.append(_against_prediction(self, self.predicted))
         if self.reference is not None:
-            parts.append(f"answers are compared with those of '{self.reference}', times with the original's")
+            what = f"answers are compared with those of the reference '{self.reference}'"
+            parts.append(f"{what}, times with the original's")
         parts += [str(kept) for kept in self.kept]
         if self.accuracy is not None:
             parts.append(str(self.accuracy))
@@ -166,7 +167,7 @@ class Comparison:
                 shown = [format(figure, form) for figure in (figures.mean, figures.p95, figures.worst)]
                 rows.append([name, MEASURES.get(measure, measure), *shown])
         headings = ["output", "measure", "mean", "95th percentile", "worst"]
-        whose = "the original's" if self.reference is None else f"those of '{self.reference}'"
+        whose = "the original's" if self.reference is None else f"those of the reference '{self.reference}'"
         return Table(f"Distance of the outputs from {whose}", headings, rows, words=2)
 
 

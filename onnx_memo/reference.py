@@ -24,8 +24,9 @@ class Reference:
     """A model, open, that is fed what another one is fed, and gives the same outputs by name.
 
     Attributes:
-        name: of its file.
-        sha256: of that.
+        path: its file.
+        name: of that.
+        sha256: of its content.
     """
 
     def __init__(self, path: Path, inputs: Sequence[ModelInput], outputs: Sequence[str]) -> None:
@@ -36,7 +37,7 @@ class Reference:
         """
         if not path.is_file():
             raise MemoError(f"--reference '{path}' is not a file: name an ONNX model")
-        self._path, self._outputs = path, list(outputs)
+        self.path, self._outputs = path, list(outputs)
         self._session = open_file(path, session_options(native=False, threads=1))
         self._inputs = [value.name for value in self._session.get_inputs()]
         self._check_inputs({wanted.name: wanted for wanted in inputs})
@@ -53,7 +54,7 @@ class Reference:
         try:
             results = run_model(self._session, own, number, self._outputs)
         except MemoError as error:
-            raise MemoError(f"--reference '{self._path}': {error}") from error
+            raise MemoError(f"--reference '{self.path}': {error}") from error
         given = dict(zip(self._outputs, results, strict=True))
         for name, have in outputs.items():
             want = given[name]
@@ -85,7 +86,7 @@ class Reference:
 
     def _other(self, what: str) -> MemoError:
         return MemoError(
-            f"--reference '{self._path}' {what}; name the model that this one was made from, with the same "
+            f"--reference '{self.path}' {what}; name the model that this one was made from, with the same "
             "inputs and outputs"
         )
 

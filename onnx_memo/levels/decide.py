@@ -101,7 +101,7 @@ def _check_original(job: Job, reference: Reference, goal: Goal, parts: Parts) ->
     if goal.measure is None:
         said = f"keeps, of the decisions on the fit part ({'; '.join(map(str, goal.kept(own.decided)))}),"
     raise NothingPays(
-        f"'{job.path.name}' itself, with nothing reused, {said} of '{reference.name}' ({goal.metric}), too "
+        f"'{job.path}' itself, with nothing reused, {said} of '{reference.path}' ({goal.metric}), too "
         "few to prove the promise: ask for less, or name a model that is nearer to the reference"
     )
 

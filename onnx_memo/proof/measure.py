@@ -170,8 +170,8 @@ class Distance(Measure):
         for name, known in scores.items():
             size = float(known.std()) if len(known) else 0.0
             notes.append(
-                f"output '{name}' is one number: its error is measured against the {len(known)} that the "
-                f"original gives for some of the sample, of standard deviation {size:.3g}"
+                f"output '{name}' is one number: its error is measured against the {len(known)} in answers "
+                f"to some of the sample, of standard deviation {size:.3g}"
             )
         metric = metrics[measured[0]] if measured and len(measured) == len(metrics) else self.metric
         return replace(self, metric=metric, scores=scores)

@@ -47,7 +47,8 @@ class Promised:
         """For people."""
         original, its = "the original", "the original's"
         if self.reference is not None:
-            original, its = f"'{self.reference}'", f"those of '{self.reference}', the reference"
+            original = f"the reference '{self.reference}'"
+            its = f"those of {original}"
         kept = (
             f"of the decisions ({self.metric}) stay as with {original}"
             if self.tolerance is None

@@ -145,7 +145,7 @@ def test_at_single_blocks_misses_count_with_the_models_own_error(data, tmp_path,
     assert np.mean(np.asarray(errors) <= 4 * own) >= 0.95
     page = (tmp_path / "bundle" / "report.html").read_text()
     assert "of the outputs of the reference, bert.onnx" in page
-    with pytest.raises(NothingPays, match=r"'coarse\.onnx' itself, with nothing reused, keeps"):
+    with pytest.raises(NothingPays, match=r"coarse\.onnx' itself, with nothing reused, keeps"):
         onnx_memo.optimize(model, data, tmp_path / "other", **options | {"tolerance": own / 4})
 
 
@@ -169,7 +169,7 @@ def test_decisions_are_the_references(int8, data, tmp_path):
     options = {"keep": 0.6, "reference": BERT, "slack": 1.5, "level": "rows"}
     promised = onnx_memo.optimize(int8, data, tmp_path / "bundle", **options).manifest.promised
     assert (promised.metric, promised.tolerance, promised.reference) == ("neighbours", None, "bert.onnx")
-    assert "60 % of the decisions (neighbours) stay as with 'bert.onnx'" in str(promised)
+    assert "60 % of the decisions (neighbours) stay as with the reference 'bert.onnx'" in str(promised)
     with pytest.raises(
         NothingPays, match=r"itself, with nothing reused, keeps, of the decisions on the fit"
     ) as no:
@@ -185,8 +185,8 @@ def test_where_the_model_itself_is_too_far_off_one_line_says_so_before_anything_
     with nothing_left_in(tmp_path):
         outcome = cli(*line, "--metric", "relative", "--tolerance", TIGHT)
     assert (outcome.code, outcome.err.count("\n")) == (3, 1)
-    assert "'int8.onnx' itself, with nothing reused, keeps 7" in outcome.err
-    assert "% of the answers to the fit part within 0.03 of 'bert.onnx' (relative), too few" in outcome.err
+    assert f"'{int8}' itself, with nothing reused, keeps 7" in outcome.err
+    assert f"% of the answers to the fit part within 0.03 of '{BERT}' (relative), too few" in outcome.err
 
 
 def test_too_few_requests_are_not_blamed_on_the_model(tmp_path, data, monkeypatch):
@@ -205,7 +205,7 @@ def test_manifest_summary_and_json_name_the_reference(made, cli):
     assert promised.reference == "bert.onnx"
     assert promised.reference_sha256 == sha256(BERT.read_bytes()).hexdigest()
     assert made.manifest.source == "int8.onnx"
-    said = "95 % of the answers are within 0.06 of those of 'bert.onnx', the reference (relative)"
+    said = "95 % of the answers are within 0.06 of those of the reference 'bert.onnx' (relative)"
     assert said in " ".join(cli("inspect", made.path).out.split())
     told = json.loads(cli("inspect", made.path, "--json").out)
     assert told["promised"]["reference"] == "bert.onnx"
@@ -224,7 +224,7 @@ def test_the_report_names_it_and_at_strictness_0_has_the_models_own_errors(made)
 def test_explain_compares_with_the_model_and_so_says_nothing_of_the_tolerance(made, data, cli):
     shown = " ".join(cli("explain", made.path, "--data", data, "--line", 3).out.split())
     assert "within the tolerance" not in shown and "beyond the tolerance" not in shown
-    assert "within 0.06 of those of 'bert.onnx', the reference" in shown
+    assert "within 0.06 of those of the reference 'bert.onnx'" in shown
 
 
 def test_bench_compares_answers_with_the_reference_if_it_is_named(made, int8, data, cli):
@@ -234,7 +234,7 @@ def test_bench_compares_answers_with_the_reference_if_it_is_named(made, int8, da
     assert least["mean"] < most["mean"] < LOOSE
     assert (own["reference"], other["reference"]) == (None, "bert.onnx")
     shown = " ".join(cli(*line, "--reference", BERT).out.split())
-    assert "answers are compared with those of 'bert.onnx', times with the original's" in shown
+    assert "answers are compared with those of the reference 'bert.onnx', times with the original's" in shown
 
 
 def test_advice_counts_from_the_reference_and_passes_it_on(int8, data, monkeypatch):
