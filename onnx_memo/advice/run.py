@@ -150,6 +150,8 @@ def advise(
         judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
         samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown)
         notes += samples.notes
+        if judge is not None:
+            notes.append(f"errors and decisions count from the answers of the reference '{judge.name}'")
         source.note_tokenizer(tokenizer, samples, notes)
         job = Job(opened, samples, Path(scratch), goal, progress=progress, notes=notes, reference=judge)
         check_room(job.scratch, max(use.bytes_needed(job) for _, use in uses))

@@ -75,7 +75,7 @@ class Tried:
     Attributes:
         hits: which were reused, bool[n].
         rows: share of their rows that ran, f64[n]; 1 where nothing is reused.
-        seen: by what the promise is about; errors are those of `Goal.own` where the original ran.
+        seen: by what the promise is about; errors are those of `Measure.own` where the original ran.
         decided: by the decision, likewise.
         token_errors: cosine token by token, f64[n].
         seconds: that each took, f64[n], side by side with others; the original's where it is not reused for

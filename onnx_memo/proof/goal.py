@@ -75,11 +75,9 @@ class Goal:
 
     def own(self, want: Answer) -> Opinion:
         """What is to be said of the original's own answer: a request gets it that reuses nothing."""
-        if want.own is not None:
-            return self.opinion(want, want.own)
         judged = self.judge.own(want)
         decided = Judged(0.0) if self.decision is None else self.decision.own(want)
-        return Opinion(judged, decided, 0.0)
+        return Opinion(judged, decided, 0.0 if want.own is None else token_error(want, want.own))
 
     def kept(self, decided: Seen) -> list[Kept]:
         """What stays as it is with the original, by what was said of the decision."""

@@ -241,6 +241,7 @@ def test_advice_counts_from_the_reference_and_passes_it_on(int8, data, monkeypat
     monkeypatch.setattr(run, "chosen_of", lambda rungs, reason: (rungs[-1], "it is the last"))
     advice = onnx_memo.advise(int8, data, reference=BERT)
     assert f" --reference {BERT} " in advice.command
+    assert "errors and decisions count from the answers of the reference 'bert.onnx'" in advice.notes
     names = [rung.name for rung in advice.rungs]
     assert "--tolerance 0.0005" not in names, "its own errors are as large"
     assert "--tolerance 0.01" in names

@@ -83,6 +83,14 @@ def test_where_a_references_answers_count_the_originals_own_has_an_error():
     assert one.decided.error == 1, "another neighbour is nearest"
 
 
+def test_its_single_tokens_have_errors_too():
+    states = np.arange(1, 7, dtype=np.float32).reshape(1, 2, 3)
+    right = Answer({"states": states}, np.ones(2, np.bool_))
+    goal, _ = told(0.5, [right, right.giving({"states": -states}), right.giving({"states": states[:, ::-1]})])
+    assert goal.own(right).token_error == 0
+    assert goal.own(replace(right, own={"states": states[..., ::-1]})).token_error > 0.1
+
+
 def test_what_is_remembered_of_an_answer_is_the_right_one_alone():
     right, other = answers(0, 10)
     both = replace(right, own=other.outputs)
