@@ -97,12 +97,18 @@ def _check_original(job: Job, reference: Reference, goal: Goal, parts: Parts) ->
     ):
         return
     kept = 1 - float(outside(own.errors, goal.promise.tolerance).mean())
-    said = f"keeps {kept:.1%} of the answers to the fit part within {goal.promise.tolerance:g}"
+    said = (
+        f"keeps {kept:.1%} of the answers to the fit part within {goal.promise.tolerance:g} of "
+        f"'{reference.path}' ({goal.metric}), too few to prove the promise"
+    )
     if goal.measure is None:
-        said = f"keeps, of the decisions on the fit part ({'; '.join(map(str, goal.kept(own.decided)))}),"
+        said = (
+            f"decides as '{reference.path}' does too seldom to prove the promise ({goal.metric}; of the fit "
+            f"part, {'; '.join(map(str, goal.kept(own.decided)))})"
+        )
     raise NothingPays(
-        f"'{job.path}' itself, with nothing reused, {said} of '{reference.path}' ({goal.metric}), too "
-        "few to prove the promise: ask for less, or name a model that is nearer to the reference"
+        f"'{job.path}' itself, with nothing reused, {said}: ask for less, or name a model that is nearer to "
+        "the reference"
     )
 
 
