@@ -30,6 +30,7 @@ from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.values import Decide
+from onnx_memo.reference import Reference
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Evidence, Names
@@ -45,6 +46,7 @@ from onnx_memo.threads import one_thread
 from onnx_memo.verify import Checked, Unfit, check_bundle
 
 ROUNDS = 3  # how often the held-out part is timed
+EXACT = "requests that reuse nothing run the original, bit for bit (--exact-misses)"
 
 
 @one_thread()
@@ -64,9 +66,11 @@ def optimize(
     decide: Decide | None = None,
     outputs: Sequence[str] = (),
     labels: str | None = None,
+    reference: Path | str | None = None,
     level: str = "auto",
     sites: str | None = None,
     threshold: float | None = None,
+    exact_misses: bool = False,
     max_bytes: int | None = None,
     compact: bool = False,
     mask: str | None = None,
@@ -104,10 +108,14 @@ def optimize(
         labels: the column of `data` (a field of .jsonl, an array of .npz) that holds the true label of each
             request, as a class's name (`id2label` in config.json beside the model) or number. The accuracy of
             original and bundle on the held-out part is told. They go with the decision `label`.
+        reference: the ONNX file of another model whose answers count in place of `model`'s own: the one that
+            `model` was quantized from. It is fed what `model` is fed, and has the same outputs. What reuses
+            nothing then has the error of `model` itself, which counts as any other.
         level: what is reused: `rows`, `output` or `probs`; `auto` decides.
         sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all. Not with `rows`,
             which takes all of them.
         threshold: key distance below which an entry counts, in units of `onnx_memo.keys`; not with `rows`.
+        exact_misses: what reuses nothing runs the original, bit for bit, whatever the tolerance has room for.
         max_bytes: the most that the memo data may take; what is stored then is chosen for its coverage of
             the sample (`onnx_memo.store.budget`). None: no bound.
         compact: leave out the original's weights, so that the bundle is about a quarter of the model's size;
@@ -124,13 +132,12 @@ def optimize(
         NothingPays: nothing saves time within the tolerance.
     """
     model, data, output = Path(model), Path(data), Path(output)
-    wanted = Wanted(level, sites, threshold)
+    wanted = Wanted(level, sites, threshold, exact_misses)
     _check_options(wanted, tolerance if keep is None else keep)
     if compact:
         wanted = _compact(wanted, tolerance if keep is None else keep)
-    asked = Asked(
-        tolerance, metric, within, confidence, keep, decision, slack, decide, tuple(outputs), labels
-    )
+    about = tolerance, metric, within, confidence, keep, decision, slack, decide
+    asked = Asked(*about, tuple(outputs), labels, reference)
     goal = goal_of(asked)
     column = label_column(labels, model)
     check_output(output, force)
@@ -143,9 +150,10 @@ def optimize(
         notes: list[str] = []
         uses = allowed(opened, wanted, notes, rounding=goal is not None)
         notes += opened.findings.notes
-        samples = read_samples(
-            data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown, labels=column
-        )
+        notes += [EXACT] if exact_misses else []
+        inputs = model_inputs(opened)
+        judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
+        samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
         notes += samples.notes
         source.note_tokenizer(tokenizer, samples, notes)
         padding = samples.mask if note_padding(opened, samples, notes) else None
@@ -165,14 +173,15 @@ def optimize(
                 compact=compact,
                 progress=progress,
                 notes=notes,
+                reference=judge,
             )
             verdict, blueprint, checked = _build(job, uses, padding, folder)
             note_unguarded(opened, blueprint.guarded(), notes)
             _copy_companions(source, vocabulary, folder)
             evidence = promised = None
             if verdict is not None:
-                promised = _promised(verdict.goal)
-                names = Names(title=output.name, model=model.name, data=data.name)
+                promised = _promised(verdict.goal, judge)
+                names = Names(output.name, model.name, data.name, promised.reference)
                 evidence = _report(job, folder, verdict, names, show_inputs)
             manifest = _manifest(model, blueprint, notes, evidence, promised, checked, compact)
             bundle.write_manifest(folder, manifest)
@@ -251,10 +260,13 @@ def _manifest(
     )
 
 
-def _promised(goal: Goal) -> Promised:
+def _promised(goal: Goal, reference: Reference | None) -> Promised:
     promise = goal.promise
     tolerance = None if goal.measure is None else promise.tolerance
-    return Promised(goal.metric, tolerance, promise.within, promise.confidence)
+    found = Promised(goal.metric, tolerance, promise.within, promise.confidence)
+    if reference is None:
+        return found
+    return replace(found, reference=reference.name, reference_sha256=reference.sha256)
 
 
 def _check_options(wanted: Wanted, tolerance: float | None) -> None:
@@ -278,6 +290,8 @@ def _compact(wanted: Wanted, tolerance: float | None) -> Wanted:
     if wanted.level not in ("auto", "int8") or wanted.selective is not None:
         given = wanted.selective or f"--level {wanted.level}"
         raise MemoError(f"{given} does not go with --compact, which reuses nothing: omit one")
+    if wanted.exact_misses:
+        raise MemoError("--exact-misses asks for the original, which --compact leaves out: omit one")
     return replace(wanted, level="int8")
 
 

@@ -39,6 +39,11 @@ def check_options(wanted: Wanted) -> None:
             f"{wanted.selective} does not go with --level {wanted.level}, which guards no single attention "
             "blocks: omit one"
         )
+    if wanted.exact_misses and any(level.rounds for level in LEVELS if wanted.level in level.names):
+        raise MemoError(
+            f"--exact-misses does not go with --level {wanted.level}, at which no request runs the original: "
+            "omit one"
+        )
 
 
 def allowed(
@@ -46,7 +51,8 @@ def allowed(
 ) -> list[tuple[Level, Use]]:
     """The levels that the model and the options allow, at least one, in order.
 
-    Without `rounding`, only a level that is named may change answers where nothing is reused.
+    Without `rounding`, only a level that is named may change answers where nothing is reused; with
+    `wanted.exact_misses` none may.
 
     Why a level is not possible goes to `notes`, unless one that comes before it is.
 
@@ -59,7 +65,7 @@ def allowed(
         named = wanted.level in level.names
         if not (named or wanted.level == "auto") or (wanted.selective and not level.selective):
             continue
-        if level.rounds and not (rounding or named):
+        if level.rounds and (wanted.exact_misses or not (rounding or named)):
             continue
         try:
             found.append((level, level.use(opened, wanted, notes)))

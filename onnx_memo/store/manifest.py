@@ -33,19 +33,26 @@ class GuardedSite:
 @dataclass(frozen=True)
 class Promised:
     """What was proven of requests like the sample, with `confidence`: of at least the share `within` of them
-    the error by `metric` is at most `tolerance`; where that is None, `metric` is the decision that stays."""
+    the error by `metric` is at most `tolerance`; where that is None, `metric` is the decision that stays.
+    Errors count from the original's answers, or those of `reference`, a file's name, with its SHA-256."""
 
     metric: str
     tolerance: float | None
     within: float
     confidence: float
+    reference: str | None = None
+    reference_sha256: str | None = None
 
     def __str__(self) -> str:
         """For people."""
+        original, its = "the original", "the original's"
+        if self.reference is not None:
+            original = f"the reference '{self.reference}'"
+            its = f"those of {original}"
         kept = (
-            f"of the decisions ({self.metric}) stay as with the original"
+            f"of the decisions ({self.metric}) stay as with {original}"
             if self.tolerance is None
-            else f"of the answers are within {self.tolerance:g} of the original's ({self.metric})"
+            else f"of the answers are within {self.tolerance:g} of {its} ({self.metric})"
         )
         return (
             f"promised for requests like the sample: at least {100 * self.within:.4g} % {kept}; proven with "

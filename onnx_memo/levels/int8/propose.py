@@ -29,7 +29,6 @@ from onnx_memo.levels.tried import Original, Tried, run_original, timed
 from onnx_memo.precision.tables import find_tables
 from onnx_memo.precision.whole import Whole
 from onnx_memo.proof.sequence import Outcome, fixed_sequence
-from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, race, runner
 from onnx_memo.threads import side_by_side
@@ -51,7 +50,7 @@ def propose_int8(brief: Brief) -> Proposal:
         NothingPays: the tolerance is not kept, or no time is saved.
     """
     job, parts = brief.job, brief.parts
-    fit = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
+    fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
     if not brief.rounding.wholes:
         raise NothingPays("the encoder has no products of floats with constant weights")
     ways: list[_Way] = []
@@ -134,7 +133,7 @@ def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original
 def _prove(brief: Brief, way: _Way, alternatives: Sequence[Alternative]) -> Verdict:
     job, parts, goal = brief.job, brief.parts, brief.goal
     advance = job.progress("running the held-out part", len(parts.held_out))
-    held_out = run_original(job.opened, parts.held_out, advance)
+    held_out = run_original(job, parts.held_out, advance)
     tried = _run(brief, way.session, parts.held_out, held_out)
     outcome = Outcome.of(tried.hits, tried.seen, goal.judge, goal.promise)
     calibration = fixed_sequence(goal.promise, [1.0], lambda _: outcome)
@@ -161,7 +160,7 @@ def _prove(brief: Brief, way: _Way, alternatives: Sequence[Alternative]) -> Verd
         rows=None,
         threshold=None,
         strictness=[
-            StrictnessPoint(0.0, CurvePoint(0.0, 0.0, 0.0, 0.0, 0.0)),
+            StrictnessPoint(0.0, Tried.nothing_reused(held_out, goal).point(tolerance)),
             StrictnessPoint(1.0, tried.point(tolerance)),
         ],
         sites=[_figures(way.ratio, brief.original_us)],

@@ -100,6 +100,7 @@ def test_it_says_so(data, tmp_path, cli):
         ({"level": "rows"}, "--level rows does not go with --compact"),
         ({"level": "output"}, "--level output does not go with --compact"),
         ({"sites": "0"}, "--sites does not go with --compact"),
+        ({"exact_misses": True}, "--exact-misses asks for the original, which --compact leaves out"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(data, tmp_path, options, why):
