@@ -132,10 +132,8 @@ def optimize(
         NothingPays: nothing saves time within the tolerance.
     """
     model, data, output = Path(model), Path(data), Path(output)
-    wanted = Wanted(level, sites, threshold, exact_misses)
+    wanted = Wanted(level, sites, threshold, exact_misses, compact)
     _check_options(wanted, tolerance if keep is None else keep)
-    if compact:
-        wanted = _compact(wanted, tolerance if keep is None else keep)
     about = tolerance, metric, within, confidence, keep, decision, slack, decide
     asked = Asked(*about, tuple(outputs), labels, reference)
     goal = goal_of(asked)
@@ -271,6 +269,11 @@ def _promised(goal: Goal, reference: Reference | None) -> Promised:
 
 def _check_options(wanted: Wanted, tolerance: float | None) -> None:
     check_options(wanted)
+    if wanted.compact and tolerance is None:
+        raise MemoError(
+            "--compact leaves out the original's weights, so that answers are rounded: say with --tolerance "
+            "or --keep how wrong they may be"
+        )
     threshold = wanted.threshold
     if threshold is not None and tolerance is not None:
         raise MemoError(
@@ -278,21 +281,6 @@ def _check_options(wanted: Wanted, tolerance: float | None) -> None:
         )
     if threshold is not None and not (threshold >= 0 and math.isfinite(threshold)):
         raise MemoError(f"the threshold {threshold} is no distance: give a finite number of at least 0")
-
-
-def _compact(wanted: Wanted, tolerance: float | None) -> Wanted:
-    """What is wanted of a bundle without the original's weights: only the level `int8` does without them."""
-    if tolerance is None:
-        raise MemoError(
-            "--compact leaves out the original's weights, so that answers are rounded: say with --tolerance "
-            "or --keep how wrong they may be"
-        )
-    if wanted.level not in ("auto", "int8") or wanted.selective is not None:
-        given = wanted.selective or f"--level {wanted.level}"
-        raise MemoError(f"{given} does not go with --compact, which reuses nothing: omit one")
-    if wanted.exact_misses:
-        raise MemoError("--exact-misses asks for the original, which --compact leaves out: omit one")
-    return replace(wanted, level="int8")
 
 
 def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:

@@ -103,12 +103,14 @@ class Wanted:
         sites: numbers and ranges of attention blocks, as in "0,2-4"; None: all.
         threshold: key distance below which an entry counts; None: the level's own.
         exact_misses: whether what reuses nothing has to run the original, bit for bit.
+        compact: whether the original's weights are to be left out, so that all that runs is rounded.
     """
 
     level: str = "auto"
     sites: str | None = None
     threshold: float | None = None
     exact_misses: bool = False
+    compact: bool = False
 
     @property
     def selective(self) -> str | None:
