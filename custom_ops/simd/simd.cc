@@ -20,15 +20,15 @@ struct CpuidLeaf {
   std::uint32_t eax, ebx, ecx, edx;
 };
 
-CpuidLeaf Cpuid(std::uint32_t leaf) {
+CpuidLeaf Cpuid(std::uint32_t leaf, std::uint32_t part = 0) {
 #ifdef _MSC_VER
   int words[4] = {};
-  __cpuidex(words, static_cast<int>(leaf), 0);
+  __cpuidex(words, static_cast<int>(leaf), static_cast<int>(part));
   return {static_cast<std::uint32_t>(words[0]), static_cast<std::uint32_t>(words[1]),
           static_cast<std::uint32_t>(words[2]), static_cast<std::uint32_t>(words[3])};
 #else
   CpuidLeaf words{};
-  __get_cpuid_count(leaf, 0, &words.eax, &words.ebx, &words.ecx, &words.edx);
+  __get_cpuid_count(leaf, part, &words.eax, &words.ebx, &words.ecx, &words.edx);
   return words;
 #endif
 }
@@ -49,6 +49,7 @@ constexpr bool HasAll(std::uint64_t word, std::uint64_t bits) { return (word & b
 
 struct Processor {
   bool avx2 = false;        // with FMA and F16C
+  bool avxvnni = false;     // with AVX2
   bool avx512 = false;      // foundation
   bool avx512vnni = false;  // with foundation
 
@@ -61,6 +62,8 @@ struct Processor {
     constexpr std::uint32_t kVnni = 1U << 11;
     const CpuidLeaf extended = Cpuid(7);
     avx2 = HasAll(extended.ebx, kAvx2) && HasAll(SavedRegisters(), kYmm);
+    constexpr std::uint32_t kAvxVnni = 1U << 4;
+    avxvnni = avx2 && extended.eax >= 1 && HasAll(Cpuid(7, 1).eax, kAvxVnni);  // eax: the last part there is
     avx512 = avx2 && HasAll(extended.ebx, kAvx512f) && HasAll(SavedRegisters(), kZmm);
     avx512vnni = avx512 && HasAll(extended.ecx, kVnni);
   }
@@ -91,6 +94,9 @@ std::vector<const IntegerLevel*> SupportedIntegers() {
 #ifdef ONNX_MEMO_X86_64
   const Processor processor;
   if (processor.avx2) levels.push_back(&kIntegersAvx2);
+#ifdef ONNX_MEMO_AVX_VNNI
+  if (processor.avxvnni) levels.push_back(&kIntegersAvxVnni);
+#endif
   if (processor.avx512vnni) levels.push_back(&kIntegersAvx512Vnni);
 #endif
   return levels;
