@@ -93,8 +93,9 @@ void CheckMatrixFunctions(Source& source) {
 // Stored keys and values, of which every other token is packed again, give what the same floats give.
 void CheckAttention(Source& source) {
   const std::size_t count = Size(1 + source.Dim());
-  const std::size_t key_width = Size(source.Dim());
-  const std::size_t value_width = Size(1 + source.Dim());
+  const std::size_t key_width = Size(source.Below(40));
+  const std::size_t value_width = Size(1 + source.Below(70));
+  const std::size_t queries = std::min<std::size_t>(count, 13);  // more than a tile has
   const Halves keys = source.SomeHalves(static_cast<std::int64_t>(key_width * count));
   const Halves values = source.SomeHalves(static_cast<std::int64_t>(count * value_width));
   const std::size_t stride = key_width + value_width;
@@ -110,9 +111,9 @@ void CheckAttention(Source& source) {
   std::fill_n(bias.begin(), count, 0.0F);
   for (const simd::Level* level : simd::Supported()) {
     const auto context = [&](const Floats& packed) {
-      Floats tile(head.tile()), answer(count * value_width);
-      level->attend(head, packed.data(), {count, rows.data(), stride, 0.1F, bias.data(), 0, answer.data(), value_width},
-                    tile.data());
+      Floats tile(head.tile()), answer(queries * value_width);
+      level->attend(head, packed.data(),
+                    {queries, rows.data(), stride, 0.1F, bias.data(), 0, answer.data(), value_width}, tile.data());
       return answer;
     };
     Floats packed(head.packed()), stored(head.packed());
