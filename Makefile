@@ -76,6 +76,7 @@ accessibility: $(SETUP)
 
 bench: $(SETUP)
 	$(BIN)/python -m pip install --quiet --editable ".[export]"
+	$(BIN)/python -m tools.bench_products
 	$(BIN)/python -m tools.bench_precision
 	$(BIN)/python -m tools.bench_workloads
 	$(BIN)/python -m tools.bench_decisions

@@ -21,18 +21,20 @@ from onnx_memo.levels.registry import level_of
 from onnx_memo.pair import one_line, open_pair
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
-from onnx_memo.proof.answer import Answer, real_rows
+from onnx_memo.proof.answer import Answer, Outputs, real_rows
 from onnx_memo.proof.decisions import Label
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Distance, Judged, Kept, Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.promise import Promise
 from onnx_memo.proof.scores import SCORE_METRICS, ScoreMetric, is_score, scores_of
+from onnx_memo.reference import Reference
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_session, race, run_model, runner
 from onnx_memo.store.manifest import GuardedSite
 
 MOST_ANSWERS = 1024  # of the original's, that decisions are judged by
+Ask = Callable[[Arrays, int], Outputs]  # the answer to a request, of a number
 # An output of a request from the original and from the bundle, and the real tokens.
 _Pair = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_] | None]
 
@@ -49,12 +51,15 @@ def bench(
     native: bool = True,
     allow_unknown: bool = False,
     labels: str | None = None,
+    reference: Path | str | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Run every request in `data` through both models, turn by turn, and compare.
 
     A request's time is its median over `rounds`. All requests count, hits and misses. `labels` is the column
     of `data` that holds the true label of each input, as in `optimize`: then the accuracy of both is told.
+    `reference` is the file of another model whose answers count in place of the original's, as in `optimize`;
+    times are compared with the original's all the same.
 
     Raises:
         MemoError: the bundle is damaged, or the data does not fit.
@@ -74,9 +79,11 @@ def bench(
     before, after, samples, manifest = pair.original, pair.bundle, pair.samples, pair.manifest
     requests = [samples.batch(at, batch) for at in range(0, len(samples), batch)]
     notes = list(samples.notes)
-    goal = measuring_goal(before, samples, notes, progress)
+    judge = None if reference is None else Reference(Path(reference), pair.inputs, pair.outputs)
+    ask = right_answers(before, judge)
+    goal = measuring_goal(ask, samples, notes, progress)
     advance = progress("comparing outputs", len(requests))
-    errors, kept, decided = _compare(before, after, requests, samples, goal, advance)
+    errors, kept, decided = _compare(ask, after, requests, samples, goal, advance)
     reused = reuse_of(pair.path, manifest.sites, native, requests, progress("counting hits", len(requests)))
     runners = [runner(before), runner(after)]
     raced = race(runners, requests, rounds, progress("measuring", rounds * len(requests)))
@@ -101,7 +108,19 @@ def bench(
         latency=latency,
         kept=kept,
         accuracy=accuracy_by(samples.labels, decided),
+        reference=None if judge is None else judge.name,
     )
+
+
+def right_answers(original: ort.InferenceSession, reference: Reference | None = None) -> Ask:
+    """What the answers to requests are compared with: the original's, or the reference's."""
+    names = [output.name for output in original.get_outputs()]
+
+    def ask(feeds: Arrays, number: int) -> Outputs:
+        outputs = dict(zip(names, run_model(original, feeds, number), strict=True))
+        return outputs if reference is None else reference.like(outputs, feeds, number)
+
+    return ask
 
 
 @dataclass(frozen=True)
@@ -143,11 +162,8 @@ def reuse_of(
     return Reused(shares, whole, float(np.mean(ran)) if ran else None)
 
 
-def measuring_goal(
-    original: ort.InferenceSession, samples: Samples, notes: list[str], progress: Progress
-) -> Goal:
-    """How answers are judged where nothing is promised: by the original's to the first `MOST_ANSWERS`."""
-    names = [output.name for output in original.get_outputs()]
+def measuring_goal(ask: Ask, samples: Samples, notes: list[str], progress: Progress) -> Goal:
+    """How answers are judged where nothing is promised: by the right ones to the first `MOST_ANSWERS`."""
     first = range(min(len(samples), MOST_ANSWERS))
     if len(samples) > len(first):
         notes.append(f"what is decided is judged by the first {len(first)} inputs")
@@ -155,15 +171,14 @@ def measuring_goal(
 
     def answers() -> Iterator[Answer]:
         for at in first:
-            outputs = run_model(original, samples.arrays[at], at)
-            yield Answer(dict(zip(names, outputs, strict=True)), samples.real(at), samples.arrays[at])
+            yield Answer(ask(samples.arrays[at], at), samples.real(at), samples.arrays[at])
             advance()
 
     return Goal(Promise(0.0), Distance()).settled(answers(), notes)
 
 
 def _compare(
-    before: ort.InferenceSession,
+    ask: Ask,
     after: ort.InferenceSession,
     requests: list[Arrays],
     samples: Samples,
@@ -173,14 +188,14 @@ def _compare(
     """The errors of each output; what stays of the decision; and, where the samples have labels, which class
     each answer chooses.
     """
-    names = [output.name for output in before.get_outputs()]
+    names = [output.name for output in after.get_outputs()]
     errors: dict[str, dict[str, list[float]]] = {}
     scored: dict[str, list[_Pair]] = {}  # kept: they are measured against all of them
     opinions: list[Judged] = []
     label: Label | None = None
     decided: list[Judged] = []
     for number, feeds in enumerate(requests):
-        expected = run_model(before, feeds, number)
+        expected = list(ask(feeds, number).values())
         given = run_model(after, feeds, number)
         mask = feeds[samples.mask] != 0 if samples.mask else None
         for name, want, have in zip(names, expected, given, strict=True):

@@ -80,6 +80,8 @@ class Comparison:
         kept: what stays of the decision that the outputs suggest (`onnx_memo.proof.choice`); none where they
             suggest none.
         accuracy: by true labels, on all inputs; None where none were given.
+        reference: the file of the model whose answers count for errors, decisions and accuracy; None: the
+            original's own do.
     """
 
     baseline_ms: float
@@ -101,6 +103,7 @@ class Comparison:
     latency: Mapping[str, Latency]
     kept: list[Kept]
     accuracy: Accuracy | None
+    reference: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As one object of JSON: the fields by their names, in numbers, strings, lists and objects."""
@@ -123,6 +126,9 @@ class Comparison:
             )
         if self.predicted is not None:
             parts.append(_against_prediction(self, self.predicted))
+        if self.reference is not None:
+            what = f"answers are compared with those of the reference '{self.reference}'"
+            parts.append(f"{what}, times with the original's")
         parts += [str(kept) for kept in self.kept]
         if self.accuracy is not None:
             parts.append(str(self.accuracy))
@@ -161,7 +167,8 @@ class Comparison:
                 shown = [format(figure, form) for figure in (figures.mean, figures.p95, figures.worst)]
                 rows.append([name, MEASURES.get(measure, measure), *shown])
         headings = ["output", "measure", "mean", "95th percentile", "worst"]
-        return Table("Distance of the outputs from the original's", headings, rows, words=2)
+        whose = "the original's" if self.reference is None else f"those of the reference '{self.reference}'"
+        return Table(f"Distance of the outputs from {whose}", headings, rows, words=2)
 
 
 def latency_of(raced: Raced, hits: npt.NDArray[np.bool_]) -> dict[str, Latency]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -30,6 +30,7 @@ from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.values import Decide
+from onnx_memo.reference import Reference
 from onnx_memo.report import write_report
 from onnx_memo.report.collect import evidence_of
 from onnx_memo.report.evidence import Evidence, Names
@@ -37,7 +38,7 @@ from onnx_memo.result import Result
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
-from onnx_memo.store.data import memo_data, take_weights, write_store
+from onnx_memo.store.data import memo_data, rewrite_weights, take_weights, write_store
 from onnx_memo.store.manifest import Manifest, Promised
 from onnx_memo.store.publish import check_output, publishing
 from onnx_memo.store.room import check_room
@@ -45,6 +46,7 @@ from onnx_memo.threads import one_thread
 from onnx_memo.verify import Checked, Unfit, check_bundle
 
 ROUNDS = 3  # how often the held-out part is timed
+EXACT = "requests that reuse nothing run the original, bit for bit (--exact-misses)"
 
 
 @one_thread()
@@ -64,10 +66,13 @@ def optimize(
     decide: Decide | None = None,
     outputs: Sequence[str] = (),
     labels: str | None = None,
+    reference: Path | str | None = None,
     level: str = "auto",
     sites: str | None = None,
     threshold: float | None = None,
+    exact_misses: bool = False,
     max_bytes: int | None = None,
+    compact: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
     force: bool = False,
@@ -103,12 +108,18 @@ def optimize(
         labels: the column of `data` (a field of .jsonl, an array of .npz) that holds the true label of each
             request, as a class's name (`id2label` in config.json beside the model) or number. The accuracy of
             original and bundle on the held-out part is told. They go with the decision `label`.
+        reference: the ONNX file of another model whose answers count in place of `model`'s own: the one that
+            `model` was quantized from. It is fed what `model` is fed, and has the same outputs. What reuses
+            nothing then has the error of `model` itself, which counts as any other.
         level: what is reused: `rows`, `output` or `probs`; `auto` decides.
         sites: numbers and ranges of the sites that may be guarded, as in "0,2-4"; None: all. Not with `rows`,
             which takes all of them.
         threshold: key distance below which an entry counts, in units of `onnx_memo.keys`; not with `rows`.
+        exact_misses: what reuses nothing runs the original, bit for bit, whatever the tolerance has room for.
         max_bytes: the most that the memo data may take; what is stored then is chosen for its coverage of
             the sample (`onnx_memo.store.budget`). None: no bound.
+        compact: leave out the original's weights, so that the bundle is about a quarter of the model's size;
+            every request runs in 8 bits, and none gets the original's answer bit for bit.
         mask: the input that says which tokens are real (1) and which are padding (0), where that is not seen
             in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
@@ -121,11 +132,10 @@ def optimize(
         NothingPays: nothing saves time within the tolerance.
     """
     model, data, output = Path(model), Path(data), Path(output)
-    wanted = Wanted(level, sites, threshold)
+    wanted = Wanted(level, sites, threshold, exact_misses, compact)
     _check_options(wanted, tolerance if keep is None else keep)
-    asked = Asked(
-        tolerance, metric, within, confidence, keep, decision, slack, decide, tuple(outputs), labels
-    )
+    about = tolerance, metric, within, confidence, keep, decision, slack, decide
+    asked = Asked(*about, tuple(outputs), labels, reference)
     goal = goal_of(asked)
     column = label_column(labels, model)
     check_output(output, force)
@@ -138,23 +148,40 @@ def optimize(
         notes: list[str] = []
         uses = allowed(opened, wanted, notes, rounding=goal is not None)
         notes += opened.findings.notes
-        samples = read_samples(
-            data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown, labels=column
-        )
+        notes += [EXACT] if exact_misses else []
+        inputs = model_inputs(opened)
+        judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
+        samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
         notes += samples.notes
         source.note_tokenizer(tokenizer, samples, notes)
         padding = samples.mask if note_padding(opened, samples, notes) else None
+        if compact and padding is not None:
+            raise MemoError(
+                f"the answers of '{opened.path}' depend on what is in padding, so that requests with padding "
+                "run the original: leave --compact out"
+            )
         with publishing(output) as folder:
-            job = Job(opened, samples, folder / "scratch", goal, threshold, max_bytes, progress, notes)
+            job = Job(
+                opened,
+                samples,
+                folder / "scratch",
+                goal,
+                threshold,
+                max_bytes,
+                compact=compact,
+                progress=progress,
+                notes=notes,
+                reference=judge,
+            )
             verdict, blueprint, checked = _build(job, uses, padding, folder)
             note_unguarded(opened, blueprint.guarded(), notes)
             _copy_companions(source, vocabulary, folder)
             evidence = promised = None
             if verdict is not None:
-                promised = _promised(verdict.goal)
-                names = Names(title=output.name, model=model.name, data=data.name)
+                promised = _promised(verdict.goal, judge)
+                names = Names(output.name, model.name, data.name, promised.reference)
                 evidence = _report(job, folder, verdict, names, show_inputs)
-            manifest = _manifest(model, blueprint, notes, evidence, promised, checked)
+            manifest = _manifest(model, blueprint, notes, evidence, promised, checked, compact)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
 
@@ -200,7 +227,7 @@ def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) ->
     """Write the memo data and the guarded model, and check them."""
     external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
     shutil.rmtree(job.scratch)
-    _write_model(job.opened, blueprint, padding, external, folder)
+    _write_model(job, blueprint, padding, external, folder)
     return check_bundle(job, folder)
 
 
@@ -211,6 +238,7 @@ def _manifest(
     evidence: Evidence | None,
     promised: Promised | None,
     checked: Checked,
+    compact: bool,
 ) -> Manifest:
     return Manifest(
         version=__version__,
@@ -224,19 +252,28 @@ def _manifest(
         predicted=None if evidence is None else asdict(evidence.predicted),
         predicted_with=None if evidence is None else operators_used(),
         checked=asdict(checked),
+        compact=compact,
         promised=promised,
         accuracy=None if evidence is None else evidence.accuracy,
     )
 
 
-def _promised(goal: Goal) -> Promised:
+def _promised(goal: Goal, reference: Reference | None) -> Promised:
     promise = goal.promise
     tolerance = None if goal.measure is None else promise.tolerance
-    return Promised(goal.metric, tolerance, promise.within, promise.confidence)
+    found = Promised(goal.metric, tolerance, promise.within, promise.confidence)
+    if reference is None:
+        return found
+    return replace(found, reference=reference.name, reference_sha256=reference.sha256)
 
 
 def _check_options(wanted: Wanted, tolerance: float | None) -> None:
     check_options(wanted)
+    if wanted.compact and tolerance is None:
+        raise MemoError(
+            "--compact leaves out the original's weights, so that answers are rounded: say with --tolerance "
+            "or --keep how wrong they may be"
+        )
     threshold = wanted.threshold
     if threshold is not None and tolerance is not None:
         raise MemoError(
@@ -285,16 +322,19 @@ def _check_original(opened: OpenedModel) -> None:
 
 
 def _write_model(
-    opened: OpenedModel,
+    job: Job,
     blueprint: Blueprint,
     padding: str | None,
     tensors: Mapping[str, ir.TensorProtocol],
     folder: Path,
 ) -> None:
-    """Write the guarded model, and beside it the files that hold the original's weights."""
-    copy = opened.copy()
-    take_weights(copy.model, opened.path.parent, folder)
+    """Write the guarded model, and beside it the files that hold what it reads of the original's weights."""
+    copy = job.opened.copy()
+    if not job.compact:
+        take_weights(copy.model, job.path.parent, folder)
     blueprint.insert(copy, tensors)
+    if job.compact:
+        rewrite_weights(copy.model, folder)
     if padding is not None:
         miss_where_padded(copy.model, padding)
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())

@@ -84,7 +84,7 @@ def bundle_parts(path: Path, manifest: Manifest) -> list[Part]:
     if manifest.entries:
         parts.append("keep it as private as your inputs: they can be recovered from it (SECURITY.md)")
     if manifest.checked is not None:
-        parts.append(_checked(manifest.checked))
+        parts.append(_checked(manifest.checked, manifest.compact))
     if manifest.accuracy is not None:
         parts.append(f"held out, {manifest.accuracy}")
     if manifest.predicted is not None:
@@ -107,10 +107,11 @@ def share(part: float | None) -> str:
     return "an unknown share" if part is None else f"{part:.1%}"
 
 
-def _checked(checked: dict[str, Any]) -> str:
+def _checked(checked: dict[str, Any], compact: bool) -> str:
     """What `onnx_memo.verify` found right."""
     libraries = checked.get("libraries")
     named = " and ".join(map(str, libraries)) if isinstance(libraries, list) else "?"
-    text = f"checked on {checked.get('requests')} requests ({named}): with nothing reused, identical"
+    found = "in 8 bits at every memo_strictness" if compact else "with nothing reused, identical"
+    text = f"checked on {checked.get('requests')} requests ({named}): {found}"
     error = checked.get("stored_error")
     return f"{text}; stored inputs off by at most {error:.1g}" if isinstance(error, float) else text

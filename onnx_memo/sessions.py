@@ -58,14 +58,16 @@ def _opened(source: str | bytes, options: ort.SessionOptions, what: str) -> ort.
         raise MemoError(f"ONNX Runtime {ort.__version__} cannot load {what}: {reason_of(error)}") from error
 
 
-def run_model(session: ort.InferenceSession, feeds: dict[str, Any], number: int) -> list[npt.NDArray[Any]]:
-    """Run one request.
+def run_model(
+    session: ort.InferenceSession, feeds: dict[str, Any], number: int, outputs: Sequence[str] | None = None
+) -> list[npt.NDArray[Any]]:
+    """Run one request, for all outputs or those that are named.
 
     Raises:
         MemoError: the model refuses it; why, is found by trying what it runs in its place.
     """
     try:
-        results: list[npt.NDArray[Any]] = session.run(None, feeds)
+        results: list[npt.NDArray[Any]] = session.run(outputs, feeds)
     except Exception as error:  # ONNX Runtime's errors share no public base class
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
         why = _too_long(session, feeds) or _out_of_range(session, feeds)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from onnx_memo.compare import measuring_goal, reuse_of
+from onnx_memo.compare import measuring_goal, reuse_of, right_answers
 from onnx_memo.comparison import Figures
 from onnx_memo.data.export import as_onnx
 from onnx_memo.data.readers import read_samples
@@ -139,7 +139,7 @@ def compare_bundles(
     vocabulary = _same_tokenizer(found) if tokenizer is None else Path(tokenizer)
     samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
     notes = list(samples.notes)
-    goal = measuring_goal(original, samples, notes, progress)
+    goal = measuring_goal(right_answers(original), samples, notes, progress)
     judged = _judge(sessions, samples, goal, progress("comparing outputs", len(samples)))
     counting = progress("counting hits", len(found) * len(samples))
     reuse = [reuse_of(one.model, one.manifest.sites, native, samples.arrays, counting) for one in found]

@@ -146,7 +146,7 @@ def build_int8(model: Path, folder: Path, apart: int | None = None, coarse: bool
     chains = find_chains(source)
     count = 0 if coarse else APART if apart is None else apart
     (rounded,) = round_products(source, chains, samples, [count], silent)
-    whole = Whole(chains.linear(), rounded, coarse=True) if coarse else Whole(chains, rounded)
+    whole = Whole(chains, rounded, coarse)
     blueprint = Int8Blueprint(source.encoder, whole)
     external = write_store(folder, blueprint.tensors(folder / "scratch", []))
     guarded = source.copy()

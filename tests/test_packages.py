@@ -21,6 +21,7 @@ FLOORS = [
     {"timing"},
     {"operators"},
     {"keys"},
+    {"reference"},
     {"job"},
     {"store"},
     {"precision"},

@@ -17,6 +17,7 @@ from models.bring import CACHE
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.job import Job
 from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.rows.blueprint import EPSILON, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
@@ -87,7 +88,7 @@ def shared_prefix(path: Path) -> dict[str, float]:
         corrections = [np.zeros((captured.width, captured.width), np.float32)] * len(captured.stages)
         settings = RowsSettings(network, corrections, 0.0)
         trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, settings))
-        original = run_original(opened, asked, lambda: None)
+        original = run_original(Job(opened, asked, folder), asked, lambda: None)
         goal = Goal(Promise(1e-4, 0.95, 0.95), Distance("relative"))
         tried = trial.run(asked, original, 1.0, goal, lambda: None)
         apart = 0.0

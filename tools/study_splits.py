@@ -209,13 +209,13 @@ def _pools(job: Job, stored: Numbers, others: Numbers) -> tuple[Goal, Samples, l
     parts = Parts(split, entries, everything, np.ones((2, len(entries)), np.int64), requests, requests)
     some = entries.take(np.random.default_rng(0).permutation(len(entries))[:ANSWERS].tolist())
     assert job.goal is not None, "decisions are promised"
-    goal = job.goal.settled(run_original(job.opened, some, lambda: None).answers, [])
-    original = run_original(job.opened, requests, lambda: None)
+    goal = job.goal.settled(run_original(job, some, lambda: None).answers, [])
+    original = run_original(job, requests, lambda: None)
     learned = learn_rows(job, parts)
     pools = []
     brief = Brief(job, parts, 0.0, Rounding(job.opened, entries, silent))
     for precision, way in precisions(brief, entries):
-        settings = way(replace(learned.settings, bound=float(GRID[0])), False)  # misses run the original
+        settings = way(replace(learned.settings, bound=float(GRID[0])), None)  # misses run the original
         trial = RowsTrial(
             job.opened, RowsBlueprint(job.opened.encoder, learned.captured, settings, everything)
         )

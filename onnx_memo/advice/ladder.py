@@ -142,11 +142,14 @@ def _promises(goal: Goal, held_out: int) -> dict[Options, Keeps]:
 
 def _too_few(goal: Goal, options: Options, unused: Setting, held_out: int) -> str:
     """Why a promise is not on the ladder that even the original could not prove."""
+    name = " ".join(options)
+    if not _promises(goal, MOST_HELD_OUT)[options](unused):
+        return f"{name} is not kept by the model itself, with nothing reused, against the reference"
     needed = held_out
     while needed < MOST_HELD_OUT and not _promises(goal, needed)[options](unused):
         needed = math.ceil(1.1 * needed)
     return (
-        f"{' '.join(options)} cannot be proven with the {held_out} inputs that are held out of this sample, "
+        f"{name} cannot be proven with the {held_out} inputs that are held out of this sample, "
         f"even if all decisions stay; it takes about {math.ceil(needed / HELD_OUT):,} inputs"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +25,7 @@ from onnx_memo.notebook import Part, Table, as_html
 from onnx_memo.precision.whole import Rounding
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
+from onnx_memo.reference import Reference
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, runner
 from onnx_memo.store.room import check_room
@@ -109,6 +110,8 @@ def advise(
     decision: str | None = None,
     slack: float | None = None,
     outputs: Sequence[str] = (),
+    reference: Path | str | None = None,
+    exact_misses: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
     progress: Progress = silent,
@@ -125,6 +128,8 @@ def advise(
         decision: that people make with answers (`onnx_memo.proof.choice`); None: what the outputs suggest.
         slack: of neighbours.
         outputs: names of the outputs that count; none: all.
+        reference: the ONNX file of a model whose answers count in place of `model`'s own.
+        exact_misses: what reuses nothing runs the original, bit for bit.
         mask: the input that says which tokens are real, where that is not seen in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
         progress: is called for each step and its parts.
@@ -140,24 +145,31 @@ def advise(
         assert goal is not None, "a tolerance is asked for"
         goal.check_outputs(opened.outputs)
         notes: list[str] = []
-        uses = allowed(opened, Wanted(), notes)
-        samples = read_samples(data, model_inputs(opened), vocabulary, allow_unknown=allow_unknown)
+        uses = allowed(opened, Wanted(exact_misses=exact_misses), notes)
+        inputs = model_inputs(opened)
+        judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
+        samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown)
         notes += samples.notes
+        if judge is not None:
+            notes.append(f"errors and decisions count from the answers of the reference '{judge.name}'")
         source.note_tokenizer(tokenizer, samples, notes)
-        job = Job(opened, samples, Path(scratch), goal, progress=progress, notes=notes)
+        job = Job(opened, samples, Path(scratch), goal, progress=progress, notes=notes, reference=judge)
         check_room(job.scratch, max(use.bytes_needed(job) for _, use in uses))
         parts = make_parts(samples, goal.promise)
         goal, original_us = ask_the_original(job, parts)
-        own = Job(opened, samples, job.scratch, goal, progress=progress)
+        own = replace(job.on_trial(), goal=goal)
         brief = Brief(own, parts, original_us, Rounding(opened, parts.stored, progress))
         found, reason = _explored(brief, uses)
         original = runner(open_file(opened.path, session_options(native=False, threads=1)))
         times, rungs = ladder(goal, found, original, parts.fit.arrays, len(parts.held_out), notes)
     chosen, why = chosen_of(rungs, reason)
-    asked = {"--tokenizer": tokenizer, "--mask": mask, "--decision": decision, "--slack": slack}
-    options = [str(part) for name, value in asked.items() if value is not None for part in (name, value)]
-    options += [part for name in outputs for part in ("--output", name)]
-    options += ["--allow-unknown"] if allow_unknown else []
+    asked: list[tuple[str, object]] = [("--tokenizer", tokenizer), ("--mask", mask)]
+    if chosen is not None and chosen.options:  # the others say what a promise means
+        asked += [("--decision", decision), ("--slack", slack), ("--reference", reference)]
+        asked += [("--output", name) for name in outputs]
+    options = [str(part) for name, value in asked if value is not None for part in (name, value)]
+    flags = {"--exact-misses": exact_misses, "--allow-unknown": allow_unknown}
+    options += [name for name, given in flags.items() if given]
     command = None
     if chosen is not None:
         line = ["onnx-memo", "optimize", str(model), "--data", str(data), *options, *chosen.options]

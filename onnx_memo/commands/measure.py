@@ -13,6 +13,7 @@ from onnx_memo.commands.shared import (
     Data,
     Json,
     Labels,
+    Reference,
     Rounds,
     Stock,
     Threads,
@@ -35,6 +36,7 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="How many inputs a request has.")] = 1,
     rounds: Rounds = 5,
     labels: Labels = None,
+    reference: Reference = None,
     allow_unknown: AllowUnknown = False,
     stock: Stock = False,
     as_json: Json = False,
@@ -52,6 +54,7 @@ def bench(
             native=not stock,
             allow_unknown=allow_unknown,
             labels=labels,
+            reference=reference,
             progress=progress,
         )
     show(as_json, comparison.to_dict(), lambda: tables.bench_tables(comparison))

@@ -68,6 +68,17 @@ Output = Annotated[
     list[str] | None, typer.Option(help="Judge this output only (may be given several times).")
 ]
 
+Reference = Annotated[
+    Path | None,
+    typer.Option(help="The ONNX file of a model whose answers count in place of the model's own."),
+]
+ExactMisses = Annotated[
+    bool,
+    typer.Option(
+        "--exact-misses", help="What reuses nothing runs the original, bit for bit, never in 8 bits."
+    ),
+]
+
 
 @app.callback(invoke_without_command=True)
 def options(

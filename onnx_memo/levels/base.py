@@ -102,11 +102,15 @@ class Wanted:
         level: a level's name, or `auto`.
         sites: numbers and ranges of attention blocks, as in "0,2-4"; None: all.
         threshold: key distance below which an entry counts; None: the level's own.
+        exact_misses: whether what reuses nothing has to run the original, bit for bit.
+        compact: whether the original's weights are to be left out, so that all that runs is rounded.
     """
 
     level: str = "auto"
     sites: str | None = None
     threshold: float | None = None
+    exact_misses: bool = False
+    compact: bool = False
 
     @property
     def selective(self) -> str | None:
@@ -194,7 +198,7 @@ class Verdict:
         alternatives: all that was tried; the one of the name `chosen` was taken.
         hits: which held-out requests are reused, bool[n].
         distances: how far what is reused was, f64[n]; infinite where nothing is comparable.
-        errors: of the held-out requests, f64[n]; 0 where nothing is reused.
+        errors: of the held-out requests, f64[n]; of those that reuse nothing, the original's own.
         token_errors: cosine token by token, f64[n].
         decided: what is said of the decision, of these n requests.
         rows: the share of rows that each held-out request runs, f64[n], 1 where it is not reused; None at

@@ -15,9 +15,13 @@ from onnx_memo.data.labels import check_labels
 from onnx_memo.data.parts import Parts, make_parts
 from onnx_memo.job import Job
 from onnx_memo.levels.base import Alternative, Brief, Level, NothingPays, Proposal, Use, Verdict
+from onnx_memo.levels.tried import Tried, run_original
 from onnx_memo.precision.whole import Rounding
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal
+from onnx_memo.proof.measure import Seen
+from onnx_memo.proof.promise import outside
+from onnx_memo.reference import Reference
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_file, race, run_model, runner
 from onnx_memo.threads import side_by_side
@@ -43,6 +47,8 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     parts = make_parts(job.samples, job.goal.promise)
     goal, original_us = ask_the_original(job, parts)
     check_labels(job.samples, goal.decision)
+    if job.reference is not None:
+        _check_original(job, job.reference, goal, parts)
     rounding = Rounding(job.opened, parts.stored, job.progress)
     found: list[tuple[Proposal, Job]] = []
     reasons: list[str] = []
@@ -79,6 +85,33 @@ def ask_the_original(job: Job, parts: Parts) -> tuple[Goal, float]:
     return _settled(job, session, parts), original_us
 
 
+def _check_original(job: Job, reference: Reference, goal: Goal, parts: Parts) -> None:
+    """Raises NothingPays if the original itself is too far from the reference: no reuse makes up for that."""
+    advance = job.progress("running the original and the reference", len(parts.fit))
+    original, held_out = run_original(job, parts.fit, advance), len(parts.held_out)
+    own = Tried.nothing_reused(original, goal)
+    best = Seen.of([goal.judge.own(replace(answer, own=None)) for answer in original.answers])
+    # So few requests may prove nothing even of a perfect model: then the levels say so.
+    if goal.judge.likely(own.seen, goal.promise, held_out) or not goal.judge.likely(
+        best, goal.promise, held_out
+    ):
+        return
+    kept = 1 - float(outside(own.errors, goal.promise.tolerance).mean())
+    said = (
+        f"keeps {kept:.1%} of the answers to the fit part within {goal.promise.tolerance:g} of "
+        f"'{reference.path}' ({goal.metric}), too few to prove the promise"
+    )
+    if goal.measure is None:
+        said = (
+            f"decides as '{reference.path}' does too seldom to prove the promise ({goal.metric}; of the fit "
+            f"part, {'; '.join(map(str, goal.kept(own.decided)))})"
+        )
+    raise NothingPays(
+        f"'{job.path}' itself, with nothing reused, {said}: ask for less, or name a model that is nearer to "
+        "the reference"
+    )
+
+
 def _original_time(session: ort.InferenceSession, parts: Parts) -> float:
     """Microseconds that the original takes for a request, the mean over some of the fit part."""
     some = parts.fit.arrays[:: max(1, len(parts.fit) // TIMED)]
@@ -88,17 +121,19 @@ def _original_time(session: ort.InferenceSession, parts: Parts) -> float:
 
 
 def _settled(job: Job, session: ort.InferenceSession, parts: Parts) -> Goal:
-    """The job's goal, judging as the outputs suggest, against what the original gives for what is stored."""
+    """The job's goal, judging as the outputs suggest, against what is right for what is stored."""
     assert job.goal is not None, "a decision is made for a goal"
     names, stored = job.opened.outputs, parts.stored
     some = np.random.default_rng(0).permutation(len(stored))[:ANSWERS].tolist()
     advance = job.progress("running the original", len(some))
 
+    def answer(at: int) -> Answer:
+        results = run_model(session, stored.arrays[at], at)
+        return job.answer(dict(zip(names, results, strict=True)), stored, at)
+
     def answers() -> Iterator[Answer]:
-        for at, results in zip(
-            some, side_by_side(lambda at: run_model(session, stored.arrays[at], at), some), strict=True
-        ):
-            yield Answer(dict(zip(names, results, strict=True)), stored.real(at), stored.arrays[at])
+        for each in side_by_side(answer, some):
+            yield each
             advance()
 
     return job.goal.settled(answers(), job.notes)

@@ -38,7 +38,7 @@ class Setting:
 
 
 def nothing_reused(goal: Goal, answers: Sequence[Answer], cost: float) -> Setting:
-    """The setting at which every request runs the original; `answers` are the original's, to the fit part."""
+    """The setting at which every request runs the original; `answers` are the right ones to the fit part."""
     own = [goal.own(answer) for answer in answers]
     seen, decided = Seen.of([one.judged for one in own]), Seen.of([one.decided for one in own])
     return Setting(0.0, np.zeros(len(own), np.bool_), seen, decided, cost)

@@ -82,22 +82,33 @@ class Inserter:
         self.scale: ir.Value | None = None
 
     def make_conditional(
-        self, b: Builder, region: Sequence[ir.Node], result: ir.Value, hit: ir.Value, reuse: ir.Graph
+        self,
+        b: Builder,
+        region: Sequence[ir.Node],
+        result: ir.Value,
+        hit: ir.Value,
+        reuse: ir.Graph,
+        instead: ir.Graph | None = None,
     ) -> None:
-        """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood."""
+        """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood.
+
+        If a branch is given `instead` of the region, that is gone.
+        """
         chosen = ir.val(result.name, ir.DataType.FLOAT, [None, None, _width(reuse)])
         condition = ir.Node(
             "",
             "If",
             [hit],
-            [ir.AttrGraph("then_branch", reuse), ir.AttrGraph("else_branch", _empty_branch())],
+            [ir.AttrGraph("then_branch", reuse), ir.AttrGraph("else_branch", instead or _empty_branch())],
             outputs=[chosen],
             name=f"{b.prefix}/if",
         )
         self.graph.insert_before(region[-1], [*b.nodes, condition])
         result.replace_all_uses_with(chosen, replace_graph_outputs=True)
         result.name = f"{result.name}/computed"
-        self.graph.remove(region)
+        self.graph.remove(region, safe=instead is not None)  # then it no longer counts as a reader
+        if instead is not None:
+            return
         compute = condition.attributes["else_branch"].as_graph()
         compute.extend(region)
         compute.outputs.append(result)

@@ -39,6 +39,23 @@ def check_options(wanted: Wanted) -> None:
             f"{wanted.selective} does not go with --level {wanted.level}, which guards no single attention "
             "blocks: omit one"
         )
+    if wanted.exact_misses and any(level.rounds for level in LEVELS if wanted.level in level.names):
+        raise MemoError(
+            f"--exact-misses does not go with --level {wanted.level}, at which no request runs the original: "
+            "omit one"
+        )
+    if wanted.compact:
+        _check_compact(wanted)
+
+
+def _check_compact(wanted: Wanted) -> None:
+    """Raises MemoError if an option asks for what a compact bundle does not have."""
+    if wanted.exact_misses:
+        raise MemoError("--exact-misses asks for the original, which --compact leaves out: omit one")
+    rounds = any(level.rounds for level in LEVELS if wanted.level in ("auto", *level.names))
+    if not rounds or wanted.selective is not None:
+        given = wanted.selective or f"--level {wanted.level}"
+        raise MemoError(f"{given} does not go with --compact, which reuses nothing: omit one")
 
 
 def allowed(
@@ -46,7 +63,8 @@ def allowed(
 ) -> list[tuple[Level, Use]]:
     """The levels that the model and the options allow, at least one, in order.
 
-    Without `rounding`, only a level that is named may change answers where nothing is reused.
+    Without `rounding`, only a level that is named may change answers where nothing is reused; with
+    `wanted.exact_misses` none may, and with `wanted.compact` all do.
 
     Why a level is not possible goes to `notes`, unless one that comes before it is.
 
@@ -59,7 +77,9 @@ def allowed(
         named = wanted.level in level.names
         if not (named or wanted.level == "auto") or (wanted.selective and not level.selective):
             continue
-        if level.rounds and not (rounding or named):
+        if level.rounds and (wanted.exact_misses or not (rounding or named)):
+            continue
+        if wanted.compact and not level.rounds:
             continue
         try:
             found.append((level, level.use(opened, wanted, notes)))

@@ -1,4 +1,4 @@
-"""What comes of requests on trial: the original's answers, and what a guarded model makes of the same."""
+"""What comes of requests on trial: the answers that count, and what a guarded model makes of the same."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from onnx_memo.data.samples import Samples
-from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.job import Job
 from onnx_memo.proof.answer import Answer
-from onnx_memo.proof.goal import Opinion
+from onnx_memo.proof.goal import Goal, Opinion
 from onnx_memo.proof.measure import Seen
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.proof.thresholds import CurvePoint
@@ -27,10 +27,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Original:
-    """The original model, one thread, and what it gave for some requests.
+    """The original model, one thread, and what came of some requests.
 
     Attributes:
-        seconds: that each request took, f64[n], side by side with others: good for rough comparisons.
+        answers: the right ones, the original's or a reference's (`onnx_memo.job.Job.answer`).
+        seconds: that the original took for each request, f64[n], side by side with others: good for rough
+            comparisons.
     """
 
     session: ort.InferenceSession
@@ -38,15 +40,19 @@ class Original:
     seconds: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
-def run_original(opened: OpenedModel, samples: Samples, advance: Callable[[], None]) -> Original:
-    """Run every sample through the original model."""
-    names = opened.outputs
+def run_original(job: Job, samples: Samples, advance: Callable[[], None]) -> Original:
+    """Run every sample through the original model, and the reference, if the job has one."""
+    opened, names = job.opened, job.opened.outputs
     session = open_session(opened.model, opened.path.parent, session_options(native=False, threads=1))
     answers, seconds = [], []
-    results = side_by_side(timed(lambda at: run_model(session, samples.arrays[at], at)), range(len(samples)))
-    for at, (result, took) in enumerate(results):
-        outputs = dict(zip(names, result, strict=True))
-        answers.append(Answer(outputs, samples.real(at), samples.arrays[at]))
+    run = timed(lambda at: run_model(session, samples.arrays[at], at))
+
+    def answered(at: int) -> tuple[Answer, float]:
+        result, took = run(at)
+        return job.answer(dict(zip(names, result, strict=True)), samples, at), took
+
+    for answer, took in side_by_side(answered, range(len(samples))):
+        answers.append(answer)
         seconds.append(took)
         advance()
     return Original(session, answers, np.asarray(seconds))
@@ -69,7 +75,7 @@ class Tried:
     Attributes:
         hits: which were reused, bool[n].
         rows: share of their rows that ran, f64[n]; 1 where nothing is reused.
-        seen: by what the promise is about; errors are exactly 0 where the original ran.
+        seen: by what the promise is about; errors are those of `Measure.own` where the original ran.
         decided: by the decision, likewise.
         token_errors: cosine token by token, f64[n].
         seconds: that each took, f64[n], side by side with others; the original's where it is not reused for
@@ -91,6 +97,13 @@ class Tried:
         seen, decided = Seen.of([one.judged for one in said]), Seen.of([one.decided for one in said])
         errors = np.asarray([one.token_error for one in said])
         return Tried(hits, rows, seen, decided, errors, seconds, said)
+
+    @staticmethod
+    def nothing_reused(original: Original, goal: Goal) -> Tried:
+        """What comes of requests all of which the original runs."""
+        count = len(original.answers)
+        said = [goal.own(answer) for answer in original.answers]
+        return Tried.of(np.zeros(count, np.bool_), np.ones(count), said, original.seconds)
 
     @property
     def errors(self) -> Floats:

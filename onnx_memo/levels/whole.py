@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import onnx_ir as ir
 
@@ -11,12 +13,16 @@ from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
 from onnx_memo.graph.row_read import FIRST, row_read
 from onnx_memo.levels.inserter import Inserter, four_axes
+from onnx_memo.operators.bodies.product import multiply_bytes, multiply_halves, product_nodes
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.form import Form, FormBuilder
+from onnx_memo.precision.nodes import coarse_product
 from onnx_memo.precision.whole import WholeInCopy
 
 
-def whole_branch(inserter: Inserter, encoder: Encoder, whole: WholeInCopy) -> ir.Graph:
+def whole_branch(
+    inserter: Inserter, encoder: Encoder, whole: WholeInCopy, everywhere: bool = False
+) -> ir.Graph:
     """The branch: from the encoder's input of the main graph to its output [B, L, d], zeros in other rows.
 
     Where only the first or the last row of each sequence is read, no other goes on after the last core.
@@ -25,8 +31,9 @@ def whole_branch(inserter: Inserter, encoder: Encoder, whole: WholeInCopy) -> ir
         inserter: of the guard.
         encoder: in the model that is guarded.
         whole: the same in 8 bits.
+        everywhere: by nodes that are exact on every processor, and slower.
     """
-    b = Builder("memo/int8", inserter.opset)
+    b = Builder("memo/int8/everywhere" if everywhere else "memo/int8", inserter.opset)
     padded = b.dim(encoder.input, 1)
     read = row_read(encoder)
     place = None if read is None else _place(b, read, padded)
@@ -51,7 +58,13 @@ def whole_branch(inserter: Inserter, encoder: Encoder, whole: WholeInCopy) -> ir
             context = b.op("Where", b.op("IsNaN", context), b.const(0, np.float32), context)
         return context
 
-    form = FormBuilder(b, Form(encoder, whole.chains), copier, values, attend, whole.coarse)
+    by_nodes = whole.coarse or everywhere
+    chains = whole.chains.linear() if by_nodes else whole.chains
+    product = functools.partial(
+        coarse_product if whole.coarse else product_nodes,
+        multiply=multiply_halves if everywhere else multiply_bytes,
+    )
+    form = FormBuilder(b, Form(encoder, chains), copier, values, attend, product if by_nodes else None)
     for node in encoder.steps:
         last = copier.core(node) is encoder.cores[-1]
         if last and place is not None:

@@ -25,7 +25,6 @@ from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.chains import Chain, Chains, Linear, Part
-from onnx_memo.precision.nodes import coarse_product
 
 PRODUCT = "MemoProduct"
 
@@ -155,13 +154,13 @@ class FormBuilder:
         copier: Copier,
         products: Mapping[ir.Value, Sequence[ir.Value]],
         attend: Callable[[Core, ir.Value], ir.Value],
-        coarse: bool = False,
+        product: Callable[..., ir.Value] | None = None,
     ) -> None:
         """`products` hold what products read beside rows, by the tasks' keys. `attend` gives a core's
-        context [..., Q, H * dv] of its queries, keys and values [..., R, H * (2 * dk + dv)]. `coarse` ones
-        have standard nodes for products; their chains are linear steps alone."""
+        context [..., Q, H * dv] of its queries, keys and values [..., R, H * (2 * dk + dv)]. `product` writes
+        one as nodes, where no operators are wanted; then the form's chains are linear steps alone."""
         self.b, self.form, self.copier, self.products, self.attend = b, form, copier, products, attend
-        self.coarse = coarse
+        self.product = product
         self.needed = form.needed()
         written = [node for node in form.encoder.steps if not self.needed.isdisjoint(node.outputs)]
         self.read = {form.encoder.output, *(value for node in written for value in form.reads(node))}
@@ -258,8 +257,8 @@ class FormBuilder:
         copier.made[chain.sum] = self._formed(sums, x, chain.sum)
 
     def _product(self, operator: str, key: ir.Value, x: ir.Value) -> ir.Value:
-        if self.coarse:
-            return coarse_product(self.b, self.copier.made[x], *self.products[key])
+        if self.product is not None:
+            return self.product(self.b, self.copier.made[x], *self.products[key])
         name = f"{self.b.prefix}/{key.name}/product"
         return self.b.op(operator, self.copier.made[x], *self.products[key], domain=DOMAIN, name=name)
 

@@ -9,13 +9,20 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
+from onnx_memo.operators.bodies.product import Multiply, multiply_bytes
 from onnx_memo.operators.spec import GROUP, PANEL
 
-FLOAT = ir.DataType.FLOAT.value
 HALF = 127  # steps on either side of zero
 
 
-def coarse_product(b: Builder, x: ir.Value, packed: ir.Value, scales: ir.Value, bias: ir.Value) -> ir.Value:
+def coarse_product(
+    b: Builder,
+    x: ir.Value,
+    packed: ir.Value,
+    scales: ir.Value,
+    bias: ir.Value,
+    multiply: Multiply = multiply_bytes,
+) -> ir.Value:
     """The product of x [..., K] and a matrix as `MemoProduct` reads it.
 
     What is made of constants alone, ONNX Runtime computes when it loads the model. It fuses the product, the
@@ -23,10 +30,9 @@ def coarse_product(b: Builder, x: ir.Value, packed: ir.Value, scales: ir.Value, 
     constant. Of that it reads the first number alone: all are 1.
     """
     greatest = b.reduce("ReduceMax", b.op("Abs", x), -1, keepdims=True)
-    width = b.op("Max", greatest, b.const(np.finfo(np.float32).tiny, np.float32))
-    zero = b.const(HALF + 1, np.uint8)
-    whole = b.op("QuantizeLinear", b.op("Div", x, width), b.const(1 / HALF, np.float32), zero)
-    total = b.op("Cast", b.op("MatMulInteger", whole, _matrix(b, packed, scales), zero), to=FLOAT)
+    width = b.op("Max", greatest, b.const(2.0**-118, np.float32))  # 127 divided by it is finite
+    steps = b.op("Mul", x, b.op("Div", b.const(HALF, np.float32), width))
+    total = multiply(b, steps, _matrix(b, packed, scales), HALF + 1)
     ones = b.op("Pow", width, b.const(0, np.float32))
     total = b.op("Mul", total, b.op("Mul", ones, b.op("Div", scales, b.const(HALF, np.float32))))
     return b.op("Add", b.op("Mul", total, width), bias)

@@ -98,7 +98,7 @@ class Rounding:
         apart = (APART,) if library_path() else (0, APART)
         ways = round_products(self._opened, chains, self._samples, apart, self._progress)
         *coarse, fine = ways
-        return [*(Whole(chains.linear(), products, coarse=True) for products in coarse), Whole(chains, fine)]
+        return [*(Whole(chains, products, coarse=True) for products in coarse), Whole(chains, fine)]
 
 
 def bytes_at_most(opened: OpenedModel) -> int:

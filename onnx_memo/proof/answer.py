@@ -1,4 +1,4 @@
-"""An answer of the original: what an error or a decision is compared with."""
+"""An answer that counts as right, the original's or a reference's: errors and decisions refer to it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ Outputs = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the original gives for one request, a batch of one.
+    """What is right for one request, a batch of one: what the original gives, or a reference in its place.
 
     Attributes:
         outputs: by name.
         mask: bool[L], true for its real tokens; None: all rows of outputs [1, L, ...] are real.
         inputs: the request itself, by name.
+        own: what the original gives, where a reference's answers count; None: `outputs`, bit for bit.
         values: what was taken from it (`onnx_memo.proof.values`): an original's answer is asked many times.
     """
 
     outputs: Outputs = field(repr=False)
     mask: Mask | None = field(repr=False, default=None)
     inputs: Outputs = field(repr=False, default_factory=dict)
+    own: Outputs | None = field(repr=False, default=None)
     values: dict[object, Any] = field(repr=False, compare=False, default_factory=dict)
 
     def giving(self, outputs: Outputs) -> Answer:
         """Another answer to the same request."""
-        return replace(self, outputs=outputs, values={})
+        return replace(self, outputs=outputs, own=None, values={})
+
+    @property
+    def original(self) -> Answer:
+        """The original's answer, as one that counts as right."""
+        return self if self.own is None else self.giving(self.own)
 
     def real(self, name: str) -> Mask | None:
         """Which rows of an output are real tokens."""

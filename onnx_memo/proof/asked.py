@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from onnx_memo.errors import MemoError
 from onnx_memo.proof.choice import DECISIONS, Wish
@@ -21,13 +22,14 @@ class Asked:
     """What the user says of a goal; None: nothing.
 
     Attributes:
-        tolerance: the largest distance from the original's answer, by `metric`.
+        tolerance: the largest distance from the original's answer, or the `reference`'s, by `metric`.
         keep: instead of that, the share of requests that must lead to the same `decision`.
         slack: of the decision `neighbours`, as a factor.
         decide: a decision of the user's own (`onnx_memo.proof.choice.Wish`).
         outputs: that count; none: all.
         labels: the column of the data that holds true labels, by which the accuracy is told. They go with
             the decision `label`, which is then the one that is meant.
+        reference: the file of a model whose answers count in place of the original's.
     """
 
     tolerance: float | None = None
@@ -40,6 +42,7 @@ class Asked:
     decide: Decide | None = None
     outputs: tuple[str, ...] = ()
     labels: str | None = None
+    reference: Path | str | None = None
 
 
 def goal_of(asked: Asked) -> Goal | None:
@@ -58,7 +61,7 @@ def goal_of(asked: Asked) -> Goal | None:
         what = "says what a tolerance means: give --tolerance too, or leave it out"
         _refuse(asked, ("metric", "within"), what)
         what = "says what --tolerance or --keep means: give one of these, or leave it out"
-        _refuse(asked, ("confidence", "outputs"), what)
+        _refuse(asked, ("confidence", "outputs", "reference"), what)
         what = "tells the accuracy on the held-out part: give --tolerance or --keep too, or ask bench for it"
         _refuse(asked, ("labels",), what)
         return None

@@ -77,7 +77,7 @@ class Goal:
         """What is to be said of the original's own answer: a request gets it that reuses nothing."""
         judged = self.judge.own(want)
         decided = Judged(0.0) if self.decision is None else self.decision.own(want)
-        return Opinion(judged, decided, 0.0)
+        return Opinion(judged, decided, 0.0 if want.own is None else token_error(want, want.own))
 
     def kept(self, decided: Seen) -> list[Kept]:
         """What stays as it is with the original, by what was said of the decision."""

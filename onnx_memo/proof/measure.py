@@ -89,10 +89,15 @@ class Measure(ABC):
 
     @abstractmethod
     def judge(self, want: Answer, have: Outputs) -> Judged:
-        """What it says of an answer, where `want` is the original's."""
+        """What it says of an answer, where `want` is right."""
 
     def own(self, want: Answer) -> Judged:
-        """What it says of the original's own answer: no error, whatever numbers it holds."""
+        """What it says of the original's own answer, which a request gets that reuses nothing.
+
+        No error, whatever numbers it holds, unless a reference's answers count.
+        """
+        if want.own is not None:
+            return self.judge(want, want.own)
         return replace(self.judge(want, want.outputs), error=0.0)
 
     def error(self, want: Answer, have: Outputs) -> float:
@@ -165,8 +170,8 @@ class Distance(Measure):
         for name, known in scores.items():
             size = float(known.std()) if len(known) else 0.0
             notes.append(
-                f"output '{name}' is one number: its error is measured against the {len(known)} that the "
-                f"original gives for some of the sample, of standard deviation {size:.3g}"
+                f"output '{name}' is one number: its error is measured against the {len(known)} in answers "
+                f"to some of the sample, of standard deviation {size:.3g}"
             )
         metric = metrics[measured[0]] if measured and len(measured) == len(metrics) else self.metric
         return replace(self, metric=metric, scores=scores)

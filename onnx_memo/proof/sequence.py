@@ -27,7 +27,7 @@ class Outcome:
 
     Attributes:
         hits: how many were reused.
-        failures: how many of those were outside the tolerance.
+        failures: how many were outside the tolerance.
         requests: how many there were, hits and misses.
         p_value: of "at this setting the promise is broken".
     """
@@ -46,7 +46,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Step:
-    """One tested setting: held-out requests reused, those of them outside the tolerance, the p-value."""
+    """One tested setting: held-out requests reused, those of all outside the tolerance, the p-value."""
 
     setting: float
     hits: int

@@ -1,7 +1,8 @@
 """Thresholds of the key distance: which are worth a test, and what requests give at each.
 
 One lookup a request. At threshold t a request at distance d from its nearest entry is reused if d <= t;
-its error is then the one measured with reuse forced, and else exactly 0. So distances and errors,
+its error is then the one measured with reuse forced, and else that of the original: exactly 0, unless a
+reference's answers count. So distances and errors,
 measured once, give the outcome at every threshold. The method and what it assumes: `docs/calibration.md`.
 """
 
@@ -82,9 +83,10 @@ def candidate_thresholds(fit_distances: npt.ArrayLike, most: float = math.inf) -
     not reuse what the calibration counted as a miss. Distances that are not finite (no entry of that
     length) are left out.
 
-    How fine the sequence is costs no power here. A looser threshold only turns misses into hits, so
-    failures never fall along the sequence and the p-values never fall: after the first failed test no
-    later one could have passed. A coarse sequence only stops farther below the loosest provable threshold.
+    How fine the sequence is costs no power here. A looser threshold only turns misses into hits, so failures
+    never fall along the sequence, where misses have no error, and the p-values never fall: after the first
+    failed test no later one could have passed. A coarse sequence only stops farther below the loosest
+    provable threshold.
 
     Args:
         fit_distances: [n] of the fit part, never of the held-out part.
@@ -141,8 +143,8 @@ class CurvePoint:
 
     Attributes:
         hit_rate: the share that is reused.
-        mean, p95, worst: of the errors over all n requests, misses being 0; p95, the 95th percentile, is an
-            error that occurred.
+        mean, p95, worst: of the errors over all n requests; p95, the 95th percentile, is an error that
+            occurred.
         outside: the share beyond the tolerance.
     """
 
@@ -158,6 +160,7 @@ def curve(
     errors: npt.ArrayLike,
     thresholds: Sequence[float] | FloatArray,
     tolerance: float,
+    missed: npt.ArrayLike = 0.0,
 ) -> list[CurvePoint]:
     """What n requests would have seen at each threshold: a picture, not a proof.
 
@@ -166,24 +169,25 @@ def curve(
         errors: [n] with reuse forced; NaN counts as infinite.
         thresholds: [c] in any order.
         tolerance: the largest error that is inside.
+        missed: errors [n] without reuse; or one for all of them.
 
     Returns:
         A point for each threshold, in their order.
     """
     far, forced = _paired(distances, errors)
     assert len(far), "a curve needs a request"
-    forced = np.nan_to_num(forced, nan=math.inf, posinf=math.inf)
+    forced, missed = (np.nan_to_num(one, nan=math.inf, posinf=math.inf) for one in (forced, missed))
     points = []
     for threshold in map(float, thresholds):
         reused = far <= threshold
-        seen = np.where(reused, forced, 0.0)
+        seen = np.where(reused, forced, missed)
         points.append(
             CurvePoint(
                 hit_rate=float(reused.mean()),
                 mean=float(seen.mean()),
                 p95=percentile(seen.tolist(), 95),
                 worst=float(seen.max()),
-                outside=float((reused & outside(forced, tolerance)).mean()),
+                outside=float(outside(seen, tolerance).mean()),
             )
         )
     return points

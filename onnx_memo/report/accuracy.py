@@ -7,19 +7,22 @@ from onnx_memo.report.figures import Columns, table
 from onnx_memo.report.numbers import MINUS, SPACE, count, escaped
 
 
-def accuracy(found: Accuracy | None) -> str:
-    """Before and after, and the difference, each with its interval; nothing where there are no labels."""
+def accuracy(found: Accuracy | None, before: str = "original") -> str:
+    """Before and after, and the difference, each with its interval; nothing where there are no labels.
+
+    `before` is what people call the model whose answers count.
+    """
     if found is None:
         return ""
     columns: Columns = (("model", "name"), ("share right", "number"), ("95 % interval", "number"))
     rows = [
-        ("", ("original", *_cells(found.before))),
+        ("", (before, *_cells(found.before))),
         ("", ("bundle", *_cells(found.after))),
         ("", ("difference, in points", *_cells(found.difference, signed=True))),
     ]
     caption = f"Accuracy by the true labels in {escaped(found.column, 80)}"
     moved = (
-        f"Of {count(found.requests, 'held-out request')} the original alone is right on {found.lost:,}, the "
+        f"Of {count(found.requests, 'held-out request')} the {before} alone is right on {found.lost:,}, the "
         f"bundle alone on {found.gained:,}: {found.verdict}."
     )
     note = (

@@ -65,6 +65,7 @@ def evidence_of(
             held_out=calibration.requests,
             outside=calibration.failures,
             p_value=calibration.p_value,
+            reference=names.reference,
         ),
         split=_split(parts),
         requests=requests,

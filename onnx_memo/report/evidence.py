@@ -17,11 +17,12 @@ INFINITY = 1e30  # in JSON, which has no infinity
 
 @dataclass(frozen=True)
 class Names:
-    """What people call the bundle (`title`) and the files that it was made of."""
+    """What people call the bundle (`title`) and the files that it was made of; `reference`, if any."""
 
     title: str
     model: str
     data: str
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Proof:
         held_out: requests that were tested.
         outside: those of them outside the tolerance.
         p_value: the promise is kept if it is at most 1 - confidence.
+        reference: the file of the model whose answers count; None: the original's own.
     """
 
     metric: str
@@ -60,6 +62,12 @@ class Proof:
     held_out: int
     outside: int
     p_value: float
+    reference: str | None = None
+
+    @property
+    def model(self) -> str:
+        """Whose answers count, for people."""
+        return "the original model" if self.reference is None else f"the reference, {self.reference}"
 
 
 @dataclass(frozen=True)
@@ -220,7 +228,7 @@ class Evidence:
         """As one JSON object; 1e30 stands for what is not finite.
 
         Each alternative says whether it was `chosen`, and each point of `strictness` is flat. `threshold`,
-        `proven_share`, `signal` and `accuracy` are left out where there is none.
+        `proven_share`, `signal`, `accuracy` and the promise's `reference` are left out where there is none.
         """
         found = asdict(self)
         chosen = found.pop("chosen")
@@ -231,6 +239,8 @@ class Evidence:
         for optional in ("threshold", "proven_share", "signal", "accuracy"):
             if found[optional] is None:
                 del found[optional]
+        if found["promise"]["reference"] is None:
+            del found["promise"]["reference"]
         plain: dict[str, Any] = _plain(found)
         return plain
 

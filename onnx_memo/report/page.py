@@ -41,7 +41,11 @@ def _times(evidence: Evidence) -> str:
 
 def _errors(evidence: Evidence) -> str:
     drawn = [errors.errors(evidence), errors.strictness(evidence)]
-    parts = accuracy(evidence.accuracy), sections.errors(evidence), pictures(drawn)
+    parts = (
+        accuracy(evidence.accuracy, "original" if evidence.promise.reference is None else "reference"),
+        sections.errors(evidence),
+        pictures(drawn),
+    )
     return section("errors", "Errors", *parts, sections.outside(evidence), sections.strictness(evidence))
 
 

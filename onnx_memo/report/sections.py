@@ -91,7 +91,7 @@ def errors(evidence: Evidence) -> str:
         place = f"at {escaped(worst.place, 80)} of the data, of length {worst.length:,}"
         sentence = f"One of the requests that lead to another decision stands {place}."
     if worst.error == 0:
-        sentence = "No request is answered otherwise than by the original."
+        sentence = f"No request is answered otherwise than by {escaped(evidence.promise.model, 120)}."
     quote = f"<blockquote>{escaped(worst.text, 600)}</blockquote>" if worst.text else ""
     return f"{_signal(evidence)}<p>{sentence}</p>{quote}{_tokens(evidence)}"
 

@@ -131,18 +131,18 @@ def _promise(evidence: Evidence) -> str:
 
 def _in_words(promise: Proof) -> tuple[str, str]:
     """What requests do that break the promise, and that keep it."""
-    one, these = promise.outside == 1, "requests like these"
+    one, these, model = promise.outside == 1, "requests like these", escaped(promise.model, 120)
     if promise.metric in RANKINGS:
         return "", DECISIONS[promise.metric]
     if promise.metric in DECISIONS:
         failed = f"{'leads' if one else 'lead'} to another decision"
         return (
             failed,
-            f"{these} lead to the same decision as with the original model: {DECISIONS[promise.metric]}",
+            f"{these} lead to the same decision as with {model}: {DECISIONS[promise.metric]}",
         )
     metric = escaped(metric_name(promise.metric))
     failed = f"{'is' if one else 'are'} outside the tolerance"
-    return failed, f"{these} stay within {promise.tolerance:g} of the original model's outputs ({metric})"
+    return failed, f"{these} stay within {promise.tolerance:g} of the outputs of {model} ({metric})"
 
 
 def is_warning(note: str) -> bool:
@@ -164,7 +164,7 @@ def _key_figures(evidence: Evidence) -> str:
     if DECISIONS.get(evidence.promise.metric) not in told:
         cells.append(_error(evidence))
     if evidence.accuracy is not None:
-        cells.append(_accuracy(evidence.accuracy))
+        cells.append(_accuracy(evidence.accuracy, evidence.promise))
     cells.append(("Memo data", size(evidence.bytes), count(evidence.entries, "stored input")))
     listed = "".join(
         f"<div><dt>{name}</dt><dd>{value}<small>{under}</small></dd></div>" for name, value, under in cells
@@ -204,10 +204,11 @@ def _kept(decision: Kept) -> Cell:
     return "Decisions kept", share, f"{escaped(decision.what, 80)}: {decision.kept:,} of {decision.of:,}"
 
 
-def _accuracy(accuracy: Accuracy) -> Cell:
-    """That of the bundle, beside the original's."""
+def _accuracy(accuracy: Accuracy, promise: Proof) -> Cell:
+    """That of the bundle, beside that of the model whose answers count."""
     before, after = (f"{100 * share.value:.1f}{SPACE}%" for share in (accuracy.before, accuracy.after))
-    return "Accuracy", after, f"the original: {before}; {accuracy.verdict}"
+    model = "the original" if promise.reference is None else "the reference"
+    return "Accuracy", after, f"{model}: {before}; {accuracy.verdict}"
 
 
 def _error(evidence: Evidence) -> Cell:

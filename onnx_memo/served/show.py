@@ -164,9 +164,10 @@ def _difference(difference: Difference, promised: Promised | None) -> str:
     if not difference.error and not difference.worst_token:
         return f"output {printable(difference.output)}: as the original's"
     text = f"output {printable(difference.output)}: off by {difference.error:.2e} ({measure})"
-    if promised is not None and promised.tolerance is not None and promised.metric == difference.measure:
-        within = "within" if difference.error <= promised.tolerance else "beyond"
-        text += f", {within} the tolerance {promised.tolerance:g}"
+    about = None if promised is None or promised.reference is not None else promised  # the original's answers
+    if about is not None and about.tolerance is not None and about.metric == difference.measure:
+        within = "within" if difference.error <= about.tolerance else "beyond"
+        text += f", {within} the tolerance {about.tolerance:g}"
     if difference.worst_token is not None:
         text += f", its worst row by {difference.worst_token:.2e}"
     return text

@@ -77,8 +77,13 @@ def memo_data(folder: Path) -> Path:
 
 def write_store(folder: Path, tensors: Sequence[StoredTensor]) -> dict[str, ir.ExternalTensor]:
     """Write `tensors` to the memo data in `folder`; returns them as external data, by name."""
+    return _write(folder, MEMO, tensors)
+
+
+def _write(folder: Path, kind: str, tensors: Sequence[StoredTensor]) -> dict[str, ir.ExternalTensor]:
+    """Write a data file."""
     places: dict[str, int] = {}
-    with new_file(folder / MEMO) as file:
+    with new_file(folder / kind) as file:
         for tensor in tensors:
             offset = _pad(file)
             if isinstance(tensor.content, Path):
@@ -90,7 +95,7 @@ def write_store(folder: Path, tensors: Sequence[StoredTensor]) -> dict[str, ir.E
             places[tensor.name] = offset
         file.write(b"\0")  # an empty tensor at the end still begins inside the file
         _pad(file)
-    data = named_by_content(folder / MEMO, MEMO)
+    data = named_by_content(folder / kind, kind)
     return {
         tensor.name: ir.ExternalTensor(
             data.name,
@@ -122,6 +127,19 @@ def take_weights(model: ir.Model, source: Path, folder: Path) -> None:
             name=tensor.name,
             base_dir=folder,
         )
+
+
+def rewrite_weights(model: ir.Model, folder: Path) -> None:
+    """Write what `model` still reads from files outside of `folder` to one in it; what is small, into it."""
+    outside = [pair for pair in external_weights(model) if Path(pair[1].base_dir) != folder]
+    large = [(value, tensor) for value, tensor in outside if tensor.nbytes > ALIGNMENT]
+    for value, tensor in outside:
+        value.const_value = ir.tensor(tensor.numpy().copy(), name=tensor.name)
+    if large:
+        tensors = [StoredTensor.of(str(value.name), tensor.numpy()) for value, tensor in large]
+        written = _write(folder, WEIGHTS, tensors)
+        for value, _ in large:
+            value.const_value = written[str(value.name)]
 
 
 def _pad(file: NewFile) -> int:

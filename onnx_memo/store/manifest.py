@@ -33,19 +33,26 @@ class GuardedSite:
 @dataclass(frozen=True)
 class Promised:
     """What was proven of requests like the sample, with `confidence`: of at least the share `within` of them
-    the error by `metric` is at most `tolerance`; where that is None, `metric` is the decision that stays."""
+    the error by `metric` is at most `tolerance`; where that is None, `metric` is the decision that stays.
+    Errors count from the original's answers, or those of `reference`, a file's name, with its SHA-256."""
 
     metric: str
     tolerance: float | None
     within: float
     confidence: float
+    reference: str | None = None
+    reference_sha256: str | None = None
 
     def __str__(self) -> str:
         """For people."""
+        original, its = "the original", "the original's"
+        if self.reference is not None:
+            original = f"the reference '{self.reference}'"
+            its = f"those of {original}"
         kept = (
-            f"of the decisions ({self.metric}) stay as with the original"
+            f"of the decisions ({self.metric}) stay as with {original}"
             if self.tolerance is None
-            else f"of the answers are within {self.tolerance:g} of the original's ({self.metric})"
+            else f"of the answers are within {self.tolerance:g} of {its} ({self.metric})"
         )
         return (
             f"promised for requests like the sample: at least {100 * self.within:.4g} % {kept}; proven with "
@@ -62,8 +69,8 @@ class Manifest:
     with the operators that `predicted_with` names, `native` or `stock`. `source_sha256` is that of the
     original's `.onnx` file, None where it was exported from a directory. `checked` is what the bundle was
     checked with when it was written (`onnx_memo.verify`). `promised` is what was proven, where anything was
-    asked for. `accuracy` is that on the held-out part, where the
-    data held true labels.
+    asked for. `accuracy` is that on the held-out part, where the data held true labels. In a `compact` bundle
+    the original's weights are left out.
     """
 
     version: str
@@ -79,6 +86,7 @@ class Manifest:
     checked: dict[str, int | float | list[str] | None] | None = None
     promised: Promised | None = None
     accuracy: Accuracy | None = None
+    compact: bool = False
     format: int = FORMAT
 
     def as_json(self) -> dict[str, Any]:

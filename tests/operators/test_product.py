@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import MODES, run_operator
 from support_operators import INF, NAN, SEEDS, f32, i64, inputs_of, random_product
 
+from onnx_memo.graph.build import Builder
+from onnx_memo.operators.bodies.product import multiply_halves
 from onnx_memo.operators.reference import memo_product
+from onnx_memo.runtime import session_options
 
 EVERY_MODE = pytest.mark.parametrize("mode", MODES)
 
@@ -44,6 +49,35 @@ def test_the_integers_are_the_same(mode):
     step = f32(np.ptp(inputs["x"], axis=1, keepdims=True)) / np.float32(255)
     answer = run_operator("MemoProduct", mode, *inputs.values())
     np.testing.assert_array_equal(np.rint(answer / step), np.rint(want / step))
+
+
+@given(
+    groups=st.integers(1, 30),
+    columns=st.integers(1, 60),
+    zero=st.sampled_from([0, 128]),
+    seed=SEEDS,
+)
+@settings(deadline=None)
+def test_products_in_halves_are_those_of_bytes_and_need_no_more_than_16_bits(groups, columns, zero, seed):
+    """Two products of a byte with a weight, as processors without VNNI add them up."""
+    rng = np.random.default_rng(seed)
+    steps = f32(rng.uniform(-zero - 20, 280 - zero, (5, 4 * groups)))
+    steps[0] = 255 - zero
+    weight = rng.choice([-127, 127, 3], (4 * groups, columns)).astype(np.int8)
+    x, matrix = ir.val("x", ir.DataType.FLOAT, steps.shape), ir.val("w", ir.DataType.INT8, weight.shape)
+    b = Builder("halves", 17)
+    y = multiply_halves(b, x, matrix, zero)
+    halves = [node for node in b.nodes if node.op_type == "MatMulInteger"]
+    given_out = [y, *(node.inputs[0] for node in halves)]
+    for value, dtype in zip(given_out, ("FLOAT", "UINT8", "UINT8"), strict=True):
+        value.type = ir.TensorType(ir.DataType[dtype])
+    graph = ir.Graph([x, matrix], given_out, nodes=b.nodes, opset_imports={"": 17})
+    content = ir.to_proto(ir.Model(graph, ir_version=8)).SerializeToString()
+    session = ort.InferenceSession(content, session_options(native=False, threads=1))
+    total, *parts = session.run(None, {"x": steps, "w": weight})
+    whole = np.clip(np.rint(steps) + zero, 0, 255) - zero
+    np.testing.assert_array_equal(total, whole @ weight.astype(np.float32))
+    assert max(int(part.max()) for part in parts) * 2 * 127 < 2**15
 
 
 @EVERY_MODE

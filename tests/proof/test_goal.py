@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,33 @@ def test_what_is_kept_many_times_is_pooled():
     assert small.outputs["states"].tolist() == [[1.5, 2.5, 3.5]]
     assert small.outputs["scores"].shape == (1, 4, 1)
     assert "ids" not in small.outputs
+
+
+def test_where_a_references_answers_count_the_originals_own_has_an_error():
+    """It is what a request gets that reuses nothing."""
+    right, other = answers(0, 18)
+    goal, _ = told(0.5, answers(0, 10, 20))
+    assert goal.own(right).judged.error == 0
+    one = goal.own(replace(right, own=other.outputs))
+    assert one == goal.opinion(right, other.outputs)
+    assert one.judged.error == pytest.approx(1 - math.cos(math.radians(18)))
+    assert one.decided.error == 1, "another neighbour is nearest"
+
+
+def test_its_single_tokens_have_errors_too():
+    states = np.arange(1, 7, dtype=np.float32).reshape(1, 2, 3)
+    right = Answer({"states": states}, np.ones(2, np.bool_))
+    goal, _ = told(0.5, [right, right.giving({"states": -states}), right.giving({"states": states[:, ::-1]})])
+    assert goal.own(right).token_error == 0
+    assert goal.own(replace(right, own={"states": states[..., ::-1]})).token_error > 0.1
+
+
+def test_what_is_remembered_of_an_answer_is_the_right_one_alone():
+    right, other = answers(0, 10)
+    both = replace(right, own=other.outputs)
+    assert pooled(both).own is None
+    assert pooled(both).outputs["pooled"].tolist() == right.outputs["pooled"].tolist()
+    assert both.original.outputs is other.outputs and right.original is right
 
 
 ONE = answers(0)[0]

@@ -173,6 +173,13 @@ def test_a_point_of_the_curve_counts_misses_as_errors_of_0():
     )
 
 
+def test_misses_may_err_too():
+    (point,) = curve([0, 1, 2, 3], [0.0, 0.3, 0.1, 9.0], [2], tolerance=0.2, missed=[0.5, 0.5, 0.5, 0.4])
+    assert asdict(point) == pytest.approx(
+        {"hit_rate": 0.75, "mean": 0.2, "p95": 0.4, "worst": 0.4, "outside": 0.5}
+    )
+
+
 def test_an_infinite_error_does_not_spoil_the_percentile():
     (point,) = curve(np.zeros(100), [0.5] * 99 + [math.nan], [0], tolerance=1)
     assert (point.p95, point.worst, point.mean) == (0.5, math.inf, math.inf)

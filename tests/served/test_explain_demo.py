@@ -153,6 +153,8 @@ def test_the_answer_is_told_against_the_tolerance(traced, cli):
         "tolerance": TOLERANCE,
         "within": 0.95,
         "confidence": 0.95,
+        "reference": None,
+        "reference_sha256": None,
     }
 
 

@@ -42,7 +42,14 @@ WHOLE = {
     "predicted_with": "native",
     "source_sha256": None,
     "checked": {"requests": 3, "libraries": ["stock"], "stored_error": None},
-    "promised": {"metric": "cosine", "tolerance": 0.01, "within": 0.95, "confidence": 0.95},
+    "promised": {
+        "metric": "cosine",
+        "tolerance": 0.01,
+        "within": 0.95,
+        "confidence": 0.95,
+        "reference": "fp32.onnx",
+        "reference_sha256": "ab",
+    },
     "accuracy": {
         "column": "y",
         "requests": 9,
@@ -52,6 +59,7 @@ WHOLE = {
         "after": {"value": 0.7, "low": 0.4, "high": 0.9},
         "difference": {"value": -0.1, "low": -0.3, "high": 0.1},
     },
+    "compact": True,
     "format": 2,
 }
 JSON = st.recursive(
@@ -112,6 +120,7 @@ def test_whatever_stands_at_a_place_it_is_read_or_refused(path, value):
         (("promised",), "yes"),
         (("promised", "tolerance"), "0.01"),
         (("promised", "within"), None),
+        (("promised", "reference"), 5),
         (("accuracy", "lost"), 0.5),
         (("accuracy", "before"), 0.5),
         (("accuracy", "after", "low"), 10**400),

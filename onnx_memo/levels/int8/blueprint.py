@@ -13,6 +13,7 @@ import onnx_ir as ir
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.opened import Copy
 from onnx_memo.levels.int8.guard import NAME, insert_int8_guard
+from onnx_memo.precision.tables import Tables
 from onnx_memo.precision.whole import Whole
 from onnx_memo.store.data import StoredTensor
 from onnx_memo.store.manifest import GuardedSite
@@ -20,10 +21,17 @@ from onnx_memo.store.manifest import GuardedSite
 
 @dataclass(frozen=True)
 class Int8Blueprint:
-    """What the guard is built from: the original's encoder, and what it becomes."""
+    """What the guard is built from.
+
+    Attributes:
+        encoder: in the original model.
+        whole: what it becomes.
+        compact: the original's tables in 8 bits, if its other weights are left out.
+    """
 
     encoder: Encoder
     whole: Whole
+    compact: Tables | None = None
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -32,11 +40,14 @@ class Int8Blueprint:
 
     def tensors(self, scratch: Path, notes: list[str]) -> list[StoredTensor]:
         """The weights."""
-        return self.whole.tensors()
+        return self.whole.tensors() + ([] if self.compact is None else self.compact.tensors())
 
     def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
         """Guard a copy of the original model."""
-        insert_int8_guard(copy.model, copy.twin(self.encoder), self.whole.in_copy(copy, tensors))
+        whole = self.whole.in_copy(copy, tensors)
+        if self.compact is not None:
+            self.compact.insert(copy, tensors)
+        insert_int8_guard(copy.model, copy.twin(self.encoder), whole, compact=self.compact is not None)
 
     def guarded(self) -> list[GuardedSite]:
         """The guard, as the manifest lists it."""

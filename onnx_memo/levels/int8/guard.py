@@ -4,12 +4,13 @@
 
 Requires: the encoder of this very model, found on its present graph. Ensures: the model's inputs and outputs
 keep their names and order; at `memo_strictness` 0 exactly the original nodes run, and so they do where the
-processor's own products of bytes are not exact and no native library is there.
+processor's own products of bytes are not exact and no native library is there, if the original is kept.
 """
 
 from __future__ import annotations
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
@@ -23,13 +24,20 @@ NAME = "encoder"
 RAN = f"memo/{NAME}/int8"  # the value that says whether the form runs, bool
 
 
-def insert_int8_guard(model: ir.Model, encoder: Encoder, whole: WholeInCopy) -> None:
-    """Guard `encoder`; `model` is changed."""
+def insert_int8_guard(model: ir.Model, encoder: Encoder, whole: WholeInCopy, compact: bool = False) -> None:
+    """Guard `encoder`; `model` is changed.
+
+    If it is to be `compact`, the original nodes are gone: in their place the form runs by nodes that are
+    exact on every processor.
+    """
     encoder = to_be_guarded(model, encoder)
     inserter = Inserter(model)
     b = Builder(f"memo/{NAME}", inserter.opset)
     exact = b.op("MemoExact", inserter.strictness(b), domain=DOMAIN, name=RAN)
     branch = whole_branch(inserter, encoder, whole)
     region = flow.region(model.graph, encoder.output, encoder.boundary, inserter.constant)
-    inserter.make_conditional(b, region, encoder.output, exact, branch)
+    instead = whole_branch(inserter, encoder, whole, everywhere=True) if compact else None
+    inserter.make_conditional(b, region, encoder.output, exact, branch, instead)
     add_operators(model)
+    if compact:
+        RemoveUnusedNodesPass()(model)

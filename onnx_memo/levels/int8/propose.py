@@ -26,14 +26,19 @@ from onnx_memo.levels.int8.blueprint import Int8Blueprint
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.levels.tried import Original, Tried, run_original, timed
+from onnx_memo.precision.tables import find_tables
 from onnx_memo.precision.whole import Whole
 from onnx_memo.proof.sequence import Outcome, fixed_sequence
-from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, race, runner
 from onnx_memo.threads import side_by_side
 
 WAY = "int8"
+_EXACT = "only at memo_strictness 0 is an answer the original's, bit for bit"
+_COMPACT = (
+    "compact: the original's weights are left out, so that no request gets its answers bit for bit; at "
+    "memo_strictness 0 requests run in 8 bits as well, by standard nodes"
+)
 TIMED, ROUNDS = 16, 3  # requests that are timed, and how often
 
 
@@ -45,7 +50,7 @@ def propose_int8(brief: Brief) -> Proposal:
         NothingPays: the tolerance is not kept, or no time is saved.
     """
     job, parts = brief.job, brief.parts
-    fit = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
+    fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
     if not brief.rounding.wholes:
         raise NothingPays("the encoder has no products of floats with constant weights")
     ways: list[_Way] = []
@@ -90,7 +95,8 @@ def _verdict(kept: bool) -> str:
 def _try(brief: Brief, whole: Whole, fit: Original) -> _Way:
     """Run the fit part."""
     job, parts, goal = brief.job, brief.parts, brief.goal
-    blueprint = Int8Blueprint(job.opened.encoder, whole)
+    tables = find_tables(job.opened) if job.compact else None
+    blueprint = Int8Blueprint(job.opened.encoder, whole, tables)
     folder = Path(tempfile.mkdtemp(dir=job.scratch))
     session = open_session(
         guarded_on_trial(job.opened, blueprint, folder), folder, session_options(threads=1)
@@ -127,7 +133,7 @@ def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original
 def _prove(brief: Brief, way: _Way, alternatives: Sequence[Alternative]) -> Verdict:
     job, parts, goal = brief.job, brief.parts, brief.goal
     advance = job.progress("running the held-out part", len(parts.held_out))
-    held_out = run_original(job.opened, parts.held_out, advance)
+    held_out = run_original(job, parts.held_out, advance)
     tried = _run(brief, way.session, parts.held_out, held_out)
     outcome = Outcome.of(tried.hits, tried.seen, goal.judge, goal.promise)
     calibration = fixed_sequence(goal.promise, [1.0], lambda _: outcome)
@@ -136,7 +142,7 @@ def _prove(brief: Brief, way: _Way, alternatives: Sequence[Alternative]) -> Verd
             f"with products in 8 bits {outcome.failures} of {outcome.requests} held-out requests are outside "
             "the tolerance: more inputs in the sample, or a larger tolerance, would change that"
         )
-    job.notes.append("only at memo_strictness 0 is an answer the original's, bit for bit")
+    job.notes.append(_COMPACT if job.compact else _EXACT)
     tolerance = goal.promise.tolerance
     return Verdict(
         blueprint=way.blueprint,
@@ -154,7 +160,7 @@ def _prove(brief: Brief, way: _Way, alternatives: Sequence[Alternative]) -> Verd
         rows=None,
         threshold=None,
         strictness=[
-            StrictnessPoint(0.0, CurvePoint(0.0, 0.0, 0.0, 0.0, 0.0)),
+            StrictnessPoint(0.0, Tried.nothing_reused(held_out, goal).point(tolerance)),
             StrictnessPoint(1.0, tried.point(tolerance)),
         ],
         sites=[_figures(way.ratio, brief.original_us)],

@@ -16,14 +16,16 @@ from onnx_memo.levels.tried import Original, run_original
 GRID = tuple(bound / BOUNDS[-1] for bound in BOUNDS)
 
 
-def explore_rows(brief: Brief) -> Sequence[Explored]:
+def explore_rows(brief: Brief, exact_misses: bool = False) -> Sequence[Explored]:
     """What the level does at bounds, with fast products first; all share one capture, of the store part.
+
+    With `exact_misses`, what reuses nothing runs the original with fast products, too.
 
     Raises:
         MemoError: the model cannot run an input.
     """
     job, parts = brief.job, brief.parts.store_part()
-    original = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
+    original = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
     learned = learn_rows(job, parts)
     stored = int(rows_footprint(job.opened, None).total(learned.captured.lengths))
     size = stored * len(brief.parts.stored) // len(parts.stored)
@@ -32,7 +34,8 @@ def explore_rows(brief: Brief) -> Sequence[Explored]:
     ways, wholes = precisions(brief, parts.stored), brief.rounding.wholes
     for precision, way in dict([ways[-1], ways[0]]).items():  # the exact one, and the fast one
         # The exact one runs the original where nothing is reused, and so keeps whatever can be kept.
-        settings = way(learned.settings, wholes[-1] if wholes and way is ways[0][1] else None)
+        rounds = bool(wholes) and way is ways[0][1] and not exact_misses
+        settings = way(learned.settings, wholes[-1] if rounds else None)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
         trial = RowsTrial(job.opened, blueprint)
         attempt = _attempt(brief, f"rows in {precision}", trial, original)

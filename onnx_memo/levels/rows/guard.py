@@ -281,7 +281,7 @@ class _RowsInserter(Inserter):
         whole = self.in_bytes.whole
         form = Form(self.encoder, whole.chains.parted(begins))
         products = {key: [self.initializer(tensor) for tensor in own] for key, own in whole.products.items()}
-        return FormBuilder(b, form, copier, products, attend, whole.coarse)
+        return FormBuilder(b, form, copier, products, attend)
 
     def _positions(self, b: Builder, rows: ir.Value) -> ir.Value | None:
         """Where in their sequences rows stand, if anything asks for that."""

@@ -36,7 +36,7 @@ class RowsLevel(Level):
         """The encoder as a whole."""
         attention_of(opened)
         try:
-            return RowsUse(opened.encoder)
+            return RowsUse(opened.encoder, wanted.exact_misses)
         except NoEncoder as none:
             raise NotAllowed(str(none)) from none
 
@@ -51,9 +51,10 @@ class RowsLevel(Level):
 
 @dataclass(frozen=True)
 class RowsUse(Use):
-    """The encoder of the job's model."""
+    """The encoder of the job's model; `exact_misses`: what reuses nothing has to run the original."""
 
     encoder: Encoder
+    exact_misses: bool = False
 
     def bytes_needed(self, job: Job) -> int:
         """What is stored is captured first."""
@@ -75,11 +76,11 @@ class RowsUse(Use):
 
     def explore(self, brief: Brief) -> Sequence[Explored]:
         """At bounds from strict to loose."""
-        return explore_rows(brief)
+        return explore_rows(brief, self.exact_misses)
 
     def propose(self, brief: Brief) -> Proposal:
         """The bound that saves most."""
-        return propose_rows(brief)
+        return propose_rows(brief, self.exact_misses)
 
 
 def _reused(encoder: GuardedSite) -> str:

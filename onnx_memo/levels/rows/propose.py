@@ -44,7 +44,6 @@ from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.tried import Original, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.precision.whole import Whole
-from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import Budget, within
 
@@ -55,11 +54,12 @@ EXACT = 0.025  # relative error up to which a product is exact in int8
 Floats = npt.NDArray[np.float64]
 
 
-def propose_rows(brief: Brief) -> Proposal:
+def propose_rows(brief: Brief, exact_misses: bool = False) -> Proposal:
     """Find the bound that saves most time within the tolerance.
 
     Args:
         brief: what to decide for; the model has an encoder.
+        exact_misses: whether what reuses nothing has to run the original.
 
     Raises:
         MemoError: `max_bytes` holds not a single input.
@@ -70,9 +70,9 @@ def propose_rows(brief: Brief) -> Proposal:
         size = rows_footprint(job.opened, None)
         budget = Budget(job.opened, parts.stored, size, job.max_bytes, job.progress)
         parts = within(parts, budget, job.notes)
-    fit = run_original(job.opened, parts.fit, job.progress("running the fit part", len(parts.fit)))
+    fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
     learned = learn_rows(job, parts)
-    ways = _search(brief, parts, fit, learned)
+    ways = _search(brief, parts, fit, learned, exact_misses)
     alternatives = [alternative for way in ways for alternative in way.search.seen()]
     kept = [way for way in ways if way.bound is not None]
     if not kept:
@@ -149,11 +149,11 @@ def _simplest(ways: Sequence[_Way], notes: list[str]) -> _Way:
     return best
 
 
-def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned) -> list[_Way]:
+def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned, exact_misses: bool) -> list[_Way]:
     """Search a bound for each precision, from fast to exact, as long as a slower one could save more."""
     job, ways = brief.job, list[_Way]()
     fast = precisions(brief, parts.stored)
-    misses = _misses_in_bytes(brief, parts, fit, learned, fast[0][1])
+    misses = None if exact_misses else _misses_in_bytes(brief, parts, fit, learned, fast[0][1])
     for precision, way in fast:
         settings = way(learned.settings, misses)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
@@ -188,14 +188,14 @@ def _prove(
     job, goal, encoder, bound = brief.job, brief.goal, brief.job.opened.encoder, way.bound
     assert bound is not None, "it keeps the promise on the fit part"
     advance = job.progress("running the held-out part", len(parts.held_out))
-    held_out = run_original(job.opened, parts.held_out, advance)
+    held_out = run_original(job, parts.held_out, advance)
     settings = _to_test(job.opened, captured, replace(way.settings, bound=bound * max(TESTED)))
     calibration, results = prove(goal, parts.held_out, held_out, settings, job.progress)
     if calibration.setting is None or not calibration.hit_rate:
         first = calibration.steps[0]
         raise NothingPays(
             f"at the strictest bound tried, {first.setting * bound:.3g}, {first.hits} of "
-            f"{calibration.requests} held-out requests were reused, {first.failures} of them outside the "
+            f"{calibration.requests} held-out requests were reused, {first.failures} of all are outside the "
             "tolerance: more inputs in the sample, or a larger tolerance, would change that"
         )
     proven = sum(step.p_value <= goal.promise.delta for step in calibration.steps) - 1
@@ -206,7 +206,7 @@ def _prove(
             "requests that reuse nothing run with products in 8 bits: only at memo_strictness 0 is an answer "
             "the original's, bit for bit"
         )
-    points = [StrictnessPoint(0.0, CurvePoint(0.0, 0.0, 0.0, 0.0, 0.0))]
+    points = [StrictnessPoint(0.0, Tried.nothing_reused(held_out, goal).point(tolerance))]
     points += [
         StrictnessPoint(one.scale / scale, seen.point(tolerance))
         for one, seen in zip(settings[: proven + 1], results, strict=False)

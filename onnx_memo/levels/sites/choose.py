@@ -21,6 +21,7 @@ import numpy.typing as npt
 from onnx_memo.data.parts import Parts
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.site import Site
+from onnx_memo.job import Job
 from onnx_memo.keys.learned import fit_learned, squared_distances
 from onnx_memo.keys.network import KeyNetwork
 from onnx_memo.levels.sites.capture import Capture
@@ -99,13 +100,13 @@ class Chooser:
         self.networks: dict[tuple[str, str], KeyNetwork] = {}  # by the level and site of the lookup
         self.trials: dict[tuple[tuple[str, str], ...], Trial] = {}  # by the sites and levels they allow
 
-    def observe(self, observer: Observer, progress: Progress) -> None:
-        """Take the original's outputs and the segment means for the fit part."""
-        advance = progress("running the fit part", len(self.requests))
+    def observe(self, observer: Observer, job: Job) -> None:
+        """Take the answers that count and the segment means for the fit part."""
+        advance = job.progress("running the fit part", len(self.requests))
         means, lengths = [], []
         for at, feeds in enumerate(self.requests.arrays):
             outputs, by_site, length = observer.run_all(feeds)
-            self.wanted.append(Answer(outputs, self.requests.real(at), feeds))
+            self.wanted.append(job.answer(outputs, self.requests, at))
             means.append(by_site)
             lengths.append(length)
             advance()
@@ -213,7 +214,7 @@ class Chooser:
                 failures += not forced[at].error <= self.provable.tolerance
         answers = Seen.of(forced), Seen.of(missed)
         errors = answers[0].errors
-        if measure.about_many:
+        if measure.about_many or answers[1].errors.any():  # or misses err: by a reference's answers
             most = loosest_likely(measure, self.goal.promise, self.held_out, distances, *answers)
         else:
             most = loosest_threshold(self.provable, distances, errors)
@@ -221,7 +222,9 @@ class Chooser:
         hits = float(reused.mean())
         saved = sum(self.saving(level, name) for name, level in plan.levels.items())
         ratio = max(1 - hits * saved / self.original_us, 0.0)  # a profile may see more than there is
-        return Candidate(plan, ratio, hits, most, distances, network, np.where(reused, errors, 0.0))
+        return Candidate(
+            plan, ratio, hits, most, distances, network, np.where(reused, errors, answers[1].errors)
+        )
 
     def learn(self, plan: Plan, captures: Mapping[str, Capture]) -> KeyNetwork:
         """The key network of a plan's lookup, fitted on the store part.
@@ -266,14 +269,14 @@ class Chooser:
         requests: npt.NDArray[np.int64],
         progress: Progress,
     ) -> Floats:
-        """The mean error that each site of a trial causes alone."""
+        """The mean error that each site of a trial causes alone, against the original."""
         errors = np.zeros(len(trial.names))
         advance = progress("judging sites", len(errors))
         for site in range(len(errors)):
             alone = np.arange(len(errors)) == site
             for at in requests:
                 have = trial.run(self.requests.arrays[at], int(entries[at]), alone)
-                errors[site] += self.goal.judge.error(self.wanted[at], have) / len(requests)
+                errors[site] += self.goal.judge.error(self.wanted[at].original, have) / len(requests)
             advance()
         return errors
 

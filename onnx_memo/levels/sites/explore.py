@@ -32,7 +32,7 @@ def explore_sites(brief: Brief, sites: Sequence[Site], level: str) -> Sequence[E
     job, parts, goal = brief.job, brief.parts, brief.goal
     observer = Observer(job.opened, sites)
     chooser = Chooser(job.opened, sites, goal, parts, brief.original_us)
-    chooser.observe(observer, job.progress)
+    chooser.observe(observer, job)
     advance = job.progress(f"capturing {level}", len(parts.stored))
     captures = {level: capture(job.opened, sites, level, parts.stored, job.scratch, advance)}
     mask = sites[0].mask  # one lookup counts the tokens of one mask

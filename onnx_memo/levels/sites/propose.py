@@ -58,7 +58,7 @@ def propose_sites(brief: Brief, sites: Sequence[Site], levels: Sequence[str]) ->
     parts, levels = _affordable(brief, sites, levels)
     observer = Observer(job.opened, sites)
     chooser = Chooser(job.opened, sites, goal, parts, brief.original_us)
-    chooser.observe(observer, job.progress)
+    chooser.observe(observer, job)
     captures: dict[str, Capture] = {}
     candidates: list[Candidate] = []
     for wanted in levels:
@@ -131,7 +131,8 @@ def _verdict(
     hits = outcome.distances <= threshold
     scaled = [float(s) * threshold if s > 0 else -1.0 for s in STRICTNESS_STEPS]
     forced, missed = outcome.forced, outcome.missed
-    points = curve(outcome.distances, forced.seen.errors, scaled, chooser.goal.promise.tolerance)
+    seen, tolerance = forced.seen.where(hits, missed.seen), chooser.goal.promise.tolerance
+    points = curve(outcome.distances, forced.seen.errors, scaled, tolerance, missed.seen.errors)
     networks = dict.fromkeys(chosen.plan.lookups, chosen.network)
     return Verdict(
         goal=chooser.goal,
@@ -143,9 +144,9 @@ def _verdict(
         calibration=calibration,
         hits=hits,
         distances=outcome.distances,
-        errors=np.where(hits, forced.seen.errors, 0.0),
+        errors=seen.errors,
         decided=forced.decided.where(hits, missed.decided),
-        token_errors=np.where(hits, forced.token_errors, 0.0),
+        token_errors=np.where(hits, forced.token_errors, missed.token_errors),
         rows=None,
         threshold=threshold,
         strictness=[StrictnessPoint(float(s), p) for s, p in zip(STRICTNESS_STEPS, points, strict=True)],

@@ -15,7 +15,6 @@ from onnx_memo.levels.sites.capture import Capture
 from onnx_memo.levels.sites.choose import Candidate, nearest_entries
 from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.levels.sites.trial import Trial
-from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal, Opinion
 from onnx_memo.proof.measure import Seen
 
@@ -82,7 +81,7 @@ def run_held_out(
     enabled = np.ones(len(candidate.plan.levels), np.bool_)
     for number, feeds in enumerate(samples.arrays):
         outputs, means, length = observer.run(feeds, first)
-        want = Answer(outputs, samples.real(number), feeds)
+        want = job.answer(outputs, samples, number)
         entry, distance = nearest_entries(
             candidate.network(means[None]), np.asarray([length]), keys, captured.lengths, everything
         )

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.operators.bodies.common import FLOAT, Results
 from onnx_memo.operators.spec import STEPS
+
+HALF = 128  # two times that, times 127, is in 16 bits
+
+# Rounds f32 [..., K], adds a zero point, clips to bytes; takes the point off and multiplies with i8 [K, M].
+Multiply = Callable[[Builder, ir.Value, ir.Value, int], ir.Value]
+
+
+def multiply_bytes(b: Builder, steps: ir.Value, matrix: ir.Value, zero: int) -> ir.Value:
+    """In one product, of which MemoExact tells whether this processor's are exact."""
+    point = b.const(zero, np.uint8)
+    whole = b.op("QuantizeLinear", steps, b.const(1, np.float32), point)
+    return b.op("Cast", b.op("MatMulInteger", whole, matrix, *([point] if zero else [])), to=FLOAT)
+
+
+def multiply_halves(b: Builder, steps: ir.Value, matrix: ir.Value, zero: int) -> ir.Value:
+    """The same in two products of bytes up to 128, which are exact on every processor.
+
+    Of larger bytes the sum of two products with weights of 127 is more than 16 bits hold.
+    """
+    whole = b.op("Add", b.op("Round", steps), b.const(zero, np.float32))
+    whole = b.op("Clip", whole, b.const(0, np.float32), b.const(STEPS, np.float32))
+    lower = b.op("Min", whole, b.const(HALF, np.float32))
+    totals = []
+    for part, own in ((lower, zero), (b.op("Sub", whole, lower), 0)):
+        half = b.op("QuantizeLinear", part, b.const(1, np.float32), b.const(0, np.uint8))
+        totals.append(b.op("MatMulInteger", half, matrix, b.const(own, np.uint8)))
+    return b.op("Cast", b.op("Add", *totals), to=FLOAT)
 
 
 def product_body(
@@ -20,6 +49,21 @@ def product_body(
     channels: ir.Value,
     apart: ir.Value,
 ) -> Results:
+    """With products of bytes."""
+    return {"y": product_nodes(b, x, packed, sums, scales, bias, channels, apart, multiply_bytes)}
+
+
+def product_nodes(
+    b: Builder,
+    x: ir.Value,
+    packed: ir.Value,
+    sums: ir.Value,
+    scales: ir.Value,
+    bias: ir.Value,
+    channels: ir.Value,
+    apart: ir.Value,
+    multiply: Multiply,
+) -> ir.Value:
     """As few nodes as will do: at short requests each costs as much as what it computes.
 
     The least number of a row is one more channel apart, and the bias another.
@@ -43,12 +87,11 @@ def product_body(
     high = b.reduce("ReduceMax", rest, -1, keepdims=True)
     width = b.op("Max", b.op("Sub", high, low), b.const(2.0**-118, np.float32))
     steps = b.op("Mul", b.op("Sub", rest, low), b.op("Div", b.const(STEPS, np.float32), width))
-    whole = b.op("QuantizeLinear", steps, b.const(1, np.float32), b.const(0, np.uint8))  # rounds and clips
-    total = b.op("Cast", b.op("MatMulInteger", whole, matrix), to=FLOAT)
+    total = multiply(b, steps, matrix, 0)
     # ONNX Runtime fuses the product, this cast and the next multiplication, if the columns' scales come
     # multiplied with another that is no constant. Of that it reads the first number alone: all are 1.
     one = b.op("Pow", width, b.const(0, np.float32))
     by_steps = b.op("Div", scales, b.const(STEPS, np.float32))
     total = b.op("Mul", total, b.op("Mul", one, by_steps))
     beside = b.op("Concat", b.op("Gather", x, channels, axis=-1), low, one, axis=-1)
-    return {"y": b.op("Add", b.op("Mul", total, width), b.op("MatMul", beside, factors))}
+    return b.op("Add", b.op("Mul", total, width), b.op("MatMul", beside, factors))

@@ -83,7 +83,7 @@ def test_requests_beyond_the_last_that_fails_are_not_run(share):
     class Fixed(Chooser):
         def __init__(self):
             self.provable, self.original_us, self.held_out = Promise(0.5), 1.0, 100
-            self.wanted = [SimpleNamespace(at=at, outputs="the original's") for at in range(100)]
+            self.wanted = [SimpleNamespace(at=at, outputs="the original's", own=None) for at in range(100)]
             self.goal = Goal(Promise(0.5), Given())
             self.sites, self.costs = {"s": None}, {}
             self.requests = SimpleNamespace(arrays=list(range(100)), real=lambda at: None)
