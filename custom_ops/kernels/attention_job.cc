@@ -3,25 +3,12 @@
 
 #include <algorithm>
 
+#include "kernels/attend_rows.h"
 #include "kernels/entries.h"
 #include "simd/prefetch.h"
 #include "simd/simd.h"
 
 namespace onnx_memo {
-namespace {
-
-constexpr std::int64_t kScoredRows =
-    60;  // rows whose scores are held at a time; a multiple of the tile heights in simd/
-
-// At least `count` floats of this thread's, kept from call to call: a request may need too many for the stack.
-float* Scratch(std::int64_t count) {
-  static thread_local std::vector<float> floats;
-  if (floats.size() < Size(count)) floats.resize(Size(count));
-  return floats.data();
-}
-
-}  // namespace
-
 AttentionJob::AttentionJob(const Heads& fresh, const Ragged& ragged, const StoredHeads& stored, float scale,
                            View<const float, 4> bias, Strided<float> context)
     : fresh_(fresh), ragged_(ragged), stored_(stored), scale_(scale), bias_(bias), context_(context) {
@@ -69,93 +56,61 @@ std::size_t AttentionJob::tasks() const {
   return Size(Product(static_cast<std::int64_t>(running_.size()), fresh_.count));
 }
 
-// K[dk, n] of one head.
-AttentionJob::Matrix AttentionJob::Keys(const Sequence& sequence, std::int64_t head, float* scratch) const {
-  const std::int64_t width = fresh_.key_width;
-  const std::int64_t n = sequence.tokens;
-  if (width == 0) return {scratch, n};  // there are none to point to
-  const Strided<const float>& key = fresh_.key;
-  const float* fresh = key.At(head, sequence.first);
-  const bool stored = sequence.entry != kMiss;
-  if (!stored && key.row == 1) return {fresh, key.number};
-  if (stored) {
-    const std::uint16_t* halves =
-        stored_.keys.data + stored_.offsets.data[sequence.entry] * stored_.keys.dims[1] + head * width * n;
-    simd::Best().halves_to_floats(halves, scratch, Size(width * n));
+// The entry's keys and values, in which those of the tokens that run are fresh.
+void AttentionJob::Pack(const simd::Level& level, const simd::AttendedHead& attended, const Sequence& sequence,
+                        std::int64_t head, float* packed) const {
+  if (sequence.entry == kMiss) {  // all tokens run; nothing that is not finite may stand beyond them
+    std::fill_n(packed, attended.packed(), 0.0F);
+  } else {
+    const std::int64_t first = stored_.offsets.data[sequence.entry];
+    const auto of_head = [&](const View<const std::uint16_t, 2>& payload, std::int64_t width) {
+      return payload.data + first * payload.dims[1] + head * sequence.tokens * width;
+    };
+    const simd::StoredHead stored = {of_head(stored_.keys, fresh_.key_width),
+                                     of_head(stored_.values, fresh_.value_width)};
+    // On their way while the keys are read.
+    Prefetch(reinterpret_cast<const unsigned char*>(stored.values),
+             sequence.tokens * fresh_.value_width * static_cast<std::int64_t>(sizeof(std::uint16_t)));
+    level.pack_stored(attended, stored, packed);
   }
-  for (std::int64_t r = 0; r < sequence.count; ++r) {
-    const std::int64_t token = ragged_.Token(sequence.first + r);
-    for (std::int64_t i = 0; i < width; ++i) scratch[i * n + token] = fresh[i * key.number + r * key.row];
+  for (std::int64_t row = sequence.first; row < sequence.first + sequence.count; ++row) {
+    const float* const key = fresh_.key_width == 0 ? nullptr : fresh_.key.At(head, row);
+    level.repack_token(attended, Size(ragged_.Token(row)), key, Size(fresh_.key.number), fresh_.value.At(head, row),
+                       packed);
   }
-  return {scratch, n};
 }
 
-const std::uint16_t* AttentionJob::StoredValues(const Sequence& sequence, std::int64_t head) const {
-  const std::int64_t first = stored_.offsets.data[sequence.entry] * stored_.values.dims[1];
-  return stored_.values.data + first + head * sequence.tokens * fresh_.value_width;
-}
-
-// V[n, dv] of one head.
-AttentionJob::Matrix AttentionJob::Values(const Sequence& sequence, std::int64_t head, float* scratch) const {
-  const std::int64_t width = fresh_.value_width;
-  const Strided<const float>& value = fresh_.value;
-  if (sequence.entry == kMiss) return {value.At(head, sequence.first), value.row};
-  const std::int64_t n = sequence.tokens;
-  simd::Best().halves_to_floats(StoredValues(sequence, head), scratch, Size(n * width));
-  for (std::int64_t r = 0; r < sequence.count; ++r) {
-    const std::int64_t row = sequence.first + r;
-    std::copy_n(value.At(head, row), width, scratch + ragged_.Token(row) * width);
-  }
-  return {scratch, width};
-}
-
-// The numbers that are added to a row's scores, or the only one.
-const float* AttentionJob::Bias(std::int64_t b, std::int64_t head, std::int64_t token) const {
+// What is added to the scores of a token, for all tokens of its sequence.
+void AttentionJob::FillBias(std::int64_t b, std::int64_t head, std::int64_t token, std::int64_t n, float* bias) const {
   const auto at = [this](std::size_t i, std::int64_t index) { return bias_.dims[i] == 1 ? 0 : index; };
   const std::int64_t row = (at(0, b) * bias_.dims[1] + at(1, head)) * bias_.dims[2] + at(2, token);
-  return bias_.data + row * bias_.dims[3];
+  const float* const from = bias_.data + row * bias_.dims[3];
+  if (bias_.dims[3] == 1) {
+    std::fill_n(bias, n, *from);
+  } else {
+    std::copy_n(from, n, bias);
+  }
 }
 
 void AttentionJob::Run(std::size_t task) const {
-  const simd::Level& simd = simd::Best();
-  const std::int64_t width = fresh_.key_width;
-  const std::int64_t value_width = fresh_.value_width;
+  const simd::Level& level = simd::Best();
   const std::int64_t b = running_[task / Size(fresh_.count)];
   const std::int64_t head = static_cast<std::int64_t>(task) % fresh_.count;
   const Sequence& sequence = ragged_.sequences()[Size(b)];
-  const std::int64_t n = sequence.tokens;
-
-  const std::int64_t key_floats = width * n;
-  const std::int64_t value_floats = n * value_width;
-  const std::int64_t block = std::min(kScoredRows, sequence.count);
-  float* const scratch = Scratch(key_floats + value_floats + (block + 1) * n);
-  if (sequence.entry != kMiss) {  // on their way while the keys are read
-    Prefetch(reinterpret_cast<const unsigned char*>(StoredValues(sequence, head)),
-             value_floats * static_cast<std::int64_t>(sizeof(std::uint16_t)));
-  }
-  const Matrix keys = Keys(sequence, head, scratch);
-  const Matrix values = Values(sequence, head, scratch + key_floats);
-  float* const scores = scratch + key_floats + value_floats;
-  float* const same_bias = scores + block * n;
-
-  for (std::int64_t begin = 0; begin < sequence.count; begin += block) {
-    const std::int64_t count = std::min(block, sequence.count - begin);
-    const std::int64_t first = sequence.first + begin;
-    std::fill_n(scores, count * n, 0.0F);
-    simd.add_product(fresh_.query.At(head, first), Size(count), Size(width), Size(fresh_.query.row), keys.numbers,
-                     Size(keys.stride), Size(n), scores, Size(n));
-    for (std::int64_t r = 0; r < count; ++r) {
-      const float* bias = Bias(b, head, ragged_.Token(first + r));
-      if (bias_.dims[3] == 1) {
-        std::fill_n(same_bias, n, *bias);
-        bias = same_bias;
-      }
-      simd.softmax(scale_, bias, scores + r * n, Size(n));
-    }
-    for (std::int64_t r = 0; r < count; ++r) std::fill_n(context_.At(head, first + r), value_width, 0.0F);
-    simd.add_product(scores, Size(count), Size(n), Size(n), values.numbers, Size(values.stride), Size(value_width),
-                     context_.At(head, first), Size(context_.row));
-  }
+  const simd::AttendedHead attended = {Size(sequence.tokens), Size(fresh_.key_width), Size(fresh_.value_width)};
+  const simd::AttendingRows rows = {Size(sequence.count),
+                                    fresh_.query.At(head, sequence.first),
+                                    Size(fresh_.query.row),
+                                    scale_,
+                                    nullptr,
+                                    0,
+                                    context_.At(head, sequence.first),
+                                    Size(context_.row)};
+  AttendRows(
+      level, attended, rows, bias_.dims[2] == 1, [&](float* packed) { Pack(level, attended, sequence, head, packed); },
+      [&](std::int64_t r, float* bias) {
+        FillBias(b, head, ragged_.Token(sequence.first + r), sequence.tokens, bias);
+      });
 }
 
 }  // namespace onnx_memo

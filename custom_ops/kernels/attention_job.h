@@ -10,6 +10,7 @@
 #include "kernels/ragged.h"
 #include "ort/context.h"
 #include "ort/view.h"
+#include "simd/simd.h"
 
 namespace onnx_memo {
 
@@ -36,17 +37,11 @@ class AttentionJob {
   void Run(std::size_t task) const;
 
  private:
-  struct Matrix {
-    const float* numbers;
-    std::int64_t stride;
-  };
-
   void CheckShapes() const;
   void CheckBias() const;
-  Matrix Keys(const Sequence& sequence, std::int64_t head, float* scratch) const;
-  Matrix Values(const Sequence& sequence, std::int64_t head, float* scratch) const;
-  const std::uint16_t* StoredValues(const Sequence& sequence, std::int64_t head) const;
-  const float* Bias(std::int64_t b, std::int64_t head, std::int64_t token) const;
+  void Pack(const simd::Level& level, const simd::AttendedHead& attended, const Sequence& sequence, std::int64_t head,
+            float* packed) const;
+  void FillBias(std::int64_t b, std::int64_t head, std::int64_t token, std::int64_t n, float* bias) const;
 
   Heads fresh_;
   const Ragged& ragged_;

@@ -2,22 +2,13 @@
 #include "kernels/memo_self_attention.h"
 
 #include <algorithm>
-#include <limits>
+
+#include "kernels/attend_rows.h"
 
 namespace onnx_memo {
 namespace {
 
-constexpr std::int64_t kScoredRows = 60;  // whose biases are held at a time, where each has its own; whole tiles
-constexpr std::int64_t kFewTasks = 8;     // that threads cannot share evenly
-
-// At least `count` floats of this thread's, kept from call to call, the first at the beginning of a cache line.
-float* Scratch(std::size_t count) {
-  constexpr std::size_t kLine = 64;
-  static thread_local std::vector<float> floats;
-  if (floats.size() < count + kLine / sizeof(float)) floats.resize(count + kLine / sizeof(float));
-  const auto address = reinterpret_cast<std::uintptr_t>(floats.data());
-  return floats.data() + (kLine - address % kLine) / sizeof(float);
-}
+constexpr std::int64_t kFewTasks = 8;  // that threads cannot share evenly
 
 }  // namespace
 
@@ -78,7 +69,7 @@ void SelfAttentionJob::AddBlocks(const std::vector<Sequence>& sequences) {
   double work = 0;
   std::int64_t q = 0;
   for (const Sequence& sequence : sequences) {
-    const std::int64_t most = few ? kScoredRows : sequence.count;
+    const std::int64_t most = few ? static_cast<std::int64_t>(kScoredRows) : sequence.count;
     for (std::int64_t r = 0; r < sequence.count && q < asking; ++r) {
       if (inputs_.asking.data[q] != inputs_.rows.data[sequence.first + r]) continue;
       const bool goes_on =
@@ -100,8 +91,7 @@ void SelfAttentionJob::AddBlocks(const std::vector<Sequence>& sequences) {
   work_ = static_cast<std::int64_t>(std::min(work, 1e18));  // only compared with a threshold
 }
 
-// What is added to the scores of one token of a sequence, for all of its rows. Up to whole panels -inf follows, so that
-// keys that there are not count nothing.
+// What is added to the scores of one token of a sequence, for all of its rows.
 void SelfAttentionJob::FillBias(const Sequence& sequence, std::int64_t head, std::int64_t token, float* to) const {
   const View<const float, 4>& bias = inputs_.bias;
   const auto at = [&bias](std::size_t i, std::int64_t index) { return bias.dims[i] == 1 ? 0 : index; };
@@ -115,12 +105,11 @@ void SelfAttentionJob::FillBias(const Sequence& sequence, std::int64_t head, std
   } else {
     for (std::int64_t j = 0; j < sequence.count; ++j) to[j] = from[Token(sequence.first + j)];
   }
-  const auto whole = static_cast<std::int64_t>(simd::WholePanels(Size(sequence.count)));
-  std::fill(to + sequence.count, to + whole, -std::numeric_limits<float>::infinity());
 }
 
 void SelfAttentionJob::Run(std::size_t task, float* context) const {
-  const auto [sequence, begin, end, first] = blocks_[task / Size(heads_.count)];
+  const Block& block = blocks_[task / Size(heads_.count)];
+  const Sequence& sequence = block.sequence;
   const std::int64_t head = static_cast<std::int64_t>(task) % heads_.count;
   const simd::AttendedHead attended = {Size(sequence.count),
                                        Size(heads_.key_width),
@@ -129,25 +118,17 @@ void SelfAttentionJob::Run(std::size_t task, float* context) const {
                                        heads_.value.At(head, sequence.first),
                                        Size(heads_.key.row)};
 
-  const bool same_bias = inputs_.bias.dims[2] == 1;
-  const std::int64_t size = same_bias ? end - begin : std::min(kScoredRows, end - begin);
-  const std::size_t whole = simd::WholePanels(attended.count);
-  float* const packed = Scratch(attended.packed() + attended.tile() + (same_bias ? 1 : Size(size)) * whole);
-  float* const tile = packed + attended.packed();
-  float* const bias = tile + attended.tile();
-  level_.pack_head(attended, packed);
-  if (same_bias) FillBias(sequence, head, 0, bias);
-  for (std::int64_t r = begin; r < end; r += size) {
-    const std::int64_t count = std::min(size, end - r);
-    for (std::int64_t i = 0; !same_bias && i < count; ++i) {
-      FillBias(sequence, head, Token(sequence.first + r + i), bias + Size(i) * whole);
-    }
-    float* const to = context + (first + r - begin) * shape_[1] + head * heads_.value_width;
-    level_.attend(attended, packed,
-                  {Size(count), heads_.query.At(head, sequence.first + r), Size(heads_.query.row), inputs_.scale, bias,
-                   same_bias ? 0 : whole, to, Size(shape_[1])},
-                  tile);
-  }
+  const simd::AttendingRows rows = {Size(block.end - block.begin),
+                                    heads_.query.At(head, sequence.first + block.begin),
+                                    Size(heads_.query.row),
+                                    inputs_.scale,
+                                    nullptr,
+                                    0,
+                                    context + block.context * shape_[1] + head * heads_.value_width,
+                                    Size(shape_[1])};
+  AttendRows(
+      level_, attended, rows, inputs_.bias.dims[2] == 1, [&](float* packed) { level_.pack_head(attended, packed); },
+      [&](std::int64_t r, float* bias) { FillBias(sequence, head, Token(sequence.first + block.begin + r), bias); });
 }
 
 void MemoSelfAttention::Compute(const Context& context) const {

@@ -7,10 +7,11 @@
 
 #include <cmath>  // only HUGE_VALF
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 
 #include "simd/attention.h"
-#include "simd/softmax_kernels.h"
+#include "simd/exp_kernels.h"
 
 #ifdef _MSC_VER
 #define ONNX_MEMO_NOINLINE __declspec(noinline)
@@ -106,6 +107,57 @@ void PackHead(const onnx_memo::simd::AttendedHead& head, float* packed) {
     } else {
       PackValues<Vector, 1>(head, first, panel);
     }
+  }
+}
+
+// The columns of the panel that begins with column `first`.
+template <typename Vector>
+std::size_t PanelWidth(std::size_t first, std::size_t columns) {
+  return columns - first > Vector::kWidth ? 2 * Vector::kWidth : Vector::kWidth;
+}
+
+// Widens from[depth, columns] into panels; zeros stand beyond the last column. It is read from begin to end, as it
+// mostly comes from beyond the caches.
+template <typename Vector>
+void PackHalves(const std::uint16_t* from, std::size_t depth, std::size_t columns, float* packed) {
+  constexpr std::size_t kPanel = 2 * Vector::kWidth;
+  for (std::size_t i = 0; i < depth; ++i) {
+    for (std::size_t first = 0; first < columns; first += kPanel) {
+      const std::size_t width = PanelWidth<Vector>(first, columns);
+      const std::size_t left = columns - first;
+      const std::uint16_t* halves = from + i * columns + first;
+      std::uint16_t last[kPanel] = {};
+      if (left < width) {
+        std::memcpy(last, halves, left * sizeof(std::uint16_t));
+        halves = last;
+      }
+      float* const to = packed + first * depth + i * width;
+      for (std::size_t c = 0; c < width; c += Vector::kWidth) Vector::Store(to + c, Vector::LoadHalves(halves + c));
+    }
+  }
+}
+
+template <typename Vector>
+void PackStored(const onnx_memo::simd::AttendedHead& head, const onnx_memo::simd::StoredHead& stored, float* packed) {
+  PackHalves<Vector>(stored.keys, head.key_width, head.count, packed);
+  packed += onnx_memo::simd::WholePanels(head.count) * head.key_width;
+  PackHalves<Vector>(stored.values, head.count, head.value_width, packed);
+}
+
+template <typename Vector>
+void RepackToken(const onnx_memo::simd::AttendedHead& head, std::size_t token, const float* key, std::size_t stride,
+                 const float* value, float* packed) {
+  constexpr std::size_t kPanel = 2 * Vector::kWidth;
+  const std::size_t begin = token / kPanel * kPanel;
+  const std::size_t key_columns = PanelWidth<Vector>(begin, head.count);
+  float* const column = packed + begin * head.key_width + (token - begin);
+  for (std::size_t i = 0; i < head.key_width; ++i) column[i * key_columns] = key[i * stride];
+  packed += onnx_memo::simd::WholePanels(head.count) * head.key_width;
+  for (std::size_t first = 0; first < head.value_width; first += kPanel) {
+    const std::size_t width = PanelWidth<Vector>(first, head.value_width);
+    const std::size_t left = head.value_width - first;
+    std::memcpy(packed + first * head.count + token * width, value + first,
+                (left < width ? left : width) * sizeof(float));
   }
 }
 

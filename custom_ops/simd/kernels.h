@@ -12,9 +12,9 @@
 #include <cstring>
 
 #include "simd/attention_kernels.h"
+#include "simd/exp_kernels.h"
 #include "simd/half.h"
 #include "simd/simd.h"
-#include "simd/softmax_kernels.h"
 
 namespace {
 
@@ -309,8 +309,9 @@ constexpr onnx_memo::simd::Level MakeLevel(const char* name) {
           &AddStridedProduct<Vector, float>,
           &Compare<Vector>,
           &AddScaledHalves<Vector>,
-          &Softmax<Vector>,
           &PackHead<Vector>,
+          &PackStored<Vector>,
+          &RepackToken<Vector>,
           &Attend<Vector>};
 }
 

@@ -49,16 +49,20 @@ struct Level {
   // to[i] += factor * from[i].
   void (*add_scaled_halves)(float factor, const std::uint16_t* from, float* to, std::size_t count);
 
-  // row[i] = exp(x[i]) / (the sum of all exp(x)), where x[i] = scale * row[i] + bias[i]. Each exp is within 2e-7 of its
-  // value, relatively, and those below 1e-38 may be zero. All are NaN where an x is NaN or infinity, or all are -inf.
-  void (*softmax)(float scale, const float* bias, float* row, std::size_t count);
-
   // Packs the keys and values of a head for `attend` at this level: head.packed() floats.
   void (*pack_head)(const AttendedHead& head, float* packed);
 
-  // context[r] = the mean of the values, weighed by the softmax of (scale * query[r] . keys + bias[r]), which is as
-  // that of `softmax`. `packed` is what the keys and values of `head` were packed to, which are not read themselves;
-  // `scratch` holds head.tile() floats. A row is the same alone and among others.
+  // The same of stored keys and values; those of `head` are not read.
+  void (*pack_stored)(const AttendedHead& head, const StoredHead& stored, float* packed);
+
+  // Puts a key, whose numbers are `stride` apart, and a value in the place of those that are packed for one token.
+  void (*repack_token)(const AttendedHead& head, std::size_t token, const float* key, std::size_t stride,
+                       const float* value, float* packed);
+
+  // context[r] = the mean of the values, weighed by the softmax of x = scale * query[r] . keys + bias[r]. Each exp is
+  // within 2e-7 of its value, relatively, and those below 1e-38 may be zero. The weights are NaN where an x is NaN or
+  // infinity, or all are -inf. `packed` is what the keys and values of `head` were packed to, which are not read
+  // themselves; `scratch` holds head.tile() floats. A row is the same alone and among others.
   void (*attend)(const AttendedHead& head, const float* packed, const AttendingRows& rows, float* scratch);
 };
 

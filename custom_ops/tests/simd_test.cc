@@ -162,10 +162,27 @@ std::vector<double> NaiveSoftmax(const Floats& numbers) {
   return result;
 }
 
+// That of a row by `attend`: the weights of values that are the rows of the unit matrix.
+void Softmax(const simd::Level& level, float scale, const Floats& bias, Floats* row) {
+  const std::size_t count = bias.size();
+  Floats keys(count * count), values(count * count);
+  for (std::size_t i = 0; i < count; ++i) {
+    keys[i * count] = (*row)[i];
+    values[i * count + i] = 1.0F;
+  }
+  const simd::AttendedHead head = {count, 1, count, keys.data(), values.data(), count};
+  Floats packed(head.packed()), tile(head.tile());
+  Floats whole(simd::WholePanels(count), -std::numeric_limits<float>::infinity());
+  std::copy(bias.begin(), bias.end(), whole.begin());
+  const float one = 1.0F;
+  level.pack_head(head, packed.data());
+  level.attend(head, packed.data(), {1, &one, 1, scale, whole.data(), 0, row->data(), count}, tile.data());
+}
+
 TEST(softmax_matches_plain_loops_for_any_length) {
   std::mt19937 random(7);
   for (const simd::Level* level : simd::Supported()) {
-    for (std::size_t count = 0; count < 150; ++count) {
+    for (std::size_t count = 1; count < 150; ++count) {
       const Floats row = RandomFloats(random, count);
       const Floats bias = RandomFloats(random, count);
       Floats scores(count);
@@ -173,7 +190,7 @@ TEST(softmax_matches_plain_loops_for_any_length) {
       const std::vector<double> expected = NaiveSoftmax(scores);
       Floats output = row;
       output.push_back(7.0F);
-      level->softmax(3.0F, bias.data(), output.data(), count);
+      Softmax(*level, 3.0F, bias, &output);
       for (std::size_t i = 0; i < count; ++i) {
         CHECK(std::abs(static_cast<double>(output[i]) - expected[i]) <= 3e-6 * expected[i]);
       }
@@ -189,7 +206,7 @@ TEST(softmax_is_exact_down_to_the_smallest_floats) {
     for (float x = 0; x > -87.3F; x -= 0.000137F * (1.0F - x)) {
       Floats row = {0, x};
       const Floats bias = {0, 0};
-      level->softmax(1.0F, bias.data(), row.data(), row.size());
+      Softmax(*level, 1.0F, bias, &row);
       const double exp = std::exp(static_cast<double>(x));
       worst = std::max(worst, std::abs(static_cast<double>(row[1]) * (1 + exp) / exp - 1));
     }
@@ -206,7 +223,7 @@ TEST(softmax_of_very_small_scores_is_zero) {
           const Floats bias(count, 0.0F);
           Floats row(count, small);
           row[at] = 0.0F;
-          level->softmax(1.0F, bias.data(), row.data(), count);
+          Softmax(*level, 1.0F, bias, &row);
           for (std::size_t i = 0; i < count; ++i) CHECK(row[i] == (i == at ? 1.0F : 0.0F));
         }
       }
@@ -219,7 +236,7 @@ TEST(softmax_of_equal_scores_is_uniform_however_low_they_are) {
     for (const float low : {std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max(), -3.0F}) {
       const Floats bias(32, low);
       Floats row(32, 1.0F);
-      level->softmax(1.0F, bias.data(), row.data(), 32);
+      Softmax(*level, 1.0F, bias, &row);
       CHECK(row == Floats(32, 1.0F / 32.0F));
     }
   }
@@ -234,13 +251,13 @@ TEST(softmax_of_nan_of_infinity_and_of_minus_infinity_alone_is_nan) {
           Floats bias(count, 0.0F);
           bias[at] = bad;
           Floats row(count, 1.0F);
-          level->softmax(1.0F, bias.data(), row.data(), count);
+          Softmax(*level, 1.0F, bias, &row);
           CHECK(std::all_of(row.begin(), row.end(), [](float x) { return std::isnan(x); }));
         }
       }
       const Floats bias(count, -kInfinity);
       Floats row(count, 1.0F);
-      level->softmax(1.0F, bias.data(), row.data(), count);
+      Softmax(*level, 1.0F, bias, &row);
       CHECK(std::all_of(row.begin(), row.end(), [](float x) { return std::isnan(x); }));
     }
   }
@@ -279,6 +296,59 @@ TEST(product_adds_to_the_output_for_any_shape) {
       for (const std::size_t depth : {0U, 1U, 3U, 17U, 128U, 131U}) {
         for (const std::size_t columns : {0U, 1U, 7U, 16U, 32U, 33U, 64U, 80U, 130U}) {
           CheckProduct(*level, rows, depth, columns, random);
+        }
+      }
+    }
+  }
+}
+
+// What 5 queries get of packed keys and values, with a bias of zeros.
+Floats Attended(const simd::Level& level, const simd::AttendedHead& head, const Floats& packed, const Floats& query) {
+  Floats context(5 * head.value_width), tile(head.tile());
+  Floats bias(simd::WholePanels(head.count), -std::numeric_limits<float>::infinity());
+  std::fill_n(bias.begin(), head.count, 0.0F);
+  level.attend(head, packed.data(),
+               {5, query.data(), head.key_width, 0.2F, bias.data(), 0, context.data(), head.value_width}, tile.data());
+  return context;
+}
+
+// Stored keys and values give the very context of the same floats, and so do tokens that are packed again.
+void CheckStored(const simd::Level& level, std::size_t count, std::size_t key_width, std::size_t value_width,
+                 std::mt19937& random) {
+  const Halves keys = RandomHalves(random, key_width * count);
+  const Halves values = RandomHalves(random, count * value_width);
+  const Floats query = RandomFloats(random, 5 * key_width);
+  const std::size_t stride = key_width + value_width;
+  Floats rows(count * stride);
+  for (std::size_t j = 0; j < count; ++j) {
+    for (std::size_t i = 0; i < key_width; ++i) rows[j * stride + i] = NaiveHalf(keys[i * count + j]);
+    for (std::size_t i = 0; i < value_width; ++i) {
+      rows[j * stride + key_width + i] = NaiveHalf(values[j * value_width + i]);
+    }
+  }
+  const simd::AttendedHead head = {count, key_width, value_width, rows.data(), rows.data() + key_width, stride};
+  Floats stored(head.packed(), 0.0F), packed(head.packed(), 0.0F);
+  level.pack_stored(head, {keys.data(), values.data()}, stored.data());
+  level.pack_head(head, packed.data());
+  CHECK(Attended(level, head, stored, query) == Attended(level, head, packed, query));
+  for (std::size_t j = count % 3; j < count; j += 3) {
+    const Floats key = RandomFloats(random, 2 * key_width);
+    const Floats value = RandomFloats(random, value_width);
+    for (std::size_t i = 0; i < key_width; ++i) rows[j * stride + i] = key[2 * i];
+    std::copy(value.begin(), value.end(), rows.begin() + static_cast<std::ptrdiff_t>(j * stride + key_width));
+    level.repack_token(head, j, key.data(), 2, value.data(), stored.data());
+  }
+  level.pack_head(head, packed.data());
+  CHECK(Attended(level, head, stored, query) == Attended(level, head, packed, query));
+}
+
+TEST(stored_keys_and_values_are_packed_as_floats_are) {
+  std::mt19937 random(8);
+  for (const simd::Level* level : simd::Supported()) {
+    for (const std::size_t count : {1U, 3U, 4U, 5U, 8U, 16U, 17U, 32U, 33U, 70U}) {
+      for (const std::size_t key_width : {1U, 6U, 32U}) {
+        for (const std::size_t value_width : {1U, 5U, 16U, 20U, 33U}) {
+          CheckStored(*level, count, key_width, value_width, random);
         }
       }
     }
