@@ -186,6 +186,17 @@ TEST(attention_does_not_read_the_stored_rows_of_tokens_that_run) {
   CHECK(Run(request) == Floats({3.0F}));
 }
 
+// All of the memory that a thread keeps is NaN before.
+TEST(attention_of_a_sequence_without_entry_does_not_see_what_ran_before) {
+  std::mt19937 random(8);
+  Request broken = Mixed(random, 70, 70, 1, {1, 16, 16}, {false, false, false, true});
+  for (float& number : broken.key) number = std::numeric_limits<float>::quiet_NaN();
+  for (float& number : broken.value) number = std::numeric_limits<float>::quiet_NaN();
+  CHECK(std::isnan(Run(broken)[0]));
+  const Request alone{{0, 1}, {-1}, {2}, 2, 1, 1, 1, {1, 1}, {3, 3}, {4, 8}, 0, {}, {}, {}, 1.0F, {1, 1, 1, 1}, {0}};
+  CHECK(Run(alone) == Floats({6.0F, 6.0F}));
+}
+
 TEST(attention_refuses_rows_outside_the_payload) {
   for (const std::int64_t offset : {std::int64_t{-1}, std::int64_t{1}, std::int64_t{3}, kHuge, -kHuge - 1}) {
     const Request request{{0},      {0},  {2},          2,  1, 1, 1, {1}, {3}, {4}, 2, {0, 0}, {0, 0},
