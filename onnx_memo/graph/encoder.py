@@ -13,7 +13,7 @@ Where a step fails, the model does not allow the level `rows`, and the reason is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,9 +99,7 @@ class _Finder:
         moved = shape_reads(self.graph, start, self.forms)
         self.gone = flow.unread(self.graph, moved)
         boundary = self._boundary(start)
-        output, region = self._output(start, boundary, inner, stopped)
-        steps = self._steps(output, region)
-        self._check_inputs(steps)
+        output, region, steps = self._output(start, boundary, stopped)
         return Encoder(
             input=start,
             output=output,
@@ -113,7 +111,7 @@ class _Finder:
             constants=self.constants.found,
             tables=self.tables,
             region=tuple(region),
-            boundary=tuple(boundary),
+            boundary=(*boundary, *self.tables),
             mask=self.sites[0].mask,
             width=self.sites[0].width,
             share=Work(self.graph, table).share(region),
@@ -179,8 +177,12 @@ class _Finder:
         return list(dict.fromkeys([start, *biases]))
 
     def _output(
-        self, start: ir.Value, boundary: list[ir.Value], inner: Collection[ir.Node], stopped: str
-    ) -> tuple[ir.Value, list[ir.Node]]:
+        self, start: ir.Value, boundary: Sequence[ir.Value], stopped: str
+    ) -> tuple[ir.Value, list[ir.Node], list[ir.Node]]:
+        """The last value of all rows that can be made row by row, its region and its steps.
+
+        Behind it a head may pool the rows, or multiply them with what is no row's own: a mask, for one.
+        """
         wanted = {site.softmax for site in self.sites} | set(self.cores)
         shape = self.rules.shape(start)
         for node in reversed(list(self.graph)):
@@ -190,16 +192,24 @@ class _Finder:
                     continue
                 if value.dtype not in (None, ir.DataType.FLOAT):
                     continue
-                self._find_tables(value)
-                region = flow.region(self.graph, value, [*boundary, *self.tables], self.constant, self.gone)
+                try:
+                    self.tables = self._tables_of(value)
+                    ends = [*boundary, *self.tables]
+                    region = flow.region(self.graph, value, ends, self.constant, self.gone)
+                    steps = self._steps(value, region)
+                    self._check_inputs(steps)
+                except Refused as refused:  # a value before it may do
+                    stopped = stopped or str(refused)
+                    continue
                 if wanted <= set(region):
-                    boundary.extend(self.tables)
-                    return value, region
+                    return value, region, steps
                 if node in self.cores:  # everything before lacks this core
                     break
         raise Refused(stopped or "inner values of its layers are used outside of them")
 
-    def _find_tables(self, output: ir.Value) -> None:
+    def _tables_of(self, output: ir.Value) -> dict[ir.Value, int]:
+        """What is read beside rows to make `output`, and the axis that holds its positions."""
+        tables: dict[ir.Value, int] = {}
         for node in self._steps(output, list(self.graph)):
             for value in node.inputs:
                 if value is None or value in self.forms or node in self.cores or node.op_type in SIZED:
@@ -208,7 +218,8 @@ class _Finder:
                 if form is not None and self._is_table(value, node, form):
                     axis = self.rules.table_axis(value, node, form)
                     assert axis is not None
-                    self.tables[value] = axis
+                    tables[value] = axis
+        return tables
 
     def _is_table(self, value: ir.Value, node: ir.Node, form: Rows) -> bool:
         if node.op_type not in ELEMENTWISE:
