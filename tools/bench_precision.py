@@ -29,6 +29,7 @@ from tools.measure import (
     machine,
     model_of,
     race,
+    race_in_turns,
     ratio,
     runner,
     summary,
@@ -152,7 +153,8 @@ def measure(name: str, case: Case, rounds: int, progress: Progress) -> list[dict
         runners |= rivals(model, threads)
         for length, requests in by_length.items():
             some = requests[:REQUESTS]
-            times = race(list(runners.values()), some, rounds)
+            racing = race if threads == 1 else race_in_turns
+            times = racing(list(runners.values()), some, rounds)
             for at, (way, one) in enumerate(runners.items()):
                 if at:
                     middle, least, most = ratio(times, at)

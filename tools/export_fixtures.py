@@ -79,7 +79,11 @@ def export_with_optimum(model: Any, to: Path) -> None:
 
 
 def export_with_torchscript(
-    model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], output: str, to: Path
+    model: torch.nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    output: str,
+    to: Path,
+    opset: int = OPSET,
 ) -> None:
     """Export a module of ours; axis 0 is dynamic, and so is axis 1 of hidden states and tokens."""
     axes = {
@@ -95,7 +99,7 @@ def export_with_torchscript(
         input_names=list(inputs),
         output_names=[output],
         dynamic_axes=axes,
-        opset_version=OPSET,
+        opset_version=opset,
         dynamo=False,
     )
 
@@ -115,6 +119,16 @@ class _BertOutput(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
         return self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+def bert_opset11(to: Path) -> None:
+    """BERT, 2 layers, as it was exported for years: attention written out, an old opset."""
+    config = transformers.BertConfig(**(SIZES | TEXT))
+    config._attn_implementation = "eager"
+    model = _BertOutput(seeded(lambda: transformers.BertModel(config)))
+    tokens = torch.ones((2, 7), dtype=torch.int64)
+    inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    export_with_torchscript(model, inputs, "last_hidden_state", to, opset=11)
 
 
 def bert_dynamo(to: Path) -> None:
@@ -274,6 +288,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     for maker in (
         bert,
         bert_dynamo,
+        bert_opset11,
         distilbert,
         gpt2,
         deberta_v2,

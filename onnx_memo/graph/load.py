@@ -19,9 +19,9 @@ from onnx_ir.passes.common import (
 
 from onnx_memo.errors import MemoError, reason_of
 from onnx_memo.files import LFS_POINTER
+from onnx_memo.graph.convert import MIN_OPSET, OLDEST_OPSET, converted
 from onnx_memo.runtime import session_options
 
-MIN_OPSET = 13  # below, Unsqueeze and ReduceSum take their axes another way
 MOST_SIZES = 1024  # integers in a tensor up to which it is a constant rather than a weight
 INITIALIZERS_APART = 4  # the IR version below which all are listed as inputs, and yet are constants
 MAX_OPSET = 26  # the newest that the operators' bodies were run with
@@ -68,7 +68,7 @@ def load_model(path: Path) -> ir.Model:
             ) from error
     del proto
     try:
-        return _prepared(path)
+        return _prepared(path, _read(path))
     except MemoError:
         raise
     except Exception as error:  # whatever libraries meet in a foreign graph; they share no class of errors
@@ -93,10 +93,15 @@ def _runs(path: Path) -> bool:
     return True
 
 
-def _prepared(path: Path) -> ir.Model:
+def _read(path: Path) -> ir.Model:
     model = ir.load(path)
     if "ai.onnx" in model.opset_imports:  # another name of the standard operators
         model.opset_imports.setdefault("", model.opset_imports.pop("ai.onnx"))
+    old = OLDEST_OPSET <= model.opset_imports.get("", 0) < MIN_OPSET
+    return converted(path, model) if old else model
+
+
+def _prepared(path: Path, model: ir.Model) -> ir.Model:
     for node in model.graph.all_nodes():
         for name in (name for name, attribute in node.attributes.items() if attribute.is_ref()):
             raise MemoError(
@@ -109,7 +114,7 @@ def _prepared(path: Path) -> ir.Model:
     opset = model.opset_imports.get("", 0)
     if not MIN_OPSET <= opset <= MAX_OPSET:
         raise MemoError(
-            f"'{path}' is of opset {opset}; opsets {MIN_OPSET} to {MAX_OPSET} are supported: "
+            f"'{path}' is of opset {opset}; opsets {OLDEST_OPSET} to {MAX_OPSET} are supported: "
             "export it again with one of these"
         )
     if model.functions:

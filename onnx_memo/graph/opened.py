@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import onnx_ir as ir
 
 from onnx_memo.errors import MemoError
+from onnx_memo.graph.convert import CONVERTED, TARGET
 from onnx_memo.graph.cost import Work
 from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
@@ -70,6 +71,9 @@ class OpenedModel:
                 f"the attention of '{self.path}' does not read '{self._mask}': leave --mask out, or name "
                 "another input"
             )
+        if CONVERTED in self.model.meta:
+            was = self.model.meta[CONVERTED]
+            found.notes.append(f"the model is of opset {was}: what is written is converted to {TARGET}")
         return found
 
     @property

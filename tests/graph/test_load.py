@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from support import ATTENTION, changed, fixture
 
 from onnx_memo import MemoError
-from onnx_memo.graph.load import MAX_OPSET, MIN_OPSET, external_files, load_model
+from onnx_memo.graph.convert import CONVERTED, MIN_OPSET, OLDEST_OPSET, TARGET
+from onnx_memo.graph.load import MAX_OPSET, external_files, load_model
 from onnx_memo.graph.opened import OpenedModel
 
 
@@ -208,11 +209,38 @@ def of_opset(path: Path, opset: int) -> Path:
 @pytest.mark.parametrize("opset", [MIN_OPSET, MAX_OPSET])
 def test_opsets_from_the_oldest_to_the_newest_load(tmp_path, opset):
     assert (MIN_OPSET, MAX_OPSET) == (13, 26)
-    assert load_model(of_opset(tmp_path / "model.onnx", opset)).opset_imports[""] == opset
+    model = load_model(of_opset(tmp_path / "model.onnx", opset))
+    assert model.opset_imports[""] == opset
+    assert CONVERTED not in model.meta
 
 
-@pytest.mark.parametrize("opset", [MIN_OPSET - 1, MAX_OPSET + 1])
-def test_older_and_newer_opsets_are_refused(tmp_path, opset):
+@pytest.mark.parametrize("opset", [OLDEST_OPSET, MIN_OPSET - 1])
+def test_older_ones_are_converted(tmp_path, opset):
+    model = load_model(of_opset(tmp_path / "model.onnx", opset))
+    assert model.opset_imports[""] == TARGET
+    assert model.meta[CONVERTED] == opset
+
+
+def test_weights_in_other_files_are_converted_as_well(tmp_path):
+    model = onnx.load(fixture("bert_opset11"))
+    onnx.save_model(
+        model, tmp_path / "model.onnx", save_as_external_data=True, location="w.data", size_threshold=64
+    )
+    values = load_model(tmp_path / "model.onnx").graph.initializers
+    assert not any(isinstance(value.const_value, ir.ExternalTensor) for value in values.values())
+    assert len(values) > 30
+
+
+def test_what_onnx_does_not_convert_is_refused(tmp_path, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no adapter")
+
+    monkeypatch.setattr("onnx.version_converter.convert_version", fails)
+    refused(of_opset(tmp_path / "model.onnx", 11), "of opset 11, .* does not bring it to 14 .*no adapter")
+
+
+@pytest.mark.parametrize("opset", [OLDEST_OPSET - 1, MAX_OPSET + 1])
+def test_still_older_and_newer_opsets_are_refused(tmp_path, opset):
     refused(of_opset(tmp_path / "model.onnx", opset), f"opset {opset}|not a valid ONNX model")
 
 

@@ -1,0 +1,50 @@
+"""Models of opsets that are older than what we write: ONNX's converter brings them to the oldest of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable
+
+MIN_OPSET = 13  # below, Unsqueeze and ReduceSum take their axes another way
+OLDEST_OPSET = 9  # that is converted
+TARGET = 14  # ONNX's inference loses sizes in 13 that it follows in 14
+CONVERTED = "onnx_memo.converted"  # in a model's `meta`: the opset that it had
+
+
+def converted(path: Path, model: ir.Model) -> ir.Model:
+    """`model`, which is in the file at `path`, in the opset `TARGET`.
+
+    Raises:
+        MemoError: the converter cannot do it.
+    """
+    opset, shapes = model.opset_imports[""], ShapeTable(model).at(LENGTHS[0], follow=True)
+    proto = onnx.load(path)  # with weights of other files, which the converter would lose
+    for node in proto.graph.node:
+        if node.op_type in ("Softmax", "LogSoftmax"):
+            _over_the_last_axis(node, shapes)
+    try:
+        found = ir.from_proto(onnx.version_converter.convert_version(proto, TARGET))
+    except Exception as error:  # the converter's errors share no class
+        raise MemoError(
+            f"'{path}' is of opset {opset}, and ONNX's converter does not bring it to {TARGET} "
+            f"({reason_of(error)}): export it again with {TARGET} or newer"
+        ) from error
+    found.meta[CONVERTED] = opset
+    return found
+
+
+def _over_the_last_axis(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> None:
+    """Call the last axis -1: by a number of its own the converter knows it only where it knows all axes.
+
+    Before opset 13 a softmax flattened what it read; over the last axis that is the same.
+    """
+    shape = shapes.get(node.input[0])
+    for attribute in node.attribute:
+        if attribute.name == "axis" and shape is not None and attribute.i == len(shape) - 1:
+            attribute.i = -1
