@@ -2,12 +2,14 @@
 
 Run as `python -m tools.bench_precision [--only minilm,base,cross-encoder] [--rounds 7]`. Requests are pieces
 of running news text, cut to one length each; no piece occurs twice. One process runs the original, its bundle
-of the level `int8` with the native library and in stock ONNX Runtime, and the rivals, turn by turn.
+of the level `int8` with the native library and in stock ONNX Runtime, and the rivals, turn by turn. What is
+measured is kept in `.cache/`; a run of some models replaces theirs only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ from tools.rivals import rivals
 SAMPLE, REQUESTS = 120, 24  # pieces of each length for `optimize`, and for the race
 TOLERANCE = 0.01
 PAGE = Path("docs") / "benchmarks.md"
+RESULTS = Path(".cache") / "bench_precision.json"
 SPREAD = 0.04  # of random weights: what layers pass on stays of one size
 
 
@@ -173,10 +176,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     RECIPES["news"](CACHE)
-    rows: list[dict[str, Any]] = []
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     with show_progress() as progress:
         for name in arguments.only.split(","):
-            rows += measure(name, CASES[name], arguments.rounds, progress)
+            known[name] = measure(name, CASES[name], arguments.rounds, progress)
+            RESULTS.write_text(json.dumps(known), encoding="utf-8")
+    rows = [row for name in CASES for row in known.get(name, [])]
     columns = [("model", "model", ""), ("threads", "threads", ""), ("tokens", "tokens", ""), ("", "way", "")]
     columns += [("time", "ratio", ""), ("error, mean", "mean", ".5f"), ("95th percentile", "p95", ".5f")]
     head = (
