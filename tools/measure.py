@@ -232,8 +232,10 @@ class Workshop:
         try:
             made = self.optimizer(model, data, path, force=True, progress=self.progress, **options)
             levels = " and ".join(dict.fromkeys(site.level for site in made.manifest.sites))
-            read = ir.load(path / "model.onnx").graph.initializers
-            if levels == "rows" and (f"memo/{NAME}/weight.0" in read or "memo/int8/0.packed" in read):
+            guarded = ir.load(path / "model.onnx")
+            operators = {node.op_type for node in guarded.graph.all_nodes()}
+            # Of rows that run: by standard nodes, or by operators.
+            if f"memo/{NAME}/weight.0" in guarded.graph.initializers or "MemoRowsAttention" in operators:
                 levels += ", int8"
             predicted = float((made.manifest.predicted or {"ratio": 1.0})["ratio"])
             bundle = Bundle(path, "", time.perf_counter() - start, levels, predicted)

@@ -11,6 +11,18 @@ import onnx_ir as ir
 Attribute = int | float | str | Sequence[int] | ir.Graph | ir.TensorProtocol
 
 
+def register(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
+    """A new initializer of the graph, which holds `tensor` and has its name."""
+    value = ir.Value(
+        name=str(tensor.name),
+        shape=ir.Shape(tensor.shape.numpy()),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
+    graph.register_initializer(value)
+    return value
+
+
 class Builder:
     """Collects nodes; every value gets the name `prefix/number`, so that scopes never clash."""
 

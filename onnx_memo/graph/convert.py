@@ -1,4 +1,4 @@
-"""Models of opsets that are older than what we write: ONNX's converter brings them to the oldest of these."""
+"""Models of opsets that are older than what we write: ONNX's converter brings them to one that we do."""
 
 from __future__ import annotations
 

@@ -203,8 +203,8 @@ class _Finder:
                     continue
                 if wanted <= set(region):
                     return value, region, steps
-                if node in self.cores:  # everything before lacks this core
-                    break
+            if node in self.cores:  # everything before lacks this core
+                break
         raise Refused(stopped or "inner values of its layers are used outside of them")
 
     def _tables_of(self, output: ir.Value) -> dict[ir.Value, int]:

@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
-from onnx_memo.graph.build import Builder
+from onnx_memo.graph.build import Builder, register
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.versions import lower_versions
@@ -171,14 +171,7 @@ class Inserter:
         """The initializer of the main graph that holds `tensor`; branches capture it by name."""
         name = str(tensor.name)
         if name not in self.initializers:
-            value = ir.Value(
-                name=name,
-                shape=ir.Shape(tensor.shape.numpy()),
-                type=ir.TensorType(tensor.dtype),
-                const_value=tensor,
-            )
-            self.graph.register_initializer(value)
-            self.initializers[name] = value
+            self.initializers[name] = register(self.graph, tensor)
         return self.initializers[name]
 
 

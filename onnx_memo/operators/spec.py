@@ -12,6 +12,7 @@ DOMAIN = "onnx_memo"
 VERSION = 1
 SEGMENTS = 8  # of a request, whose hidden states are averaged for its key
 STEPS = 255  # that activations are rounded to in 8 bits
+LEAST_WIDTH = 2.0**-118  # of a row's range: STEPS divided by it is finite
 PANEL = 48  # columns of packed weights, side by side
 MOST_INNER = 65_536  # rows of such a matrix, so that sums stay below 2^31
 GROUP = 4  # neighbouring weights of a column, side by side

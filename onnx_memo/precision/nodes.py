@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.operators.bodies.product import Multiply, multiply_bytes
-from onnx_memo.operators.spec import GROUP, PANEL
+from onnx_memo.operators.bodies.product import Multiply, multiply_bytes, unpacked
+from onnx_memo.operators.spec import LEAST_WIDTH
 
 HALF = 127  # steps on either side of zero
 
@@ -30,18 +30,10 @@ def coarse_product(
     constant. Of that it reads the first number alone: all are 1.
     """
     greatest = b.reduce("ReduceMax", b.op("Abs", x), -1, keepdims=True)
-    width = b.op("Max", greatest, b.const(2.0**-118, np.float32))  # 127 divided by it is finite
+    width = b.op("Max", greatest, b.const(LEAST_WIDTH, np.float32))
+    matrix, _ = unpacked(b, packed, scales)
     steps = b.op("Mul", x, b.op("Div", b.const(HALF, np.float32), width))
-    total = multiply(b, steps, _matrix(b, packed, scales), HALF + 1)
+    total = multiply(b, steps, matrix, HALF + 1)
     ones = b.op("Pow", width, b.const(0, np.float32))
     total = b.op("Mul", total, b.op("Mul", ones, b.op("Div", scales, b.const(HALF, np.float32))))
     return b.op("Add", b.op("Mul", total, width), bias)
-
-
-def _matrix(b: Builder, packed: ir.Value, scales: ir.Value) -> ir.Value:
-    """The matrix [K, M], unpacked."""
-    assert packed.shape is not None, "stored tensors have shapes"
-    panels, groups = (int(size) for size in packed.shape[:2])  # type: ignore[arg-type]
-    turned = b.op("Transpose", packed, perm=[1, 3, 0, 2])  # [K / 4, 4, P, 48]
-    whole = b.op("Reshape", turned, b.i64(groups * GROUP, panels * PANEL))
-    return b.op("Slice", whole, b.i64(0), b.op("Shape", scales), b.i64(1))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.graph.build import Builder
+from onnx_memo.graph.build import Builder, register
 from onnx_memo.graph.opened import Copy, OpenedModel
 from onnx_memo.store.data import StoredTensor
 
@@ -46,7 +46,7 @@ class Tables:
         """Read the stored tables in a copy of the original. Values keep their places and names."""
         graph = copy.model.graph
         for number, nodes in enumerate(copy.twin(list(self.gathers.values()))):
-            rows, scales = (_initializer(graph, tensors[_name(number, part)]) for part in ("rows", "scales"))
+            rows, scales = (register(graph, tensors[_name(number, part)]) for part in ("rows", "scales"))
             for at, node in enumerate(nodes):
                 b = Builder(f"memo/table/{number}.{at}", copy.model.opset_imports[""])
                 ids = node.inputs[1]
@@ -61,7 +61,7 @@ class Tables:
 
 
 def find_tables(opened: OpenedModel) -> Tables:
-    """The large tables of the model of which nothing but rows is read."""
+    """The large tables of the model, all of finite numbers, of which nothing but rows is read."""
     found: dict[ir.Value, tuple[ir.Node, ...]] = {}
     for table in opened.model.graph.initializers.values():
         tensor = table.const_value
@@ -74,7 +74,8 @@ def find_tables(opened: OpenedModel) -> Tables:
         )
         main = all(node.graph is opened.model.graph for node, _ in readers)
         given = table.is_graph_input() or table.is_graph_output()
-        if tensor.size >= LEAST and readers and gathered and main and not given:
+        large = tensor.size >= LEAST and readers and gathered and main and not given
+        if large and np.isfinite(tensor.numpy()).all():
             found[table] = tuple(node for node, _ in readers)
     return Tables(found)
 
@@ -93,17 +94,6 @@ def _tensor(table: ir.Value) -> ir.TensorProtocol:
 
 def _numbers(table: ir.Value) -> npt.NDArray[np.float32]:
     return _tensor(table).numpy()
-
-
-def _initializer(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
-    value = ir.Value(
-        name=str(tensor.name),
-        shape=ir.Shape(tensor.shape.numpy()),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
-    graph.register_initializer(value)
-    return value
 
 
 def _name(number: int, part: str) -> str:

@@ -43,6 +43,11 @@ class TracedBundle:
 
     def __init__(self, bundle: Path, tokenizer: Path | str | None, native: bool) -> None:
         manifest = bundles.read_bundle(bundle)
+        if manifest.compact:
+            raise MemoError(
+                f"'{bundle}' is compact: without the original's weights it does not tell what its answers "
+                "differ by; onnx-memo bench compares it with its model"
+            )
         self.guards, self.promised = manifest.sites, manifest.promised
         self.level = level_of(self.guards)
         self.path = bundle / bundles.MODEL

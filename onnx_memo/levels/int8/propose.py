@@ -1,4 +1,4 @@
-"""Decide whether to run an encoder in 8 bits: the fastest way that keeps the promise on the fit part."""
+"""Decide whether to run an encoder in 8 bits: in the fastest way that keeps the promise."""
 
 from __future__ import annotations
 
@@ -53,19 +53,16 @@ def propose_int8(brief: Brief) -> Proposal:
     fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
     if not brief.rounding.wholes:
         raise NothingPays("the encoder has no products of floats with constant weights")
-    ways: list[_Way] = []
-    for whole in brief.rounding.wholes:
-        ways.append(_try(brief, whole, fit))
-        if ways[-1].kept:
-            break  # a more exact one is slower
-    way, seen = ways[-1], [way.alternative for way in ways]
-    if not way.kept or way.ratio > PAYS:
-        raise NothingPays(f"with products in 8 bits {way.verdict}, in {way.ratio:.3f} of the time", seen)
+    tried = [_try(brief, whole, fit) for whole in brief.rounding.wholes]
+    seen, ways = [way.alternative for way in tried], _worth_proving(tried)
+    if not ways:
+        best = tried[-1]  # the most exact one
+        raise NothingPays(f"with products in 8 bits {best.verdict}, in {best.ratio:.3f} of the time", seen)
 
     def prove(alternatives: Sequence[Alternative]) -> Verdict:
-        return _prove(brief, way, alternatives)
+        return _prove(brief, ways, alternatives)
 
-    return Proposal(WAY, way.ratio, seen, prove)
+    return Proposal(WAY, ways[-1].ratio, seen, prove)
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,15 @@ class _Way:
     def verdict(self) -> str:
         """What the fit part says."""
         return _verdict(self.kept)
+
+
+def _worth_proving(ways: Sequence[_Way]) -> list[_Way]:
+    """Of ways from fast to exact those that the fit part allows, from exact to fast, each the fastest yet."""
+    found: list[_Way] = []
+    for way in reversed(ways):
+        if way.kept and way.ratio <= (found[-1].ratio if found else PAYS):
+            found.append(way)
+    return found
 
 
 def _verdict(kept: bool) -> str:
@@ -130,20 +136,30 @@ def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original
     return Tried.of(np.zeros(count, np.bool_), np.ones(count), opinions, np.asarray(seconds))
 
 
-def _prove(brief: Brief, way: _Way, alternatives: Sequence[Alternative]) -> Verdict:
+def _prove(brief: Brief, ways: Sequence[_Way], alternatives: Sequence[Alternative]) -> Verdict:
+    """The fastest of `ways`, which come from exact to fast, that the held-out part proves."""
     job, parts, goal = brief.job, brief.parts, brief.goal
     advance = job.progress("running the held-out part", len(parts.held_out))
     held_out = run_original(job, parts.held_out, advance)
-    tried = _run(brief, way.session, parts.held_out, held_out)
-    outcome = Outcome.of(tried.hits, tried.seen, goal.judge, goal.promise)
-    calibration = fixed_sequence(goal.promise, [1.0], lambda _: outcome)
+    results: list[Tried] = []
+
+    def outcome_at(number: float) -> Outcome:
+        results.append(_run(brief, ways[int(number)].session, parts.held_out, held_out))
+        return Outcome.of(results[-1].hits, results[-1].seen, goal.judge, goal.promise)
+
+    calibration = fixed_sequence(goal.promise, [float(number) for number in range(len(ways))], outcome_at)
     if calibration.setting is None:
+        first = calibration.steps[0]
         raise NothingPays(
-            f"with products in 8 bits {outcome.failures} of {outcome.requests} held-out requests are outside "
-            "the tolerance: more inputs in the sample, or a larger tolerance, would change that"
+            f"with products in 8 bits {first.failures} of {calibration.requests} held-out requests are "
+            "outside the tolerance: more inputs in the sample, or a larger tolerance, would change that"
         )
+    way, tried = ways[int(calibration.setting)], results[int(calibration.setting)]
     job.notes.append(_COMPACT if job.compact else _EXACT)
     tolerance = goal.promise.tolerance
+    off = [StrictnessPoint(0.0, Tried.nothing_reused(held_out, goal).point(tolerance))]
+    if job.compact:  # what runs there was not measured
+        off = []
     return Verdict(
         blueprint=way.blueprint,
         goal=goal,
@@ -159,10 +175,7 @@ def _prove(brief: Brief, way: _Way, alternatives: Sequence[Alternative]) -> Verd
         decided=tried.decided,
         rows=None,
         threshold=None,
-        strictness=[
-            StrictnessPoint(0.0, Tried.nothing_reused(held_out, goal).point(tolerance)),
-            StrictnessPoint(1.0, tried.point(tolerance)),
-        ],
+        strictness=[*off, StrictnessPoint(1.0, tried.point(tolerance))],
         sites=[_figures(way.ratio, brief.original_us)],
     )
 

@@ -280,9 +280,8 @@ def precisions(brief: Brief, stored: Samples) -> list[tuple[str, Way]]:
     def floats(settings: RowsSettings, misses: Whole | None) -> RowsSettings:
         return replace(settings, whole=misses, misses_in_bytes=misses is not None)
 
-    wholes = brief.rounding.wholes
-    if library_path() is not None and wholes:
-        whole = wholes[-1]
+    if library_path() is not None and brief.rounding.wholes:
+        whole = brief.rounding.wholes[-1]
 
         def in_bytes(settings: RowsSettings, misses: Whole | None) -> RowsSettings:
             return replace(settings, whole=whole, rows_in_bytes=True, misses_in_bytes=misses is not None)

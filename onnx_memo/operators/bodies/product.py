@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.operators.bodies.common import FLOAT, Results
-from onnx_memo.operators.spec import STEPS
+from onnx_memo.operators.spec import GROUP, LEAST_WIDTH, PANEL, STEPS
 
 HALF = 128  # two times that, times 127, is in 16 bits
 
@@ -37,6 +37,16 @@ def multiply_halves(b: Builder, steps: ir.Value, matrix: ir.Value, zero: int) ->
         half = b.op("QuantizeLinear", part, b.const(1, np.float32), b.const(0, np.uint8))
         totals.append(b.op("MatMulInteger", half, matrix, b.const(own, np.uint8)))
     return b.op("Cast", b.op("Add", *totals), to=FLOAT)
+
+
+def unpacked(b: Builder, packed: ir.Value, scales: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The matrix [K, M] of what is packed in panels, and K, i64[1]."""
+    turned = b.op("Transpose", packed, perm=[1, 3, 0, 2])  # [K / 4, 4, P, 48]
+    shape = b.op("Shape", turned)
+    inner = b.op("Mul", b.op("Gather", shape, b.i64(0)), b.i64(GROUP))
+    outer = b.op("Mul", b.op("Gather", shape, b.i64(2)), b.i64(PANEL))
+    whole = b.op("Reshape", turned, b.op("Concat", inner, outer, axis=0))
+    return b.op("Slice", whole, b.i64(0), b.op("Shape", scales), b.i64(1)), inner
 
 
 def product_body(
@@ -71,12 +81,7 @@ def product_nodes(
     What is made of constants alone, ONNX Runtime computes when it loads the model: the matrix as it needs it,
     which channels are rounded, and what channels apart are multiplied with.
     """
-    unpacked = b.op("Transpose", packed, perm=[1, 3, 0, 2])  # [K / 4, 4, P, 48]
-    shape = b.op("Shape", unpacked)
-    inner = b.op("Mul", b.op("Gather", shape, b.i64(0)), b.i64(4))
-    outer = b.op("Mul", b.op("Gather", shape, b.i64(2)), b.i64(48))
-    matrix = b.op("Reshape", unpacked, b.op("Concat", inner, outer, axis=0))
-    matrix = b.op("Slice", matrix, b.i64(0), b.op("Shape", scales), b.i64(1))  # [K, M]
+    matrix, inner = unpacked(b, packed, scales)
     chosen = b.op("OneHot", channels, inner, b.const([0, 1], np.float32))
     rounded = b.op("Sub", b.const(1, np.float32), b.reduce("ReduceSum", chosen, 0))  # [K]
     shift = b.op("Mul", b.op("Cast", sums, to=FLOAT), scales)
@@ -85,7 +90,7 @@ def product_nodes(
     rest = b.op("Mul", x, rounded)
     low = b.reduce("ReduceMin", rest, -1, keepdims=True)
     high = b.reduce("ReduceMax", rest, -1, keepdims=True)
-    width = b.op("Max", b.op("Sub", high, low), b.const(2.0**-118, np.float32))
+    width = b.op("Max", b.op("Sub", high, low), b.const(LEAST_WIDTH, np.float32))
     steps = b.op("Mul", b.op("Sub", rest, low), b.op("Div", b.const(STEPS, np.float32), width))
     total = multiply(b, steps, matrix, 0)
     # ONNX Runtime fuses the product, this cast and the next multiplication, if the columns' scales come

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_memo.operators.reference.common import Floats, Integers, Integers32, SignedBytes, check_fit
-from onnx_memo.operators.spec import STEPS
+from onnx_memo.operators.spec import LEAST_WIDTH, STEPS
 
-LEAST = np.float32(2.0**-118)  # 255 divided by it is finite
+LEAST = np.float32(LEAST_WIDTH)
 
 
 def memo_product(

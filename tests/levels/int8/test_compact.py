@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from support import (
+    changed,
     fixture,
     join,
     memoized,
@@ -18,6 +20,7 @@ from support import (
     write_samples,
 )
 from support_precision import exact_products
+from support_rows import opened
 
 import onnx_memo
 from onnx_memo.errors import MemoError
@@ -27,6 +30,7 @@ from onnx_memo.store.data import WEIGHTS
 from onnx_memo.verify import Unfit
 
 TOLERANCE = 0.1
+WORDS = "embeddings.word_embeddings.weight"
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,17 @@ def test_it_says_so(data, tmp_path, cli):
     assert json.loads(cli("inspect", tmp_path / "bundle", "--json").out)["compact"] is True
 
 
+def test_nothing_claims_to_know_what_the_original_gives(data, tmp_path, cli):
+    """The report shows nothing at the strictness 0, where the original would run; `explain` refuses."""
+    made = make(fixture("bert"), data, tmp_path)
+    refused = cli("explain", made.path, "--data", data, "--line", 3)
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+    assert "is compact: without the original's weights" in refused.err
+    page = (made.path / "report.html").read_text()
+    assert re.findall(r'data-label="strictness">([^<]*)<', page) == ["1"]
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
@@ -138,13 +153,27 @@ def test_a_way_that_answers_otherwise_is_found(data, tmp_path, monkeypatch):
 # ---- Tables
 
 
-def test_tables_of_which_more_than_rows_is_read_stay():
-    """As where the words' table is the head's weight."""
-    from support_rows import opened
+def words_too(model: ir.Model, reads: bool) -> None:
+    """The table of words is the head's weight as well, or else holds an infinity."""
+    table = max(
+        model.graph.initializers.values(), key=lambda value: len(value.uses()) and value.const_value.size
+    )
+    if not reads:
+        numbers = table.const_value.numpy().copy()
+        numbers[3, 3] = np.inf
+        table.const_value = ir.tensor(numbers, name=table.name)
+        return
+    (states,) = model.graph.outputs
+    turned = ir.node("Transpose", [table])
+    head = ir.node("MatMul", [states, turned.outputs[0]])
+    head.outputs[0].name, head.outputs[0].type = "logits", states.type
+    model.graph.extend([turned, head])
+    model.graph.outputs[0] = head.outputs[0]
 
-    found = opened(fixture("gpt2"))
-    tables = {str(table.name): nodes for table, nodes in find_tables(found).gathers.items()}
-    for table, nodes in tables.items():
-        readers = found.model.graph.initializers[table].uses()
-        assert {node for node, _ in readers} == set(nodes)
-        assert {node.op_type for node in nodes} == {"Gather"}
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_table_of_which_more_than_rows_is_read_stays_and_one_that_is_not_finite(tmp_path, reads):
+    found = {str(table.name) for table in find_tables(opened(fixture("bert"))).gathers}
+    model = changed("bert", tmp_path / "model.onnx", lambda model: words_too(model, reads))
+    left = {str(table.name) for table in find_tables(opened(model)).gathers}
+    assert found == left | {WORDS} != left

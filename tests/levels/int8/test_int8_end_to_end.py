@@ -19,6 +19,7 @@ from support import (
     join,
     memoized,
     original,
+    raced,
     relative_errors,
     scoring,
     variants,
@@ -30,6 +31,7 @@ import onnx_memo
 from onnx_memo.errors import MemoError
 from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.int8 import propose
+from onnx_memo.proof.measure import Measure
 from onnx_memo.store.bundle import sha256
 from onnx_memo.store.data import memo_data
 
@@ -143,19 +145,42 @@ def test_a_model_of_scores_keeps_their_order(tmp_path, mode):
         assert 0 < np.abs(have - want).max() < 0.2
 
 
-@pytest.mark.usefixtures("everything_pays")
-@pytest.mark.parametrize(("steps", "coarse"), [(127, True), (3, False)])
-def test_without_the_native_library_products_are_as_coarse_as_the_tolerance_allows(
-    made_int8, tmp_path, monkeypatch, steps, coarse
-):
+def in_stock(monkeypatch: pytest.MonkeyPatch, steps: int, ratios: tuple[float, float]) -> None:
+    """No native library. Coarse products have so many steps, and take the first ratio, others the second."""
+    times = iter(ratios)
     monkeypatch.setattr("onnx_memo.precision.whole.library_path", lambda: None)
     monkeypatch.setattr("onnx_memo.precision.nodes.HALF", steps)
+    monkeypatch.setattr(propose, "race", lambda *_: raced(next(times)))
+
+
+def is_coarse(bundle: Path) -> bool:
+    operators = {node.op_type for node in ir.load(bundle / "model.onnx").graph.all_nodes()}
+    assert "MemoSelfAttention" in operators
+    return "MemoProduct" not in operators
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize(
+    ("steps", "ratios", "coarse"), [(127, (0.5, 0.6), True), (3, (0.5, 0.6), False), (127, (0.7, 0.6), False)]
+)
+def test_without_the_native_library_products_are_as_coarse_as_pays_and_the_tolerance_allows(
+    made_int8, tmp_path, monkeypatch, steps, ratios, coarse
+):
+    in_stock(monkeypatch, steps, ratios)
     result = make(tmp_path, made_int8.data)
-    operators = {node.op_type for node in ir.load(result.path / "model.onnx").graph.all_nodes()}
-    assert ("MemoProduct" not in operators) is coarse
+    assert is_coarse(result.path) is coarse
     if exact_products("stock"):
         worst = onnx_memo.bench(fixture("bert"), result.path, made_int8.data, rounds=1, native=False)
         assert 0 < worst.outputs["last_hidden_state"]["relative"].worst <= TOLERANCE
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.skipif(not exact_products("stock"), reason="the original runs")
+def test_coarse_products_that_are_not_proven_leave_the_others(made_int8, tmp_path, monkeypatch):
+    """The fit part is taken to allow them, and the held-out part does not."""
+    in_stock(monkeypatch, 3, (0.5, 0.6))
+    monkeypatch.setattr(Measure, "likely", lambda *_: True)
+    assert not is_coarse(make(tmp_path, made_int8.data).path)
 
 
 # ---- The commands
