@@ -36,10 +36,11 @@ class Encoder:
 
     input: ir.Value  # [B, L, d]
     output: ir.Value  # [B, L, d]
+    result: ir.Value  # the output, as the rest of the model reads it
     cores: tuple[Core, ...]
     steps: tuple[ir.Node, ...]  # what is run for the rows, in order; of a core only the last product
     forms: dict[ir.Value, Rows]  # of every value made of rows
-    shapes: dict[str, tuple[int, ...]]  # of their values
+    shapes: dict[ir.Value, tuple[int, ...]]  # likewise
     batch: int  # that of the shapes
     constants: dict[ir.Value, npt.NDArray[Any]]  # small values that follow from fixed sizes, as arrays
     tables: dict[ir.Value, int]  # read beside rows: the axis that holds their positions
@@ -54,9 +55,15 @@ class NoEncoder(Exception):
     """The model does not allow the level `rows`; carries the reason."""
 
 
-def find_encoder(model: ir.Model, findings: Findings, shapes: ShapeTable | None = None) -> Encoder:
+def find_encoder(
+    model: ir.Model,
+    findings: Findings,
+    shapes: ShapeTable | None = None,
+    ends: Collection[str] | None = None,
+) -> Encoder:
     """The encoder of `model`, in which `findings` were found; `shapes` are those of the model.
 
+    `ends` are the names of values at which it may begin and end; None: all.
     Sizes that nodes read from its inner values count as read from its input (`onnx_memo.graph.shape_reads`),
     where a guard will read them.
 
@@ -69,15 +76,22 @@ def find_encoder(model: ir.Model, findings: Findings, shapes: ShapeTable | None 
     if findings.sites:
         for length in LENGTHS:
             try:
-                return _Finder(model, findings.sites, table, length).run(table)
+                return _Finder(model, findings.sites, table, length, ends).run(table)
             except Refused as refused:
                 reason = str(refused)
     raise NoEncoder(reason)
 
 
 class _Finder:
-    def __init__(self, model: ir.Model, sites: list[Site], table: ShapeTable, length: int) -> None:
-        self.model, self.graph, self.sites = model, model.graph, sites
+    def __init__(
+        self,
+        model: ir.Model,
+        sites: list[Site],
+        table: ShapeTable,
+        length: int,
+        ends: Collection[str] | None,
+    ) -> None:
+        self.model, self.graph, self.sites, self.ends = model, model.graph, sites, ends
         self.inferred = table.at(length, follow=True)
         self.constants = Constants(model, table, length)
         self.constant = flow.constant_nodes(self.graph)
@@ -103,10 +117,11 @@ class _Finder:
         return Encoder(
             input=start,
             output=output,
+            result=output,
             cores=tuple(self.cores.values()),
             steps=tuple(steps),
             forms=self.forms,
-            shapes={str(value.name): self.rules.shape(value) for value in self.forms},
+            shapes={value: self.rules.shape(value) for value in self.forms},
             batch=self.rules.batch,
             constants=self.constants.found,
             tables=self.tables,
@@ -126,7 +141,7 @@ class _Finder:
         last = self.sites[-1].output
         while value is not None:
             shape = self.inferred.get(value.name or "", ())
-            if len(shape) == 3 and shape[2] == width and value.dtype in (None, ir.DataType.FLOAT):
+            if len(shape) == 3 and shape[2] == width and self._may_end(value):
                 masks = {other.mask for other in self.sites if other.mask is not None}
                 if not flow.sources(last, (value,)) - masks:
                     return value
@@ -134,6 +149,11 @@ class _Finder:
             dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
             value = dynamic[0] if dynamic else None
         raise Refused("no hidden states are found from which all layers follow")
+
+    def _may_end(self, value: ir.Value) -> bool:
+        """Whether the encoder may begin or end with a value."""
+        allowed = self.ends is None or value.name in self.ends
+        return allowed and value.dtype in (None, ir.DataType.FLOAT)
 
     # 2. the rows, and 3. the cores
 
@@ -190,7 +210,7 @@ class _Finder:
                 form = self.forms.get(value)
                 if form != Rows(1) or value is start or self.inferred.get(value.name or "") != shape:
                     continue
-                if value.dtype not in (None, ir.DataType.FLOAT):
+                if not self._may_end(value):
                     continue
                 try:
                     self.tables = self._tables_of(value)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
 
 import onnx_ir as ir
 
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.convert import CONVERTED, TARGET
+from onnx_memo.graph.copies import Copy, GraftedCopy
 from onnx_memo.graph.cost import Work
 from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model, unhandled
+from onnx_memo.graph.plain.form import Plain, plain_form
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings
 from onnx_memo.graph.sites import find_sites
 
-Found = TypeVar("Found")
+ONLY_AS_A_WHOLE = (
+    "its operators are fused or in half precision, so that it has no place of its own where it could be cut: "
+    "try the level 'rows'"
+)
 
 
 class OpenedModel:
@@ -39,12 +43,12 @@ class OpenedModel:
         """
         self.path = path
         self.model = load_model(path)
-        self._shapes = ShapeTable(self.model)
+        self._mask = mask
+        self._own = _Form(self.model, mask)
         try:
-            self._shapes.at(LENGTHS[0])
+            self._own.shapes.at(LENGTHS[0])
         except Exception as error:  # of onnx-ir and ONNX, which share no class of errors
             raise unhandled(path, error) from error
-        self._mask = mask
         if mask is not None:
             _check_mask(path, self.model, mask)
 
@@ -53,55 +57,105 @@ class OpenedModel:
         """The names of the model's outputs."""
         return [str(value.name) for value in self.model.graph.outputs]
 
+    @property
+    def searched(self) -> ir.Model:
+        """The form in which attention is searched: the model itself, or its plain form."""
+        return self._form.model
+
     @cached_property
     def rows(self) -> dict[str, int]:
         """How many rows the tables have in which inputs are looked up, by the input's name."""
-        return rows_looked_up(self.model.graph, self._shapes.at(LENGTHS[0]))
+        return rows_looked_up(self.searched.graph, self._form.shapes.at(LENGTHS[0]))
 
     @cached_property
     def findings(self) -> Findings:
-        """The attention blocks of `model`.
+        """The attention blocks of the model.
 
         Raises:
             MemoError: the mask that the user names is none of theirs.
         """
-        found = find_sites(self.model, self._shapes, self._mask)
+        found = self._form.findings
         if found.sites and self._mask not in (None, found.mask):
             raise MemoError(
                 f"the attention of '{self.path}' does not read '{self._mask}': leave --mask out, or name "
                 "another input"
             )
+        notes = list(found.notes)
         if CONVERTED in self.model.meta:
             was = self.model.meta[CONVERTED]
-            found.notes.append(f"the model is of opset {was}: what is written is converted to {TARGET}")
-        return found
+            notes.append(f"the model is of opset {was}: what is written is converted to {TARGET}")
+        if self._plain is None:
+            return replace(found, notes=notes)
+        sites = [replace(site, why_no_level=site.why_no_level or ONLY_AS_A_WHOLE) for site in found.sites]
+        return replace(found, sites=sites, notes=[*notes, self._plain.note])
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder of `model`.
+        """The encoder of the model.
 
         Raises:
             NoEncoder: with the reason.
         """
-        if isinstance(self._encoder, NoEncoder):
-            raise self._encoder
-        return self._encoder
-
-    @cached_property
-    def _encoder(self) -> Encoder | NoEncoder:
-        try:
-            return find_encoder(self.model, self.findings, self._shapes)
-        except NoEncoder as none:
-            return none
+        found = self._form.encoder
+        if isinstance(found, NoEncoder):
+            raise found
+        return found
 
     @cached_property
     def uncounted(self) -> list[ir.Node]:
         """The nodes of which it is not known what they multiply, since their shapes are not, for one."""
-        return Work(self.model.graph, self._shapes).uncounted
+        return Work(self.searched.graph, self._form.shapes).uncounted
 
     def copy(self) -> Copy:
         """A copy of the model that may be changed; tensors are shared."""
-        return Copy(self.model)
+        if self._plain is None:
+            return Copy(self.model)
+        found = self._form.encoder
+        return GraftedCopy(self.model, self._plain, None if isinstance(found, NoEncoder) else found)
+
+    @property
+    def _form(self) -> _Form:
+        return self._choice[0]
+
+    @property
+    def _plain(self) -> Plain | None:
+        return self._choice[1]
+
+    @cached_property
+    def _choice(self) -> tuple[_Form, Plain | None]:
+        """The form that is searched; the plain one, if it has one of its own and more is found there."""
+        own, plain = self._own, plain_form(self.model)
+        if plain is None or isinstance(own.encoder, Encoder):
+            return own, None
+        other = _Form(plain.model, self._mask, plain.names)
+        more = len(other.findings.sites) > len(own.findings.sites)
+        return (other, plain) if more or isinstance(other.encoder, Encoder) else (own, None)
+
+
+class _Form:
+    """A form of a model, and what is found in it once it is asked for.
+
+    Attributes:
+        model: the form.
+        shapes: of its values.
+    """
+
+    def __init__(self, model: ir.Model, mask: str | None, ends: Collection[str] | None = None) -> None:
+        self.model, self.shapes = model, ShapeTable(model)
+        self._mask, self._ends = mask, ends
+
+    @cached_property
+    def findings(self) -> Findings:
+        """The attention blocks."""
+        return find_sites(self.model, self.shapes, self._mask)
+
+    @cached_property
+    def encoder(self) -> Encoder | NoEncoder:
+        """The encoder, or why there is none."""
+        try:
+            return find_encoder(self.model, self.findings, self.shapes, self._ends)
+        except NoEncoder as none:
+            return none
 
 
 def _check_mask(path: Path, model: ir.Model, mask: str) -> None:
@@ -111,38 +165,3 @@ def _check_mask(path: Path, model: ir.Model, mask: str) -> None:
     shape = given[mask].shape
     if shape is None or len(shape) != 2:
         raise MemoError(f"'{mask}' of '{path}' has the shape {shape}; a padding mask is [batch, length]")
-
-
-class Copy:
-    """A copy of a model, in which what was found in the original is found without a search.
-
-    Attributes:
-        model: the copy.
-    """
-
-    def __init__(self, original: ir.Model) -> None:
-        self.model = original.clone()
-        self._twins: dict[Any, Any] = {}
-        ours, theirs = self.model.graph, original.graph
-        self._twins.update(zip(theirs.inputs, ours.inputs, strict=True))
-        self._twins.update((value, ours.initializers[name]) for name, value in theirs.initializers.items())
-        for their_node, our_node in zip(theirs, ours, strict=True):
-            self._twins[their_node] = our_node
-            self._twins.update(zip(their_node.outputs, our_node.outputs, strict=True))
-
-    def twin(self, found: Found) -> Found:
-        """Values or nodes of the original, or what is made of them (a site, an encoder), as in the copy."""
-        twin: Found = self._translated(found)
-        return twin
-
-    def _translated(self, thing: Any) -> Any:
-        if isinstance(thing, (ir.Value, ir.Node)):
-            return self._twins[thing]
-        if isinstance(thing, tuple | list):
-            return type(thing)(self._translated(part) for part in thing)
-        if isinstance(thing, Mapping):
-            return {self._translated(key): self._translated(part) for key, part in thing.items()}
-        if is_dataclass(thing) and not isinstance(thing, type):
-            parts = {field.name: self._translated(getattr(thing, field.name)) for field in fields(thing)}
-            return replace(thing, **parts)
-        return thing

@@ -59,7 +59,7 @@ class Copier:
     def packed(self, value: ir.Value) -> list[int]:
         """The shape of a value's copy; -1 for the rows."""
         encoder = self.encoder
-        return packed_shape(encoder.forms[value], encoder.shapes[str(value.name)], encoder.batch)
+        return packed_shape(encoder.forms[value], encoder.shapes[value], encoder.batch)
 
     def copy(self, node: ir.Node) -> None:
         """Copy one node; all it reads that is made of rows was copied before."""

@@ -12,7 +12,7 @@ FIRST, LAST = 0, -1
 
 def row_read(encoder: Encoder) -> int | None:
     """The only row of each sequence that anything reads of the output, FIRST or LAST; None: others too."""
-    output = encoder.output
+    output = encoder.result
     readers = {reader for reader, _ in output.uses() if reader.op_type not in flow.SHAPE_READERS}
     rows = {_row(reader, output) for reader in readers}
     if output.is_graph_output() or len(rows) != 1:

@@ -31,7 +31,7 @@ def read_shapes_at(
     model: ir.Model,
     start: ir.Value,
     forms: Mapping[ir.Value, Rows],
-    shapes: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[ir.Value, tuple[int, ...]],
     batch: int,
 ) -> dict[ir.Value, ir.Value]:
     """Replace every `shape_reads` by its numbers, with B and L taken from the shape of `start`.
@@ -42,7 +42,7 @@ def read_shapes_at(
         model: the model.
         start: the encoder's input, [B, L, d].
         forms: of values made of rows.
-        shapes: of these values, by name, at one size of the inputs.
+        shapes: of these values, at one size of the inputs.
         batch: that of the shapes.
 
     Returns:
@@ -52,7 +52,7 @@ def read_shapes_at(
     for node in shape_reads(model.graph, start, forms):
         value = node.inputs[0]
         assert value is not None, "its shape is read"
-        numbers = _numbers(model.graph, node, start, forms[value], shapes[str(value.name)], batch)
+        numbers = _numbers(model.graph, node, start, forms[value], shapes[value], batch)
         replaced[node.outputs[0]] = numbers
         node.outputs[0].replace_all_uses_with(numbers)
         model.graph.remove(node, safe=True)

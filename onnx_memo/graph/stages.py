@@ -53,6 +53,6 @@ def _states_before(encoder: Encoder) -> dict[int, ir.Value]:
 
 
 def _is_states(encoder: Encoder, value: ir.Value) -> bool:
-    form, shape = encoder.forms[value], encoder.shapes[str(value.name)]
+    form, shape = encoder.forms[value], encoder.shapes[value]
     rows_lead = (form == Rows(1) and len(shape) == 3) or (form == Rows(0, merged=True) and len(shape) == 2)
     return rows_lead and shape[-1] == encoder.width and value.dtype in (None, ir.DataType.FLOAT)

@@ -26,7 +26,8 @@ import onnx_ir as ir
 
 from onnx_memo.data.parts import Parts
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.opened import Copy, OpenedModel
+from onnx_memo.graph.copies import Copy
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.explored import Explored
 from onnx_memo.precision.whole import Rounding

@@ -94,7 +94,10 @@ class Inserter:
 
         If a branch is given `instead` of the region, that is gone.
         """
-        chosen = ir.val(result.name, ir.DataType.FLOAT, [None, None, _width(reuse)])
+        dtype, width = result.dtype or ir.DataType.FLOAT, _width(reuse)
+        for branch in (reuse, *([instead] if instead is not None else [])):
+            _give(branch, dtype)
+        chosen = ir.val(result.name, dtype, [None, None, width])
         condition = ir.Node(
             "",
             "If",
@@ -173,6 +176,18 @@ class Inserter:
         if name not in self.initializers:
             self.initializers[name] = register(self.graph, tensor)
         return self.initializers[name]
+
+
+def _give(branch: ir.Graph, dtype: ir.DataType) -> None:
+    """Let a branch, which makes floats, give its result as `dtype`."""
+    if dtype == ir.DataType.FLOAT:
+        return
+    (made,) = branch.outputs
+    b = Builder(f"{branch.name}/{dtype.name.lower()}", branch.opset_imports.get("", 0))
+    cast = b.op("Cast", made, to=dtype.value)
+    cast.type, cast.shape = ir.TensorType(dtype), made.shape
+    branch.extend(b.nodes)
+    branch.outputs[:] = [cast]
 
 
 def _empty_branch() -> ir.Graph:

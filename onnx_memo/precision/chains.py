@@ -132,7 +132,7 @@ class _Finder:
     def __init__(self, opened: OpenedModel) -> None:
         self.opened, self.encoder = opened, opened.encoder
         self.stretches = Stretches(self.encoder)
-        self.constant = flow.constant_nodes(opened.model.graph)
+        self.constant = flow.constant_nodes(opened.searched.graph)
         self.linears = [linear for node in self.encoder.steps if (linear := self._linear(node))]
 
     def run(self) -> Chains:
@@ -183,7 +183,7 @@ class _Finder:
             after = readers[0].outputs[0]
             if self.encoder.forms[after] not in (Rows(1), Rows(0, merged=True)):
                 return value
-            if len(self.encoder.shapes[str(after.name)]) > 3 or self._width(after) != self._width(value):
+            if len(self.encoder.shapes[after]) > 3 or self._width(after) != self._width(value):
                 return value
             value = after
 
@@ -239,7 +239,7 @@ class _Finder:
         forms, shapes = self.encoder.forms, self.encoder.shapes
         if other is None or forms.get(other) != forms[linear.end]:
             return None
-        same = shapes[str(other.name)] == shapes[str(linear.end.name)]
+        same = shapes[other] == shapes[linear.end]
         return (readers[0], other) if same else None
 
     def _is_scalar(self, node: ir.Node) -> bool:
@@ -257,7 +257,7 @@ class _Finder:
         return None if tensor is None else tensor.size
 
     def _width(self, value: ir.Value) -> int:
-        return self.encoder.shapes[str(value.name)][-1]
+        return self.encoder.shapes[value][-1]
 
     # 3. projections
 

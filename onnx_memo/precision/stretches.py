@@ -16,8 +16,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.opened import Copy, OpenedModel
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.packed import Copier
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session

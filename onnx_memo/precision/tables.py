@@ -10,7 +10,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder, register
-from onnx_memo.graph.opened import Copy, OpenedModel
+from onnx_memo.graph.copies import Copy
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.store.data import StoredTensor
 
 LEAST = 1 << 18  # numbers of a table that is worth it

@@ -9,7 +9,8 @@ from functools import cached_property
 import onnx_ir as ir
 
 from onnx_memo.data.samples import Samples
-from onnx_memo.graph.opened import Copy, OpenedModel
+from onnx_memo.graph.copies import Copy
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.operators.spec import PANEL
 from onnx_memo.precision.chains import Chains, find_chains
 from onnx_memo.precision.form import Form
@@ -105,7 +106,7 @@ def bytes_at_most(opened: OpenedModel) -> int:
     """What the products of the model's encoder take in 8 bits, at most; each tensor begins on a page."""
     form, total = Form(opened.encoder, find_chains(opened)), 0
     for task in form.tasks():
-        inner = opened.encoder.shapes[str(task.x.name)][-1]
+        inner = opened.encoder.shapes[task.x][-1]
         columns = sum(len(part.columns) for part in task.parts)
         packed = -(-columns // PANEL) * PANEL * inner
         apart = APART * (columns * 4 + 8)  # with the channels' numbers

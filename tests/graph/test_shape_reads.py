@@ -7,8 +7,9 @@ from support import assert_identical, fixture, join, open_model, original, rando
 from support_rows import ENCODERS
 
 from onnx_memo.graph import flow
+from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.opened import Copy, OpenedModel
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.shape_reads import read_shapes_at, shape_reads
 
 architectures = pytest.mark.parametrize("name", ENCODERS)

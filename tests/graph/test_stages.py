@@ -26,7 +26,7 @@ def test_every_layer_of_a_small_encoder_is_a_stage(name):
     assert stages[0].states is encoder.input
     assert len({stage.states for stage in stages}) == len(stages)
     for stage in stages:
-        assert encoder.shapes[stage.states.name][-1] == encoder.width
+        assert encoder.shapes[stage.states][-1] == encoder.width
 
 
 @pytest.mark.parametrize(("layers", "firsts"), [(1, [0]), (4, [0, 1, 2, 3]), (6, [0, 2, 4]), (9, [0, 3, 6])])

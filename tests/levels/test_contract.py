@@ -18,7 +18,8 @@ import onnx_memo
 from onnx_memo.errors import MemoError
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.opened import Copy, OpenedModel
+from onnx_memo.graph.copies import Copy
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.site import Site
 from onnx_memo.job import Job

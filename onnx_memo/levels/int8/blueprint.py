@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.opened import Copy
 from onnx_memo.levels.int8.guard import NAME, insert_int8_guard
 from onnx_memo.precision.tables import Tables
 from onnx_memo.precision.whole import Whole

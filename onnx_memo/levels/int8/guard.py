@@ -14,6 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.copies import pruned
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.levels.inserter import Inserter, add_operators, to_be_guarded
 from onnx_memo.levels.whole import whole_branch
@@ -35,9 +36,10 @@ def insert_int8_guard(model: ir.Model, encoder: Encoder, whole: WholeInCopy, com
     b = Builder(f"memo/{NAME}", inserter.opset)
     exact = b.op("MemoExact", inserter.strictness(b), domain=DOMAIN, name=RAN)
     branch = whole_branch(inserter, encoder, whole)
-    region = flow.region(model.graph, encoder.output, encoder.boundary, inserter.constant)
+    region = flow.region(model.graph, encoder.result, encoder.boundary, inserter.constant)
     instead = whole_branch(inserter, encoder, whole, everywhere=True) if compact else None
-    inserter.make_conditional(b, region, encoder.output, exact, branch, instead)
+    inserter.make_conditional(b, region, encoder.result, exact, branch, instead)
     add_operators(model)
+    pruned(model, encoder)
     if compact:
         RemoveUnusedNodesPass()(model)

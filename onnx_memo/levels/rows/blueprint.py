@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.opened import Copy
 from onnx_memo.keys.network import KeyNetwork
 from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, found_only, lookup_contents
 from onnx_memo.levels.rows.capture import RowsCapture

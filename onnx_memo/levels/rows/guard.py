@@ -31,6 +31,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.copies import pruned
 from onnx_memo.graph.cores import Core
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, whole_products
@@ -95,8 +96,10 @@ def insert_rows_guard(
     model: ir.Model, encoder: Encoder, guard: RowsGuard, in_bytes: InBytes | None = None
 ) -> None:
     """Guard `encoder`; `model` is changed. `in_bytes` says what runs in 8 bits."""
-    _RowsInserter(model, to_be_guarded(model, encoder), guard, in_bytes).run()
+    encoder = to_be_guarded(model, encoder)
+    _RowsInserter(model, encoder, guard, in_bytes).run()
     add_operators(model)
+    pruned(model, encoder)
 
 
 def count_layers(model: ir.Model) -> int:
@@ -136,13 +139,13 @@ class _RowsInserter(Inserter):
             names=(ROWS, f"memo/{NAME}/stored_rows", HIT, f"memo/{NAME}/change", f"memo/{NAME}/predicted"),
         )
         states, spread, rows = self._ran(b)
-        region = flow.region(self.graph, encoder.output, encoder.boundary, self.constant)
+        region = flow.region(self.graph, encoder.result, encoder.boundary, self.constant)
         merged = self._merged(states, spread, rows)
         if self.in_bytes is None or not self.in_bytes.misses:
-            self.make_conditional(b, region, encoder.output, hit, merged)
+            self.make_conditional(b, region, encoder.result, hit, merged)
         else:
             answered, either = self._or_whole(b, hit, merged, self.in_bytes)
-            self.make_conditional(b, region, encoder.output, answered, either)
+            self.make_conditional(b, region, encoder.result, answered, either)
 
     def _or_whole(
         self, b: Builder, hit: ir.Value, merged: ir.Graph, in_bytes: InBytes

@@ -133,7 +133,7 @@ def rows_footprint(opened: OpenedModel, longest: int | None) -> Footprint:
         return literal_layout(RowsForm.of(encoder, True), FIXED_WIDTH, longest).footprint()
     int8: list[tuple[int, int, int] | None] = []
     if library_path() is None:  # else rows that run read the same weights as misses do
-        products = whole_products(encoder, constant_nodes(opened.model.graph))
+        products = whole_products(encoder, constant_nodes(opened.searched.graph))
         shapes = [tuple(node.inputs[1].shape.numpy()) for node in products]  # type: ignore[union-attr]
         int8 += [(inner, outer, number) for number, (inner, outer) in enumerate(shapes)]
     size = rows_layout(RowsForm.of(encoder, False), LEARNED_WIDTH, int8).footprint()

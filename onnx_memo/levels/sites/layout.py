@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.graph.opened import Copy
+from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.site import Site
 from onnx_memo.keys.fixed import FIXED_WIDTH
 from onnx_memo.keys.learned import LEARNED_WIDTH, SKETCH_WIDTH

@@ -1,0 +1,138 @@
+"""Copies of a model that may be changed, in which what was found in it is found without a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.plain.form import Plain, unused_prefix, values_of
+from onnx_memo.graph.probe import add_outputs
+
+Found = TypeVar("Found")
+
+
+class Copy:
+    """A copy of a model, in which what was found in the original is found without a search.
+
+    Attributes:
+        model: the copy.
+    """
+
+    def __init__(self, original: ir.Model) -> None:
+        self.model = original.clone()
+        self._twins: dict[Any, Any] = {}
+        ours, theirs = self.model.graph, original.graph
+        self._twins.update(zip(theirs.inputs, ours.inputs, strict=True))
+        self._twins.update((value, ours.initializers[name]) for name, value in theirs.initializers.items())
+        for their_node, our_node in zip(theirs, ours, strict=True):
+            self._twins[their_node] = our_node
+            self._twins.update(zip(their_node.outputs, our_node.outputs, strict=True))
+
+    def twin(self, found: Found) -> Found:
+        """Values or nodes of the original, or what is made of them (a site, an encoder), as in the copy."""
+        twin: Found = self._translated(found)
+        return twin
+
+    def _translated(self, thing: Any) -> Any:
+        if isinstance(thing, (ir.Value, ir.Node)):
+            return self._twins[thing]
+        if isinstance(thing, tuple | list):
+            return type(thing)(self._translated(part) for part in thing)
+        if isinstance(thing, Mapping):
+            return {self._translated(key): self._translated(part) for key, part in thing.items()}
+        if is_dataclass(thing) and not isinstance(thing, type):
+            parts = {field.name: self._translated(getattr(thing, field.name)) for field in fields(thing)}
+            return replace(thing, **parts)
+        return thing
+
+
+class GraftedCopy(Copy):
+    """A copy of a model, into which its plain form is grafted: the model's inputs lead to both.
+
+    What was found in the plain form has its twins there. But the encoder begins with the model's own value,
+    in floats, and its `result` is the model's own. Its output is an output of the graph as well: else nothing
+    would read the graft, and passes would remove it. Whoever guards the encoder removes it (`pruned`).
+    """
+
+    def __init__(self, original: ir.Model, plain: Plain, encoder: Encoder | None) -> None:
+        super().__init__(original)
+        graft, graph = Copy(plain.model), self.model.graph
+        self._own = {str(value.name): value for value in values_of(graph)}
+        self._twins |= graft._twins
+        prefix = unused_prefix(plain.names)
+        self._share_inputs(plain.model.graph, graft.model.graph, prefix)
+        b = Builder(f"{prefix}/input", self.model.opset_imports[""])
+        if encoder is not None:
+            self._begin_at(encoder.input, b, plain.halves)
+        nodes = list(graft.model.graph)
+        graft.model.graph.remove(nodes, safe=False)
+        for node in nodes:
+            node.name = f"{prefix}/{node.name}"
+            for value in node.outputs:
+                value.name = f"{prefix}/{value.name}"
+        graph.extend([*b.nodes, *nodes])
+        if encoder is not None:
+            result = self._own[str(encoder.output.name)]
+            half = plain.halves.get(str(result.name))
+            if half is not None:
+                result.type = ir.TensorType(half)
+            add_outputs(self.model, [self._twins[encoder.output]])
+
+    def _share_inputs(self, theirs: ir.Graph, graft: ir.Graph, prefix: str) -> None:
+        """Let the graft read the model's inputs, and its weights where they are the same."""
+        for value, twin in zip(theirs.inputs, graft.inputs, strict=True):
+            own = self._own[str(value.name)]
+            twin.replace_all_uses_with(own)
+            self._twins[value] = own
+        for name, value in theirs.initializers.items():
+            twin, known = graft.initializers[name], self._own.get(name)
+            if twin.is_graph_input():
+                continue
+            if known is not None and known.const_value is twin.const_value:
+                twin.replace_all_uses_with(known)
+                self._twins[value] = known
+            else:
+                del graft.initializers[name]
+                twin.name = f"{prefix}/{name}"
+                self.model.graph.register_initializer(twin)
+
+    def _begin_at(self, start: ir.Value, b: Builder, halves: Mapping[str, ir.DataType]) -> None:
+        """Let the graft's encoder begin with the model's own value."""
+        own = self._own[str(start.name)]
+        if own.name in halves:
+            own = b.op("Cast", own, to=ir.DataType.FLOAT.value)
+            own.type = ir.TensorType(ir.DataType.FLOAT)
+        self._twins[start].replace_all_uses_with(own)
+        self._twins[start] = own
+
+    def _translated(self, thing: Any) -> Any:
+        found = super()._translated(thing)
+        if not isinstance(thing, Encoder):
+            return found
+        # The model may read sizes of its own values, too.
+        own = {
+            self._own[str(value.name)]: value
+            for value in thing.forms
+            if value is not thing.input and str(value.name) in self._own
+        }
+        return replace(
+            found,
+            result=self._own[str(thing.output.name)],
+            forms=found.forms | {twin: thing.forms[value] for twin, value in own.items()},
+            shapes=found.shapes | {twin: thing.shapes[value] for twin, value in own.items()},
+        )
+
+
+def pruned(model: ir.Model, encoder: Encoder) -> None:
+    """Remove what a grafted copy holds beside what is read; `model` is changed."""
+    if encoder.output is encoder.result:
+        return
+    model.graph.outputs.remove(encoder.output)
+    RemoveUnusedNodesPass()(model)
+    model.graph.sort()
