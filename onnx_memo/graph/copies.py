@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from onnx_memo.graph.build import Builder
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.plain.form import Plain, unused_prefix, values_of
+from onnx_memo.graph.plain.halves import CAST
 from onnx_memo.graph.probe import add_outputs
 
 Found = TypeVar("Found")
@@ -52,36 +52,43 @@ class Copy:
         return thing
 
 
+def own_values(graph: ir.Graph) -> dict[str, ir.Value]:
+    """The values of a model by the names that its plain form has for them."""
+    found = {str(value.name): value for value in values_of(graph)}
+    for name, value in list(found.items()):
+        if name.startswith(CAST):  # what is of half precision in the model may be there in floats alone
+            found.setdefault(name.removeprefix(CAST), value)
+    return found
+
+
 class GraftedCopy(Copy):
     """A copy of a model, into which its plain form is grafted: the model's inputs lead to both.
 
-    What was found in the plain form has its twins there. But the encoder begins with the model's own value,
-    in floats, and its `result` is the model's own. Its output is an output of the graph as well: else nothing
-    would read the graft, and passes would remove it. Whoever guards the encoder removes it (`pruned`).
+    What was found in the plain form has its twins there. But the encoder's `result` is the model's own, and
+    so is its input, unless the model computes in half precision. The encoder's output is an output of the graph as well: else nothing would read the graft, and passes
+    would remove it. Whoever guards the encoder removes it (`pruned`).
     """
 
     def __init__(self, original: ir.Model, plain: Plain, encoder: Encoder | None) -> None:
         super().__init__(original)
         graft, graph = Copy(plain.model), self.model.graph
-        self._own = {str(value.name): value for value in values_of(graph)}
+        self._own = own_values(graph)
         self._twins |= graft._twins
-        prefix = unused_prefix(plain.names)
+        prefix = unused_prefix(str(value.name) for value in values_of(graph))
         self._share_inputs(plain.model.graph, graft.model.graph, prefix)
-        b = Builder(f"{prefix}/input", self.model.opset_imports[""])
-        if encoder is not None:
-            self._begin_at(encoder.input, b, plain.halves)
+        if encoder is not None and not plain.halves:
+            own = self._own[str(encoder.input.name)]
+            self._twins[encoder.input].replace_all_uses_with(own)
+            self._twins[encoder.input] = own
         nodes = list(graft.model.graph)
+        graft.model.graph.outputs.clear()
         graft.model.graph.remove(nodes, safe=False)
         for node in nodes:
             node.name = f"{prefix}/{node.name}"
             for value in node.outputs:
                 value.name = f"{prefix}/{value.name}"
-        graph.extend([*b.nodes, *nodes])
+        graph.extend(nodes)
         if encoder is not None:
-            result = self._own[str(encoder.output.name)]
-            half = plain.halves.get(str(result.name))
-            if half is not None:
-                result.type = ir.TensorType(half)
             add_outputs(self.model, [self._twins[encoder.output]])
 
     def _share_inputs(self, theirs: ir.Graph, graft: ir.Graph, prefix: str) -> None:
@@ -101,15 +108,6 @@ class GraftedCopy(Copy):
                 del graft.initializers[name]
                 twin.name = f"{prefix}/{name}"
                 self.model.graph.register_initializer(twin)
-
-    def _begin_at(self, start: ir.Value, b: Builder, halves: Mapping[str, ir.DataType]) -> None:
-        """Let the graft's encoder begin with the model's own value."""
-        own = self._own[str(start.name)]
-        if own.name in halves:
-            own = b.op("Cast", own, to=ir.DataType.FLOAT.value)
-            own.type = ir.TensorType(ir.DataType.FLOAT)
-        self._twins[start].replace_all_uses_with(own)
-        self._twins[start] = own
 
     def _translated(self, thing: Any) -> Any:
         found = super()._translated(thing)

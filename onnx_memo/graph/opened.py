@@ -11,12 +11,14 @@ import onnx_ir as ir
 
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.convert import CONVERTED, TARGET
-from onnx_memo.graph.copies import Copy, GraftedCopy
+from onnx_memo.graph.copies import Copy, GraftedCopy, own_values
 from onnx_memo.graph.cost import Work
 from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model, unhandled
+from onnx_memo.graph.plain.floats import half_values
 from onnx_memo.graph.plain.form import Plain, plain_form
+from onnx_memo.graph.plain.halves import as_computed
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings
 from onnx_memo.graph.sites import find_sites
@@ -32,7 +34,8 @@ class OpenedModel:
 
     Attributes:
         path: its file.
-        model: as it was read. It is never changed: whoever changes a model takes a `copy`.
+        model: as it was read, or, of half precision, as ONNX Runtime computes it. It is never changed:
+            whoever changes a model takes a `copy`.
     """
 
     def __init__(self, path: Path, mask: str | None = None) -> None:
@@ -42,7 +45,7 @@ class OpenedModel:
             MemoError: as `load_model` does; or there is no such mask.
         """
         self.path = path
-        self.model = load_model(path)
+        self.model = self._read = load_model(path)
         self._mask = mask
         self._own = _Form(self.model, mask)
         try:
@@ -51,6 +54,8 @@ class OpenedModel:
             raise unhandled(path, error) from error
         if mask is not None:
             _check_mask(path, self.model, mask)
+        if half_values(self.model.graph):
+            self.model = as_computed(self.model)
 
     @property
     def outputs(self) -> list[str]:
@@ -124,10 +129,10 @@ class OpenedModel:
     @cached_property
     def _choice(self) -> tuple[_Form, Plain | None]:
         """The form that is searched; the plain one, if it has one of its own and more is found there."""
-        own, plain = self._own, plain_form(self.model)
+        own, plain = self._own, plain_form(self._read)
         if plain is None or isinstance(own.encoder, Encoder):
             return own, None
-        other = _Form(plain.model, self._mask, plain.names)
+        other = _Form(plain.model, self._mask, own_values(self.model.graph).keys())
         more = len(other.findings.sites) > len(own.findings.sites)
         return (other, plain) if more or isinstance(other.encoder, Encoder) else (own, None)
 

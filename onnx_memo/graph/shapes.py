@@ -105,25 +105,31 @@ class ShapeTable:
 
     @cached_property
     def _bare(self) -> onnx.ModelProto:
-        """The model without weights and without the shapes that it was saved with.
-
-        Large initializers become inputs: only their shapes matter, and copying them takes long.
-        """
-        bare = self.model.clone()
-        for name, value in list(bare.graph.initializers.items()):
-            tensor = value.const_value
-            large = tensor is not None and tensor.size > MOST_FOLDED
-            if tensor is not None and (large or isinstance(tensor, ir.ExternalTensor)):
-                value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
-                del bare.graph.initializers[name]
-                value.const_value = None
-                if not value.is_graph_input():
-                    bare.graph.inputs.append(value)
-        proto = ir.to_proto(bare)
+        """The model without weights and without the shapes that it was saved with."""
+        proto, _ = without_weights(self.model)
         for output in proto.graph.output:
             output.type.tensor_type.ClearField("shape")
         del proto.graph.value_info[:]
         return proto
+
+
+def without_weights(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
+    """A model whose large initializers are inputs, for whom only their shapes matter; and these, by name.
+
+    Copying them takes long.
+    """
+    bare, weights = model.clone(), dict[str, ir.TensorProtocol]()
+    for name, value in list(bare.graph.initializers.items()):
+        tensor = value.const_value
+        large = tensor is not None and tensor.size > MOST_FOLDED
+        if tensor is not None and (large or isinstance(tensor, ir.ExternalTensor)):
+            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
+            del bare.graph.initializers[name]
+            value.const_value = None
+            weights[name] = tensor
+            if not value.is_graph_input():
+                bare.graph.inputs.append(value)
+    return ir.to_proto(bare), weights
 
 
 def lost_at(value: ir.Value, shapes: Mapping[str, Shape]) -> ir.Node | None:

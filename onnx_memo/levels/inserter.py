@@ -23,6 +23,7 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder, register
 from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.versions import lower_versions
 from onnx_memo.keys.nodes import emit_key, emit_segments
@@ -92,12 +93,14 @@ class Inserter:
     ) -> None:
         """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood.
 
-        If a branch is given `instead` of the region, that is gone.
+        If a branch is given `instead` of the region, that is gone. Branches make floats; where the region
+        gives half precision, so do they.
         """
-        dtype, width = result.dtype or ir.DataType.FLOAT, _width(reuse)
-        for branch in (reuse, *([instead] if instead is not None else [])):
-            _give(branch, dtype)
-        chosen = ir.val(result.name, dtype, [None, None, width])
+        dtype = result.dtype if result.dtype in HALVES else ir.DataType.FLOAT
+        for branch in (reuse, instead):
+            if branch is not None and dtype in HALVES:
+                self._round(branch, dtype)
+        chosen = ir.val(result.name, dtype, [None, None, _width(reuse)])
         condition = ir.Node(
             "",
             "If",
@@ -115,6 +118,15 @@ class Inserter:
         compute = condition.attributes["else_branch"].as_graph()
         compute.extend(region)
         compute.outputs.append(result)
+
+    def _round(self, branch: ir.Graph, half: ir.DataType) -> None:
+        """Let a branch give its result in half precision."""
+        (made,) = branch.outputs
+        b = Builder(f"{branch.name}/half", self.opset)
+        rounded = b.op("Cast", made, to=half.value)
+        rounded.type, rounded.shape = ir.TensorType(half), made.shape
+        branch.extend(b.nodes)
+        branch.outputs[:] = [rounded]
 
     def request(self, b: Builder, mask: ir.Value | None, hidden: ir.Value) -> tuple[ir.Value, ir.Value]:
         """The lengths [B] and segment weights of a request, computed once for all sites that share a mask."""
@@ -176,18 +188,6 @@ class Inserter:
         if name not in self.initializers:
             self.initializers[name] = register(self.graph, tensor)
         return self.initializers[name]
-
-
-def _give(branch: ir.Graph, dtype: ir.DataType) -> None:
-    """Let a branch, which makes floats, give its result as `dtype`."""
-    if dtype == ir.DataType.FLOAT:
-        return
-    (made,) = branch.outputs
-    b = Builder(f"{branch.name}/{dtype.name.lower()}", branch.opset_imports.get("", 0))
-    cast = b.op("Cast", made, to=dtype.value)
-    cast.type, cast.shape = ir.TensorType(dtype), made.shape
-    branch.extend(b.nodes)
-    branch.outputs[:] = [cast]
 
 
 def _empty_branch() -> ir.Graph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -21,14 +21,12 @@ class Plain:
 
     Attributes:
         model: that form. A value that the original has as well has the same name.
-        names: of the values of the original's main graph.
-        halves: of those, which have half precision there, and which.
+        halves: whether the original computes in half precision.
         apart: the kinds of operators that were taken apart, sorted.
     """
 
     model: ir.Model
-    names: frozenset[str]
-    halves: Mapping[str, ir.DataType]
+    halves: bool
     apart: tuple[str, ...]
 
     @property
@@ -49,8 +47,7 @@ def plain_form(original: ir.Model) -> Plain | None:
     if not halves and not ruled:
         return None
     model = original.clone()
-    names = frozenset(str(value.name) for value in values_of(original.graph))
-    prefix = unused_prefix(names)
+    prefix = unused_prefix(str(value.name) for value in values_of(original.graph))
     if halves:
         compute_in_floats(model, halves, prefix)
     apart = set()
@@ -65,7 +62,7 @@ def plain_form(original: ir.Model) -> Plain | None:
             node.meta[WHY_KEPT] = str(kept)
     RemoveUnusedNodesPass()(model)
     CommonSubexpressionEliminationPass()(model)
-    return Plain(model, names, halves, tuple(sorted(apart)))
+    return Plain(model, bool(halves), tuple(sorted(apart)))
 
 
 def _kind(node: ir.Node) -> tuple[str, str]:
@@ -78,10 +75,10 @@ def values_of(graph: ir.Graph) -> list[ir.Value]:
     return list(dict.fromkeys([*graph.inputs, *graph.initializers.values(), *made]))
 
 
-def unused_prefix(names: Collection[str]) -> str:
+def unused_prefix(names: Iterable[str]) -> str:
     """A prefix for the names of new values, that none of `names` has."""
-    prefix = "plain"
-    while any(name.startswith(f"{prefix}/") for name in names):
+    prefix, taken = "plain", set(names)
+    while any(name.startswith(f"{prefix}/") for name in taken):
         prefix += "_"
     return prefix
 
