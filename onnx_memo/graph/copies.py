@@ -65,8 +65,9 @@ class GraftedCopy(Copy):
     """A copy of a model, into which its plain form is grafted: the model's inputs lead to both.
 
     What was found in the plain form has its twins there. But the encoder's `result` is the model's own, and
-    so is its input, unless the model computes in half precision. The encoder's output is an output of the graph as well: else nothing would read the graft, and passes
-    would remove it. Whoever guards the encoder removes it (`pruned`).
+    so is its input, unless the model computes in half precision. The encoder's output is an output of the
+    graph as well: else nothing would read the graft, and passes would remove it. Whoever guards the encoder
+    removes it (`pruned`).
     """
 
     def __init__(self, original: ir.Model, plain: Plain, encoder: Encoder | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
+import onnxruntime as ort
 from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
 from onnx_memo.graph.build import Builder
@@ -34,9 +35,10 @@ class Plain:
         """What people are told of it."""
         what = [f"{', '.join(self.apart)} taken apart"] if self.apart else []
         what += ["half precision computed in floats"] if self.halves else []
+        own = f", rounded where ONNX Runtime {ort.__version__} rounds" if self.halves else ""
         return (
             f"searched, and run for what is reused, with {' and '.join(what)}; where nothing is reused, the "
-            "model's own operators run"
+            f"model's own operators run{own}"
         )
 
 

@@ -1,9 +1,9 @@
 """A model of half precision as ONNX Runtime computes it: most of it in floats.
 
-On a CPU few operators have kernels of half precision. ONNX Runtime casts what the others read, and rounds what
-they make only where that is read in half precision. In a branch it casts the same, but rounds everything: the
-same nodes would give other bits there. So the casts are taken from what ONNX Runtime makes of the model, and
-stand in it from then on.
+On a CPU few operators have kernels of half precision. ONNX Runtime casts what the others read, and rounds
+what they make only where that is read in half precision. In a branch it rounds all that they make, so that
+the same nodes give other bits. So the casts are taken from what ONNX Runtime makes of the model, and stand in
+it from then on.
 """
 
 from __future__ import annotations
