@@ -3,3 +3,12 @@
 What is searched for attention is this form. What the user's model computes where nothing is reused stays as
 it is.
 """
+
+from __future__ import annotations
+
+from onnx_memo.graph.plain import activations, norms, products
+from onnx_memo.graph.plain.rules import Rules
+
+# Of operators that stand here no other way is left to see into them. What ONNX Runtime has no CPU kernel for
+# does not stand here: no model with it can be opened.
+RULES: Rules = {**activations.RULES, **norms.RULES, **products.RULES}
