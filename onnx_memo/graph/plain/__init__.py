@@ -6,9 +6,9 @@ it is.
 
 from __future__ import annotations
 
-from onnx_memo.graph.plain import activations, norms, products
+from onnx_memo.graph.plain import activations, attention, norms, products
 from onnx_memo.graph.plain.rules import Rules
 
 # Of operators that stand here no other way is left to see into them. What ONNX Runtime has no CPU kernel for
 # does not stand here: no model with it can be opened.
-RULES: Rules = {**activations.RULES, **norms.RULES, **products.RULES}
+RULES: Rules = {**activations.RULES, **attention.RULES, **norms.RULES, **products.RULES}

@@ -1,0 +1,91 @@
+"""Attention between heads, in the form in which it is searched."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.plain.rules import Kept
+
+SWAPPED = [0, 2, 1, 3]  # rows and heads
+
+
+def split_heads(b: Builder, value: ir.Value, heads: int, width: int | None, repeats: int = 1) -> ir.Value:
+    """From [B, L, width] to [B, heads * repeats, L, w]; `repeats` copies of a head stand in a row.
+
+    Raises:
+        Kept: the width is known, and not that of so many heads.
+    """
+    if heads < 1 or (width is not None and width % heads):
+        raise Kept(f"its width of {width} is not that of {heads} heads")
+    each = -1 if width is None else width // heads
+    parts = b.op("Reshape", value, b.i64(0, 0, heads, each))
+    if repeats > 1:
+        apart = b.op("Unsqueeze", parts, b.i64(3))
+        many = b.op("Expand", apart, b.i64(1, 1, 1, repeats, 1))
+        parts = b.op("Reshape", many, b.i64(0, 0, heads * repeats, each))
+    return b.op("Transpose", parts, perm=SWAPPED)
+
+
+def merge_heads(b: Builder, value: ir.Value, width: int | None) -> ir.Value:
+    """From [B, H, L, w] to [B, L, H * w], which is `width` if that is known."""
+    return b.op("Reshape", b.op("Transpose", value, perm=SWAPPED), b.i64(0, 0, width or -1))
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What comes of attention, and what it comes to on the way. B batch, H heads, L rows, T columns."""
+
+    context: ir.Value  # [B, H, L, w]
+    scaled: ir.Value  # scores [B, H, L, T] times the scale
+    capped: ir.Value  # then kept within the cap
+    biased: ir.Value  # then with the bias
+    probabilities: ir.Value  # [B, H, L, T]
+
+
+def attend(
+    b: Builder,
+    query: ir.Value,
+    key: ir.Value,
+    value: ir.Value,
+    *,
+    scale: float | None,
+    width: int | None,
+    bias: ir.Value | None,
+    cap: float = 0.0,
+) -> Attended:
+    """softmax(query key' scale + bias) value, of query [B, H, L, k], key [B, H, T, k], value [B, H, T, w].
+
+    Args:
+        b: takes the nodes.
+        query: the queries.
+        key: the keys.
+        value: the values.
+        scale: of the scores; None: 1 / sqrt(k).
+        width: k, if it is known.
+        bias: of rank 4, added to the scaled scores.
+        cap: the scaled scores x become cap * tanh(x / cap) before the bias is added; 0: they stay.
+    """
+    factor = _factor(b, query, scale, width)
+    product = b.op("MatMul", query, b.op("Transpose", key, perm=[0, 1, 3, 2]))
+    scaled = b.op("Mul", product, factor)
+    capped = scaled
+    if cap:
+        limit = b.const(cap, np.float32)
+        capped = b.op("Mul", b.op("Tanh", b.op("Div", scaled, limit)), limit)
+    biased = capped if bias is None else b.op("Add", capped, bias)
+    probabilities = b.op("Softmax", biased, axis=-1)
+    return Attended(b.op("MatMul", probabilities, value), scaled, capped, biased, probabilities)
+
+
+def _factor(b: Builder, query: ir.Value, scale: float | None, width: int | None) -> ir.Value:
+    if scale is not None:
+        return b.const(scale, np.float32)
+    if width is not None:
+        return b.const(1 / math.sqrt(width), np.float32)
+    size = b.op("Cast", b.dim(query, 3), to=ir.DataType.FLOAT.value)
+    return b.op("Reciprocal", b.op("Sqrt", size))
