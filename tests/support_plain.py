@@ -107,9 +107,11 @@ class OneNode:
             close(have[f"out.{at}"], wanted[at], rows)
 
 
-def taken_apart(node: ir.Node, opset: int = OPSET) -> tuple[Builder, Sequence[ir.Value | None]]:
+def taken_apart(
+    node: ir.Node, opset: int = OPSET, prefix: str = "plain"
+) -> tuple[Builder, Sequence[ir.Value | None]]:
     """What the rule of a node writes, and what it puts in place of the node's outputs."""
-    b = Builder("plain", opset)
+    b = Builder(prefix, opset)
     return b, RULES[node.domain, node.op_type](b, node)
 
 

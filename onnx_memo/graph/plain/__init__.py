@@ -6,9 +6,16 @@ it is.
 
 from __future__ import annotations
 
-from onnx_memo.graph.plain import activations, attention, norms, products
+from onnx_memo.graph.plain import activations, attention, grouped, norms, products, rotary, standard
 from onnx_memo.graph.plain.rules import Rules
 
-# Of operators that stand here no other way is left to see into them. What ONNX Runtime has no CPU kernel for
-# does not stand here: no model with it can be opened.
-RULES: Rules = {**activations.RULES, **attention.RULES, **norms.RULES, **products.RULES}
+# What ONNX Runtime has no CPU kernel for does not stand here: no model with it can be opened.
+RULES: Rules = {
+    **activations.RULES,
+    **attention.RULES,
+    **grouped.RULES,
+    **norms.RULES,
+    **products.RULES,
+    **rotary.RULES,
+    **standard.RULES,
+}

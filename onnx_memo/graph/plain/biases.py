@@ -32,6 +32,11 @@ def before(b: Builder, lengths: ir.Value, key: ir.Value) -> ir.Value:
     return b.op("Less", _columns(b, key), _apart(b, lengths))
 
 
+def up_to(b: Builder, last: ir.Value, key: ir.Value) -> ir.Value:
+    """The positions up to the last one of each sequence, given as integers [B]: bool [B, 1, 1, T]."""
+    return b.op("LessOrEqual", _columns(b, key), _apart(b, last))
+
+
 def padding(b: Builder, node: ir.Node, mask: ir.Value, query: ir.Value, key: ir.Value) -> ir.Value:
     """Where the mask of `node`, in one of the forms that ONNX Runtime's operators take, lets rows attend.
 
@@ -62,8 +67,14 @@ def padding(b: Builder, node: ir.Node, mask: ir.Value, query: ir.Value, key: ir.
 
 
 def bias_of(b: Builder, allowed: ir.Value, shut_out: float) -> ir.Value:
-    """0 where rows may attend, and `shut_out` elsewhere."""
-    return b.op("Where", allowed, b.const(0, np.float32), b.const(shut_out, np.float32))
+    """0 where rows may attend, and `shut_out` elsewhere; of rank 4, whatever the rank of `allowed` is."""
+    nothing, out = (b.const(np.full((1, 1, 1, 1), number), np.float32) for number in (0, shut_out))
+    return b.op("Where", allowed, nothing, out)
+
+
+def both(b: Builder, allowed: Sequence[ir.Value]) -> ir.Value:
+    """Where all of several allow rows to attend."""
+    return functools.reduce(lambda one, other: b.op("And", one, other), allowed)
 
 
 def added(b: Builder, biases: Sequence[ir.Value]) -> ir.Value | None:

@@ -14,8 +14,8 @@ from onnx_memo.graph.plain.rules import Kept
 SWAPPED = [0, 2, 1, 3]  # rows and heads
 
 
-def split_heads(b: Builder, value: ir.Value, heads: int, width: int | None, repeats: int = 1) -> ir.Value:
-    """From [B, L, width] to [B, heads * repeats, L, w]; `repeats` copies of a head stand in a row.
+def split_heads(b: Builder, value: ir.Value, heads: int, width: int | None) -> ir.Value:
+    """From [B, L, width] to [B, heads, L, w].
 
     Raises:
         Kept: the width is known, and not that of so many heads.
@@ -23,12 +23,14 @@ def split_heads(b: Builder, value: ir.Value, heads: int, width: int | None, repe
     if heads < 1 or (width is not None and width % heads):
         raise Kept(f"its width of {width} is not that of {heads} heads")
     each = -1 if width is None else width // heads
-    parts = b.op("Reshape", value, b.i64(0, 0, heads, each))
-    if repeats > 1:
-        apart = b.op("Unsqueeze", parts, b.i64(3))
-        many = b.op("Expand", apart, b.i64(1, 1, 1, repeats, 1))
-        parts = b.op("Reshape", many, b.i64(0, 0, heads * repeats, each))
-    return b.op("Transpose", parts, perm=SWAPPED)
+    return b.op("Transpose", b.op("Reshape", value, b.i64(0, 0, heads, each)), perm=SWAPPED)
+
+
+def repeat_heads(b: Builder, value: ir.Value, heads: int, repeats: int) -> ir.Value:
+    """From [B, heads, L, w] to [B, heads * repeats, L, w]: as many copies of each head, in a row."""
+    if repeats == 1:
+        return value
+    return b.op("Gather", value, b.const(np.repeat(np.arange(heads), repeats), np.int64), axis=1)
 
 
 def merge_heads(b: Builder, value: ir.Value, width: int | None) -> ir.Value:

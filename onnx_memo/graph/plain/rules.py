@@ -3,7 +3,8 @@
 A rule is given a builder and the node, whose inputs are plain already: floats where the model has any
 floating type. It writes nodes of ONNX's own that any opset from 14 on has, in the form in which
 `onnx_memo.graph.sites` and `onnx_memo.graph.encoder` find attention, and returns what takes the place of the
-node's outputs, in order; None where an output is not made, which then nobody may read.
+node's outputs, in order: of all that the operator may have, whether the node names them or not; None where an
+output is not made, which then nobody may read.
 
 What this module has beside the interface is what rules ask of a node.
 """
@@ -90,3 +91,24 @@ def rank_of(value: ir.Value) -> int | None:
         size = node.inputs[1].shape[0]
         return size if isinstance(size, int) else None
     return rank_of(node.inputs[0]) if node.op_type in ("Cast", "Identity") and node.inputs[0] else None
+
+
+# What makes truths of whatever it is given.
+_TRUTHS = frozenset({"And", "Or", "Xor", "Not", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
+_SAME_TYPE = {
+    "Where": 1,
+    **dict.fromkeys(("Unsqueeze", "Squeeze", "Expand", "Reshape", "Identity", "Slice"), 0),
+}
+
+
+def type_of(value: ir.Value) -> ir.DataType | None:
+    """The type of a value's numbers, if the value states it, or what makes it."""
+    node = value.producer()
+    if value.dtype is not None or node is None:
+        return value.dtype
+    if node.op_type in _TRUTHS:
+        return ir.DataType.BOOL
+    if node.op_type == "Cast":
+        return ir.DataType(node.attributes.get_int("to", 0))
+    source = node.inputs[_SAME_TYPE[node.op_type]] if node.op_type in _SAME_TYPE else None
+    return None if source is None else type_of(source)
