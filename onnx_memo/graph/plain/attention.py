@@ -51,8 +51,8 @@ def _attention(b: Builder, node: ir.Node) -> Sequence[ir.Value | None]:
     heads = node.attributes.get_int("num_heads", 0)
     query, key, value = (split_heads(b, part, heads, size) for part, size in zip(parts, sizes, strict=True))
     scores = _bias(b, node, optional(node, 3), optional(node, 5), query, key)
-    attended = attend(b, query, key, value, scale=_scale(node), width=sizes[0] // heads, bias=scores)
-    return merge_heads(b, attended.context, sizes[2]), None
+    context = attend(b, query, key, value, scale=_scale(node), width=sizes[0] // heads, bias=scores)
+    return merge_heads(b, context, sizes[2]), None
 
 
 def _multi_head_attention(b: Builder, node: ir.Node) -> Sequence[ir.Value | None]:
@@ -73,8 +73,8 @@ def _multi_head_attention(b: Builder, node: ir.Node) -> Sequence[ir.Value | None
     )
     scores = _bias(b, node, optional(node, 4), optional(node, 5), query, key)
     width = None if widths[0] is None else widths[0] // heads
-    attended = attend(b, query, key, value, scale=_scale(node), width=width, bias=scores)
-    return merge_heads(b, attended.context, widths[2]), key, value, None
+    context = attend(b, query, key, value, scale=_scale(node), width=width, bias=scores)
+    return merge_heads(b, context, widths[2]), key, value, None
 
 
 def _scale(node: ir.Node) -> float | None:

@@ -78,7 +78,7 @@ def _grouped(b: Builder, node: ir.Node) -> Sequence[ir.Value | None]:
     biases = [bias_of(b, both(b, allowed), LOWEST)]
     if (bias := optional(node, 10)) is not None:
         biases.append(bias)
-    attended = attend(
+    context = attend(
         b,
         query,
         key,
@@ -89,7 +89,7 @@ def _grouped(b: Builder, node: ir.Node) -> Sequence[ir.Value | None]:
         cap=node.attributes.get_float("softcap", 0.0),
     )
     # What is cached behind the last token of a sequence is not said, so keys and values are not given on.
-    return merge_heads(b, attended.context, None if each is None else heads * each), None, None, None
+    return merge_heads(b, context, None if each is None else heads * each), None, None, None
 
 
 def _parts(b: Builder, node: ir.Node, heads: int, groups: int) -> tuple[Sequence[ir.Value], int | None]:

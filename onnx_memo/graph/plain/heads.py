@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -38,17 +37,6 @@ def merge_heads(b: Builder, value: ir.Value, width: int | None) -> ir.Value:
     return b.op("Reshape", b.op("Transpose", value, perm=SWAPPED), b.i64(0, 0, width or -1))
 
 
-@dataclass(frozen=True)
-class Attended:
-    """What comes of attention, and what it comes to on the way. B batch, H heads, L rows, T columns."""
-
-    context: ir.Value  # [B, H, L, w]
-    scaled: ir.Value  # scores [B, H, L, T] times the scale
-    capped: ir.Value  # then kept within the cap
-    biased: ir.Value  # then with the bias
-    probabilities: ir.Value  # [B, H, L, T]
-
-
 def attend(
     b: Builder,
     query: ir.Value,
@@ -59,14 +47,14 @@ def attend(
     width: int | None,
     bias: ir.Value | None,
     cap: float = 0.0,
-) -> Attended:
-    """softmax(query key' scale + bias) value, of query [B, H, L, k], key [B, H, T, k], value [B, H, T, w].
+) -> ir.Value:
+    """softmax(query key' scale + bias) value, [B, H, L, w].
 
     Args:
         b: takes the nodes.
-        query: the queries.
-        key: the keys.
-        value: the values.
+        query: [B, H, L, k].
+        key: [B, H, T, k].
+        value: [B, H, T, w].
         scale: of the scores; None: 1 / sqrt(k).
         width: k, if it is known.
         bias: of rank 4, added to the scaled scores.
@@ -74,14 +62,13 @@ def attend(
     """
     factor = _factor(b, query, scale, width)
     product = b.op("MatMul", query, b.op("Transpose", key, perm=[0, 1, 3, 2]))
-    scaled = b.op("Mul", product, factor)
-    capped = scaled
+    scores = b.op("Mul", product, factor)
     if cap:
         limit = b.const(cap, np.float32)
-        capped = b.op("Mul", b.op("Tanh", b.op("Div", scaled, limit)), limit)
-    biased = capped if bias is None else b.op("Add", capped, bias)
-    probabilities = b.op("Softmax", biased, axis=-1)
-    return Attended(b.op("MatMul", probabilities, value), scaled, capped, biased, probabilities)
+        scores = b.op("Mul", b.op("Tanh", b.op("Div", scores, limit)), limit)
+    if bias is not None:
+        scores = b.op("Add", scores, bias)
+    return b.op("MatMul", b.op("Softmax", scores, axis=-1), value)
 
 
 def _factor(b: Builder, query: ir.Value, scale: float | None, width: int | None) -> ir.Value:

@@ -43,22 +43,22 @@ def _attention(b: Builder, node: ir.Node) -> Sequence[ir.Value | None]:
         each = [
             None if width is None else width // count for count, width in zip(counts, widths, strict=True)
         ]
-    attended = attend(
+    cap, bias = node.attributes.get_float("softcap", 0.0), _bias(b, node, query, key)
+    if cap and bias is not None:
+        raise Kept("it caps scores, which versions of ONNX Runtime do before or after they add its mask")
+    context = attend(
         b,
         query,
         repeat_heads(b, key, groups, heads // groups),
         repeat_heads(b, value, groups, heads // groups),
         scale=node.attributes.get_float("scale", 0.0) if "scale" in node.attributes else None,
         width=each[0],
-        bias=_bias(b, node, query, key),
-        cap=node.attributes.get_float("softcap", 0.0),
+        bias=bias,
+        cap=cap,
     )
-    context = attended.context
     if rank_of(parts[0]) != 4:
         context = merge_heads(b, context, None if each[2] is None else heads * each[2])
-    stages = (attended.scaled, attended.capped, attended.biased, attended.probabilities)
-    mode = node.attributes.get_int("qk_matmul_output_mode", 0)
-    return context, key, value, stages[mode] if 0 <= mode < len(stages) else None
+    return context, key, value, None
 
 
 def _heads(node: ir.Node, parts: Sequence[ir.Value]) -> tuple[int, int]:
@@ -88,6 +88,8 @@ def _bias(b: Builder, node: ir.Node, query: ir.Value, key: ir.Value) -> ir.Value
         raise Kept("its keys are taken from a cache, as its 'nonpad_kv_seqlen' beside a mask or order says")
     allowed: list[ir.Value] = []
     biases: list[ir.Value] = []
+    if mask is not None and width_of(mask) == 1:
+        raise Kept(f"its mask '{mask.name}' has one column, for all keys or for the first alone")
     if mask is not None:
         match type_of(mask):
             case ir.DataType.BOOL:
