@@ -13,7 +13,7 @@ from support_plain import OPSET, noise, taken_apart
 from onnx_memo.graph.plain import RULES
 from onnx_memo.graph.plain.rules import MICROSOFT
 
-HIDDEN, HEADS, WORDS = 32, 4, 64
+HIDDEN, HEADS, WORDS = 64, 4, 64
 
 
 class Fused:

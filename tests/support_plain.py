@@ -65,7 +65,7 @@ class OneNode:
 
     def run(self) -> list[np.ndarray | None]:
         """What ONNX Runtime computes."""
-        return _run(self.proto, self.feeds)
+        return run(self.proto, self.feeds)
 
     @property
     def node(self) -> ir.Node:
@@ -98,7 +98,7 @@ class OneNode:
         proto = ir.to_proto(model)
         onnx.checker.check_model(_typed(proto))
         assert {node.domain for node in model.graph} == {""}
-        return dict(zip(names, _run(_typed(proto), self.feeds), strict=True))
+        return dict(zip(names, run(_typed(proto), self.feeds), strict=True))
 
     def check(self, rows: np.ndarray | None = None, made: int = 1) -> None:
         """Both make the same of the first `made` outputs; `rows` [B, L] tells which rows of them count."""
@@ -134,7 +134,7 @@ def _typed(proto: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(proto)
 
 
-def _run(proto: onnx.ModelProto, feeds: Arrays) -> list[np.ndarray | None]:
+def run(proto: onnx.ModelProto, feeds: Arrays) -> list[np.ndarray | None]:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
