@@ -3,11 +3,14 @@
 Its name and its shape prove nothing: exporters call it as they like, and a fixed length may as well be the
 number of heads, or a width. So scores and mask are taken for ones, and then one position of the mask is set
 to 0: it must get no attention from any other, and what the others get must keep its proportions.
+
+Some models count the ones of a mask, and take as many positions from the first on for tokens: there a 0
+anywhere must shut out the last one. Such a mask is one where padding stands on the right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,12 +32,14 @@ class Masks:
 
     Attributes:
         assumed: names of the inputs that were taken for the mask by their name.
+        counted: names of the masks of which only the number of ones counts.
     """
 
     def __init__(self, model: ir.Model, table: ShapeTable, named: str | None) -> None:
         """`table` has the shapes of the model's values; `named` is what the user calls the mask, or None."""
         self.model, self.table, self.named = model, table, named
         self.assumed: set[str] = set()
+        self.counted: set[str] = set()
 
     def why_none(
         self, value: ir.Value, hidden: ir.Value, probabilities: ir.Value, output: ir.Value
@@ -110,35 +115,45 @@ class Masks:
                 return None
             return made.astype(np.float64)
 
-        ones = given[mask]
-        before = attention()
-        for position in (0, ones.shape[1] - 1):
+        before, ones = attention(), given[mask]
+        if before is None:
+            return None
+        last = ones.shape[1] - 1
+
+        def told(zeros: Sequence[int], out: Sequence[int], of_all: bool = False) -> bool | None:
             given[mask] = ones.copy()
-            given[mask][:, position] = 0
+            given[mask][:, zeros] = 0
             after = attention()
-            if before is None or after is None:
-                return None
-            told = _is_shut_out(before, after, position)
-            if not told:
-                return told
-        return True
+            return None if after is None else _are_shut_out(before, after, out, of_all)
+
+        own = told([0], [0])
+        if own is not False:
+            return own and told([last], [last])
+        tried = ([0], [0, 1], [last - 1, last])
+        counts = all(told(zeros, range(last + 1 - len(zeros), last + 1), of_all=True) for zeros in tried)
+        if counts:
+            self.counted.add(str(mask.name))
+        return counts
 
 
-def _is_shut_out(
-    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], position: int
+def _are_shut_out(
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], positions: Sequence[int], of_all: bool
 ) -> bool | None:
-    """Whether nothing but itself attends to a position any more, and nothing else moved; None: not to tell.
+    """Whether only they themselves attend to positions any more, and nothing else moved; None: not to tell.
 
-    What a position that is shut out attends to does not matter: it may be nothing at all.
+    What positions that are shut out attend to does not matter: it may be nothing at all. With `of_all` they
+    must not attend to each other either.
     """
-    others = np.delete(np.arange(before.shape[-1]), position)
-    before, after = before[..., others, :], after[..., others, :]
-    if (after[..., position] > ABOUT_0).any():
+    out = list(positions)
+    others = np.delete(np.arange(before.shape[-1]), out)
+    if not of_all:
+        before, after = before[..., others, :], after[..., others, :]
+    if (after[..., out] > ABOUT_0).any():
         return False
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return None
-    # The first position has followers even where each attends only to what comes before.
-    if position == 0 and not (before[..., position] > ABOUT_0).any():
+    # The first position has followers even where each attends only to what comes before; any has itself.
+    if (of_all or 0 in out) and not (before[..., out] > ABOUT_0).any():
         return False
     rest, kept = (
         part[..., others] / np.maximum(part[..., others].sum(-1, keepdims=True), ABOUT_0)

@@ -77,6 +77,10 @@ class _Finder:
             f"'{name}' is taken for the padding mask for its name: what it does could not be tried"
             for name in sorted(self.masks.assumed)
         ]
+        notes += [
+            f"the ones of the mask '{name}' are counted: it is taken to have zeros at its end only"
+            for name in sorted(self.masks.counted)
+        ]
         return Findings(sites, refusals, notes)
 
     def _site(self, softmax: ir.Node, name: str) -> Site:
