@@ -1,27 +1,10 @@
-"""How operators are taken apart: a rule for each writes what it computes in plain operators, in floats.
-
-A rule is given a builder and the node, whose inputs are plain already: floats where the model has any
-floating type. It writes nodes of ONNX's own that any opset from 14 on has, in the form in which
-`onnx_memo.graph.sites` and `onnx_memo.graph.encoder` find attention, and returns what takes the place of the
-node's outputs, in order; None where an output is not made, which then nobody may read.
-"""
+"""How operators are taken apart: the rules of all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from onnx_memo.graph.plain import blocks, quantized
+from onnx_memo.graph.plain.rule import MICROSOFT, Kept, Rule, Rules
 
-import onnx_ir as ir
+__all__ = ["MICROSOFT", "RULES", "Kept", "Rule"]
 
-from onnx_memo.graph.build import Builder
-
-MICROSOFT = "com.microsoft"
-
-
-class Kept(Exception):
-    """A node is not taken apart; carries the reason, as it is said to people."""
-
-
-Rule = Callable[[Builder, ir.Node], Sequence[ir.Value | None]]
-
-# By domain ("" is ONNX's own) and operator.
-RULES: dict[tuple[str, str], Rule] = {}
+RULES: Rules = {**quantized.RULES, **blocks.RULES}
