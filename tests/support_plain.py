@@ -62,7 +62,7 @@ def plain_form(model: ir.Model) -> ir.Model:
                 new.name, old.name = old.name, f"{old.name}/old"
             ir.convenience.replace_all_uses_with(old, new)
         model.graph.insert_before(node, b.nodes)
-        model.graph.remove(node)
+        model.graph.remove(node, safe=True)
         todo.extend(b.nodes)
     RemoveUnusedNodesPass()(model)
     return model

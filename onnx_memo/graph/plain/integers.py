@@ -8,6 +8,7 @@ is given the floats that the quantizer in front of it reads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +25,9 @@ MOVES = frozenset(
     {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Split", "Slice", "Gather", "Expand"}
     | {"Identity"}
 )
-NON_NEGATIVE = frozenset({"Softmax", "Relu", "Sigmoid", "Exp", "Abs", "Sqrt"})
-AVERAGES = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "Dropout"})  # of such are such, too
+# No result is below these.
+LEAST = {"Softmax": 0, "Relu": 0, "Sigmoid": 0, "Exp": 0, "Abs": 0, "Sqrt": 0, "Erf": -1, "Tanh": -1}
+KEEP_LEAST = MOVES | {"ReduceMean", "ReduceMax"}
 
 
 def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -79,15 +81,10 @@ def dequantized(b: Builder, value: ir.Value, scale: ir.Value, zero: ir.Value | N
     return b.op("Mul", result, scale)
 
 
-def quantized(
-    b: Builder, value: ir.Value, scale: ir.Value | None, zero: ir.Value | None, like: ir.Value | None
-) -> ir.Value:
-    """Integers that stand for `value`; of the type of `like` (unknown: bytes) where no zero point says it."""
-    if zero is None:
-        dtype = ir.DataType.INT8 if like is not None and like.dtype == ir.DataType.INT8 else ir.DataType.UINT8
-        zero = b.const(0, dtype.numpy())
+def quantized(b: Builder, value: ir.Value, scale: ir.Value | None, zero: ir.Value | None) -> ir.Value:
+    """Integers that stand for `value`."""
     result = b.op(QUANTIZE, value, scale, zero)
-    result.type = ir.TensorType(zero.dtype) if zero.dtype is not None else None
+    result.type = zero.type if zero is not None else ir.TensorType(ir.DataType.UINT8)
     return result
 
 
@@ -138,24 +135,31 @@ def _saturated(b: Builder, source: ir.Value, scale: ir.Value, zero: ir.Value | N
     if not dtype.is_integer():
         return None
     lowest, highest = (-(2 ** (dtype.bitwidth - 1)) if dtype.is_signed() else 0), 2**dtype.bitwidth - 1
-    if first[0] != lowest or _never_negative(source):
+    if first[0] != lowest or _least(source) >= 0:
         return source
     return b.op("Clip", source, b.const(0, np.float32), b.const(steps[0] * highest, np.float32))
 
 
-def _never_negative(value: ir.Value | None) -> bool:
-    while value is not None and (node := value.producer()) is not None:
-        if node.op_type in NON_NEGATIVE:
-            return True
-        if node.op_type == "Pow":
-            exponent = _numbers(node.inputs[1])
-            return exponent is not None and bool(np.all(exponent % 2 == 0))
-        if node.op_type == "Mul":
-            return node.inputs[0] is node.inputs[1]
-        if node.op_type not in MOVES | AVERAGES:
-            return False
-        value = node.inputs[0]
-    return False
+def _least(value: ir.Value | None, depth: int = 4) -> float:
+    """A number that no element of `value` is below, as far as a few operators before it tell."""
+    node = value.producer() if value is not None else None
+    if value is None or depth == 0:
+        return -math.inf
+    if (numbers := _numbers(value)) is not None:
+        return float(numbers.min(initial=math.inf))
+    if node is None:
+        return -math.inf
+    least = LEAST.get(node.op_type)
+    if least is not None:
+        return least
+    if node.op_type == "Mul":
+        return 0 if node.inputs[0] is node.inputs[1] else -math.inf
+    if node.op_type == "Pow":
+        exponent = _numbers(node.inputs[1])
+        return 0 if exponent is not None and not np.any(exponent % 2) else -math.inf
+    if node.op_type == "Add":
+        return sum(_least(read, depth - 1) for read in node.inputs)
+    return _least(node.inputs[0], depth - 1) if node.op_type in KEEP_LEAST else -math.inf
 
 
 def moved(b: Builder, node: ir.Node) -> Sequence[ir.Value] | None:

@@ -123,7 +123,7 @@ def _qlinear_matmul(b: Builder, node: ir.Node) -> Results:
         floats(b, left, left_scale, left_zero, columns=False),
         floats(b, right, right_scale, right_zero),
     )
-    return [quantized(b, product, scale, zero, left)]
+    return [quantized(b, product, scale, zero)]
 
 
 def _qgemm(b: Builder, node: ir.Node) -> Results:
@@ -142,7 +142,7 @@ def _qgemm(b: Builder, node: ir.Node) -> Results:
         step = b.op("Mul", b.op("Mul", left_scale, right_scale), b.const(alpha, np.float32))
         inputs.append(dequantized(b, bias, step, None))
     product = b.op("Gemm", *inputs, alpha=alpha, transA=transposed)
-    return [product if scale is None else quantized(b, product, scale, zero, left)]
+    return [product if scale is None else quantized(b, product, scale, zero)]
 
 
 def _transposed(b: Builder, matrix: ir.Value | None) -> ir.Value:
@@ -158,7 +158,7 @@ def _elementwise(op_type: str) -> Callable[[Builder, ir.Node], Results]:
     def rule(b: Builder, node: ir.Node) -> Results:
         left, left_scale, left_zero, right, right_scale, right_zero, scale, zero = _inputs(node, 8)
         operands = floats(b, left, left_scale, left_zero), floats(b, right, right_scale, right_zero)
-        return [quantized(b, b.op(op_type, *operands), scale, zero, left)]
+        return [quantized(b, b.op(op_type, *operands), scale, zero)]
 
     return rule
 
@@ -169,7 +169,7 @@ def _activation(op_type: str) -> Callable[[Builder, ir.Node], Results]:
     def rule(b: Builder, node: ir.Node) -> Results:
         value, own_scale, own_zero, scale, zero = _inputs(node, 5)
         (result,) = b.again(node, floats(b, value, own_scale, own_zero), op_type=op_type, domain="")
-        return [quantized(b, result, scale, zero, value)]
+        return [quantized(b, result, scale, zero)]
 
     return rule
 
@@ -184,7 +184,7 @@ def _qlinear_softmax(b: Builder, node: ir.Node) -> Results:
             raise Kept(f"it runs over all axes from {axis} on, as before opset 13")
         axis = -1
     result = b.op("Softmax", floats(b, value, own_scale, own_zero), axis=axis)
-    return [quantized(b, result, scale, zero, value)]
+    return [quantized(b, result, scale, zero)]
 
 
 def _qlinear_concat(b: Builder, node: ir.Node) -> Results:
@@ -192,24 +192,13 @@ def _qlinear_concat(b: Builder, node: ir.Node) -> Results:
     if len(rest) % 3:
         raise Kept("its inputs are not triples of integers, scale and zero point")
     parts = [floats(b, *part) for part in zip(rest[::3], rest[1::3], rest[2::3], strict=True)]
-    return [quantized(b, b.again(node, *parts, op_type="Concat", domain="")[0], scale, zero, None)]
-
-
-def _qlinear_reduce_mean(b: Builder, node: ir.Node) -> Results:
-    value, own_scale, own_zero, scale, zero = _inputs(node, 5)
-    source = floats(b, value, own_scale, own_zero)
-    axes, keepdims = node.attributes.get_ints("axes", ()), node.attributes.get_int("keepdims", 1)
-    if b.opset >= 18:  # its axes became an input
-        mean = b.op("ReduceMean", source, b.i64(*axes), keepdims=keepdims)
-    else:
-        mean = b.op("ReduceMean", source, axes=axes, keepdims=keepdims)
-    return [quantized(b, mean, scale, zero, value)]
+    return [quantized(b, b.again(node, *parts, op_type="Concat", domain="")[0], scale, zero)]
 
 
 def _qlinear_where(b: Builder, node: ir.Node) -> Results:
     condition, yes, yes_scale, yes_zero, no, no_scale, no_zero, scale, zero = _inputs(node, 9)
     chosen = b.op("Where", condition, floats(b, yes, yes_scale, yes_zero), floats(b, no, no_scale, no_zero))
-    return [quantized(b, chosen, scale, zero, yes)]
+    return [quantized(b, chosen, scale, zero)]
 
 
 # ---- Fused, as ONNX Runtime's operator of the same name in floats
@@ -248,7 +237,6 @@ RULES: Rules = {
     (MICROSOFT, "QLinearLeakyRelu"): _activation("LeakyRelu"),
     (MICROSOFT, "QLinearSoftmax"): _qlinear_softmax,
     (MICROSOFT, "QLinearConcat"): _qlinear_concat,
-    (MICROSOFT, "QLinearReduceMean"): _qlinear_reduce_mean,
     (MICROSOFT, "QLinearWhere"): _qlinear_where,
     (MICROSOFT, "QAttention"): _qattention,
     (MICROSOFT, "QEmbedLayerNormalization"): _qembed_layer_normalization,
