@@ -10,8 +10,7 @@ import onnx
 import onnx_ir as ir
 from support_plain import OPSET, noise, taken_apart
 
-from onnx_memo.graph.plain import RULES
-from onnx_memo.graph.plain.rules import MICROSOFT
+from onnx_memo.graph.plain.rules import MICROSOFT, RULES
 
 HIDDEN, HEADS, WORDS = 64, 4, 64
 

@@ -11,8 +11,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain import RULES
-from onnx_memo.graph.plain.rules import MICROSOFT
+from onnx_memo.graph.plain.rule import MICROSOFT
+from onnx_memo.graph.plain.rules import RULES
 
 Arrays = dict[str, np.ndarray]
 OPSET = 17

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-Attribute = int | float | str | Sequence[int] | ir.Graph | ir.TensorProtocol
+Attribute = int | float | str | Sequence[int] | ir.Graph | ir.TensorProtocol | ir.Attr
 
 
 def register(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
@@ -24,12 +24,18 @@ def register(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
 
 
 class Builder:
-    """Collects nodes; every value gets the name `prefix/number`, so that scopes never clash."""
+    """Collects nodes; every value gets the name `prefix/number`, so that scopes never clash.
+
+    Attributes:
+        nodes: what was written, in order.
+        initializers: what `weight` made, for whoever takes the nodes to register in the main graph.
+    """
 
     def __init__(self, prefix: str, opset: int) -> None:
         self.prefix = prefix
         self.opset = opset
         self.nodes: list[ir.Node] = []
+        self.initializers: list[ir.Value] = []
         self._count = 0
 
     def op(
@@ -70,6 +76,34 @@ class Builder:
         result.shape = ir.Shape(tensor.shape.numpy())
         result.type = ir.TensorType(tensor.dtype)
         return result
+
+    def weight(self, compute: Callable[[], npt.NDArray[np.float32]], shape: Sequence[int]) -> ir.Value:
+        """A constant in floats that takes neither time nor memory until it is read, each time anew."""
+        name = f"{self.prefix}/{self._count}"
+        self._count += 1
+        tensor = ir.LazyTensor(lambda: ir.tensor(compute()), ir.DataType.FLOAT, ir.Shape(shape), name=name)
+        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.initializers.append(value)
+        return value
+
+    def again(
+        self,
+        node: ir.Node,
+        *inputs: ir.Value | None,
+        op_type: str | None = None,
+        domain: str | None = None,
+    ) -> Sequence[ir.Value]:
+        """Append a node with the attributes of `node` and as many results, which reads other inputs.
+
+        It is of another operator where one is named.
+        """
+        return self.ops(
+            op_type or node.op_type,
+            *inputs,
+            domain=node.domain if domain is None else domain,
+            names=[f"{self.prefix}/{self._count}.{number}" for number in range(len(node.outputs))],
+            **node.attributes,
+        )
 
     def i64(self, *values: int) -> ir.Value:
         """A 1-D int64 constant."""

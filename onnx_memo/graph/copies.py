@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.plain.form import Plain, unused_prefix, values_of
@@ -135,3 +135,4 @@ def pruned(model: ir.Model, encoder: Encoder) -> None:
     model.graph.outputs.remove(encoder.output)
     RemoveUnusedNodesPass()(model)
     model.graph.sort()
+    CommonSubexpressionEliminationPass()(model)  # a graft has masks and positions of its own for every layer

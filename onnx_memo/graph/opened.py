@@ -130,11 +130,10 @@ class OpenedModel:
     def _choice(self) -> tuple[_Form, Plain | None]:
         """The form that is searched; the plain one, if it has one of its own and more is found there."""
         own, plain = self._own, plain_form(self._read)
-        if plain is None or isinstance(own.encoder, Encoder):
+        if plain is None:
             return own, None
         other = _Form(plain.model, self._mask, own_values(self.model.graph).keys())
-        more = len(other.findings.sites) > len(own.findings.sites)
-        return (other, plain) if more or isinstance(other.encoder, Encoder) else (own, None)
+        return (own, None) if own.shows >= other.shows else (other, plain)
 
 
 class _Form:
@@ -153,6 +152,11 @@ class _Form:
     def findings(self) -> Findings:
         """The attention blocks."""
         return find_sites(self.model, self.shapes, self._mask)
+
+    @property
+    def shows(self) -> tuple[int, bool]:
+        """How much is found in it: of two forms the larger one shows more."""
+        return len(self.findings.sites), isinstance(self.encoder, Encoder)
 
     @cached_property
     def encoder(self) -> Encoder | NoEncoder:

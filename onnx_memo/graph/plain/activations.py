@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain.rules import MICROSOFT, Rules, optional, required
+from onnx_memo.graph.plain.rule import MICROSOFT, Rules, optional, required
 
 
 def _gelu(b: Builder, x: ir.Value) -> ir.Value:

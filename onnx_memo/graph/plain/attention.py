@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.biases import LOWEST, added, bias_of, causal, padding
 from onnx_memo.graph.plain.heads import attend, merge_heads, split_heads
-from onnx_memo.graph.plain.rules import (
+from onnx_memo.graph.plain.rule import (
     MICROSOFT,
     Kept,
     Rules,

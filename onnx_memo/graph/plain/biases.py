@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain.rules import Kept, rank_of
+from onnx_memo.graph.plain.rule import Kept, rank_of
 
 LOWEST = float(np.finfo(np.float32).min)
 

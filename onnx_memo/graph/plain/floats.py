@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
@@ -41,7 +42,7 @@ def _made_by(node: ir.Node, halves: Mapping[str, ir.DataType]) -> ir.DataType | 
 def compute_in_floats(model: ir.Model, halves: Collection[str], prefix: str) -> None:
     """Let a model compute in floats what it computes in half precision; `model` is changed.
 
-    Weights stay as they are, and are cast: ONNX Runtime does that once, at loading.
+    Weights become floats when they are read.
 
     Args:
         model: the model.
@@ -50,9 +51,7 @@ def compute_in_floats(model: ir.Model, halves: Collection[str], prefix: str) -> 
     """
     graph = model.graph
     b = Builder(f"{prefix}/float", graph.opset_imports[""])
-    for value in [*graph.inputs, *graph.initializers.values()]:
-        if not _is_half(value):
-            continue
+    for value in [value for value in graph.inputs if _is_half(value)]:
         readers = list(value.uses())
         cast = b.op("Cast", value, to=FLOAT.value)
         cast.type, cast.shape = ir.TensorType(FLOAT), value.shape
@@ -60,9 +59,9 @@ def compute_in_floats(model: ir.Model, halves: Collection[str], prefix: str) -> 
             reader.replace_input_with(at, cast)
     for node in graph.all_nodes():
         _convert(node)
-    for inner in graph.subgraphs():
+    for inner in (graph, *graph.subgraphs()):
         for value in inner.initializers.values():
-            if _is_half(value) and value.const_value is not None:
+            if _is_half(value) and value.const_value is not None and not value.is_graph_input():
                 value.const_value = _float_tensor(value.const_value)
                 value.type = ir.TensorType(FLOAT)
     for node in graph.all_nodes():
@@ -97,7 +96,10 @@ def _convert(node: ir.Node) -> None:
 
 
 def _float_tensor(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    return ir.tensor(tensor.numpy().astype("float32"), name=tensor.name)
+    def floats() -> ir.TensorProtocol:
+        return ir.tensor(tensor.numpy().astype(np.float32), name=tensor.name)
+
+    return ir.LazyTensor(floats, FLOAT, ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
 
 def _type_of(value: ir.Value) -> ir.DataType | None:

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 import onnxruntime as ort
-from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    RemoveUnusedNodesPass,
+    ShapeInferencePass,
+)
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.floats import compute_in_floats, half_values
-from onnx_memo.graph.plain.rules import RULES, Kept, Rule
+from onnx_memo.graph.plain.rule import Kept, Rule
+from onnx_memo.graph.plain.rules import RULES
 
 WHY_KEPT = "onnx_memo.why_kept"  # in a node's `meta`: why it is not taken apart
 
@@ -52,16 +57,20 @@ def plain_form(original: ir.Model) -> Plain | None:
     prefix = unused_prefix(str(value.name) for value in values_of(original.graph))
     if halves:
         compute_in_floats(model, halves, prefix)
-    apart = set()
-    for number, node in enumerate(list(model.graph)):
+    ShapeInferencePass()(model)  # rules ask for the form of masks
+    apart, todo = set(), list(model.graph)
+    for number, node in enumerate(todo):  # what is written joins them
         rule = RULES.get(_kind(node))
         if rule is None:
             continue
         try:
-            _take_apart(model.graph, node, rule, f"{prefix}/{number}")
-            apart.add(node.op_type)
+            written = _take_apart(model.graph, node, rule, f"{prefix}/{number}")
         except Kept as kept:
             node.meta[WHY_KEPT] = str(kept)
+            continue
+        if written is not None:
+            apart.add(node.op_type)
+            todo += written
     RemoveUnusedNodesPass()(model)
     CommonSubexpressionEliminationPass()(model)
     return Plain(model, bool(halves), tuple(sorted(apart)))
@@ -85,30 +94,38 @@ def unused_prefix(names: Iterable[str]) -> str:
     return prefix
 
 
-def _take_apart(graph: ir.Graph, node: ir.Node, rule: Rule, prefix: str) -> None:
-    """Put what `rule` writes in the place of a node. Raises Kept, and then nothing is changed."""
+def _take_apart(graph: ir.Graph, node: ir.Node, rule: Rule, prefix: str) -> list[ir.Node] | None:
+    """Put what `rule` writes in the place of a node; None where it leaves that as it is.
+
+    Raises:
+        Kept: and nothing is changed.
+    """
     b = Builder(prefix, graph.opset_imports[""])
     made = rule(b, node)
-    read = {value for value in node.outputs if value.uses() or value.is_graph_output()}
-    missing = [
-        value for value, plain in zip(node.outputs, made, strict=True) if plain is None and value in read
-    ]
-    if missing:
-        raise Kept(f"its result '{missing[0].name}' is read")
-    own = {value for inner in b.nodes for value in inner.outputs}
+    if made is None:
+        return None
+    places = list(zip(node.outputs, made, strict=False))
+    for old, new in places:
+        if new is None and (old.uses() or old.is_graph_output()):
+            raise Kept(f"its result '{old.name}' is read")
+    free = {value for inner in b.nodes for value in inner.outputs}  # to be given the old name
+    for at, (old, new) in enumerate(places):
+        if new is not None and new not in free and old.is_graph_output():  # which has a node of its own
+            same = b.op("Identity", new)
+            same.type, same.shape = new.type, new.shape
+            places[at] = (old, same)
+            free.add(same)
+    for weight in b.initializers:
+        graph.register_initializer(weight)
     graph.insert_before(node, b.nodes)
-    for old, new in zip(node.outputs, made, strict=True):
+    for old, new in places:
         if new is None:
             continue
-        name = old.name
-        if old.is_graph_output() and new not in own:  # an output of the graph has its own node
-            same = Builder(f"{prefix}/{name}", graph.opset_imports[""])
-            new = same.op("Identity", new)
-            graph.insert_before(node, same.nodes)
-            own.add(new)
         old.replace_all_uses_with(new, replace_graph_outputs=True)
-        if new in own:
-            old.name, new.name = f"{prefix}/was/{name}", name
+        if new in free:
+            free.remove(new)
+            name, old.name = old.name, f"{prefix}/was/{old.name}"
+            new.name = name
             new.type, new.shape = new.type or old.type, new.shape or old.shape
-            own.discard(new)  # it has its name
     graph.remove(node, safe=True)
+    return b.nodes

@@ -14,7 +14,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.biases import LOWEST, added, bias_of, both, causal, up_to
 from onnx_memo.graph.plain.heads import attend, merge_heads, repeat_heads, split_heads
 from onnx_memo.graph.plain.rotary import of_first_rows, pairs_of, rotated
-from onnx_memo.graph.plain.rules import (
+from onnx_memo.graph.plain.rule import (
     MICROSOFT,
     Kept,
     Rules,

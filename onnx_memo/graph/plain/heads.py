@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain.rules import Kept
+from onnx_memo.graph.plain.rule import Kept
 
 SWAPPED = [0, 2, 1, 3]  # rows and heads
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain.rules import MICROSOFT, Kept, Rules, check_attributes, optional, required
+from onnx_memo.graph.plain.rule import MICROSOFT, Kept, Rules, check_attributes, optional, required
 
 EPSILON = 1e-12  # where nothing is said
 NATIVE = 17  # the opset that brought LayerNormalization

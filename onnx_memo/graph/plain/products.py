@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain.rules import MICROSOFT, Kept, Rules, check_attributes, rank_of, required
+from onnx_memo.graph.plain.rule import MICROSOFT, Kept, Rules, check_attributes, rank_of, required
 
 PARTS = ("transA", "transB", "transBatchA", "transBatchB")
 # What FusedGemm may do at its end, and what its attributes `activation_*` are called there.

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.heads import SWAPPED, merge_heads, split_heads
-from onnx_memo.graph.plain.rules import (
+from onnx_memo.graph.plain.rule import (
     MICROSOFT,
     Kept,
     Rules,

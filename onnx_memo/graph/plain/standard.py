@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.biases import LOWEST, added, before, bias_of, both, causal
 from onnx_memo.graph.plain.heads import attend, merge_heads, repeat_heads, split_heads
-from onnx_memo.graph.plain.rules import (
+from onnx_memo.graph.plain.rule import (
     Kept,
     Rules,
     check_attributes,

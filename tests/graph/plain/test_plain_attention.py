@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 from support_plain import OneNode, close, noise, taken_apart
 
-from onnx_memo.graph.plain.rules import Kept
+from onnx_memo.graph.plain.rule import Kept
 
 B, L, H, W = 3, 7, 4, 8
 D = H * W

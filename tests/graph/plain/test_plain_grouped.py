@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support_plain import OneNode, close, noise, taken_apart
 
-from onnx_memo.graph.plain.rules import Kept
+from onnx_memo.graph.plain.rule import Kept
 
 B, L, W = 3, 7, 16
 LENGTHS = np.array([4, 7, 1])

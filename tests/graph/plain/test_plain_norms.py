@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from support_plain import OneNode, noise, taken_apart
 
-from onnx_memo.graph.plain.rules import Kept
+from onnx_memo.graph.plain.rule import Kept
 
 B, L, D = 2, 5, 16
 NONE = None

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from support_plain import OneNode, noise, taken_apart
 
-from onnx_memo.graph.plain.rules import Kept
+from onnx_memo.graph.plain.rule import Kept
 
 B, L, H, W, FAR = 2, 5, 3, 16, 11
 POSITIONS = np.array([[0, 1, 2, 3, 4], [6, 2, 10, 0, 0]])

@@ -1,0 +1,566 @@
+"""Operators in 8 bits become the ones in floats that they approximate."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from support_quantized import both, model_of, node, operators, plain_form, run
+
+from onnx_memo.graph.plain.rule import MICROSOFT, Kept
+
+RNG = np.random.default_rng(0)
+STEP = 1 / 32  # a power of two: what is a multiple of it is quantized without an error
+Weights = dict[str, np.ndarray]
+
+
+def steps(*shape: int, dtype: type = np.uint8, zero: int = 128, most: int = 100) -> np.ndarray:
+    """Floats that are quantized with `STEP` and `zero` without an error."""
+    return (RNG.integers(-most, most, shape) * STEP).astype(np.float32)
+
+
+def scale(name: str, zero: int = 128, dtype: type = np.uint8, step: float = STEP) -> Weights:
+    """The scale and the zero point of a tensor, as `name_s` and `name_z`."""
+    return {f"{name}_s": np.float32(step), f"{name}_z": dtype(zero)}
+
+
+def quantize(name: str, domain: str = "") -> onnx.NodeProto:
+    return node("QuantizeLinear", f"{name} {name}_s {name}_z", f"{name}_q", domain=domain)
+
+
+def dequantize(name: str, output: str = "y", domain: str = "") -> onnx.NodeProto:
+    return node("DequantizeLinear", f"{name}_q {name}_s {name}_z", output, domain=domain)
+
+
+def triple(name: str) -> str:
+    return f"{name}_q {name}_s {name}_z"
+
+
+def weight(name: str, *shape: int, dtype: type = np.int8, columns: bool = False) -> Weights:
+    """A weight in integers, with one scale, or one for each column, and a zero point."""
+    size = shape[-1:] if columns else ()
+    info = np.iinfo(dtype)
+    return {
+        f"{name}_q": RNG.integers(info.min // 2, info.max // 2, shape).astype(dtype),
+        f"{name}_s": RNG.uniform(0.01, 0.02, size).astype(np.float32),
+        f"{name}_z": np.full(size, 3, dtype),
+    }
+
+
+def same(model: ir.Model, feeds: Weights, within: float = 1e-5) -> None:
+    original, plain = both(model, feeds)
+    assert plain.dtype == original.dtype == np.float32
+    np.testing.assert_allclose(plain, original, atol=within * max(1, np.abs(original).max()), rtol=0)
+
+
+def is_plain(model: ir.Model, *wanted: str) -> None:
+    """The plain form is made of these operators, besides what dequantizes constants."""
+    found = operators(plain_form(model))
+    assert [name for name in found if name not in ("Cast", "Sub", "Mul", "Unsqueeze")] == list(wanted)
+
+
+# ---- QDQ
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("domain", ["", MICROSOFT])
+def test_a_quantizer_and_what_undoes_it_are_nothing(dtype, domain):
+    feeds, weights = {"x": steps(2, 5)}, scale("x", 128 if dtype == np.uint8 else 0, dtype)
+    model = model_of([quantize("x", domain), dequantize("x", domain=domain)], feeds, weights)
+    same(model, feeds)
+    assert operators(plain_form(model)) == []
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+@pytest.mark.parametrize(("domain", "opset"), [("", 21), (MICROSOFT, 17)])
+def test_sixteen_bits(dtype, domain, opset):
+    feeds, weights = {"x": steps(2, 5)}, scale("x", 300, dtype) | weight("w", 5, 3, dtype=dtype)
+    nodes = [
+        quantize("x", domain),
+        dequantize("x", "a", domain),
+        dequantize("w", "b", domain),
+        node("MatMul", "a b"),
+    ]
+    model = model_of(nodes, feeds, weights, opset)
+    same(model, feeds)
+    is_plain(model, "MatMul")
+
+
+def test_what_is_out_of_range_is_not_cut_off():
+    feeds, weights = {"x": np.array([-9, 9], np.float32)}, scale("x")
+    model = model_of([quantize("x"), dequantize("x")], feeds, weights)
+    np.testing.assert_array_equal(run(plain_form(model), feeds)[0], [-9, 9])
+
+
+@pytest.mark.parametrize(("dtype", "zero"), [(np.uint8, 0), (np.int8, -128)])
+def test_where_integers_begin_at_zero_they_stand_for_a_relu(dtype, zero):
+    """ONNX Runtime's quantizer leaves it out; the largest integer may stand for the end of a Clip."""
+    feeds, weights = {"x": np.array([-1, 0.5, 20], np.float32)}, scale("x", zero, dtype)
+    model = model_of([quantize("x"), dequantize("x")], feeds, weights)
+    same(model, feeds)
+    assert operators(plain_form(model)) == ["Clip"]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Softmax", "x", "v")],
+        [node("Relu", "x", "r"), node("Transpose", "r", "v", perm=[1, 0])],
+        [node("Mul", "x x", "v")],
+        [node("Pow", "x two", "p"), node("ReduceMean", "p", "v", axes=[-1])],
+        [node("Erf", "x", "e"), node("Add", "e one", "v")],
+    ],
+    ids=lambda nodes: nodes[0].op_type,
+)
+def test_what_cannot_be_negative_is_not_cut_off(nodes):
+    feeds = {"x": steps(2, 5, most=20)}
+    weights = scale("v", 0) | {"one": np.float32(1), "two": np.float32(2)}
+    model = model_of([*nodes, quantize("v"), dequantize("v")], feeds, weights)
+    same(model, feeds, STEP)
+    assert "Clip" not in operators(plain_form(model))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Mul", "x one", "v")],
+        [node("Pow", "x three", "v")],
+        [node("ReduceSum", "x", "v")],
+        [node("Tanh", "x", "e"), node("Add", "e half", "v")],
+    ],
+    ids=lambda nodes: nodes[0].op_type,
+)
+def test_what_can_be_negative_is_cut_off(nodes):
+    feeds = {"x": -np.abs(steps(2, 5, most=20))}
+    weights = scale("v", 0) | {
+        "one": np.float32(1),
+        "three": np.float32(3),
+        "half": np.float32(0.5),
+    }
+    model = model_of([*nodes, quantize("v"), dequantize("v")], feeds, weights)
+    same(model, feeds, STEP)
+    assert "Clip" in operators(plain_form(model))
+
+
+def test_another_scale_is_another_number():
+    feeds, weights = {"x": steps(2, 5)}, scale("x") | scale("other", step=2 * STEP)
+    model = model_of([quantize("x"), node("DequantizeLinear", "x_q other_s other_z")], feeds, weights)
+    same(model, feeds)
+    assert operators(plain_form(model)) == ["QuantizeLinear", "DequantizeLinear"]
+
+
+def test_an_equal_scale_under_another_name_is_the_same():
+    feeds, weights = {"x": steps(2, 5)}, scale("x") | scale("other")
+    model = model_of([quantize("x"), node("DequantizeLinear", "x_q other_s other_z")], feeds, weights)
+    assert operators(plain_form(model)) == []
+
+
+def test_a_scale_that_is_given_stays():
+    feeds = {"x": steps(2, 5), "x_s": np.array(STEP, np.float32)}
+    model = model_of([quantize("x"), dequantize("x")], feeds, {"x_z": np.uint8(128)})
+    same(model, feeds)
+
+
+def test_who_reads_the_integers_themselves_still_gets_them():
+    feeds, weights = {"x": steps(2, 5)}, scale("x")
+    nodes = [quantize("x"), dequantize("x"), node("Cast", "x_q", "integers", to=onnx.TensorProto.INT32)]
+    model = model_of(nodes, feeds, weights, outputs=("y", "integers"))
+    for found, wanted in zip(run(plain_form(model), feeds), run(model, feeds), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        node("Transpose", "x_q", "v_q", perm=[1, 0]),
+        node("Reshape", "x_q shape", "v_q"),
+        node("Unsqueeze", "x_q first", "v_q"),
+        node("Gather", "x_q first", "v_q", axis=1),
+        node("Slice", "x_q first shape", "v_q"),
+    ],
+    ids=lambda node: node.op_type,
+)
+def test_integers_that_are_moved_are_floats_that_are_moved(move):
+    feeds = {"x": steps(4, 5)}
+    weights = scale("x") | {"shape": np.array([10, 2]), "first": np.array([0])}
+    if move.op_type == "Slice":
+        weights["shape"] = np.array([2])
+    model = model_of([quantize("x"), move, node("DequantizeLinear", "v_q x_s x_z")], feeds, weights)
+    same(model, feeds)
+    assert operators(plain_form(model)) == [move.op_type]
+
+
+def test_integers_that_are_split():
+    feeds, weights = {"x": steps(4, 6)}, scale("x")
+    nodes = [
+        quantize("x"),
+        node("Split", "x_q", "a_q b_q", axis=1),
+        node("DequantizeLinear", "a_q x_s x_z", "a"),
+        node("DequantizeLinear", "b_q x_s x_z", "b"),
+        node("Add", "a b"),
+    ]
+    model = model_of(nodes, feeds, weights)
+    same(model, feeds)
+    is_plain(model, "Split", "Add")
+
+
+def test_integers_that_are_given_stay():
+    feeds, weights = {"x_q": np.arange(10, dtype=np.uint8)}, scale("x")
+    model = model_of([dequantize("x")], feeds, weights)
+    same(model, feeds)
+    assert operators(plain_form(model)) == ["DequantizeLinear"]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
+def test_a_weight_with_scales_along_an_axis(axis):
+    weights = weight("w", 4, 5, 6)
+    size = (4, 5, 6)[axis]
+    weights["w_s"], weights["w_z"] = (
+        RNG.uniform(1, 2, size).astype(np.float32),
+        np.arange(size, dtype=np.int8),
+    )
+    nodes = [node("DequantizeLinear", "w_q w_s w_z", "w", axis=axis), node("Mul", "x w")]
+    feeds = {"x": steps(6)}
+    same(model_of(nodes, feeds, weights), feeds)
+
+
+def test_a_bias_in_32_bits():
+    weights = {"w_q": np.array([-(10**6), 10**6], np.int32), "w_s": np.array([1e-6], np.float32)}
+    feeds = {"x": steps(3, 2)}
+    model = model_of([node("DequantizeLinear", "w_q w_s", "w", axis=0), node("Add", "x w")], feeds, weights)
+    same(model, feeds)
+    is_plain(model, "Add")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, "int4", "uint4"])
+@pytest.mark.parametrize("block", [0, 2, 5])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_weight_in_blocks(dtype, block, axis, zeros):
+    dtype = getattr(ml_dtypes, dtype) if isinstance(dtype, str) else dtype
+    shape = [6, 7]
+    blocks = [*shape]
+    blocks[axis] = -(-shape[axis] // block) if block else 1
+    blocks = blocks if block else [shape[axis]]
+    weights = {
+        "w_q": RNG.integers(0, 8, shape).astype(dtype),
+        "w_s": RNG.uniform(1, 2, blocks).astype(np.float32),
+    }
+    if zeros:
+        weights["w_z"] = RNG.integers(0, 8, blocks).astype(dtype)
+    names = "w_q w_s w_z" if zeros else "w_q w_s"
+    nodes = [
+        node("DequantizeLinear", names, "w", axis=axis, **({"block_size": block} if block else {})),
+        node("Mul", "x w"),
+    ]
+    feeds = {"x": steps(7)}
+    same(model_of(nodes, feeds, weights, opset=21), feeds)
+
+
+@pytest.mark.parametrize(
+    ("changed", "attributes", "reason"),
+    [
+        ({"w_s": np.ones(3, np.float32)}, {"axis": 0}, "do not fit its axis 0"),
+        ({"w_s": np.ones(4, np.float32)}, {"axis": 2}, "do not fit its axis 2"),
+        ({"w_s": np.ones((3, 5), np.float32)}, {"axis": 0, "block_size": 2}, "its scales are"),
+        ({"w_s": np.ones((2, 5), np.float32)}, {"axis": 0, "block_size": -2}, "its axis"),
+        ({"w_s": np.ones((2, 5), np.float32)}, {"axis": 2, "block_size": 2}, "its axis 2"),
+        (
+            {"w_s": np.ones((2, 5), np.float32), "w_z": np.zeros(2, np.int8)},
+            {"axis": 0, "block_size": 2},
+            "zero",
+        ),
+    ],
+)
+def test_a_weight_whose_scales_do_not_fit_is_kept(changed, attributes, reason):
+    weights = {"w_q": np.zeros((4, 5), np.int8), **changed}
+    names = " ".join(weights)
+    nodes = [node("DequantizeLinear", names, "w", **attributes), node("Mul", "x w")]
+    with pytest.raises(Kept, match=reason):
+        plain_form(model_of(nodes, {"x": steps(5)}, weights, opset=21))
+
+
+# ---- Dynamic
+
+
+def rows(*shape: int) -> Weights:
+    return {"x": RNG.standard_normal(shape, np.float32)}
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("names", ["w_q w_s", "w_q w_s w_z", "w_q w_s _ bias", "w_q w_s w_z bias"])
+def test_dynamic_quantize_matmul(columns, dtype, names):
+    feeds, weights = rows(2, 9, 40), weight("w", 40, 7, dtype=dtype, columns=columns)
+    weights["bias"] = RNG.standard_normal(7, np.float32)
+    model = model_of([node("DynamicQuantizeMatMul", f"x {names}", domain=MICROSOFT)], feeds, weights)
+    same(model, feeds, 0.02)
+    is_plain(model, *(["MatMul", "Add"] if "bias" in names else ["MatMul"]))
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_matmul_integer_to_float(columns, bias):
+    feeds, weights = rows(2, 9, 40), weight("w", 40, 7, columns=columns)
+    weights["bias"] = RNG.standard_normal(7, np.float32)
+    product = node("MatMulIntegerToFloat", "x_q w_q x_s w_s x_z w_z" + " bias" * bias, domain=MICROSOFT)
+    model = model_of([node("DynamicQuantizeLinear", "x", "x_q x_s x_z"), product], feeds, weights)
+    same(model, feeds, 0.02)
+    is_plain(model, "MatMul", *["Add"] * bias)
+
+
+def scaled(left: str, right: str, scales: str = "both", sides: str = "scaled both") -> list[onnx.NodeProto]:
+    return [
+        node("MatMulInteger", f"{left}_q {right}_q {left}_z {right}_z", "integers"),
+        node("Cast", "integers", "scaled", to=onnx.TensorProto.FLOAT),
+        node("Mul", f"{left}_s {right}_s", scales),
+        node("Mul", sides),
+    ]
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("sides", ["scaled both", "both scaled"])
+def test_a_product_of_integers_that_is_scaled(columns, sides):
+    feeds, weights = rows(2, 9, 40), weight("w", 40, 7, columns=columns)
+    nodes = [node("DynamicQuantizeLinear", "x", "x_q x_s x_z"), *scaled("x", "w", sides=sides)]
+    model = model_of(nodes, feeds, weights)
+    same(model, feeds, 0.02)
+    is_plain(model, "MatMul")
+
+
+def test_a_product_of_activations_in_integers():
+    feeds = {**rows(2, 9, 40), "k": RNG.standard_normal((2, 40, 9), np.float32)}
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "x_q x_s x_z"),
+        node("DynamicQuantizeLinear", "k", "k_q k_s k_z"),
+        *scaled("x", "k"),
+    ]
+    model = model_of(nodes, feeds, {})
+    same(model, feeds, 0.02)
+    assert operators(plain_form(model)) == ["MatMul"]
+
+
+def test_the_square_of_activations_in_integers_takes_their_scale_twice():
+    feeds = {"x": RNG.standard_normal((9, 9), np.float32)}
+    nodes = [node("DynamicQuantizeLinear", "x", "x_q x_s x_z"), *scaled("x", "x")]
+    same(model_of(nodes, feeds, {}), feeds, 0.03)
+
+
+@pytest.mark.parametrize("scales", ["w_s", "x_s", "other"])
+def test_a_product_of_integers_that_is_scaled_otherwise_stays(scales):
+    feeds, weights = rows(2, 9, 40), weight("w", 40, 7) | {"other": np.float32(2)}
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "x_q x_s x_z"),
+        node("MatMulInteger", "x_q w_q x_z w_z", "integers"),
+        node("Cast", "integers", "scaled", to=onnx.TensorProto.FLOAT),
+        node("Mul", f"scaled {scales}"),
+    ]
+    model = model_of(nodes, feeds, weights)
+    same(model, feeds, 1e-6 if scales != "x_s" else 0.02)
+
+
+# ---- QOperator
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_qlinear_matmul(columns, dtype):
+    feeds, weights = (
+        {"x": steps(2, 9, 40)},
+        scale("x") | scale("v", step=0.5) | weight("w", 40, 7, dtype=dtype, columns=columns),
+    )
+    product = node("QLinearMatMul", f"{triple('x')} {triple('w')} v_s v_z", "v_q")
+    model = model_of([quantize("x"), product, dequantize("v")], feeds, weights)
+    same(model, feeds, 0.26)
+    is_plain(model, "MatMul")
+
+
+def test_qlinear_matmul_of_activations():
+    feeds = {"x": steps(2, 9, 40), "k": steps(2, 40, 9)}
+    weights = scale("x") | scale("k") | scale("v", step=1)
+    product = node("QLinearMatMul", f"{triple('x')} {triple('k')} v_s v_z", "v_q")
+    model = model_of([quantize("x"), quantize("k"), product, dequantize("v")], feeds, weights)
+    original, plain = both(model, feeds)
+    inside = np.abs(plain) < 120
+    assert inside.mean() > 0.8
+    np.testing.assert_allclose(plain[inside], original[inside], atol=0.51)
+    assert operators(plain_form(model)) == ["MatMul"]
+
+
+def test_a_left_side_with_a_scale_for_each_row_is_kept():
+    feeds = {"x_q": np.zeros((3, 4), np.uint8)}
+    weights = {"x_s": np.ones(3, np.float32), "x_z": np.zeros(3, np.uint8)} | scale("v") | weight("w", 4, 4)
+    product = node("QLinearMatMul", f"{triple('x')} {triple('w')} v_s v_z", "v_q")
+    with pytest.raises(Kept, match="neither one number nor one a column"):
+        plain_form(model_of([product, dequantize("v")], feeds, weights))
+
+
+def test_scales_for_other_columns_are_kept():
+    feeds, weights = {"x": steps(3, 4)}, weight("w", 4, 5) | {"w_s": np.ones(4, np.float32)}
+    product = node("DynamicQuantizeMatMul", "x w_q w_s", domain=MICROSOFT)
+    with pytest.raises(Kept, match="neither one number nor one a column"):
+        plain_form(model_of([product], feeds, weights))
+
+
+@pytest.mark.parametrize("turned", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("integers", [False, True])
+def test_qgemm(turned, alpha, bias, integers):
+    left, right = (9, 40)[:: -1 if turned[0] else 1], (40, 7)[:: -1 if turned[1] else 1]
+    feeds = {"x": steps(*left)}
+    weights = scale("x") | scale("v", step=0.5) | weight("w", *right)
+    weights["c"] = RNG.integers(-5000, 5000, 7).astype(np.int32)
+    names = f"{triple('x')} {triple('w')} {'c' if bias else '_'}" + " v_s v_z" * integers
+    product = node(
+        "QGemm",
+        names,
+        "v_q" if integers else "y",
+        domain=MICROSOFT,
+        transA=turned[0],
+        transB=turned[1],
+        alpha=alpha,
+    )
+    nodes = [quantize("x"), product] + [dequantize("v")] * integers
+    same(model_of(nodes, feeds, weights), feeds, 0.26 if integers else 1e-5)
+
+
+def test_qgemm_with_a_scale_for_each_column_of_a_weight_that_is_turned():
+    feeds, weights = {"x": steps(9, 40)}, scale("x") | weight("w", 7, 40)
+    weights["w_s"], weights["w_z"] = RNG.uniform(0.01, 0.02, 7).astype(np.float32), np.zeros(7, np.int8)
+    weights["c"] = RNG.integers(-5000, 5000, 7).astype(np.int32)
+    product = node("QGemm", f"{triple('x')} {triple('w')} c", domain=MICROSOFT, transB=1)
+    same(model_of([quantize("x"), product], feeds, weights), feeds)
+
+
+@pytest.mark.parametrize("op_type", ["Add", "Mul"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_two_operands(op_type, dtype):
+    zero = 128 if dtype == np.uint8 else 0
+    feeds = {"a": steps(2, 5, 6, most=60), "b": steps(6, most=60)}
+    weights = {k: v for name in ("a", "b", "v") for k, v in scale(name, zero, dtype).items()}
+    made = node(f"QLinear{op_type}", f"{triple('a')} {triple('b')} v_s v_z", "v_q", domain=MICROSOFT)
+    model = model_of([quantize("a"), quantize("b"), made, dequantize("v")], feeds, weights)
+    same(model, feeds, STEP / 1.9)
+    assert operators(plain_form(model)) == [op_type]
+
+
+def test_an_operand_that_is_constant():
+    feeds, weights = {"a": steps(2, 5, 6, most=60)}, scale("a") | scale("v", step=2 * STEP) | weight("w", 6)
+    weights["w_q"], weights["w_z"] = weights["w_q"].astype(np.uint8), np.uint8(3)
+    made = node("QLinearAdd", f"{triple('a')} {triple('w')} v_s v_z", "v_q", domain=MICROSOFT)
+    model = model_of([quantize("a"), made, dequantize("v")], feeds, weights)
+    same(model, feeds, STEP * 1.1)
+    is_plain(model, "Add")
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attributes", "v"),
+    [
+        ("Sigmoid", {}, scale("v", 0, step=1 / 256)),
+        ("LeakyRelu", {}, scale("v")),
+        ("LeakyRelu", {"alpha": 0.25}, scale("v")),
+        ("Softmax", {"axis": -1, "opset": 13}, scale("v", 0, step=1 / 256)),
+        ("Softmax", {"axis": 1, "opset": 17}, scale("v", 0, step=1 / 256)),
+        ("Softmax", {"opset": 13}, scale("v", 0, step=1 / 256)),
+    ],
+)
+@pytest.mark.parametrize("opset", [17, 18])
+def test_one_operand(op_type, attributes, v, opset):
+    feeds, weights = {"x": steps(2, 5, 6)}, scale("x") | v
+    made = node(f"QLinear{op_type}", f"{triple('x')} v_s v_z", "v_q", domain=MICROSOFT, **attributes)
+    model = model_of([quantize("x"), made, dequantize("v")], feeds, weights, opset)
+    same(model, feeds, float(v["v_s"]) * 2)
+    assert operators(plain_form(model)) == [op_type]
+
+
+@pytest.mark.parametrize(("axis", "kept"), [(2, False), (-1, False), (1, True)])
+def test_a_softmax_as_before_opset_13(axis, kept):
+    weights = scale("x") | scale("v", 0, step=1 / 256)
+    weights["x_q"] = RNG.integers(0, 255, (2, 5, 6), np.uint8)
+    made = node("QLinearSoftmax", f"{triple('x')} v_s v_z", "v_q", domain=MICROSOFT, axis=axis, opset=11)
+    model = model_of([made, dequantize("v")], {}, weights)
+    if kept:
+        with pytest.raises(Kept, match="over all axes from 1 on"):
+            plain_form(model)
+    else:
+        same(model, {}, 2 / 256)
+
+
+def test_qlinear_concat():
+    feeds, weights = (
+        {"a": steps(2, 3, most=60), "b": steps(2, 4, most=60)},
+        scale("a") | scale("b") | scale("v"),
+    )
+    made = node("QLinearConcat", f"v_s v_z {triple('a')} {triple('b')}", "v_q", domain=MICROSOFT, axis=1)
+    model = model_of([quantize("a"), quantize("b"), made, dequantize("v")], feeds, weights)
+    same(model, feeds)
+    assert operators(plain_form(model)) == ["Concat"]
+
+
+def test_qlinear_where():
+    feeds = {"c": RNG.integers(0, 2, (2, 3)).astype(bool), "a": steps(2, 3), "b": steps(3)}
+    weights = scale("a") | scale("b") | scale("v")
+    made = node("QLinearWhere", f"c {triple('a')} {triple('b')} v_s v_z", "v_q", domain=MICROSOFT)
+    model = model_of([quantize("a"), quantize("b"), made, dequantize("v")], feeds, weights)
+    same(model, feeds)
+    assert operators(plain_form(model)) == ["Where"]
+
+
+def test_what_has_no_rule_between_others_gets_integers():
+    """A pooling in integers, which no rule knows: what it reads is quantized, what it gives dequantized."""
+    feeds, weights = {"a": steps(1, 2, 6, 6, most=60)}, scale("a") | scale("v", step=4 * STEP)
+    nodes = [
+        quantize("a"),
+        node("QLinearAdd", f"{triple('a')} {triple('a')} v_s v_z", "s_q", domain=MICROSOFT),
+        node("MaxPool", "s_q", "p_q", kernel_shape=[2, 2]),
+        node("QLinearAdd", "p_q v_s v_z p_q v_s v_z v_s v_z", "v_q", domain=MICROSOFT),
+        dequantize("v"),
+    ]
+    same(model_of(nodes, feeds, weights), feeds, 4 * STEP)
+
+
+# ---- Fused
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("unidirectional", [0, 1])
+def test_qattention(columns, mask, unidirectional):
+    feeds = {"x": steps(2, 5, 8, most=60)}
+    weights = scale("x") | weight("w", 8, 24, columns=columns)
+    weights["w_z"] = np.zeros_like(weights["w_z"])  # others it computes wrongly where they are many
+    weights["bias"] = RNG.standard_normal(24, np.float32)
+    weights["mask"] = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32)
+    attention = node(
+        "QAttention",
+        f"x_q w_q bias x_s w_s {'mask' if mask else '_'} x_z w_z",
+        domain=MICROSOFT,
+        num_heads=2,
+        unidirectional=unidirectional,
+    )
+    model = model_of([quantize("x"), attention], feeds, weights)
+    same(model, feeds, 1e-4)
+    assert "QAttention" not in operators(plain_form(model))
+
+
+@pytest.mark.parametrize("segments", [False, True])
+@pytest.mark.parametrize("mask", [False, True])
+def test_qembed_layer_normalization(segments, mask):
+    feeds = {name: RNG.integers(0, 2, (2, 5)).astype(np.int32) for name in ("ids", "types", "mask")}
+    weights: Weights = {}
+    for name, shape in (("word", (9, 8)), ("pos", (6, 8)), ("seg", (2, 8)), ("gamma", (8,)), ("beta", (8,))):
+        weights |= weight(name, *shape)
+    seg = "seg" if segments else "_"
+    names = [
+        *("ids", "types" if segments else "_", "word_q", "pos_q", "seg_q" if segments else "_"),
+        *("gamma_q", "beta_q", "mask" if mask else "_"),
+        *(f"{name}_s" if name != "_" else "_" for name in ("word", "pos", seg, "gamma", "beta")),
+        *(f"{name}_z" if name != "_" else "_" for name in ("word", "pos", seg, "gamma", "beta")),
+    ]
+    made = node("QEmbedLayerNormalization", " ".join(names), "y lengths", domain=MICROSOFT)
+    model = model_of([made], feeds, weights, outputs=("y", "lengths"))
+    for found, wanted in zip(run(plain_form(model), feeds), run(model, feeds), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
