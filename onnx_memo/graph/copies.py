@@ -85,9 +85,9 @@ class GraftedCopy(Copy):
         graft.model.graph.outputs.clear()
         graft.model.graph.remove(nodes, safe=False)
         for node in nodes:
-            node.name = f"{prefix}/{node.name}"
             for value in node.outputs:
                 value.name = f"{prefix}/{value.name}"
+            node.name = str(node.outputs[0].name)
         graph.extend(nodes)
         if encoder is not None:
             add_outputs(self.model, [self._twins[encoder.output]])

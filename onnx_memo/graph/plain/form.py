@@ -73,6 +73,7 @@ def plain_form(original: ir.Model) -> Plain | None:
             todo += written
     RemoveUnusedNodesPass()(model)
     CommonSubexpressionEliminationPass()(model)
+    ShapeInferencePass()(model)  # of weights that are computed
     return Plain(model, bool(halves), tuple(sorted(apart)))
 
 

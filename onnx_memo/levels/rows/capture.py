@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.files import NewFile
+from onnx_memo.graph.build import Builder
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys.network import segment_means
@@ -144,7 +147,7 @@ def capture_rows(
     encoder = copy.twin(opened.encoder)
     stages = find_stages(encoder)[: 1 if literal else None]
     later = [stage.states for stage in stages[1:]]
-    wanted = [encoder.output, encoder.input, *later]
+    wanted = [_in_floats(copy.model, encoder.result), encoder.input, *later]
     for core in () if literal else encoder.cores:
         wanted += [core.key, core.value, core.probabilities]
     add_outputs(copy.model, wanted)
@@ -201,6 +204,16 @@ class _Files(ExitStack):
         if kind not in self.files:
             self.files[kind] = self.enter_context(NewFile(self.folder / f"rows.{kind}", replace=True))
         self.files[kind].array(array)
+
+
+def _in_floats(model: ir.Model, value: ir.Value) -> ir.Value:
+    """A value in floats; `model` is changed."""
+    if value.dtype not in HALVES:
+        return value
+    b = Builder(f"{value.name}/float", model.opset_imports[""])
+    cast = b.op("Cast", value, to=ir.DataType.FLOAT.value)
+    model.graph.extend(b.nodes)
+    return cast
 
 
 def _heads(array: npt.NDArray[Any]) -> Floats:
