@@ -24,7 +24,7 @@ from onnx_memo.levels.attention import note_unguarded
 from onnx_memo.levels.base import PAYS, Blueprint, Level, NothingPays, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
 from onnx_memo.levels.inserter import STRICTNESS
-from onnx_memo.levels.padding import miss_where_padded, note_padding
+from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded, note_padding
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
@@ -159,6 +159,11 @@ def optimize(
             raise MemoError(
                 f"the answers of '{opened.path}' depend on what is in padding, so that requests with padding "
                 "run the original: leave --compact out"
+            )
+        if compact and opened.findings.counted:
+            raise MemoError(
+                f"'{opened.path}' counts the ones of its mask '{opened.findings.mask}', so that requests "
+                "with a 0 before a 1 run the original: leave --compact out"
             )
         with publishing(output) as folder:
             job = Job(
@@ -337,6 +342,8 @@ def _write_model(
         rewrite_weights(copy.model, folder)
     if padding is not None:
         miss_where_padded(copy.model, padding)
+    if job.opened.findings.counted:
+        miss_where_irregular(copy.model, str(job.opened.findings.mask))
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
 
 

@@ -19,6 +19,7 @@ import onnxruntime as ort
 import pytest
 
 import onnx_memo
+from onnx_memo.graph.build import Builder
 from onnx_memo.graph.load import MAX_OPSET
 from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, OPERATORS, VERSION
@@ -299,6 +300,19 @@ def change_mask(model: ir.Model, name: str, dtype: ir.DataType = ir.DataType.INT
     for reader, at in readers:
         reader.replace_input_with(at, cast.outputs[0])
     model.graph.insert_before(model.graph[0], cast)
+
+
+def count_mask(model: ir.Model) -> None:
+    """Take as many positions for tokens as the mask has ones, from the first on."""
+    mask = input_named(model, "attention_mask")
+    readers, b = list(mask.uses()), Builder("counted", model.opset_imports[""])
+    one = b.op("Add", b.op("Mul", mask, b.const(0, np.int64)), b.const(1, np.int64))  # with the mask's shape
+    places = b.op("CumSum", one, b.const(1, np.int64))
+    ones = b.op("LessOrEqual", places, b.op("ReduceSum", mask, b.i64(1), keepdims=1))
+    counted = b.op("Cast", ones, to=ir.DataType.INT64.value)
+    model.graph.insert_before(model.graph[0], b.nodes)
+    for reader, at in readers:
+        reader.replace_input_with(at, counted)
 
 
 def input_named(model: ir.Model, name: str) -> ir.Value:

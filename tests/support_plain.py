@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.rule import MICROSOFT
-from onnx_memo.graph.plain.rules import RULES
+from onnx_memo.graph.plain.rules import rule_of
 
 Arrays = dict[str, np.ndarray]
 OPSET = 17
@@ -112,7 +112,9 @@ def taken_apart(
 ) -> tuple[Builder, Sequence[ir.Value | None]]:
     """What the rule of a node writes, and what it puts in place of the node's outputs."""
     b = Builder(prefix, opset)
-    return b, RULES[node.domain, node.op_type](b, node)
+    rule = rule_of(node, opset)
+    assert rule is not None
+    return b, rule(b, node)
 
 
 def close(have: np.ndarray, want: np.ndarray, rows: np.ndarray | None = None) -> None:

@@ -120,41 +120,43 @@ class Masks:
             return None
         last = ones.shape[1] - 1
 
-        def told(zeros: Sequence[int], out: Sequence[int], of_all: bool = False) -> bool | None:
+        def told(zeros: Sequence[int], out: Sequence[int], counted: bool = False) -> bool | None:
             given[mask] = ones.copy()
             given[mask][:, zeros] = 0
             after = attention()
-            return None if after is None else _are_shut_out(before, after, out, of_all)
+            return None if after is None else _are_shut_out(before, after, out, counted)
 
         own = told([0], [0])
         if own is not False:
             return own and told([last], [last])
         tried = ([0], [0, 1], [last - 1, last])
-        counts = all(told(zeros, range(last + 1 - len(zeros), last + 1), of_all=True) for zeros in tried)
+        counts = all(told(zeros, range(last + 1 - len(zeros), last + 1), counted=True) for zeros in tried)
         if counts:
             self.counted.add(str(mask.name))
         return counts
 
 
 def _are_shut_out(
-    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], positions: Sequence[int], of_all: bool
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], positions: Sequence[int], counted: bool
 ) -> bool | None:
     """Whether only they themselves attend to positions any more, and nothing else moved; None: not to tell.
 
-    What positions that are shut out attend to does not matter: it may be nothing at all. With `of_all` they
-    must not attend to each other either.
+    What positions that are shut out attend to does not matter: it may be nothing at all. Only where the ones
+    of a mask are `counted`, and none but the positions attended to them before (each row attends to what
+    comes before it), they must not either: else nothing shows that the mask does anything.
     """
     out = list(positions)
     others = np.delete(np.arange(before.shape[-1]), out)
-    if not of_all:
-        before, after = before[..., others, :], after[..., others, :]
-    if (after[..., out] > ABOUT_0).any():
+    to_out, still = before[..., out] > ABOUT_0, after[..., out] > ABOUT_0
+    followed = to_out[..., others, :].any()
+    if still[..., others, :].any():
         return False
+    # The first position has followers even where each attends only to what comes before.
+    if not followed and (0 in out or (counted and (still.any() or not to_out.any()))):
+        return False
+    before, after = before[..., others, :], after[..., others, :]
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return None
-    # The first position has followers even where each attends only to what comes before; any has itself.
-    if (of_all or 0 in out) and not (before[..., out] > ABOUT_0).any():
-        return False
     rest, kept = (
         part[..., others] / np.maximum(part[..., others].sum(-1, keepdims=True), ABOUT_0)
         for part in (before, after)

@@ -51,11 +51,17 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Findings:
-    """What `find_sites` found, in the model's order; `notes` say what was assumed."""
+    """What `find_sites` found, in the model's order; `notes` say what was assumed.
+
+    Attributes:
+        counted: whether the attention only counts the ones of its mask, so that zeros mean padding at the end
+            alone.
+    """
 
     sites: list[Site]
     refusals: list[Refusal]
     notes: list[str]
+    counted: bool = False
 
     @property
     def mask(self) -> str | None:

@@ -78,10 +78,10 @@ class _Finder:
             for name in sorted(self.masks.assumed)
         ]
         notes += [
-            f"the ones of the mask '{name}' are counted: it is taken to have zeros at its end only"
+            f"the model counts the ones of its mask '{name}': requests with a 0 before a 1 run the original"
             for name in sorted(self.masks.counted)
         ]
-        return Findings(sites, refusals, notes)
+        return Findings(sites, refusals, notes, counted=bool(self.masks.counted))
 
     def _site(self, softmax: ir.Node, name: str) -> Site:
         probabilities, product = self._product_with_values(softmax)

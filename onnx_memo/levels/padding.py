@@ -1,14 +1,15 @@
-"""Models whose answers read padded positions, as a mean over all of them does: there padded requests miss.
+"""Models that take padding, or a mask, otherwise than what is stored: there requests with it miss.
 
 What is stored has no padding, and a hit has zeros in padded rows. Where nothing but the mask's zeros tells
-a model that a position is padding, its answer is another one then. So it is tried what the model does: with
-other inputs in padded positions, and the same mask, all that counts of its answer must stay as it is.
+a model that a position is padding, its answer is another one then, if it reads padded positions, as a mean
+over all of them does. So it is tried what the model does: with other inputs in padded positions, and the same
+mask, all that counts of its answer must stay as it is.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -84,14 +85,47 @@ def miss_where_padded(model: ir.Model, mask_name: str) -> None:
         for node, place in readers:
             node.replace_input_with(place, kept)
         model.graph.insert_after(segments, b.nodes)
-    (given,) = [value for value in model.graph.inputs if value.name == mask_name]
+    given = _input(model, mask_name)
+
+    def unpadded(b: Builder) -> ir.Value:
+        real = b.op("Cast", given, to=ir.DataType.FLOAT.value)
+        return b.op("Greater", b.op("ReduceMin", b.op("Abs", real), keepdims=0), b.const(0, np.float32))
+
+    _in_bytes_where(model, "unpadded", unpadded)
+
+
+def miss_where_irregular(model: ir.Model, mask_name: str) -> None:
+    """Let requests run the original whose mask is not ones and then zeros; `model` is guarded, and changed.
+
+    Reuse asks for such masks anyway (`MemoSegments`); so this is for what runs in 8 bits. A model that only
+    counts the ones of its mask takes others for it: those of as many ones, and then zeros.
+    """
+    given = _input(model, mask_name)
+
+    def regular(b: Builder) -> ir.Value:
+        real = b.op("Cast", given, to=ir.DataType.FLOAT.value)
+        length = b.op("Squeeze", b.dim(given, 1), b.i64(0))
+        numbers = b.op("Range", b.const(0, np.int64), length, b.const(1, np.int64))
+        count = b.reduce("ReduceSum", real, 1, keepdims=True)
+        ones = b.op("Less", b.op("Cast", numbers, to=ir.DataType.FLOAT.value), count)
+        off = b.op("Abs", b.op("Sub", real, b.op("Cast", ones, to=ir.DataType.FLOAT.value)))
+        return b.op("Equal", b.op("ReduceMax", off, keepdims=0), b.const(0, np.float32))
+
+    _in_bytes_where(model, "regular", regular)
+
+
+def _input(model: ir.Model, name: str) -> ir.Value:
+    (given,) = [value for value in model.graph.inputs if value.name == name]
+    return given
+
+
+def _in_bytes_where(model: ir.Model, name: str, holds: Callable[[Builder], ir.Value]) -> None:
+    """Let the form in 8 bits run only where a condition holds, the nodes of which `holds` adds."""
     for exact in [node for node in model.graph if (node.domain, node.op_type) == (DOMAIN, "MemoExact")]:
         runs = exact.outputs[0]
         readers = list(runs.uses())
-        b = Builder(f"{runs.name}/unpadded", model.opset_imports[""])
-        real = b.op("Cast", given, to=ir.DataType.FLOAT.value)
-        least = b.op("ReduceMin", b.op("Abs", real), keepdims=0)
-        kept = b.op("And", runs, b.op("Greater", least, b.const(0, np.float32)))
+        b = Builder(f"{runs.name}/{name}", model.opset_imports[""])
+        kept = b.op("And", runs, holds(b))
         for node, place in readers:
             node.replace_input_with(place, kept)
         model.graph.insert_after(exact, b.nodes)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 import pytest
-from support import change_mask, changed, fixture, input_named, node_named
+from support import change_mask, changed, count_mask, fixture, input_named, node_named
 
 from onnx_memo import MemoError
+from onnx_memo.graph.build import Builder
 from onnx_memo.graph.opened import OpenedModel
 
 MASKED = ("bert", "bert_dynamo", "distilbert", "gpt2", "deberta_v2", "llama")
@@ -126,6 +127,60 @@ def test_a_mask_that_moves_attention_elsewhere_is_none(tmp_path):
     findings = OpenedModel(changed("bert", tmp_path / "model.onnx", favour_neighbours)).findings
     assert len(findings.sites) == 2
     assert "it is no padding mask" in findings.refusals[0].reason
+
+
+# ---- Masks of which the ones are counted
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("called", ["valid", "attention_mask"])
+def test_a_mask_may_be_counted_and_that_is_noted(tmp_path, name, called):
+    def change(model: ir.Model) -> None:
+        count_mask(model)
+        change_mask(model, called)
+
+    opened = OpenedModel(changed(name, tmp_path / "model.onnx", change))
+    assert set(masks(opened)) == {called}
+    assert opened.findings.counted
+    (note,) = opened.findings.notes
+    assert note == (
+        f"the model counts the ones of its mask '{called}': requests with a 0 before a 1 run the original"
+    )
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_other_masks_are_not_counted(name):
+    assert not OpenedModel(fixture(name)).findings.counted
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_a_count_of_zeros_is_none(tmp_path, name):
+    def change(model: ir.Model) -> None:
+        count_mask(model)
+        read_through(model, ("Sub", 1))
+
+    findings = OpenedModel(changed(name, tmp_path / "model.onnx", change)).findings
+    assert (findings.sites, findings.counted) == ([], False)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_a_mask_of_which_only_the_first_number_tells_is_none(tmp_path, name):
+    """The last position goes with it, but others do not."""
+
+    def change(model: ir.Model) -> None:
+        count_mask(model)
+        (count,) = (
+            node for node in model.graph if node.name.startswith("counted") and node.op_type == "ReduceSum"
+        )
+        mask = input_named(model, "attention_mask")
+        b = Builder("first", model.opset_imports[""])
+        first = b.op("Slice", mask, b.i64(0), b.i64(1), b.i64(1))
+        total = b.op("Add", first, b.op("Sub", b.dim(mask, 1), b.i64(1)))
+        count.outputs[0].replace_all_uses_with(total)
+        model.graph.insert_after(count, b.nodes)
+
+    findings = OpenedModel(changed(name, tmp_path / "model.onnx", change)).findings
+    assert (findings.sites, findings.counted) == ([], False)
 
 
 def test_other_inputs_with_mask_in_their_names_do_not_matter(tmp_path):

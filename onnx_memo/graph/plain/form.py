@@ -16,7 +16,7 @@ from onnx_ir.passes.common import (
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.floats import compute_in_floats, half_values
 from onnx_memo.graph.plain.rule import Kept, Rule
-from onnx_memo.graph.plain.rules import RULES
+from onnx_memo.graph.plain.rules import rule_of
 
 WHY_KEPT = "onnx_memo.why_kept"  # in a node's `meta`: why it is not taken apart
 
@@ -50,7 +50,8 @@ class Plain:
 def plain_form(original: ir.Model) -> Plain | None:
     """The plain form; None where the model has it already."""
     halves = half_values(original.graph)
-    ruled = {_kind(node) for node in original.graph if _kind(node) in RULES}
+    opset = original.graph.opset_imports[""]
+    ruled = any(rule_of(node, opset) for node in original.graph)
     if not halves and not ruled:
         return None
     model = original.clone()
@@ -60,7 +61,7 @@ def plain_form(original: ir.Model) -> Plain | None:
     ShapeInferencePass()(model)  # rules ask for the form of masks
     apart, todo = set(), list(model.graph)
     for number, node in enumerate(todo):  # what is written joins them
-        rule = RULES.get(_kind(node))
+        rule = rule_of(node, opset)
         if rule is None:
             continue
         try:
@@ -75,10 +76,6 @@ def plain_form(original: ir.Model) -> Plain | None:
     CommonSubexpressionEliminationPass()(model)
     ShapeInferencePass()(model)  # of weights that are computed
     return Plain(model, bool(halves), tuple(sorted(apart)))
-
-
-def _kind(node: ir.Node) -> tuple[str, str]:
-    return node.domain, node.op_type
 
 
 def values_of(graph: ir.Graph) -> list[ir.Value]:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.rule import Kept
 
+MOST_HEADS = 65536  # a file may say anything
 SWAPPED = [0, 2, 1, 3]  # rows and heads
 
 
@@ -26,9 +27,15 @@ def split_heads(b: Builder, value: ir.Value, heads: int, width: int | None) -> i
 
 
 def repeat_heads(b: Builder, value: ir.Value, heads: int, repeats: int) -> ir.Value:
-    """From [B, heads, L, w] to [B, heads * repeats, L, w]: as many copies of each head, in a row."""
+    """From [B, heads, L, w] to [B, heads * repeats, L, w]: as many copies of each head, in a row.
+
+    Raises:
+        Kept: they would be more than any model has.
+    """
     if repeats == 1:
         return value
+    if heads * repeats > MOST_HEADS:
+        raise Kept(f"it has {heads * repeats} heads")
     return b.op("Gather", value, b.const(np.repeat(np.arange(heads), repeats), np.int64), axis=1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain.rule import MICROSOFT, Kept, Rules, check_attributes, optional, required
+from onnx_memo.graph.plain.rule import MICROSOFT, Kept, Rules, check_attributes, optional, rank_of, required
 
 EPSILON = 1e-12  # where nothing is said
 NATIVE = 17  # the opset that brought LayerNormalization
@@ -65,13 +65,24 @@ def _with_skip(b: Builder, node: ir.Node, bias: ir.Value | None) -> ir.Value:
     return b.op("Add", x, skip)
 
 
+def _layer_normalization(b: Builder, node: ir.Node) -> Sequence[ir.Value | None]:
+    """ONNX Runtime has it before ONNX does, in ONNX's own domain."""
+    x, gamma, beta = required(node, 0), required(node, 1), optional(node, 2)
+    return layer_normalization(b, x, gamma, beta, _epsilon_along_last(node)), None, None
+
+
 def _simplified_layer_normalization(b: Builder, node: ir.Node) -> Sequence[ir.Value | None]:
+    epsilon = _epsilon_along_last(node)
+    return rms_normalization(b, required(node, 0), required(node, 1), epsilon), None
+
+
+def _epsilon_along_last(node: ir.Node) -> float:
+    """The epsilon of a normalization. Raises Kept where it may work along other axes than the last one."""
     check_attributes(node, ("axis", "epsilon", "stash_type"))
     axis = node.attributes.get_int("axis", -1)
-    if axis != -1 and (node.inputs[0] is None or axis + 1 != len(node.inputs[0].shape or ())):
+    if axis != -1 and axis + 1 != rank_of(required(node, 0)):
         raise Kept(f"it works along axis {axis}, and it is not known that this is the last one")
-    epsilon = node.attributes.get_float("epsilon", 1e-5)
-    return rms_normalization(b, required(node, 0), required(node, 1), epsilon), None
+    return node.attributes.get_float("epsilon", 1e-5)
 
 
 def _embed_layer_normalization(b: Builder, node: ir.Node) -> Sequence[ir.Value | None]:
@@ -107,6 +118,7 @@ RULES: Rules = {
     (MICROSOFT, "SkipLayerNormalization"): _skip_layer_normalization,
     (MICROSOFT, "SkipSimplifiedLayerNormalization"): _skip_rms_normalization,
     (MICROSOFT, "EmbedLayerNormalization"): _embed_layer_normalization,
-    # ONNX Runtime has it in ONNX's own domain.
+    # ONNX Runtime has these in ONNX's own domain.
+    ("", "LayerNormalization"): _layer_normalization,
     ("", "SimplifiedLayerNormalization"): _simplified_layer_normalization,
 }

@@ -5,6 +5,8 @@ What ONNX Runtime has no CPU kernel for does not stand here: no model with it ca
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from onnx_memo.graph.plain import (
     activations,
     attention,
@@ -16,7 +18,8 @@ from onnx_memo.graph.plain import (
     rotary,
     standard,
 )
-from onnx_memo.graph.plain.rule import Rules
+from onnx_memo.graph.plain.rule import Rule, Rules
+from onnx_memo.graph.shapes import STANDARD
 
 RULES: Rules = {
     **activations.RULES,
@@ -29,3 +32,13 @@ RULES: Rules = {
     **rotary.RULES,
     **standard.RULES,
 }
+
+# Operators of ONNX's own domain that ONNX Runtime had there first: from this opset on they are plain.
+PLAIN_SINCE = {("", "LayerNormalization"): norms.NATIVE}
+
+
+def rule_of(node: ir.Node, opset: int) -> Rule | None:
+    """The rule for a node of a model of this opset; None: it is plain, or there is none."""
+    operator = ("" if node.domain in STANDARD else node.domain, node.op_type)
+    since = PLAIN_SINCE.get(operator)
+    return RULES.get(operator) if since is None or opset < since else None

@@ -138,7 +138,7 @@ def test_every_layer_is_a_site(form):
 def test_masks_that_are_counted_are_noted(form):
     notes = find_sites(take_apart(fused(form))).notes
     assert len(notes) == (form in OF_LENGTHS)
-    assert all("the ones of the mask 'attention_mask' are counted" in note for note in notes)
+    assert all("counts the ones of its mask 'attention_mask'" in note for note in notes)
 
 
 @pytest.mark.parametrize("form", FORMS)

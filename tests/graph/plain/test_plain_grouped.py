@@ -26,7 +26,7 @@ def grouped(
     sinks: np.ndarray | None = None,
     **attributes: object,
 ) -> OneNode:
-    widths = [count * W for count in (heads, groups, groups)]
+    widths = [min(count, 64) * W for count in (heads, groups, groups)]
     parts = [noise(B, L, width, seed=at) for at, width in enumerate(widths)]
     inputs = [
         *([np.concatenate(parts, axis=2), None, None] if packed else parts),
@@ -100,6 +100,7 @@ def test_attention_may_go_both_ways():
         ({"smooth_softmax": 1}, "its 'smooth_softmax' is 1"),
         ({"groups": 3}, "its 4 heads do not share 3"),
         ({"groups": 0}, "its 4 heads do not share 0"),
+        ({"heads": 2**40, "groups": 2**20, "packed": True}, "it has 1099511627776 heads"),
         ({"chunked": 1}, "its attribute 'chunked' is not known"),
     ],
 )

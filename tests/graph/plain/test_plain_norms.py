@@ -8,6 +8,7 @@ import pytest
 from support_plain import OneNode, noise, taken_apart
 
 from onnx_memo.graph.plain.rule import Kept
+from onnx_memo.graph.plain.rules import rule_of
 
 B, L, D = 2, 5, 16
 NONE = None
@@ -56,6 +57,20 @@ def test_skip_simplified_layer_normalization(opset, bias):
     node = OneNode("SkipSimplifiedLayerNormalization", inputs, opset=opset, outputs=4, epsilon=1e-3)
     assert sorted(node.run_plain()) == ["out.0", "out.3"]
     OneNode("SkipSimplifiedLayerNormalization", inputs, opset=opset, epsilon=1e-3).check()
+
+
+@pytest.mark.parametrize("axis", [-1, 2])
+@pytest.mark.parametrize("beta", [row(2), NONE])
+@pytest.mark.parametrize("opset", [14, 16])
+def test_layer_normalization_before_onnx_had_it(axis, beta, opset):
+    inputs = [noise(B, L, D), row(1), beta]
+    OneNode("LayerNormalization", inputs, domain="", opset=opset, axis=axis, epsilon=1e-3).check()
+
+
+@pytest.mark.parametrize(("opset", "plain"), [(16, False), (17, True), (23, True)])
+def test_since_then_it_is_plain(opset, plain):
+    node = OneNode("LayerNormalization", [noise(B, L, D), row(1)], domain="").node
+    assert (rule_of(node, opset) is None) == plain
 
 
 @pytest.mark.parametrize("axis", [-1, 2])
