@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from support_plain import OPSET, noise, taken_apart
+from support_plain import OPSET, noise
 
-from onnx_memo.graph.plain.rule import MICROSOFT, Kept
-from onnx_memo.graph.plain.rules import rule_of
+from onnx_memo.graph.plain.form import plain_form
+from onnx_memo.graph.plain.rule import MICROSOFT
 
 HIDDEN, HEADS, WORDS = 64, 4, 64
 
@@ -88,31 +87,6 @@ class Fused:
 
 
 def take_apart(model: ir.Model) -> ir.Model:
-    """The same model, with every node in plain operators for which there is a rule.
-
-    In rounds: ONNX's inference knows the shapes of what plain operators make, and some rules ask for them.
-    """
-    for round_ in itertools.count():
-        model = ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
-        nodes = [node for node in model.graph if rule_of(node, model.opset_imports[""]) is not None]
-        kept = [reason for node in nodes if (reason := _replace(model, node, f"plain.{round_}.{node.name}"))]
-        if not kept:
-            return model
-        assert len(kept) < len(nodes), kept
-    raise AssertionError
-
-
-def _replace(model: ir.Model, node: ir.Node, prefix: str) -> Kept | None:
-    """Put the plain form in a node's place; returns why not, if it is kept."""
-    try:
-        b, made = taken_apart(node, model.opset_imports[""], prefix)
-    except Kept as reason:
-        return reason
-    model.graph.insert_before(node, b.nodes)
-    for old, new in zip(node.outputs, made, strict=False):
-        if new is not None and old.is_graph_output():
-            new.name, new.type, new.shape, old.name = old.name, old.type, old.shape, f"{old.name}/was"
-        if new is not None:
-            old.replace_all_uses_with(new, replace_graph_outputs=True)
-    model.graph.remove(node, safe=True)
-    return None
+    """The same model, with every node in plain operators for which there is a rule."""
+    plain = plain_form(model)
+    return model if plain is None else plain.model

@@ -8,11 +8,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain.rule import MICROSOFT
-from onnx_memo.graph.plain.rules import RULES
+from onnx_memo.graph.plain import form
+from onnx_memo.graph.plain.rule import MICROSOFT, Kept
 
 Arrays = dict[str, np.ndarray]
 
@@ -45,28 +43,13 @@ def model_of(
 
 
 def plain_form(model: ir.Model) -> ir.Model:
-    """The model with all its operators taken apart, as far as there are rules."""
-    model = model.clone()
-    todo = list(model.graph)
-    for number, node in enumerate(todo):
-        rule, b = RULES.get((node.domain, node.op_type)), Builder(f"plain/{number}", model.opset_imports[""])
-        results = rule(b, node) if rule is not None else None
-        if results is None:
-            continue
-        for value in b.initializers:
-            model.graph.register_initializer(value)
-        for old, new in zip(node.outputs, results, strict=True):
-            assert new is not None
-            if old.is_graph_output():
-                new = b.op("Identity", new)
-                model.graph.outputs[model.graph.outputs.index(old)] = new
-                new.name, old.name = old.name, f"{old.name}/old"
-            ir.convenience.replace_all_uses_with(old, new)
-        model.graph.insert_before(node, b.nodes)
-        model.graph.remove(node, safe=True)
-        todo.extend(b.nodes)
-    RemoveUnusedNodesPass()(model)
-    return model
+    """The model with all operators taken apart for which there are rules. Raises Kept where one is kept."""
+    plain = form.plain_form(model)
+    found = model if plain is None else plain.model
+    for kept in found.graph:
+        if form.WHY_KEPT in kept.meta:
+            raise Kept(kept.meta[form.WHY_KEPT])
+    return found
 
 
 def operators(model: ir.Model) -> list[str]:

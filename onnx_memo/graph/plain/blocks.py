@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain.integers import constant
+from onnx_memo.graph.plain.integers import constant, inputs_of, needed
 from onnx_memo.graph.plain.rule import MICROSOFT, Kept, Rules
 
 Floats = npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ def _matmul_nbits(b: Builder, node: ir.Node) -> Sequence[ir.Value]:
     bits = _bits(node)
     if node.attributes.get_int("weight_prepacked", 0):
         raise Kept("its weight is packed for one kind of processor")
-    left, weight, scales, zeros, group, bias = [*node.inputs, None, None, None][:6]
+    left, weight, scales, zeros, group, bias = inputs_of(node, 6)
     blocks = -(-columns // block)
     packed = _tensor(weight, "weight", (rows, blocks, block * bits // 8))
     factors = _tensor(scales, "scales", (rows, blocks), (rows * blocks,))
@@ -68,7 +68,7 @@ def _matmul_nbits(b: Builder, node: ir.Node) -> Sequence[ir.Value]:
             offset = offset[:, :blocks].astype(np.float32)
         return np.ascontiguousarray(((numbers - offset[:, block_of]) * factor[:, block_of]).T)
 
-    product = b.op("MatMul", left, b.weight(compute, (columns, rows)))
+    product = b.op("MatMul", needed(left), b.weight(compute, (columns, rows)))
     return [product if bias is None else b.op("Add", product, bias)]
 
 
@@ -81,20 +81,21 @@ def _matmul_bnb4(b: Builder, node: ir.Node) -> Sequence[ir.Value]:
     if not node.attributes.get_int("transB", 1):
         raise Kept("its weight is not transposed")
     count = rows * columns
-    packed = _tensor(node.inputs[1], "weight", (-(-count // 2),))
-    peaks = _tensor(node.inputs[2], "peaks", (-(-count // block),))
+    left, weight, scales = inputs_of(node, 3)
+    packed = _tensor(weight, "weight", (-(-count // 2),))
+    peaks = _tensor(scales, "peaks", (-(-count // block),))
 
     def compute() -> Floats:
         numbers = CODES[kind][_unpacked(packed.numpy(), 4).reshape(-1, 2)[:, ::-1].ravel()[:count]]
         peak = _spread(peaks.numpy(), 0, block, count).astype(np.float32)
         return np.ascontiguousarray((numbers * peak).reshape(rows, columns).T)
 
-    return [b.op("MatMul", node.inputs[0], b.weight(compute, (columns, rows)))]
+    return [b.op("MatMul", needed(left), b.weight(compute, (columns, rows)))]
 
 
 def _gather_block_quantized(b: Builder, node: ir.Node) -> Sequence[ir.Value]:
     """Of a table in blocks along one axis."""
-    data, indices, scales, zeros = [*node.inputs, None][:4]
+    data, indices, scales, zeros = inputs_of(node, 4)
     table = _tensor(data, "table")
     if not table.dtype.is_integer():
         raise Kept(f"its table is of the type {table.dtype.name}")
@@ -124,7 +125,7 @@ def _gather_block_quantized(b: Builder, node: ir.Node) -> Sequence[ir.Value]:
         factor = _spread(factors.numpy(), axis, block, shape[axis])
         return _difference(numbers, offset) * factor
 
-    return [b.op("Gather", b.weight(compute, shape), indices, axis=looked_up)]
+    return [b.op("Gather", b.weight(compute, shape), needed(indices), axis=looked_up)]
 
 
 def in_blocks(

@@ -58,10 +58,26 @@ def plain_form(original: ir.Model) -> Plain | None:
     prefix = unused_prefix(str(value.name) for value in values_of(original.graph))
     if halves:
         compute_in_floats(model, halves, prefix)
-    ShapeInferencePass()(model)  # rules ask for the form of masks
+    apart, rounds = set[str](), 0
+    while found := _apply_rules(model, f"{prefix}/{rounds}"):
+        apart |= found
+        rounds += 1
+    RemoveUnusedNodesPass()(model)
+    CommonSubexpressionEliminationPass()(model)
+    ShapeInferencePass()(model)  # of weights that are computed
+    return Plain(model, bool(halves), tuple(sorted(apart)))
+
+
+def _apply_rules(model: ir.Model, prefix: str) -> set[str]:
+    """Take apart what can be, in order; returns the kinds of operators that were.
+
+    Rules ask for shapes, and ONNX's inference knows those of plain operators. So what is kept for the lack of
+    them may be taken apart once what comes before it was.
+    """
+    ShapeInferencePass()(model)
     apart, todo = set(), list(model.graph)
     for number, node in enumerate(todo):  # what is written joins them
-        rule = rule_of(node, opset)
+        rule = rule_of(node, model.opset_imports[""])
         if rule is None:
             continue
         try:
@@ -72,10 +88,7 @@ def plain_form(original: ir.Model) -> Plain | None:
         if written is not None:
             apart.add(node.op_type)
             todo += written
-    RemoveUnusedNodesPass()(model)
-    CommonSubexpressionEliminationPass()(model)
-    ShapeInferencePass()(model)  # of weights that are computed
-    return Plain(model, bool(halves), tuple(sorted(apart)))
+    return apart
 
 
 def values_of(graph: ir.Graph) -> list[ir.Value]:

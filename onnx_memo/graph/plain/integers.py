@@ -41,6 +41,18 @@ def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
     return value.const_value
 
 
+def inputs_of(node: ir.Node, count: int) -> list[ir.Value | None]:
+    """The inputs of a node, as many as its operator has; None for those that are left out."""
+    return [*node.inputs, *[None] * count][:count]
+
+
+def needed(value: ir.Value | None) -> ir.Value:
+    """`value`; raises Kept if it is left out."""
+    if value is None:
+        raise Kept("it lacks an input")
+    return value
+
+
 def floats(
     b: Builder,
     value: ir.Value | None,
@@ -60,7 +72,7 @@ def floats(
     Raises:
         Kept: the scales are others.
     """
-    assert value is not None and scale is not None
+    value, scale = needed(value), needed(scale)
     made_of = unquantized(b, value, scale, zero)
     if made_of is not None:
         return made_of
@@ -74,11 +86,36 @@ def floats(
 
 
 def dequantized(b: Builder, value: ir.Value, scale: ir.Value, zero: ir.Value | None) -> ir.Value:
-    """(value - zero) * scale, as nodes; all three broadcast."""
-    result = b.op("Cast", value, to=ir.DataType.FLOAT.value)
+    """(value - zero) * scale, as nodes; all three broadcast. A single constant number is written as such."""
+    tensor = constant(value)
+    if tensor is not None and tensor.size == 1 and is_single(scale) and (zero is None or is_single(zero)):
+        number, factor, offset = _numbers(value), _numbers(scale), _numbers(zero)
+        if number is not None and factor is not None and offset is not None:
+            return b.const(((number - offset) * factor).reshape(tensor.shape.numpy()), np.float32)
+    steps = b.op("Cast", value, to=ir.DataType.FLOAT.value)
     if zero is not None:
-        result = b.op("Sub", result, b.op("Cast", zero, to=ir.DataType.FLOAT.value))
-    return b.op("Mul", result, scale)
+        steps = b.op("Sub", steps, b.op("Cast", zero, to=ir.DataType.FLOAT.value))
+    return b.op("Mul", steps, scale)
+
+
+def dequantized_along(
+    b: Builder, value: ir.Value, scale: ir.Value, zero: ir.Value | None, axis: int
+) -> ir.Value:
+    """As `dequantized`, with one scale, or one for each place of an axis.
+
+    Raises:
+        Kept: the scales are others, or the rank is not known.
+    """
+    if not is_single(scale):
+        shape = [] if value.shape is None else list(value.shape)
+        if scale.shape is None or not -len(shape) <= axis < len(shape) or scale.shape != (shape[axis],):
+            raise Kept(f"the scales of '{value.name}' do not fit its axis {axis}")
+        after = range(1, len(shape) - axis % len(shape))
+        if after:
+            axes = b.i64(*after)
+            scale = b.op("Unsqueeze", scale, axes)
+            zero = b.op("Unsqueeze", zero, axes) if zero is not None and not is_single(zero) else zero
+    return dequantized(b, value, scale, zero)
 
 
 def quantized(b: Builder, value: ir.Value, scale: ir.Value | None, zero: ir.Value | None) -> ir.Value:
@@ -97,7 +134,7 @@ def unquantized(b: Builder, value: ir.Value, scale: ir.Value, zero: ir.Value | N
         return node.inputs[0] if tuple(node.outputs) == (value, scale, zero) else None
     if node.op_type != QUANTIZE:
         return None
-    source, own_scale, own_zero = (*node.inputs, None)[:3]
+    source, own_scale, own_zero = inputs_of(node, 3)
     if source is None or own_scale is None or not (same(own_scale, scale) and same(own_zero, zero)):
         return None
     return _saturated(b, source, own_scale, own_zero or zero)
@@ -157,6 +194,8 @@ def _least(value: ir.Value | None, depth: int = 4) -> float:
     if node.op_type == "Pow":
         exponent = _numbers(node.inputs[1])
         return 0 if exponent is not None and not np.any(exponent % 2) else -math.inf
+    if node.op_type == "Where":
+        return min(_least(read, depth - 1) for read in node.inputs[1:])
     if node.op_type == "Add":
         return sum(_least(read, depth - 1) for read in node.inputs)
     return _least(node.inputs[0], depth - 1) if node.op_type in KEEP_LEAST else -math.inf

@@ -94,7 +94,7 @@ def _embed_layer_normalization(b: Builder, node: ir.Node) -> Sequence[ir.Value |
         total = b.op("Add", total, b.op("Gather", required(node, 4), segments, axis=0))
     epsilon = node.attributes.get_float("epsilon", EPSILON)
     normalized = layer_normalization(b, total, required(node, 5), required(node, 6), epsilon)
-    return normalized, None if mask is None else _count_of_ones(b, mask, ids), total
+    return normalized, _count_of_ones(b, b.op("Sub", ids, ids) if mask is None else mask, ids), total
 
 
 def _of_positions(b: Builder, table: ir.Value, ids: ir.Value, positions: ir.Value | None) -> ir.Value:

@@ -112,8 +112,7 @@ def embedding(
 def test_embed_layer_normalization(segments, positions, opset):
     node = embedding(segments=segments, positions=positions, opset=opset, outputs=3)
     want, have = node.run(), node.run_plain()
-    assert sorted(have) == ["out.0", "out.2"]
-    for at in (0, 2):
+    for at in range(3):
         np.testing.assert_allclose(have[f"out.{at}"], want[at], rtol=1e-5, atol=1e-5)
 
 

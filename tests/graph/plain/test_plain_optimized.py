@@ -13,7 +13,7 @@ from support_fused import take_apart
 from support_plain import run
 
 from onnx_memo.graph.load import load_model
-from onnx_memo.graph.plain.rules import MICROSOFT
+from onnx_memo.graph.plain.rule import MICROSOFT
 from onnx_memo.graph.sites import find_sites
 
 MODELS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "deberta_v2", "llama")

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 from support_quantized import both, model_of, node, operators, plain_form, run
 
+from onnx_memo.graph.plain import blocks, quantized
 from onnx_memo.graph.plain.rule import MICROSOFT, Kept
 
 RNG = np.random.default_rng(0)
@@ -111,6 +112,7 @@ def test_where_integers_begin_at_zero_they_stand_for_a_relu(dtype, zero):
         [node("Mul", "x x", "v")],
         [node("Pow", "x two", "p"), node("ReduceMean", "p", "v", axes=[-1])],
         [node("Erf", "x", "e"), node("Add", "e one", "v")],
+        [node("Softmax", "x", "r"), node("IsNaN", "r", "n"), node("Where", "n one r", "v")],
     ],
     ids=lambda nodes: nodes[0].op_type,
 )
@@ -129,6 +131,7 @@ def test_what_cannot_be_negative_is_not_cut_off(nodes):
         [node("Pow", "x three", "v")],
         [node("ReduceSum", "x", "v")],
         [node("Tanh", "x", "e"), node("Add", "e half", "v")],
+        [node("Softmax", "x", "r"), node("IsNaN", "r", "n"), node("Where", "n r x", "v")],
     ],
     ids=lambda nodes: nodes[0].op_type,
 )
@@ -435,6 +438,33 @@ def test_qgemm_with_a_scale_for_each_column_of_a_weight_that_is_turned():
     same(model_of([quantize("x"), product], feeds, weights), feeds)
 
 
+@pytest.mark.parametrize("channels", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_qlinear_conv(channels, bias):
+    feeds, weights = {"x": steps(2, 3, 8, 8)}, scale("x") | scale("v", step=0.5) | weight("w", 4, 3, 2, 2)
+    if channels:
+        weights["w_s"], weights["w_z"] = RNG.uniform(0.01, 0.02, 4).astype(np.float32), np.zeros(4, np.int8)
+    weights["c"] = RNG.integers(-5000, 5000, 4).astype(np.int32)
+    names = f"{triple('x')} {triple('w')} v_s v_z" + " c" * bias
+    model = model_of(
+        [quantize("x"), node("QLinearConv", names, "v_q", strides=[2, 2]), dequantize("v")], feeds, weights
+    )
+    same(model, feeds, 0.26)
+    is_plain(model, "Conv")
+
+
+def test_a_convolution_of_integers_that_is_scaled():
+    feeds, weights = rows(2, 3, 8, 8), weight("w", 4, 3, 2, 2)
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "x_q x_s x_z"),
+        node("ConvInteger", "x_q w_q x_z w_z", "integers", strides=[2, 2]),
+        *scaled("x", "w")[1:],
+    ]
+    model = model_of(nodes, feeds, weights)
+    same(model, feeds, 0.02)
+    is_plain(model, "Conv")
+
+
 @pytest.mark.parametrize("op_type", ["Add", "Mul"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 def test_two_operands(op_type, dtype):
@@ -507,6 +537,22 @@ def test_qlinear_where():
     model = model_of([quantize("a"), quantize("b"), made, dequantize("v")], feeds, weights)
     same(model, feeds)
     assert operators(plain_form(model)) == ["Where"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize(
+    "op_type",
+    sorted(
+        name
+        for domain, name in (*quantized.RULES, *blocks.RULES)
+        if domain == MICROSOFT and name not in ("QLinearConcat", "DequantizeLinear")
+    ),
+)
+def test_a_node_that_lacks_inputs_is_kept(op_type, count):
+    """Nobody checks operators that are not ONNX's before a session does."""
+    made = node(op_type, " ".join(["x"] * count), domain=MICROSOFT, N=1, K=16, block_size=16, quant_type=1)
+    with pytest.raises(Kept):
+        plain_form(model_of([made], {"x": steps(1, 16)}, {}))
 
 
 def test_what_has_no_rule_between_others_gets_integers():
