@@ -29,6 +29,7 @@ FOLDED = frozenset(
     {"Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Reshape", "Range", "ConstantOfShape"}
     | {"Add", "Sub", "Mul", "Div", "Mod", "Neg", "Max", "Min", "Equal", "Less", "Greater", "Where", "Expand"}
     | {"Size", "Identity", "ReduceProd", "ReduceMax", "Floor", "Ceil", "Sqrt"}
+    | {"Split"}  # ONNX Runtime's optimizer takes shapes apart so
 )
 
 STANDARD = ("", "ai.onnx")  # the domains of ONNX's own operators
@@ -173,21 +174,27 @@ def _fold(
     ONNX's inference does not follow sizes through every operator; given the numbers it goes on. Returns
     whether anything was found.
     """
-    found = False
+    nodes, found = list[onnx.NodeProto](), False
     for node in proto.graph.node:
         if node.op_type == "Constant":
             if node.output[0] not in constants:
                 for attribute in node.attribute:
                     if attribute.name == "value" and math.prod(attribute.t.dims) <= MOST_FOLDED:
                         constants[node.output[0]] = attribute.t
+            nodes.append(node)
             continue
-        value = _folded(node, proto, shapes, constants)
-        if value is not None and value.size <= MOST_FOLDED:
-            constants[node.output[0]] = onnx.numpy_helper.from_array(value, node.output[0])
-            node.CopyFrom(
-                onnx.helper.make_node("Constant", [], node.output, node.name, value=constants[node.output[0]])
-            )
-            found = True
+        values = _folded(node, proto, shapes, constants)
+        if values is None or any(value.size > MOST_FOLDED for value in values):
+            nodes.append(node)
+            continue
+        for name, value in zip(node.output, values, strict=True):
+            constants[name] = onnx.numpy_helper.from_array(value, name)
+            nodes.append(onnx.helper.make_node("Constant", [], [name], name, value=constants[name]))
+        found = True
+    if found:
+        made = onnx.GraphProto(node=nodes)
+        proto.graph.ClearField("node")
+        proto.graph.node.extend(made.node)
     return found
 
 
@@ -196,28 +203,28 @@ def _folded(
     proto: onnx.ModelProto,
     shapes: Mapping[str, Shape],
     constants: Mapping[str, onnx.TensorProto],
-) -> npt.NDArray[Any] | None:
-    """The result of a node, if it follows from known shapes or constants; else None."""
+) -> list[npt.NDArray[Any]] | None:
+    """The results of a node, if they follow from known shapes or constants; else None."""
     if node.op_type == "Shape":
         shape = shapes.get(node.input[0])
         if shape is None or None in shape:
             return None
         part = {attribute.name: attribute.i for attribute in node.attribute}
-        return np.asarray(shape[part.get("start", 0) : part.get("end", len(shape))], np.int64)
+        return [np.asarray(shape[part.get("start", 0) : part.get("end", len(shape))], np.int64)]
     if node.op_type not in FOLDED or not all(name in constants for name in node.input if name):
         return None
     graph = onnx.helper.make_graph(
-        [node], "one", [], [onnx.helper.make_empty_tensor_value_info(node.output[0])]
+        [node], "one", [], [onnx.helper.make_empty_tensor_value_info(name) for name in node.output]
     )
     try:
         for name in {name for name in node.input if name}:
             array = onnx.numpy_helper.to_array(constants[name])
             graph.initializer.append(onnx.numpy_helper.from_array(array, name))
         model = onnx.helper.make_model(graph, opset_imports=proto.opset_import)
-        (result,) = ReferenceEvaluator(model).run(None, {})
+        results = ReferenceEvaluator(model).run(None, {})
     except Exception:  # whatever the evaluator does not know stays unknown
         return None
-    return np.asarray(result)
+    return [np.asarray(result) for result in results]
 
 
 def _fix(value: onnx.ValueInfoProto, length: int) -> None:

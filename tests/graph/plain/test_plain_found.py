@@ -170,6 +170,18 @@ def test_what_runs_in_8_bits_finds_its_chains(form, tmp_path):
     assert len(found.projections) == (0 if form in GROUPED else 2)
 
 
+@pytest.mark.parametrize("opset", [14, 18, 21])
+@pytest.mark.parametrize("form", [with_lengths, heads_apart])
+def test_other_opsets_have_the_same(form, opset, tmp_path):
+    """Below 17 normalizations are single operators."""
+    ir.save(take_apart(Fused(opset).model(form)), tmp_path / "model.onnx")
+    opened = OpenedModel(tmp_path / "model.onnx")
+    assert len(opened.findings.sites) == 2
+    found = find_chains(opened)
+    assert sum(chain.norm is not None for chain in found.chains.values()) == 4
+    assert len(found.projections) == 2
+
+
 def test_cross_attention_is_not_taken():
     def crossed(m: Fused, hidden: str, lengths: str) -> str:
         other = m.standard("Gather", m.weight(64, HIDDEN), "token_type_ids")

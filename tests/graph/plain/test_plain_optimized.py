@@ -12,8 +12,10 @@ from support import fixture, join, original, random_samples
 from support_fused import take_apart
 from support_plain import run
 
+from onnx_memo.graph.encoder import NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.plain.rule import MICROSOFT
+from onnx_memo.graph.site import Findings
 from onnx_memo.graph.sites import find_sites
 
 MODELS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "deberta_v2", "llama")
@@ -43,24 +45,34 @@ def optimized_in_python(name: str, kind: str, operator: str, folder: Path) -> ir
     return ir.load(folder / "optimized.onnx")
 
 
+def cores(model: ir.Model, findings: Findings) -> int:
+    """How many layers the encoder has; 0: there is none."""
+    try:
+        return len(find_encoder(model, findings).cores)
+    except NoEncoder:
+        return 0
+
+
 def check(name: str, model: ir.Model) -> None:
-    """The same sites, in plain operators, that compute the same, in a batch with padding."""
-    known = find_sites(load_model(fixture(name))).sites
+    """The same sites and the same encoder in plain operators, that compute the same for a padded batch."""
+    before = load_model(fixture(name))
+    known = find_sites(before)
     types = {value.name: value.dtype.numpy() for value in model.graph.inputs}
     plain = take_apart(model)
     assert {node.domain for node in plain.graph} == {""}
-    found = find_sites(plain).sites
-    assert [(site.heads, site.levels, site.width) for site in found] == [
-        (site.heads, site.levels, site.width) for site in known
-    ]
-    masks = ([site.mask.name if site.mask else None for site in sites] for sites in (found, known))
-    assert next(masks) == next(masks)
+    found = find_sites(plain)
+    have, want = (
+        [(site.heads, site.levels, site.width, site.mask and site.mask.name) for site in findings.sites]
+        for findings in (found, known)
+    )
+    assert have == want
+    assert cores(plain, found) == cores(before, known)
     samples = random_samples(original(fixture(name)), [9, 5], seed=0)
     request = samples[0] if name == "vit" else join(samples)
-    want = original(fixture(name)).run(None, request)[0]
-    have = run(ir.to_proto(plain), {key: array.astype(types[key]) for key, array in request.items()})[0]
-    real = request.get("attention_mask", np.ones(want.shape[:2])) == 1
-    assert np.abs(want - have)[real].max() <= 1e-5 * np.abs(want).max()
+    wanted = original(fixture(name)).run(None, request)[0]
+    came = run(ir.to_proto(plain), {key: array.astype(types[key]) for key, array in request.items()})[0]
+    real = request.get("attention_mask", np.ones(wanted.shape[:2])) == 1
+    assert np.abs(wanted - came)[real].max() <= 1e-5 * np.abs(wanted).max()
 
 
 @pytest.mark.parametrize("name", MODELS)
