@@ -249,7 +249,7 @@ class Workshop:
 
 @functools.cache
 def code(*folders: Path) -> str:
-    """The hash of the files that decide what a bundle becomes, and of those in `folders`, when first asked."""
+    """The hash of the files that decide what a bundle becomes, and of those in `folders`."""
     packages = (Path(onnx_memo.__file__).parent, *folders)
     library = library_path()
     files = [file for package in packages for file in sorted(package.rglob("*.py"))]

@@ -14,6 +14,7 @@ import onnx_ir
 from onnx_memo.graph.load import external_files
 from tools.forms.form import Kitchen, NotMade, Scale
 from tools.forms.registry import forms
+from tools.forms.small import make_fixtures
 from tools.forms.table import PAGE, make_table
 from tools.forms.trial import tried
 
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table.add_argument("--jobs", type=int, default=1, help="how many at a time; times are right with 1")
     table.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="of one form")
     table.add_argument("--stale", action="store_true", help="take what an earlier state of the code gave")
+    kept = commands.add_parser("fixtures", help="make the files in tests/fixtures/forms/")
+    kept.add_argument("names", nargs="*", metavar="NAME", help="these; default: all")
     for command in (make, trial, table):
         command.add_argument("--base-width", type=int, default=Scale.width, help="of the random models")
     chosen = parser.parse_args(arguments)
@@ -43,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for form in every.values():
             print(f"{form.name:32} {form.family}: {form.how}")
         return 0
+    if chosen.command == "fixtures":
+        return make_fixtures(every, chosen.names)
     kitchen = Kitchen(every, Scale.of_width(chosen.base_width))
     if chosen.command == "table":
         return make_table(kitchen, chosen.only, chosen.jobs, chosen.timeout, chosen.stale)

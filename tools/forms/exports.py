@@ -65,14 +65,16 @@ def export(
         name: [axis for axis in ((0, 1) if tensor.ndim == 2 else (0,)) if axis not in fixed]
         for name, tensor in inputs.items()
     }
-    common: dict[str, Any] = {"input_names": list(inputs), "output_names": list(outputs), "opset_version": opset}
+    common: dict[str, Any] = {
+        "input_names": list(inputs),
+        "output_names": list(outputs),
+        "opset_version": opset,
+    }
     if not dynamo:
         names = {0: "batch", 1: "length"}
         axes = {name: {axis: names[axis] for axis in of} for name, of in free.items()}
         axes |= {name: {0: "batch"} for name in outputs if 0 not in fixed}
-        torch.onnx.export(
-            model, tuple(inputs.values()), str(path), dynamic_axes=axes, dynamo=False, **common
-        )
+        torch.onnx.export(model, tuple(inputs.values()), str(path), dynamic_axes=axes, dynamo=False, **common)
     else:
         dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
         shapes = tuple({axis: dims[axis] for axis in of} for of in free.values())

@@ -27,7 +27,7 @@ class Scale:
 
     @staticmethod
     def of_width(width: int) -> Scale:
-        """Of a published model of this width (384, 768), but for its layers and vocabulary; 32: the default."""
+        """As published models of this width (384, 768) are, but for layers and vocabulary."""
         if width == Scale.width:
             return Scale()
         return Scale(width, max(4, width // 64), 4 * width, positions=160, tokens=128)

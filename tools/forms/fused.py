@@ -1,5 +1,4 @@
-"""Forms that optimizers write: operators fused by ONNX Runtime's transformers optimizer, by ONNX Runtime itself
-when it saves what it runs, and by others."""
+"""Forms that optimizers write: ONNX Runtime's transformers optimizer, ONNX Runtime itself, and others."""
 
 from __future__ import annotations
 
@@ -97,9 +96,7 @@ FUSED = {
     "fused": Recipe("`onnxruntime.transformers.optimizer`, opt_level 0", fuse(0)),
     "fused-1": Recipe("the same, opt_level 1", fuse(1)),
     "fused-99": Recipe("the same, opt_level 99", fuse(99)),
-    "fused-mha": Recipe(
-        "opt_level 0, `use_multi_head_attention`", fuse(0, use_multi_head_attention=True)
-    ),
+    "fused-mha": Recipe("opt_level 0, `use_multi_head_attention`", fuse(0, use_multi_head_attention=True)),
     "fused-no-embed": Recipe("opt_level 0, embeddings left alone", fuse(0, enable_embed_layer_norm=False)),
     "fused-gelu": Recipe("opt_level 0, `enable_gelu_approximation`", fuse(0, enable_gelu_approximation=True)),
     "fused-fp16": Recipe("opt_level 0, then float16, `keep_io_types=True`", fuse_halves(True)),

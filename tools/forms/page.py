@@ -20,14 +20,14 @@ What `onnx-memo` makes of the forms in which people hold transformers. Made by `
 |---|---|
 | sites | attention blocks found |
 | levels | that may be taken; else why there are none |
-| misses | requests that reuse nothing against the original, bit for bit, native and stock: of 1, and of 4 of \
-uneven lengths |
+| misses | requests that reuse nothing against the original, bit for bit, native and stock: of 1, and of \
+4 of uneven lengths |
 | stored | largest relative L2 error of the answer to a stored input: native / stock |
 | reused | stored inputs that are reused / others that are |
-| repeat | time of a literal repeat over the original's, 1 thread, {tokens} tokens ({real} of MiniLM), medians of \
-interleaved runs |
-| int8 | MiniLM only: time of every request over the original's at `--level int8 --tolerance {tolerance}`, news of \
-up to 128 tokens, as `optimize` predicts it; else why not |
+| repeat | time of a literal repeat over the original's, 1 thread, {tokens} tokens ({real} of MiniLM), \
+medians of interleaved runs |
+| int8 | MiniLM only: time of every request over the original's at `--level int8 --tolerance {tolerance}`, \
+news of up to 128 tokens, as `optimize` predicts it; else why not |
 
 `-`: nothing was written, for the reason under levels. Measured on {machine}.
 """
@@ -112,7 +112,9 @@ def _figures(row: Row) -> list[str]:
         return [NOTHING] * 4
     by_batch = []
     for batch in ("1", "4"):
-        said = {library: text for key, text in row.misses.items() for b, library in [key.split()] if b == batch}
+        said = {
+            library: text for key, text in row.misses.items() for b, library in [key.split()] if b == batch
+        }
         same = len(set(said.values())) == 1
         by_batch.append(next(iter(said.values())) if same else ", ".join(f"{k} {v}" for k, v in said.items()))
     stored = " / ".join("0" if error == 0 else f"{error:.1g}" for error in row.stored.values())

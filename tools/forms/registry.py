@@ -79,6 +79,13 @@ def forms() -> dict[str, Form]:
     """All forms, by name."""
     plain = (
         Form("bert", EXPORTED, "optimum, opset 17", by_torch("bases", "make_bert")),
-        Form("minilm", EXPORTED, "optimum, opset 17", by_torch("bases", "make_minilm"), vocabulary=TABLE, real=True),
+        Form(
+            "minilm",
+            EXPORTED,
+            "optimum, opset 17",
+            by_torch("bases", "make_minilm"),
+            vocabulary=TABLE,
+            real=True,
+        ),
     )
     return by_name(plain, *(make(body) for body in BODIES for make in (_exported, _derived)))

@@ -47,9 +47,7 @@ def short(row: Row) -> str:
     )
 
 
-def _rows(
-    kitchen: Kitchen, chosen: Sequence[Form], jobs: int, timeout: float, stale: bool
-) -> Iterator[Row]:
+def _rows(kitchen: Kitchen, chosen: Sequence[Form], jobs: int, timeout: float, stale: bool) -> Iterator[Row]:
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(functools.partial(_row, kitchen, timeout, stale), chosen)
 
