@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import transformers
 from models import minilm
 from models.bring import CACHE
 from tools.export_fixtures import SPREAD, export_folder_with_optimum, seeded, strip_notes
-from tools.forms.exports import TOKENS, Head, example, export
+from tools.forms.exports import BATCH, TOKENS, Head, example, export
 from tools.forms.form import KEPT, MODEL, Kitchen, Scale
 
 
@@ -123,10 +124,11 @@ def make_plain(
     dynamo: bool,
     pool: str | None = None,
     attention: str = "sdpa",
-    **options: Any,
+    fixed: Sequence[int] = (),
 ) -> None:
     """BERT of token ids and a mask through PyTorch's exporters."""
     made = BODIES[body](kitchen.scale, attention)
     head = Head(made, TOKENS, None if pool is None else POOLS[pool])
     output = "last_hidden_state" if pool is None else "sentence_embedding"
-    export(head, example(TOKENS, {}), [output], to, opset=opset, dynamo=dynamo, **options)
+    inputs = example(TOKENS, {}, batch=1 if 0 in fixed else BATCH)
+    export(head, inputs, [output], to, opset=opset, dynamo=dynamo, fixed=fixed)

@@ -13,7 +13,7 @@ from tools.export_fixtures import strip_notes
 from tools.forms.form import MODEL
 
 TOKENS = ("input_ids", "attention_mask")
-BATCH, LENGTH = 2, 8  # of the example that exporters trace
+BATCH, LENGTH = 2, 32  # of the example that exporters trace
 
 
 class Head(torch.nn.Module):
@@ -32,16 +32,18 @@ class Head(torch.nn.Module):
         return found.last_hidden_state
 
 
-def example(names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+def example(
+    names: Sequence[str], shapes: Mapping[str, tuple[int, ...]], batch: int = BATCH
+) -> dict[str, torch.Tensor]:
     """Inputs to trace with: tokens and masks of ones, positions that count, noise of a shape."""
     made = {}
     for name in names:
         if name in shapes:
-            made[name] = torch.randn(BATCH, *shapes[name])
+            made[name] = torch.randn(batch, *shapes[name])
         elif name == "position_ids":
-            made[name] = torch.arange(LENGTH)[None].repeat(BATCH, 1)
+            made[name] = torch.arange(LENGTH)[None].repeat(batch, 1)
         else:
-            made[name] = torch.ones((BATCH, LENGTH), dtype=torch.int64)
+            made[name] = torch.ones((batch, LENGTH), dtype=torch.int64)
     return made
 
 
@@ -54,16 +56,15 @@ def export(
     opset: int,
     dynamo: bool,
     fixed: Sequence[int] = (),
-    external: bool = False,
 ) -> None:
     """Export a module that takes `inputs` by position into the folder `to`.
 
     The batch of all inputs and the length of tokens are free, but for the axes in `fixed`.
     """
     path = to / MODEL
+    tokens = {name for name in inputs if name.endswith(("_ids", "_mask"))}
     free = {
-        name: [axis for axis in ((0, 1) if tensor.ndim == 2 else (0,)) if axis not in fixed]
-        for name, tensor in inputs.items()
+        name: [axis for axis in ((0, 1) if name in tokens else (0,)) if axis not in fixed] for name in inputs
     }
     common: dict[str, Any] = {
         "input_names": list(inputs),
@@ -85,6 +86,5 @@ def export(
             model, tuple(inputs.values()), dynamo=True, dynamic_shapes=shapes, verbose=False, **common
         )
         assert program is not None
-        program.save(path, external_data=external)
-    if not external:
-        strip_notes(path)
+        program.save(path)
+    strip_notes(path)

@@ -41,12 +41,13 @@ class Form:
         name: as the command line has it.
         family: the heading that it stands under.
         how: how it is made, a phrase.
-        make: writes `model.onnx`, and what belongs to it, into a folder.
+        make: writes the model, and what belongs to it, into a folder.
         shapes: of inputs that are neither tokens nor have a fixed shape, without the batch.
         vocabulary: tokens are drawn below it; None: the scale's.
         pad: the token that pads.
         side: on which side requests are padded.
         real: of a trained model, whose figures in 8 bits mean something.
+        file: the model's place in the folder.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Form:
     pad: int = 0
     side: str = "right"
     real: bool = False
+    file: str = MODEL
 
 
 class NotMade(Exception):
@@ -86,7 +88,7 @@ class Kitchen:
         """
         form = self.forms[name]
         home = self.folder / ("real" if form.real else f"width-{self.scale.width}") / name
-        if not (home / MODEL).exists():
+        if not (home / form.file).exists():
             home.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home.parent) as work:
                 part = Path(work) / name
@@ -99,7 +101,7 @@ class Kitchen:
                     raise NotMade(one_line(error)) from error
                 shutil.rmtree(home, ignore_errors=True)
                 os.replace(part, home)
-        return home / MODEL
+        return home / form.file
 
 
 def one_line(error: BaseException) -> str:

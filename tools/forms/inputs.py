@@ -33,11 +33,15 @@ class Inputs:
         self.vocabulary = form.vocabulary or scale.vocabulary
         self.inputs = [(node.name, TYPES[node.type], node.shape[1:]) for node in session.get_inputs()]
         self.masked = any("mask" in name for name, _, _ in self.inputs)
+        fixed = [dims[0] for name, _, dims in self.inputs if name.endswith("_ids") and len(dims) == 1]
+        self.longest = min((size for size in fixed if isinstance(size, int)), default=None)
 
     def samples(self, lengths: Sequence[int], seed: int) -> list[Arrays]:
         """A sample of each length; models without a mask are given one length, the longest."""
         rng = np.random.default_rng(seed)
         given = lengths if self.masked else [max(lengths)] * len(lengths)
+        if self.longest is not None:
+            given = [min(length, self.longest) for length in given]
         return [
             {name: self._one(name, dtype, dims, length, rng) for name, dtype, dims in self.inputs}
             for length in given

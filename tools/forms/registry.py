@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools.forms import quantized
+from tools.forms import layouts, quantized
+from tools.forms.architectures import OTHERS, TEXT
 from tools.forms.form import MODEL, Form, Kitchen, by_name
 from tools.forms.fused import FUSED, Base, Recipe
 
@@ -25,21 +27,46 @@ BODIES = ("bert", "minilm")
 POOLS = ("mean", "normalized", "cls", "max", "last", "left")  # of `tools.forms.bases`
 TABLE = 30522  # tokens of MiniLM
 Maker = Callable[[Path, Kitchen], None]
+HEADS, LAYOUT = "with heads", "fixed sizes, and other files"
+ARCHITECTURES, OTHER_INPUTS = "architectures of text", "of pictures, sound, and two towers"
+MADE_OF = "what is made of architectures"
+TASKS = ("feature-extraction", "text-classification", "token-classification", "fill-mask")
+FIXED = {
+    "fixed-length": ((1,), "torchscript, the length fixed"),
+    "fixed-batch": ((0,), "torchscript, the batch fixed at 1"),
+    "fixed": ((0, 1), "torchscript, both fixed"),
+}
+EXPORTERS = (
+    ("optimum", "optimum", 17),
+    ("torchscript", "torchscript", 17),
+    ("dynamo", "dynamo", 20),
+    ("dynamo-23", "dynamo", 23),
+)
+# What the transformers optimizer calls them, and what is tried of them beside their exports.
+KINDS = {
+    "distilbert": "bert",
+    "roberta": "bert",
+    "mpnet": "bert",
+    "deberta-v2": "bert",
+    "gpt2": "gpt2",
+    "llama": "gpt2",
+    "vit": "vit",
+}
+OF_ARCHITECTURES = ("fused", "fused-fp16", "saved-extended", "fp16", "nbits-4", "int8", "int8-extended")
 FUSED_SINCE = 14  # the opset that scaled_dot_product_attention is exported for
 
 
-def _derived(body: str) -> Iterator[Form]:
+def _derived(body: str, kind: str = "bert") -> Iterator[Form]:
     """Whatever is made of the export through optimum."""
     for family, recipes in FAMILIES.items():
         for name, recipe in recipes.items():
-            make = partial(_make_derived, body, recipe)
-            yield _form(body, name, family, recipe.how, make)
+            yield _form(body, name, family, recipe.how, partial(_make_derived, body, kind, recipe))
 
 
-def _make_derived(body: str, recipe: Recipe, to: Path, kitchen: Kitchen) -> None:
+def _make_derived(body: str, kind: str, recipe: Recipe, to: Path, kitchen: Kitchen) -> None:
     scale = kitchen.scale
     heads, width = (12, 384) if body == "minilm" else (scale.heads, scale.width)
-    recipe.make(Base(kitchen.made(body), heads, width), to / MODEL)
+    recipe.make(Base(kitchen.made(body), heads, width, kind), to / MODEL)
 
 
 def _form(body: str, name: str, family: str, how: str, make: Maker) -> Form:
@@ -75,17 +102,51 @@ def _exported(body: str) -> Iterator[Form]:
             yield _form(body, f"{exporter}-{pool}", POOLED, how, make)
 
 
+def _heads() -> Iterator[Form]:
+    """BERT with the heads of tasks, through optimum."""
+    for task in TASKS:
+        make = by_torch("random_weights", "make_head", task=task)
+        how = f"optimum, opset 17, {task}" + (" and a pooler" if task == "feature-extraction" else "")
+        yield Form(f"bert-{task}", HEADS, how, make)
+
+
+def _architectures() -> Iterator[Form]:
+    """Each architecture through each exporter; of some, what is made of them."""
+    for family, architectures in ((ARCHITECTURES, TEXT), (OTHER_INPUTS, OTHERS)):
+        for name, of in architectures.items():
+            common: dict[str, Any] = {"shapes": of.shapes, "pad": of.pad}
+            for label, exporter, opset in EXPORTERS:
+                if exporter == "optimum" and of.task is None:
+                    continue
+                make = by_torch("random_weights", "make", name=name, exporter=exporter, opset=opset)
+                yield Form(f"{name}-{label}", family, f"{exporter}, opset {opset}", make, **common)
+    for name, kind in KINDS.items():
+        of = {**TEXT, **OTHERS}[name]
+        for label in OF_ARCHITECTURES:
+            recipe = next(recipes[label] for recipes in FAMILIES.values() if label in recipes)
+            make = partial(_make_derived, f"{name}-optimum", kind, recipe)
+            yield Form(f"{name}-{label}", MADE_OF, recipe.how, make, shapes=of.shapes, pad=of.pad)
+
+
+def _layouts() -> Iterator[Form]:
+    """BERT with fixed sizes, and in other files."""
+    for name, (fixed, how) in FIXED.items():
+        make = by_torch("bases", "make_plain", body="bert", opset=17, dynamo=False, fixed=fixed)
+        yield Form(f"bert-{name}", LAYOUT, how, make)
+    for body in BODIES:
+        for name, (how, lay, file) in layouts.LAYOUTS.items():
+            form = _form(body, name, LAYOUT, how, partial(_lay, body, lay))
+            yield replace(form, file=file)
+
+
+def _lay(body: str, lay: Callable[[Path, Path], None], to: Path, kitchen: Kitchen) -> None:
+    lay(kitchen.made(body), to)
+
+
 def forms() -> dict[str, Form]:
     """All forms, by name."""
-    plain = (
-        Form("bert", EXPORTED, "optimum, opset 17", by_torch("bases", "make_bert")),
-        Form(
-            "minilm",
-            EXPORTED,
-            "optimum, opset 17",
-            by_torch("bases", "make_minilm"),
-            vocabulary=TABLE,
-            real=True,
-        ),
-    )
-    return by_name(plain, *(make(body) for body in BODIES for make in (_exported, _derived)))
+    how = "optimum, opset 17"
+    bert = Form("bert", EXPORTED, how, by_torch("bases", "make_bert"))
+    real = Form("minilm", EXPORTED, how, by_torch("bases", "make_minilm"), vocabulary=TABLE, real=True)
+    of_bert = (*_exported("bert"), *_heads(), *_derived("bert"), *_layouts(), *_architectures())
+    return by_name([bert], of_bert, [real], _exported("minilm"), _derived("minilm"))
