@@ -12,7 +12,7 @@ IDS, MASK, POSITIONS = "input_ids", "attention_mask", "position_ids"
 IMAGE, PATCH = 32, 8  # pixels
 SAMPLES = 800  # of sound
 MELS, FRAMES = 16, 32
-Options = Callable[[Scale], Mapping[str, Any]]
+Options = Callable[[Scale], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _grouped(**more: Any) -> Options:
     )
 
 
-def _xlm(scale: Scale) -> Mapping[str, Any]:
+def _xlm(scale: Scale) -> dict[str, Any]:
     return {
         "emb_dim": scale.width,
         "n_layers": scale.layers,
@@ -90,7 +90,7 @@ def _xlm(scale: Scale) -> Mapping[str, Any]:
     }
 
 
-def _gpt2(scale: Scale) -> Mapping[str, Any]:
+def _gpt2(scale: Scale) -> dict[str, Any]:
     return {
         "vocab_size": scale.vocabulary,
         "n_positions": scale.positions,
@@ -105,7 +105,7 @@ def _gpt2(scale: Scale) -> Mapping[str, Any]:
     }
 
 
-def _distilbert(scale: Scale) -> Mapping[str, Any]:
+def _distilbert(scale: Scale) -> dict[str, Any]:
     return {
         "vocab_size": scale.vocabulary,
         "max_position_embeddings": scale.positions,
@@ -117,7 +117,7 @@ def _distilbert(scale: Scale) -> Mapping[str, Any]:
     }
 
 
-def _t5(scale: Scale) -> Mapping[str, Any]:
+def _t5(scale: Scale) -> dict[str, Any]:
     return {
         "vocab_size": scale.vocabulary,
         "d_model": scale.width,
@@ -129,7 +129,7 @@ def _t5(scale: Scale) -> Mapping[str, Any]:
     }
 
 
-def _bart(scale: Scale) -> Mapping[str, Any]:
+def _bart(scale: Scale) -> dict[str, Any]:
     both = {
         "layers": scale.layers,
         "attention_heads": scale.heads,
@@ -147,7 +147,7 @@ def _bart(scale: Scale) -> Mapping[str, Any]:
     }
 
 
-def _swin(scale: Scale) -> Mapping[str, Any]:
+def _swin(scale: Scale) -> dict[str, Any]:
     return {
         "image_size": IMAGE,
         "patch_size": 4,
@@ -159,7 +159,7 @@ def _swin(scale: Scale) -> Mapping[str, Any]:
     }
 
 
-def _segformer(scale: Scale) -> Mapping[str, Any]:
+def _segformer(scale: Scale) -> dict[str, Any]:
     return {
         "num_encoder_blocks": 2,
         "depths": [2, 2],
@@ -173,7 +173,7 @@ def _segformer(scale: Scale) -> Mapping[str, Any]:
     }
 
 
-def _wav2vec2(scale: Scale) -> Mapping[str, Any]:
+def _wav2vec2(scale: Scale) -> dict[str, Any]:
     return sizes(scale) | {
         "conv_dim": (scale.width, scale.width),
         "conv_stride": (5, 4),
@@ -184,7 +184,7 @@ def _wav2vec2(scale: Scale) -> Mapping[str, Any]:
     }
 
 
-def _whisper(scale: Scale) -> Mapping[str, Any]:
+def _whisper(scale: Scale) -> dict[str, Any]:
     return _bart(scale) | {
         "num_mel_bins": MELS,
         "max_source_positions": FRAMES // 2,
@@ -197,7 +197,7 @@ def _whisper(scale: Scale) -> Mapping[str, Any]:
 def _towers(**more: Any) -> Options:
     """Of two towers, one of text and one of pictures."""
 
-    def options(scale: Scale) -> Mapping[str, Any]:
+    def options(scale: Scale) -> dict[str, Any]:
         picture = dict(_picture()(scale))
         return {"text_config": text(scale) | more, "vision_config": picture, "projection_dim": scale.width}
 

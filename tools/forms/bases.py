@@ -125,9 +125,10 @@ def make_plain(
     pool: str | None = None,
     attention: str = "sdpa",
     fixed: Sequence[int] = (),
+    dtype: str = "float32",
 ) -> None:
     """BERT of token ids and a mask through PyTorch's exporters."""
-    made = BODIES[body](kitchen.scale, attention)
+    made = BODIES[body](kitchen.scale, attention).to(getattr(torch, dtype))
     head = Head(made, TOKENS, None if pool is None else POOLS[pool])
     output = "last_hidden_state" if pool is None else "sentence_embedding"
     inputs = example(TOKENS, {}, batch=1 if 0 in fixed else BATCH)

@@ -78,7 +78,7 @@ def export(
         torch.onnx.export(model, tuple(inputs.values()), str(path), dynamic_axes=axes, dynamo=False, **common)
     else:
         dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-        shapes = tuple({axis: dims[axis] for axis in of} for of in free.values())
+        shapes: Any = tuple({axis: dims[axis] for axis in of} for of in free.values())
         positional = [p.kind for p in inspect.signature(model.forward).parameters.values()]
         if positional == [inspect.Parameter.VAR_POSITIONAL]:
             shapes = (shapes,)

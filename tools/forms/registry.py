@@ -53,6 +53,7 @@ KINDS = {
     "vit": "vit",
 }
 OF_ARCHITECTURES = ("fused", "fused-fp16", "saved-extended", "fp16", "nbits-4", "int8", "int8-extended")
+FEW = {False: (11, 20), True: (20, 23)}
 FUSED_SINCE = 14  # the opset that scaled_dot_product_attention is exported for
 
 
@@ -86,20 +87,28 @@ def by_torch(module: str, function: str, **options: Any) -> Maker:
 
 
 def _exported(body: str) -> Iterator[Form]:
-    """Straight from PyTorch's exporters."""
+    """Straight from PyTorch's exporters; of the trained model, which takes long to try, a few."""
+    few = body == "minilm"
     for dynamo, opsets in OPSETS.items():
         exporter = "dynamo" if dynamo else "torchscript"
-        for opset in opsets:
-            attention = "sdpa" if opset >= FUSED_SINCE else "eager"
-            make = by_torch("bases", "make_plain", body=body, opset=opset, dynamo=dynamo, attention=attention)
-            how = f"{exporter}, opset {opset}" + (", attention `eager`" if attention == "eager" else "")
-            yield _form(body, f"{exporter}-{opset}", EXPORTED, how, make)
-        make = by_torch("bases", "make_plain", body=body, opset=18, dynamo=dynamo, attention="eager")
-        yield _form(body, f"{exporter}-eager", EXPORTED, f"{exporter}, opset 18, attention `eager`", make)
-        for pool in POOLS:
-            make = by_torch("bases", "make_plain", body=body, opset=18, dynamo=dynamo, pool=pool)
-            how = f"{exporter}, opset 18, pooling `{pool}`"
-            yield _form(body, f"{exporter}-{pool}", POOLED, how, make)
+        cases: dict[str, tuple[str, dict[str, Any]]] = {}
+        for opset in FEW[dynamo] if few else opsets:
+            if opset >= FUSED_SINCE:
+                cases[str(opset)] = f"opset {opset}", {"opset": opset}
+            else:
+                how = f"opset {opset}, attention `eager`"
+                cases[str(opset)] = how, {"opset": opset, "attention": "eager"}
+        if not few:
+            cases["eager"] = "opset 18, attention `eager`", {"attention": "eager"}
+            for dtype in ("float16", "bfloat16"):
+                cases[dtype] = f"opset 18, weights of {dtype}", {"dtype": dtype}
+        for pool in ("normalized",) if few else POOLS:
+            cases[pool] = f"opset 18, pooling `{pool}`", {"pool": pool}
+        for name, (how, options) in cases.items():
+            make = by_torch("bases", "make_plain", body=body, dynamo=dynamo, **{"opset": 18} | options)
+            family = POOLED if name in POOLS else EXPORTED
+            form = _form(body, f"{exporter}-{name}", family, f"{exporter}, {how}", make)
+            yield replace(form, side="left" if name == "left" else "right")
 
 
 def _heads() -> Iterator[Form]:

@@ -5,31 +5,32 @@ from __future__ import annotations
 import fnmatch
 import functools
 import json
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tools.forms.form import Form, Kitchen
+from tools.forms.form import Form, Kitchen, Scale
 from tools.forms.page import page
-from tools.forms.trial import Row
+from tools.forms.registry import forms
+from tools.forms.trial import Row, tried
 from tools.measure import code
 
+HERE = Path(__file__).parent
 PAGE = Path("docs") / "models.md"
 
 
 def make_table(kitchen: Kitchen, only: str | None, jobs: int, timeout: float, stale: bool) -> int:
-    """Try the forms that `only` names (all: None), tell each, and write the page where it is all of them."""
+    """Try the forms that `only` names (all: None), tell each, and write the page of all that are kept."""
     patterns = ["*"] if only is None else only.split(",")
     chosen = [f for f in kitchen.forms.values() if any(fnmatch.fnmatch(f.name, one) for one in patterns)]
-    found: list[Row] = []
-    for row in _rows(kitchen, chosen, jobs, timeout, stale):
-        found.append(row)
-        print(f"{row.name}: {short(row)}", flush=True)
-    if only is None:
-        PAGE.write_text(page(kitchen, found), encoding="utf-8")
-        print(PAGE)
+    with ThreadPoolExecutor(jobs) as pool:
+        for row in pool.map(functools.partial(_row, kitchen, timeout, stale), chosen):
+            print(f"{row.name}: {short(row)}", flush=True)
+    rows = [_kept(kitchen, form, stale=True) for form in kitchen.forms.values()]
+    PAGE.write_text(page(kitchen, [row for row in rows if row is not None]), encoding="utf-8")
+    print(PAGE)
     return 0
 
 
@@ -47,36 +48,55 @@ def short(row: Row) -> str:
     )
 
 
-def _rows(kitchen: Kitchen, chosen: Sequence[Form], jobs: int, timeout: float, stale: bool) -> Iterator[Row]:
-    with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(functools.partial(_row, kitchen, timeout, stale), chosen)
-
-
 def _row(kitchen: Kitchen, timeout: float, stale: bool, form: Form) -> Row:
     """What came of a form: kept, where the same code tried it before."""
-    kept = kitchen.folder / "rows" / f"width-{kitchen.scale.width}" / f"{form.name}.json"
-    made_by = code(Path(__file__).parent)
-    if kept.is_file():
-        known = json.loads(kept.read_text(encoding="utf-8"))
-        if stale or known["made_by"] == made_by:
-            return Row(**known["row"])
+    known = _kept(kitchen, form, stale)
+    if known is not None:
+        return known
     row = _in_a_process(kitchen, timeout, form)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"made_by": made_by, "row": row.as_json()}), encoding="utf-8")
+    file = _file(kitchen, form)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"made_by": code(HERE), "row": row.as_json()}), encoding="utf-8")
     return row
 
 
+def _kept(kitchen: Kitchen, form: Form, stale: bool) -> Row | None:
+    file = _file(kitchen, form)
+    if not file.is_file():
+        return None
+    known = json.loads(file.read_text(encoding="utf-8"))
+    return Row(**known["row"]) if stale or known["made_by"] == code(HERE) else None
+
+
+def _file(kitchen: Kitchen, form: Form) -> Path:
+    return kitchen.folder / "rows" / f"width-{kitchen.scale.width}" / f"{form.name}.json"
+
+
 def _in_a_process(kitchen: Kitchen, timeout: float, form: Form) -> Row:
-    width = str(kitchen.scale.width)
-    command = [sys.executable, "-W", "ignore", "-m", "tools.forms", "trial", form.name, "--base-width", width]
+    # The slow imports are done once, in a server that each process is forked from.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tools.forms.trial", "tools.forms.bases", "tools.forms.random_weights"])
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(theirs, form.name, kitchen.scale, kitchen.folder))
+    process.start()
+    theirs.close()
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return Row(form.name, failed=f"not done within {timeout:.0f} s")
-    if run.returncode < 0:
-        return Row(form.name, failed=f"ended by signal {-run.returncode}")
-    lines = run.stdout.splitlines()
-    if run.returncode or not lines:
-        said = run.stderr.strip().splitlines() or ["nothing"]
-        return Row(form.name, failed=f"ended with code {run.returncode}: {said[-1][:300]}")
-    return Row(**json.loads(lines[-1]))
+        if not ours.poll(timeout):
+            return Row(form.name, failed=f"not done within {timeout:.0f} s")
+        return Row(**ours.recv())
+    except EOFError:
+        process.join()
+        return Row(form.name, failed=f"the process ended with code {process.exitcode}")
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _send(to: Connection, name: str, scale: Scale, folder: Path) -> None:
+    """Try a form in this process; what libraries print is left out."""
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+    every = forms()
+    to.send(tried(every[name], Kitchen(every, scale, folder)).as_json())

@@ -28,8 +28,8 @@ STORED, UNSEEN = 1, 2  # seeds
 LENGTHS = (3, 5, 9, 9, 12, 16, 23, 31)  # of stored inputs, beside those of the timed length
 TIMED, ROUNDS = 8, 21
 UNEVEN = (5, 23, 9, 16)  # a batch of them
-TOLERANCE, LINES = 0.002, 240  # of the trial in 8 bits
-EQUAL = "identical"
+TOLERANCE, LINES = 0.002, 200  # of the trial in 8 bits
+EQUAL, ONE_ONLY = "identical", "takes 1 only"
 
 
 @dataclass
@@ -96,27 +96,28 @@ def _try(row: Row, form: Form, kitchen: Kitchen, path: Path, folder: Path) -> No
         original = open_file(path, session_options(native=False, threads=1))
         inspect_into(row, path)
     except MemoError as error:
-        row.refused = str(error)
+        row.refused = _reason(error, path)
         return
     inputs = Inputs(original, form, kitchen.scale)
     tokens = kitchen.scale.tokens
     samples = inputs.samples([*LENGTHS, *[tokens] * TIMED], STORED)
     data = folder / "data.npz"
-    np.savez(data, **inputs.joined(samples))
+    np.savez(data, allow_pickle=False, **inputs.joined(samples))
     bundle = folder / "bundle"
     try:
         made = onnx_memo.optimize(path, data, bundle)
     except MemoError as error:
-        row.refused = str(error)
+        row.refused = _reason(error, path)
     else:
         row.level = made.manifest.sites[0].level
         unseen = inputs.samples([*LENGTHS, tokens], UNSEEN)
         uneven = inputs.joined(inputs.samples(UNEVEN, UNSEEN), form.side)
+        one_only = not _runs(original, uneven)
         for library in kinds():
             options = session_options(native=library == "native", threads=1)
             ours = open_file(bundle / "model.onnx", options)
             row.misses[f"1 {library}"] = misses(original, ours, unseen)
-            row.misses[f"4 {library}"] = misses(original, ours, [uneven])
+            row.misses[f"4 {library}"] = ONE_ONLY if one_only else misses(original, ours, [uneven])
             row.stored[library] = stored_error(original, ours, samples)
         row.hits = reused(bundle, samples)[0], reused(bundle, unseen)[0]
         raced = race([runner(original), runner(ours)], samples[-TIMED:], ROUNDS)
@@ -125,6 +126,19 @@ def _try(row: Row, form: Form, kitchen: Kitchen, path: Path, folder: Path) -> No
         row.ratio = raced.ratio, float(high - low) / 2
     if form.real:
         row.int8 = _in_8_bits(path, folder)
+
+
+def _reason(error: MemoError, path: Path) -> str:
+    """What the tool says, without the place of the file on this machine."""
+    return str(error).replace(str(path), path.name)
+
+
+def _runs(session: ort.InferenceSession, request: Arrays) -> bool:
+    try:
+        session.run(None, request)
+    except Exception:  # ONNX Runtime's errors share no public base class
+        return False
+    return True
 
 
 def inspect_into(row: Row, path: Path) -> None:
@@ -176,6 +190,6 @@ def _in_8_bits(path: Path, folder: Path) -> float | str:
             path, data, folder / "int8", tokenizer=given, level="int8", tolerance=TOLERANCE
         )
     except MemoError as error:
-        return str(error)
+        return _reason(error, path)
     assert made.predicted is not None
     return float(made.predicted.ratio)
