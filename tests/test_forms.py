@@ -15,7 +15,7 @@ from onnx_memo.errors import MemoError
 FORMS = FIXTURES / "forms"
 LENGTHS = (3, 5, 9, 9, 16, 23)
 UNEVEN = slice(1, 5)
-EVERY, ROWS, NONE = ("rows", "output", "probs"), ("rows",), ()
+EVERY, ROWS, SITES, NONE = ("rows", "output", "probs"), ("rows",), ("output", "probs"), ()
 # By form: how many attention blocks are found, and what may be reused.
 EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "bert-bnb4-nf4": (0, NONE),
@@ -32,6 +32,10 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "bert-qoperator": (0, NONE),
     "bert-saved-extended": (1, EVERY),
     "bert-torchscript-normalized": (2, EVERY),
+    "clip-torchscript": (2, SITES),
+    "deberta-v2-dynamo": (2, SITES),
+    "llama-optimum": (0, NONE),
+    "mpnet-optimum": (2, SITES),
 }
 every_form = pytest.mark.parametrize("form", sorted(EXPECTED))
 taken = pytest.mark.parametrize("form", sorted(form for form, (_, levels) in EXPECTED.items() if levels))

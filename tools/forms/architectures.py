@@ -9,7 +9,7 @@ from typing import Any
 from tools.forms.form import Scale
 
 IDS, MASK, POSITIONS = "input_ids", "attention_mask", "position_ids"
-IMAGE, PATCH = 32, 8  # pixels
+IMAGE, PATCH = 32, 4  # pixels
 SAMPLES = 800  # of sound
 MELS, FRAMES = 16, 32
 Options = Callable[[Scale], dict[str, Any]]

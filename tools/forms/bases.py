@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
@@ -12,13 +13,14 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-import transformers
 
 from models import minilm
 from models.bring import CACHE
 from tools.export_fixtures import SPREAD, export_folder_with_optimum, seeded, strip_notes
 from tools.forms.exports import BATCH, TOKENS, Head, example, export
 from tools.forms.form import KEPT, MODEL, Kitchen, Scale
+
+transformers: Any = importlib.import_module("transformers")  # without types
 
 
 def sizes(scale: Scale) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-import transformers
 
 from tools.export_fixtures import export_folder_with_optimum, seeded, strip_notes
 from tools.forms.architectures import OTHERS, TEXT, Architecture
 from tools.forms.exports import example, export
 from tools.forms.form import MODEL, Kitchen, Scale
+
+transformers: Any = importlib.import_module("transformers")  # without types
 
 
 class _Call(torch.nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir
@@ -14,6 +15,7 @@ from tools.forms.form import Form, Kitchen, Scale
 FOLDER = Path(__file__).parents[2] / "tests" / "fixtures" / "forms"
 SCALE = Scale(width=16, heads=2, intermediate=32)
 MOST_BYTES = 60_000
+LAYERS = {"clip-torchscript": 1}  # of each tower
 KEPT = (
     "bert-fused",
     "bert-fused-mha",
@@ -29,6 +31,10 @@ KEPT = (
     "bert-qdq",
     "bert-qoperator",
     "bert-torchscript-normalized",
+    "llama-optimum",
+    "mpnet-optimum",
+    "deberta-v2-dynamo",
+    "clip-torchscript",
 )
 
 
@@ -36,8 +42,9 @@ def make_fixtures(forms: dict[str, Form], names: list[str]) -> int:
     """Make the named fixtures, all by default; print name, bytes and SHA-256 of each."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        kitchen = Kitchen(forms, SCALE, Path(folder))
         for name in names or KEPT:
+            scale = replace(SCALE, layers=LAYERS.get(name, SCALE.layers))
+            kitchen = Kitchen(forms, scale, Path(folder))
             path = FOLDER / f"{name}.onnx"
             shutil.copyfile(kitchen.made(name), path)
             _shorten(path)
