@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tools.forms.form import Kitchen
-from tools.forms.trial import EQUAL, ONE_ONLY, TOLERANCE, Row
+from tools.forms.trial import EQUAL, ONE_ONLY, REAL_TOKENS, TOLERANCE, Row
 from tools.measure import machine
 
 INTRODUCTION = """# Models
@@ -43,7 +43,7 @@ def page(kitchen: Kitchen, rows: Sequence[Row]) -> str:
             layers=scale.layers,
             width=scale.width,
             tokens=scale.tokens,
-            real=scale.tokens,
+            real=REAL_TOKENS,
             tolerance=TOLERANCE,
             machine=machine(),
         ),
@@ -99,12 +99,19 @@ def _line(kitchen: Kitchen, row: Row, real: bool) -> str:
 
 def _levels(row: Row) -> str:
     found = ", ".join(f"**{level}**" if level == row.level else level for level in row.levels)
-    reasons = [] if found else row.refusals
+    reasons: list[str] = []
     if row.refused:
-        reasons = [f"refused: {row.refused}", *reasons]
+        reasons = [f"refused: {_said(row.refused)}"]
     elif row.why_no_rows:
         reasons = [f"no rows: {row.why_no_rows}"]
+    if row.refusals and found:
+        reasons.append(f"not all attention: {row.refusals[0]}")
     return "; ".join(([found] if found else []) + reasons)
+
+
+def _said(refusal: str) -> str:
+    """A refusal without what it was looked for, which is the same every time."""
+    return refusal.partition(" Found: ")[2] or refusal
 
 
 def _figures(row: Row) -> list[str]:
@@ -126,4 +133,6 @@ def _figures(row: Row) -> list[str]:
 def _int8(row: Row) -> str:
     if isinstance(row.int8, float):
         return f"{row.int8:.2f}"
-    return row.int8 or NOTHING
+    if row.int8 is None:
+        return NOTHING
+    return "as under levels" if row.int8 == row.refused else _said(row.int8)

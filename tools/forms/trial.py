@@ -27,6 +27,7 @@ from tools.measure import kinds, reused, write_lines
 STORED, UNSEEN = 1, 2  # seeds
 LENGTHS = (3, 5, 9, 9, 12, 16, 23, 31)  # of stored inputs, beside those of the timed length
 TIMED, ROUNDS = 8, 21
+REAL_TOKENS = 128  # at which trained models are timed
 UNEVEN = (5, 23, 9, 16)  # a batch of them
 TOLERANCE, LINES = 0.002, 200  # of the trial in 8 bits
 EQUAL, ONE_ONLY = "identical", "takes 1 only"
@@ -38,7 +39,7 @@ class Row:
 
     Attributes:
         name: of the form.
-        unmade: why it could not be made here.
+        unmade: why it could not be made here, or why ONNX Runtime does not run it.
         size: of the model's file, in bytes.
         failed: what ended the trial though it should not: a defect.
         sites: how many attention blocks are found.
@@ -94,12 +95,16 @@ def tried(form: Form, kitchen: Kitchen) -> Row:
 def _try(row: Row, form: Form, kitchen: Kitchen, path: Path, folder: Path) -> None:
     try:
         original = open_file(path, session_options(native=False, threads=1))
+    except MemoError as error:
+        row.unmade = _reason(error, path)
+        return
+    try:
         inspect_into(row, path)
     except MemoError as error:
         row.refused = _reason(error, path)
         return
     inputs = Inputs(original, form, kitchen.scale)
-    tokens = kitchen.scale.tokens
+    tokens = REAL_TOKENS if form.real else kitchen.scale.tokens
     samples = inputs.samples([*LENGTHS, *[tokens] * TIMED], STORED)
     data = folder / "data.npz"
     np.savez(data, allow_pickle=False, **inputs.joined(samples))
