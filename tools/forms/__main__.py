@@ -16,7 +16,7 @@ from tools.forms.form import Kitchen, NotMade, Scale
 from tools.forms.registry import forms
 from tools.forms.small import make_fixtures
 from tools.forms.table import PAGE, make_table
-from tools.forms.trial import tried
+from tools.forms.trial import tried, tried_in_8_bits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.name not in every:
         parser.error(f"'{chosen.name}' is no form: see python -m tools.forms list")
     if chosen.command == "trial":
-        print(json.dumps(tried(every[chosen.name], kitchen).as_json()))
+        form = every[chosen.name]
+        row = tried(form, kitchen)
+        if form.real and row.sites is not None:
+            row.int8 = tried_in_8_bits(form, kitchen)
+        print(json.dumps(row.as_json()))
         return 0
     return _make(kitchen, chosen.name, chosen.output)
 

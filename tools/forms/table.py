@@ -9,12 +9,14 @@ import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from tools.forms.form import Form, Kitchen, Scale
 from tools.forms.page import page
 from tools.forms.registry import forms
-from tools.forms.trial import Row, tried
+from tools.forms.trial import Row, tried, tried_in_8_bits
 from tools.measure import code
 
 HERE = Path(__file__).parent
@@ -81,16 +83,24 @@ def _in_a_process(kitchen: Kitchen, timeout: float, form: Form) -> Row:
     process.start()
     theirs.close()
     try:
-        if not ours.poll(timeout):
-            return Row(form.name, failed=f"not done within {timeout:.0f} s")
-        return Row(**ours.recv())
-    except EOFError:
-        process.join()
-        return Row(form.name, failed=f"the process ended with code {process.exitcode}")
+        found = _received(ours, process, timeout)
+        row = Row(form.name, failed=found) if isinstance(found, str) else Row(**found)
+        if form.real and row.sites is not None:
+            row.int8 = _received(ours, process, timeout)
+        return row
     finally:
         process.kill()
         process.join()
         ours.close()
+
+
+def _received(ours: Connection, process: BaseProcess, timeout: float) -> Any:
+    """What the process sends next, or, as a string, why it does not."""
+    try:
+        return ours.recv() if ours.poll(timeout) else f"not done within {timeout:.0f} s"
+    except EOFError:
+        process.join()
+        return f"the process ended with code {process.exitcode}"
 
 
 def _send(to: Connection, name: str, scale: Scale, folder: Path) -> None:
@@ -98,5 +108,9 @@ def _send(to: Connection, name: str, scale: Scale, folder: Path) -> None:
     with open(os.devnull, "w", encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), 1)
         os.dup2(nothing.fileno(), 2)
-    every = forms()
-    to.send(tried(every[name], Kitchen(every, scale, folder)).as_json())
+    kitchen = Kitchen(forms(), scale, folder)
+    form = kitchen.forms[name]
+    row = tried(form, kitchen)
+    to.send(row.as_json())
+    if form.real and row.sites is not None:
+        to.send(tried_in_8_bits(form, kitchen))
