@@ -19,14 +19,14 @@ from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import real_rows
 from onnx_memo.proof.metrics import relative
 from onnx_memo.runtime import session_options
-from onnx_memo.sessions import open_file, race, runner
+from onnx_memo.sessions import Raced, open_file, race, runner
 from tools.forms.form import Form, Kitchen, NotMade, one_line
 from tools.forms.inputs import Inputs
 from tools.measure import kinds, reused, write_lines
 
 STORED, UNSEEN = 1, 2  # seeds
 LENGTHS = (3, 5, 9, 9, 12, 16, 23, 31)  # of stored inputs, beside those of the timed length
-TIMED, ROUNDS = 8, 21
+TIMED, ROUNDS, PARTS = 8, 21, 3
 REAL_TOKENS = 128  # at which trained models are timed
 UNEVEN = (5, 23, 9, 16)  # a batch of them
 TOLERANCE, LINES = 0.002, 200  # of the trial in 8 bits
@@ -51,8 +51,7 @@ class Row:
         misses: by batch and library (`1 native`), `identical`, or what differs.
         stored: by library, the largest relative L2 error of a stored input's answer.
         hits: the share of stored inputs that are reused, and of those that are not stored.
-        ratio: time of a literal repeat over the original's, and half the range of the middle half of the
-            rounds.
+        ratio: time of a literal repeat over the original's, and half the range over parts of the rounds.
         int8: time in 8 bits over the original's, or why there is none; only of trained models.
     """
 
@@ -126,9 +125,8 @@ def _try(row: Row, form: Form, kitchen: Kitchen, path: Path, folder: Path) -> No
             row.stored[library] = stored_error(original, ours, samples)
         row.hits = reused(bundle, samples)[0], reused(bundle, unseen)[0]
         raced = race([runner(original), runner(ours)], samples[-TIMED:], ROUNDS)
-        rounds = raced.seconds.sum(axis=1)
-        low, high = np.percentile(rounds[:, 1] / rounds[:, 0], (25, 75))
-        row.ratio = raced.ratio, float(high - low) / 2
+        parts = [Raced(part).ratio for part in np.array_split(raced.seconds, PARTS)]
+        row.ratio = raced.ratio, (max(parts) - min(parts)) / 2
 
 
 def _reason(error: MemoError, path: Path) -> str:
