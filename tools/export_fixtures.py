@@ -61,21 +61,24 @@ def seeded(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
     return model
 
 
-def export_with_optimum(model: Any, to: Path) -> None:
-    """Export with optimum-onnx through the TorchScript exporter, as most published models were."""
-    with tempfile.TemporaryDirectory() as name:
-        source, exported = Path(name) / "source", Path(name) / "exported"
+def export_folder_with_optimum(
+    model: Any, to: Path, task: str = "feature-extraction", opset: int = OPSET
+) -> None:
+    """Export with optimum-onnx through the TorchScript exporter, as most published models were.
+
+    Writes `model.onnx` and its configuration into the folder `to`.
+    """
+    with tempfile.TemporaryDirectory() as source:
         model.save_pretrained(source)
         torch.manual_seed(0)  # for weights that loading adds, such as an unused pooler
-        main_export(
-            str(source),
-            output=exported,
-            task="feature-extraction",
-            library_name="transformers",
-            opset=OPSET,
-            device="cpu",
-        )
-        to.write_bytes((exported / "model.onnx").read_bytes())
+        main_export(source, output=to, task=task, library_name="transformers", opset=opset, device="cpu")
+
+
+def export_with_optimum(model: Any, to: Path) -> None:
+    """The same, the model alone."""
+    with tempfile.TemporaryDirectory() as exported:
+        export_folder_with_optimum(model, Path(exported))
+        to.write_bytes((Path(exported) / "model.onnx").read_bytes())
 
 
 def export_with_torchscript(

@@ -218,10 +218,10 @@ class Workshop:
         """The bundle of that name, made now if it is not there or was made from something else."""
         path, record = self.folder / name, self.folder / f"{name}.json"
         stamp = [_hash([data]), *(f"{key}={options[key]}" for key in sorted(options)), str(model)]
-        code = _code()
+        made_by = code()
         if record.is_file():
             known = json.loads(record.read_text(encoding="utf-8"))
-            if known["stamp"] == stamp and (self.stale or known["made_by"] == code):
+            if known["stamp"] == stamp and (self.stale or known["made_by"] == made_by):
                 found = Bundle(**known["bundle"] | {"path": path if known["bundle"]["path"] else None})
                 if found.path is None or (path / "model.onnx").is_file():
                     return found
@@ -242,17 +242,18 @@ class Workshop:
         except MemoError as error:  # nothing pays, or it is refused
             bundle = Bundle(None, " ".join(str(error).split()), time.perf_counter() - start)
         plain = asdict(bundle) | {"path": str(path) if bundle.path else None}
-        text = json.dumps({"stamp": stamp, "made_by": code, "bundle": plain})
+        text = json.dumps({"stamp": stamp, "made_by": made_by, "bundle": plain})
         record.write_text(text, encoding="utf-8")
         return bundle
 
 
 @functools.cache
-def _code() -> str:
-    """The hash of the files that decide what a bundle becomes, when it is first asked for."""
-    package = Path(onnx_memo.__file__).parent
+def code(*folders: Path) -> str:
+    """The hash of the files that decide what a bundle becomes, and of those in `folders`."""
+    packages = (Path(onnx_memo.__file__).parent, *folders)
     library = library_path()
-    return _hash([*sorted(package.rglob("*.py")), *([library] if library else [])])
+    files = [file for package in packages for file in sorted(package.rglob("*.py"))]
+    return _hash([*files, *([library] if library else [])])
 
 
 def _hash(files: Iterable[Path]) -> str:

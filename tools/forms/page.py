@@ -1,0 +1,141 @@
+"""The page docs/models.md: a table for each family of forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_memo.verify import STORED
+from tools.forms.form import Kitchen
+from tools.forms.trial import EQUAL, ONE_ONLY, REAL_TOKENS, TOLERANCE, Row
+from tools.measure import machine
+
+INTRODUCTION = """# Models
+
+What `onnx-memo` makes of the forms in which people hold transformers. Made by `python -m tools.forms table` \
+(`pip install '.[forms]'`), which makes each form from a small model with random weights \
+({layers} layers, {width} wide) or from all-MiniLM-L6-v2 (names that begin with `minilm`), runs \
+`onnx-memo inspect` and `onnx-memo optimize` (no tolerance) on it, and compares bundle and original. \
+`python -m tools.forms make NAME -o FILE` makes one.
+
+| column | meaning |
+|---|---|
+| sites | attention blocks found |
+| levels | that may be taken; else why there are none |
+| misses | requests that reuse nothing against the original, bit for bit, native and stock: of 1, and of \
+4 of uneven lengths |
+| stored | largest relative L2 error of the answer to a stored input: native / stock |
+| reused | stored inputs that are reused / others that are |
+| repeat | time of a literal repeat over the original's, 1 thread, {tokens} tokens ({real} of MiniLM), \
+medians of interleaved runs, ± half the range over three parts of them. Models of {width} take hardly longer \
+than a lookup: `--base-width 384` makes them as wide as MiniLM |
+| int8 | MiniLM only: time of every request over the original's at `--level int8 --tolerance {tolerance}`, \
+news of up to 128 tokens, as `optimize` predicts it; else why not |
+
+`-`: nothing was written, for the reason under levels. Measured on {machine}.
+"""
+HEAD = "| form | made by | MB | sites | levels | misses: 1; 4 | stored | reused | repeat |"
+NOTHING = "-"
+
+
+def page(kitchen: Kitchen, rows: Sequence[Row]) -> str:
+    """The page of all forms."""
+    scale = kitchen.scale
+    parts = [
+        INTRODUCTION.format(
+            layers=scale.layers,
+            width=scale.width,
+            tokens=scale.tokens,
+            real=REAL_TOKENS,
+            tolerance=TOLERANCE,
+            machine=machine(),
+        ),
+        _summary(rows),
+    ]
+    by_family: dict[tuple[bool, str], list[Row]] = {}
+    for row in rows:
+        form = kitchen.forms[row.name]
+        by_family.setdefault((form.real, form.family), []).append(row)
+    for (real, family), those in by_family.items():
+        parts.append(f"\n## {'MiniLM' if real else 'Random weights'}: {family}\n")
+        head = HEAD + (" int8 |" if real else "")
+        parts += [head, "|---" * (head.count("|") - 1) + "|"]
+        parts += [_line(kitchen, row, real) for row in those]
+    return "\n".join(parts) + "\n"
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    made = [row for row in rows if row.unmade is None]
+    taken = [row for row in made if row.level]
+    right = [row for row in taken if _right(row)]
+    by_level = [
+        f"{sum(row.level == level for row in taken)} at `{level}`" for level in ("rows", "output", "probs")
+    ]
+    return (
+        f"Of {len(made)} forms that can be made here, {len(taken)} become bundles ({', '.join(by_level)}), "
+        f"{len(right)} of them right in all columns; {sum(row.failed is not None for row in made)} trials "
+        f"failed."
+    )
+
+
+def _right(row: Row) -> bool:
+    """Misses are identical, stored inputs reused and right."""
+    equal = set(row.misses.values()) <= {EQUAL, ONE_ONLY}
+    reused = row.hits is not None and [*row.hits] == [1, 0]
+    return equal and reused and max(row.stored.values()) < STORED
+
+
+def _line(kitchen: Kitchen, row: Row, real: bool) -> str:
+    form = kitchen.forms[row.name]
+    cells = [f"`{row.name}`", form.how]
+    if row.unmade is not None:
+        cells += [NOTHING, NOTHING, f"cannot be made here: {row.unmade}", *[NOTHING] * 4]
+    elif row.failed is not None:
+        cells += [NOTHING, NOTHING, f"**defect**: {row.failed}", *[NOTHING] * 4]
+    else:
+        size = NOTHING if row.size is None else f"{row.size / 1e6:.2f}"
+        cells += [size, NOTHING if row.sites is None else str(row.sites), _levels(row)]
+        cells += _figures(row)
+    if real:
+        cells.append(_int8(row))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _levels(row: Row) -> str:
+    found = ", ".join(f"**{level}**" if level == row.level else level for level in row.levels)
+    reasons: list[str] = []
+    if row.refused:
+        reasons = [f"refused: {_said(row.refused)}"]
+    elif row.why_no_rows:
+        reasons = [f"no rows: {row.why_no_rows}"]
+    if row.refusals and found:
+        reasons.append(f"not all attention: {row.refusals[0]}")
+    return "; ".join(([found] if found else []) + reasons)
+
+
+def _said(refusal: str) -> str:
+    """A refusal without what it was looked for, which is the same every time."""
+    return refusal.partition(" Found: ")[2] or refusal
+
+
+def _figures(row: Row) -> list[str]:
+    if row.level is None:
+        return [NOTHING] * 4
+    by_batch = []
+    for batch in ("1", "4"):
+        said = {
+            library: text for key, text in row.misses.items() for b, library in [key.split()] if b == batch
+        }
+        same = len(set(said.values())) == 1
+        by_batch.append(next(iter(said.values())) if same else ", ".join(f"{k} {v}" for k, v in said.items()))
+    stored = " / ".join("0" if error == 0 else f"{error:.1g}" for error in row.stored.values())
+    assert row.hits is not None and row.ratio is not None
+    hits = " / ".join(f"{share:.0%}" for share in row.hits)
+    return ["; ".join(dict.fromkeys(by_batch)), stored, hits, f"{row.ratio[0]:.2f} ± {row.ratio[1]:.2f}"]
+
+
+def _int8(row: Row) -> str:
+    if isinstance(row.int8, float):
+        return f"{row.int8:.2f}"
+    if row.int8 is None:
+        return NOTHING
+    return "as under levels" if row.int8 == row.refused else _said(row.int8)
