@@ -82,6 +82,7 @@ class Comparison:
         accuracy: by true labels, on all inputs; None where none were given.
         reference: the file of the model whose answers count for errors, decisions and accuracy; None: the
             original's own do.
+        compact: whether the original's weights are left out of the bundle.
     """
 
     baseline_ms: float
@@ -104,6 +105,7 @@ class Comparison:
     kept: list[Kept]
     accuracy: Accuracy | None
     reference: str | None = None
+    compact: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As one object of JSON: the fields by their names, in numbers, strings, lists and objects."""
@@ -202,6 +204,8 @@ def _against_prediction(made: Comparison, predicted: Mapping[str, float]) -> str
     if made.hit_rate < predicted["hit_rate"] - FEWER:
         told += (
             f"; {made.hit_rate:.1%} are reused, where {predicted['hit_rate']:.1%} of traffic like the sample "
-            "were: 'onnx-memo explain BUNDLE --data FILE' says why the others are not"
+            "were"
         )
+        if not made.compact:
+            told += ": 'onnx-memo explain BUNDLE --data FILE' says why the others are not"
     return told

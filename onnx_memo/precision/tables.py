@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder, register
 from onnx_memo.graph.opened import Copy, OpenedModel
-from onnx_memo.store.data import StoredTensor
+from onnx_memo.store.data import ALIGNMENT, StoredTensor
 
 LEAST = 1 << 18  # numbers of a table that is worth it
 MOST = 127  # steps on either side of zero
@@ -39,8 +39,9 @@ class Tables:
 
     @property
     def nbytes(self) -> int:
-        """About what they take in 8 bits."""
-        return sum(tensor.nbytes // 4 for tensor in map(_tensor, self.gathers))
+        """What they take in 8 bits, at most; each tensor begins on a page."""
+        sizes = (tensor.size + 4 * tensor.shape[0] for tensor in map(_tensor, self.gathers))
+        return sum(int(size) + 2 * ALIGNMENT for size in sizes)
 
     def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
         """Read the stored tables in a copy of the original. Values keep their places and names."""

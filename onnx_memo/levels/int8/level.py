@@ -29,6 +29,7 @@ class Int8Level(Level):
     names = ("int8",)
     title = "int8"
     rounds = True
+    compact = True
 
     def use(self, opened: OpenedModel, wanted: Wanted, notes: list[str]) -> Use:
         """The encoder as a whole."""

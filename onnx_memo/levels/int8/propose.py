@@ -27,7 +27,7 @@ from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.levels.tried import Original, Tried, run_original, timed
 from onnx_memo.precision.tables import find_tables
-from onnx_memo.precision.whole import Whole
+from onnx_memo.precision.whole import NO_PRODUCTS, Whole
 from onnx_memo.proof.sequence import Outcome, fixed_sequence
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, race, runner
@@ -52,7 +52,7 @@ def propose_int8(brief: Brief) -> Proposal:
     job, parts = brief.job, brief.parts
     fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
     if not brief.rounding.wholes:
-        raise NothingPays("the encoder has no products of floats with constant weights")
+        raise NothingPays(NO_PRODUCTS)
     tried = [_try(brief, whole, fit) for whole in brief.rounding.wholes]
     seen, ways = [way.alternative for way in tried], _worth_proving(tried)
     if not ways:
