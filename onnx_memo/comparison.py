@@ -129,8 +129,7 @@ class Comparison:
         if self.predicted is not None:
             parts.append(_against_prediction(self, self.predicted))
         if self.reference is not None:
-            what = f"answers are compared with those of the reference '{self.reference}'"
-            parts.append(f"{what}, times with the original's")
+            parts.append(compared_with(self.reference))
         parts += [str(kept) for kept in self.kept]
         if self.accuracy is not None:
             parts.append(str(self.accuracy))
@@ -171,6 +170,11 @@ class Comparison:
         headings = ["output", "measure", "mean", "95th percentile", "worst"]
         whose = "the original's" if self.reference is None else f"those of the reference '{self.reference}'"
         return Table(f"Distance of the outputs from {whose}", headings, rows, words=2)
+
+
+def compared_with(reference: str) -> str:
+    """Says what counts where the answers of a reference, the name of its file, are right."""
+    return f"answers are compared with those of the reference '{reference}', times with the original's"
 
 
 def latency_of(raced: Raced, hits: npt.NDArray[np.bool_]) -> dict[str, Latency]:
