@@ -40,8 +40,8 @@ class Tables:
     @property
     def nbytes(self) -> int:
         """What they take in 8 bits, at most; each tensor begins on a page."""
-        sizes = (tensor.size + 4 * tensor.shape[0] for tensor in map(_tensor, self.gathers))
-        return sum(int(size) + 2 * ALIGNMENT for size in sizes)
+        shapes = (tensor.shape.numpy() for tensor in map(_tensor, self.gathers))
+        return sum(rows * (width + 4) + 2 * ALIGNMENT for rows, width in shapes)
 
     def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
         """Read the stored tables in a copy of the original. Values keep their places and names."""
