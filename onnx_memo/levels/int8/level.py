@@ -18,7 +18,6 @@ from onnx_memo.levels.attention import attention_of
 from onnx_memo.levels.base import Blueprint, Brief, Level, NotAllowed, Proposal, Reuse, Use, Wanted
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.int8.propose import propose_int8
-from onnx_memo.precision.tables import find_tables
 from onnx_memo.precision.whole import bytes_at_most
 from onnx_memo.store.manifest import GuardedSite
 
@@ -66,8 +65,8 @@ class Int8Use(Use):
 
     def bytes_needed(self, job: Job) -> int:
         """The weights in 8 bits; on trial they are held in memory."""
-        tables = find_tables(job.opened).nbytes if job.compact else 0
-        return bytes_at_most(job.opened) + tables
+        tables = job.compact_tables
+        return bytes_at_most(job.opened) + (0 if tables is None else tables.nbytes)
 
     def repeats(self, job: Job) -> Blueprint:
         """Without a tolerance nothing may be rounded."""

@@ -21,7 +21,6 @@ from onnx_memo.levels.rows.explore import explore_rows
 from onnx_memo.levels.rows.layout import RowsForm, rows_footprint, scratch_layout
 from onnx_memo.levels.rows.propose import propose_rows
 from onnx_memo.levels.rows.watch import RowsWatch
-from onnx_memo.precision.tables import find_tables
 from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import most_tokens
 from onnx_memo.store.manifest import GuardedSite
@@ -66,8 +65,8 @@ class RowsUse(Use):
         literal, opened = job.goal is None, job.opened
         lengths = most_tokens(job.samples, opened.findings.sites[0].length)
         form = RowsForm.of(self.encoder, literal)
-        tables = find_tables(opened) if job.compact else None
-        size = rows_footprint(opened, int(lengths.max()) if literal else None, tables).total(lengths)
+        longest = int(lengths.max()) if literal else None
+        size = rows_footprint(opened, longest, job.compact_tables).total(lengths)
         stored = size if job.max_bytes is None else min(size, job.max_bytes)
         return 2 * stored + scratch_layout(form, literal).footprint().total(lengths)
 

@@ -43,7 +43,6 @@ from onnx_memo.levels.rows.search import BOUNDS, EXACT_MISSES, TESTED, Search, T
 from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.tried import Original, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
-from onnx_memo.precision.tables import find_tables
 from onnx_memo.precision.whole import NO_PRODUCTS, Whole
 from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import Budget, within
@@ -78,7 +77,7 @@ def propose_rows(brief: Brief, exact_misses: bool = False) -> Proposal:
     if job.compact and not brief.rounding.wholes:
         raise NothingPays(NO_PRODUCTS)
     if job.max_bytes is not None:
-        size = rows_footprint(job.opened, None, find_tables(job.opened) if job.compact else None)
+        size = rows_footprint(job.opened, None, job.compact_tables)
         budget = Budget(job.opened, parts.stored, size, job.max_bytes, job.progress)
         parts = within(parts, budget, job.notes)
     fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
@@ -111,7 +110,7 @@ class Learned:
 def learn_rows(job: Job, parts: Parts) -> Learned:
     """Run store and fit part; fit key network, influence and correction to the store part."""
     advance = job.progress("capturing rows", len(parts.stored))
-    tables = find_tables(job.opened) if job.compact else None
+    tables = job.compact_tables
     captured = capture_rows(job.opened, parts.stored, job.scratch, advance, tables=tables)
     network = fit_rows_key(captured, parts.in_store)
     keys = network(captured.means)
