@@ -15,7 +15,17 @@ from onnx_memo.graph.encoder import Encoder, NoEncoder
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.attention import attention_of
-from onnx_memo.levels.base import Blueprint, Brief, Level, NotAllowed, Proposal, Reuse, Use, Wanted
+from onnx_memo.levels.base import (
+    Blueprint,
+    Brief,
+    Level,
+    NotAllowed,
+    NothingPays,
+    Proposal,
+    Reuse,
+    Use,
+    Wanted,
+)
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.int8.propose import propose_int8
 from onnx_memo.precision.whole import bytes_at_most
@@ -77,4 +87,9 @@ class Int8Use(Use):
 
     def propose(self, brief: Brief) -> Proposal:
         """The encoder in 8 bits, if the fit part keeps the promise."""
+        needed, most = self.bytes_needed(brief.job), brief.job.max_bytes
+        if most is not None and needed > most:
+            raise NothingPays(
+                f"--max-bytes {most} does not hold the weights in 8 bits: give at least {needed}"
+            )
         return propose_int8(brief)

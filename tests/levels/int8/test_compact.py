@@ -26,7 +26,7 @@ import onnx_memo
 from onnx_memo.errors import MemoError
 from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.precision.tables import find_tables
-from onnx_memo.store.data import WEIGHTS
+from onnx_memo.store.data import WEIGHTS, memo_data
 from onnx_memo.verify import Unfit
 
 TOLERANCE = 0.1
@@ -151,6 +151,20 @@ def test_a_way_that_answers_otherwise_is_found(data, tmp_path, monkeypatch):
     with pytest.raises(Unfit, match=r"the two ways in which it runs in 8 bits are .* leave --compact out"):
         make(fixture("bert"), data, tmp_path)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_what_the_memo_data_may_take_is_kept_or_nothing_is_written(data, tmp_path, cli):
+    options = ["--data", data, "-o", tmp_path / "bundle", "--tolerance", TOLERANCE, "--metric", "relative"]
+    options = ["optimize", fixture("bert"), *options, "--level", "int8", "--compact", "--max-bytes"]
+    refused = cli(*options, 100_000)
+    assert (refused.code, refused.err.count("\n")) == (3, 1)
+    (least,) = re.findall(
+        r"--max-bytes 100000 does not hold the weights in 8 bits: give at least (\d+)", refused.err
+    )
+    assert cli(*options, int(least) - 1).code == 3
+    made = cli(*options, least)
+    assert made.code == 0, made.err
+    assert memo_data(tmp_path / "bundle").stat().st_size <= int(least)
 
 
 # ---- Tables
