@@ -109,6 +109,7 @@ def bench(
         kept=kept,
         accuracy=accuracy_by(samples.labels, decided),
         reference=None if judge is None else judge.name,
+        compact=manifest.compact,
     )
 
 

@@ -82,6 +82,7 @@ class Comparison:
         accuracy: by true labels, on all inputs; None where none were given.
         reference: the file of the model whose answers count for errors, decisions and accuracy; None: the
             original's own do.
+        compact: whether the original's weights are left out of the bundle.
     """
 
     baseline_ms: float
@@ -104,6 +105,7 @@ class Comparison:
     kept: list[Kept]
     accuracy: Accuracy | None
     reference: str | None = None
+    compact: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As one object of JSON: the fields by their names, in numbers, strings, lists and objects."""
@@ -127,8 +129,7 @@ class Comparison:
         if self.predicted is not None:
             parts.append(_against_prediction(self, self.predicted))
         if self.reference is not None:
-            what = f"answers are compared with those of the reference '{self.reference}'"
-            parts.append(f"{what}, times with the original's")
+            parts.append(compared_with(self.reference))
         parts += [str(kept) for kept in self.kept]
         if self.accuracy is not None:
             parts.append(str(self.accuracy))
@@ -171,6 +172,11 @@ class Comparison:
         return Table(f"Distance of the outputs from {whose}", headings, rows, words=2)
 
 
+def compared_with(reference: str) -> str:
+    """Says what counts where the answers of a reference, the name of its file, are right."""
+    return f"answers are compared with those of the reference '{reference}', times with the original's"
+
+
 def latency_of(raced: Raced, hits: npt.NDArray[np.bool_]) -> dict[str, Latency]:
     """The times of all requests, and of hits and misses, from a race of the original and the bundle.
 
@@ -202,6 +208,8 @@ def _against_prediction(made: Comparison, predicted: Mapping[str, float]) -> str
     if made.hit_rate < predicted["hit_rate"] - FEWER:
         told += (
             f"; {made.hit_rate:.1%} are reused, where {predicted['hit_rate']:.1%} of traffic like the sample "
-            "were: 'onnx-memo explain BUNDLE --data FILE' says why the others are not"
+            "were"
         )
+        if not made.compact:
+            told += ": 'onnx-memo explain BUNDLE --data FILE' says why the others are not"
     return told

@@ -118,8 +118,8 @@ def optimize(
         exact_misses: what reuses nothing runs the original, bit for bit, whatever the tolerance has room for.
         max_bytes: the most that the memo data may take; what is stored then is chosen for its coverage of
             the sample (`onnx_memo.store.budget`). None: no bound.
-        compact: leave out the original's weights, so that the bundle is about a quarter of the model's size;
-            every request runs in 8 bits, and none gets the original's answer bit for bit.
+        compact: leave out the original's weights, so that those left take about a quarter of them; all that
+            runs, runs in 8 bits, and no answer is the original's, bit for bit, but that to a stored input.
         mask: the input that says which tokens are real (1) and which are padding (0), where that is not seen
             in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.

@@ -111,7 +111,7 @@ def _checked(checked: dict[str, Any], compact: bool) -> str:
     """What `onnx_memo.verify` found right."""
     libraries = checked.get("libraries")
     named = " and ".join(map(str, libraries)) if isinstance(libraries, list) else "?"
-    found = "in 8 bits at every memo_strictness" if compact else "with nothing reused, identical"
+    found = "with nothing reused, " + ("in 8 bits at every memo_strictness" if compact else "identical")
     text = f"checked on {checked.get('requests')} requests ({named}): {found}"
     error = checked.get("stored_error")
     return f"{text}; stored inputs off by at most {error:.1g}" if isinstance(error, float) else text

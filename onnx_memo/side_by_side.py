@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from onnx_memo.compare import measuring_goal, reuse_of, right_answers
+from onnx_memo.compare import Ask, measuring_goal, reuse_of, right_answers
 from onnx_memo.comparison import Figures
 from onnx_memo.data.export import as_onnx
 from onnx_memo.data.readers import read_samples
@@ -24,6 +24,7 @@ from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal, Opinion
 from onnx_memo.proof.measure import Kept, Seen
 from onnx_memo.proof.percentile import percentile
+from onnx_memo.reference import Reference
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, run_model, runner
 from onnx_memo.store import bundle as bundles
@@ -46,7 +47,7 @@ class Compared:
         against_fastest: its total time over that of the fastest, original included.
         hit_rate: share of (request, site) pairs that were reused.
         rows_run: mean share of their rows that requests ran; None at levels that run no single rows.
-        errors: by the metric; None where the model has no output of floats.
+        errors: from the right answers, by the metric; None where the model has no output of floats.
         kept: the decisions that stay, of the one that the outputs suggest (`onnx_memo.proof.choice`).
         memo_bytes: of its memo data.
     """
@@ -68,6 +69,8 @@ class SideBySide:
 
     Attributes:
         original: milliseconds that requests take.
+        reference: the file of the model whose answers are right; None: the original's own are.
+        original_errors, original_kept: of the original against the reference; None, and nothing, without one.
         fastest: the path of the bundle with the least total time; None: the original has it.
         metric: what errors are: `cosine` (1 - cosine, averaged over tokens first, the worst of the outputs),
             or `spread` where outputs are single numbers (`onnx_memo.proof.scores`).
@@ -84,6 +87,9 @@ class SideBySide:
     bundles: list[Compared]
     fastest: str | None
     notes: list[str]
+    reference: str | None = None
+    original_errors: Figures | None = None
+    original_kept: list[Kept] = field(default_factory=list)
 
     @property
     def equal(self) -> list[str]:
@@ -105,6 +111,7 @@ def compare_bundles(
     rounds: int = 5,
     native: bool = True,
     allow_unknown: bool = False,
+    reference: Path | str | None = None,
     progress: Progress = silent,
 ) -> SideBySide:
     """Run every request in `data`, one at a time, through the original and all bundles, turn by turn.
@@ -118,9 +125,11 @@ def compare_bundles(
         rounds: how often each request is timed; a spread needs at least two.
         native: with the native library.
         allow_unknown: take text of which more than a tenth is unknown to the tokenizer.
+        reference: the file of another model whose answers are right in place of the original's, as in
+            `optimize`; then the original errs, too. Times are compared with the original's all the same.
 
     Raises:
-        MemoError: a bundle is damaged or of another model, or the data does not fit.
+        MemoError: a bundle is damaged or of another model, or the data or the reference does not fit.
     """
     model = Path(model)
     if not paths:
@@ -135,12 +144,16 @@ def compare_bundles(
     sessions = [original]
     for one in found:
         sessions.append(open_file(one.model, session_options(native=native, threads=threads)))
-        same_outputs(original, sessions[-1], one.path)
+        outputs = same_outputs(original, sessions[-1], one.path)
+    judge = None if reference is None else Reference(Path(reference), inputs, outputs)
     vocabulary = _same_tokenizer(found) if tokenizer is None else Path(tokenizer)
     samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
     notes = list(samples.notes)
-    goal = measuring_goal(right_answers(original), samples, notes, progress)
-    judged = _judge(sessions, samples, goal, progress("comparing outputs", len(samples)))
+    ask = right_answers(original, judge)
+    goal = measuring_goal(ask, samples, notes, progress)
+    erring = sessions[1:] if judge is None else sessions
+    judged = _judge(ask, erring, samples, goal, progress("comparing outputs", len(samples)))
+    own_errors, own_kept = (None, list[Kept]()) if judge is None else judged.pop(0)
     counting = progress("counting hits", len(found) * len(samples))
     reuse = [reuse_of(one.model, one.manifest.sites, native, samples.arrays, counting) for one in found]
     runners = [runner(session) for session in sessions]
@@ -172,6 +185,9 @@ def compare_bundles(
         ],
         fastest=None if best == 0 else str(found[best - 1].path),
         notes=notes,
+        reference=None if judge is None else judge.name,
+        original_errors=own_errors,
+        original_kept=own_kept,
     )
 
 
@@ -212,24 +228,24 @@ def _memo_bytes(manifest: Manifest) -> int:
     return int(manifest.files[memo]["bytes"])
 
 
-def _answer(session: ort.InferenceSession, samples: Samples, at: int) -> Answer:
-    names = [value.name for value in session.get_outputs()]
-    outputs = run_model(session, samples.arrays[at], at)
-    return Answer(dict(zip(names, outputs, strict=True)), samples.real(at), samples.arrays[at])
-
-
 def _judge(
-    sessions: Sequence[ort.InferenceSession], samples: Samples, goal: Goal, advance: Callable[[], None]
+    ask: Ask,
+    sessions: Sequence[ort.InferenceSession],
+    samples: Samples,
+    goal: Goal,
+    advance: Callable[[], None],
 ) -> list[tuple[Figures | None, list[Kept]]]:
-    """For each session but the first, the original's: the errors, and the decisions that are kept."""
-    opinions: list[list[Opinion]] = [[] for _ in sessions[1:]]
+    """For each session: the errors of its answers from those that `ask` gives, and the decisions kept."""
+    names = [value.name for value in sessions[0].get_outputs()]
+    opinions: list[list[Opinion]] = [[] for _ in sessions]
     floats = True
-    for at in range(len(samples)):
-        want, *given = (_answer(session, samples, at) for session in sessions)
+    for at, feeds in enumerate(samples.arrays):
+        want = Answer(ask(feeds, at), samples.real(at), feeds)
         floats = bool(want.floats)
-        for own, have in zip(opinions, given, strict=True):
+        for own, session in zip(opinions, sessions, strict=True):
+            have = run_model(session, feeds, at)
             if floats:
-                own.append(goal.opinion(want, have.outputs))
+                own.append(goal.opinion(want, dict(zip(names, have, strict=True))))
         advance()
     if not floats:
         return [(None, []) for _ in opinions]

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from onnx_memo import notebook
 from onnx_memo.advice.run import Advice
-from onnx_memo.comparison import Comparison
+from onnx_memo.comparison import Comparison, Figures, compared_with
 from onnx_memo.inspection import Inspection
 from onnx_memo.notebook import Part
 from onnx_memo.result import bundle_parts, share
@@ -114,13 +114,15 @@ def side_by_side_tables(found: SideBySide) -> list[RenderableType]:
     labels = ["p50, ms", "p95, ms", "p99, ms", "of the original's time", "of the fastest's time", "hits"]
     labels += ["rows run", *(f"{found.metric} error, {part}" for part in ("mean", "95 %", "worst"))]
     labels += [kept.what for kept in found.bundles[0].kept] + ["memo data"]
-    first = [*map(str, times), "1", "" if found.fastest else "fastest"]
+    first = [*map(str, times), "1", "" if found.fastest else "fastest", "", ""]
+    first += _errors(found.original_errors) + [f"{kept.share:.1%}" for kept in found.original_kept]
     first += [""] * (len(labels) - len(first))
     for label, *cells in zip(labels, first, *columns, strict=True):
         if any(cells):
             table.add_row(label, *cells)
     notes = [f"note: {printable(note)}" for note in found.notes]
-    return [table, _fastest(found, names), *notes]
+    against = [] if found.reference is None else [printable(compared_with(found.reference))]
+    return [table, _fastest(found, names), *against, *notes]
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -130,17 +132,21 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _figures(one: Compared, found: SideBySide) -> list[str]:
-    errors = one.errors
     return [
         *map(str, (one.times.p50, one.times.p95, one.times.p99)),
         _against(one.ratio),
         "fastest" if one.path == found.fastest else _against(one.against_fastest),
         f"{one.hit_rate:.1%}",
         "" if one.rows_run is None else f"{one.rows_run:.1%}",
-        *([""] * 3 if errors is None else (f"{e:.2e}" for e in (errors.mean, errors.p95, errors.worst))),
+        *_errors(one.errors),
         *(f"{kept.share:.1%}" for kept in one.kept),
         f"{one.memo_bytes / 2**20:,.1f} MiB",
     ]
+
+
+def _errors(errors: Figures | None) -> list[str]:
+    """Mean, 95th percentile and worst, if they are known."""
+    return [""] * 3 if errors is None else [f"{e:.2e}" for e in (errors.mean, errors.p95, errors.worst)]
 
 
 def _against(ratio: Measured) -> str:

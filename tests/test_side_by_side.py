@@ -8,8 +8,9 @@ import shutil
 from dataclasses import asdict
 
 import numpy as np
+import onnx_ir as ir
 import pytest
-from support import original, random_samples, write_samples
+from support import changed, fixture, original, random_samples, write_samples
 
 import onnx_memo
 from onnx_memo import MemoError, compare_bundles, side_by_side, tables
@@ -165,6 +166,101 @@ def test_bundles_with_different_masks_are_told(pair, monkeypatch):
         MemoError, match=r"\('attention_mask' and 'other_mask'\): make them with the same --mask"
     ):
         compare_bundles(model, bundles, data)
+
+
+# ---- Another model's answers
+
+
+def coarse(model: ir.Model) -> None:
+    """Weights with 5 bits after the point of their largest number."""
+    for value in model.graph.initializers.values():
+        numbers = value.const_value.numpy()
+        if numbers.dtype == np.float32 and numbers.ndim == 2:
+            step = np.float32(max(float(np.abs(numbers).max()), 1e-9) / 32)
+            value.const_value = ir.tensor(np.round(numbers / step) * step, name=value.name)
+
+
+@pytest.fixture(scope="module")
+def quantized(pair, tmp_path_factory):
+    """A model made from `bert`, coarser, two bundles of it, and the requests."""
+    folder = tmp_path_factory.mktemp("quantized")
+    model = changed("bert", folder / "coarse.onnx", coarse)
+    data = pair[-1]
+    for level in ("rows", "output"):
+        onnx_memo.optimize(model, data, folder / level, level=level)
+    return model, [folder / "rows", folder / "output"], data
+
+
+def test_the_original_errs_beside_the_bundles(quantized):
+    """By as much as what literally repeats it; both are measured from the reference."""
+    model, bundles, data = quantized
+    found = compare_bundles(model, bundles, data, rounds=1, native=False, reference=fixture("bert"))
+    assert (found.reference, found.metric) == ("bert.onnx", "cosine")
+    own = found.original_errors
+    assert own is not None and 1e-5 < own.mean <= own.p95 <= own.worst
+    rows, output = (one.errors for one in found.bundles)
+    assert rows == own
+    assert output is not None and output != own and output.mean == pytest.approx(own.mean, rel=0.1)
+    report = onnx_memo.bench(model, bundles[0], data, rounds=1, native=False, reference=fixture("bert"))
+    assert own.worst == pytest.approx(1 - report.outputs["last_hidden_state"]["cosine"].worst, abs=1e-12)
+    assert [kept.of for kept in found.original_kept] == [4, 40]
+    assert [str(kept) for kept in found.original_kept] == [str(kept) for kept in found.bundles[0].kept]
+
+
+def test_decisions_are_the_references(quantized, tmp_path):
+    """Whose nearest neighbours are others than the model's own: its words are."""
+    model, bundles, data = quantized
+
+    def turned(other: ir.Model) -> None:
+        words = other.graph.initializers["embeddings.word_embeddings.weight"]
+        words.const_value = ir.tensor(np.roll(words.const_value.numpy(), 17, axis=0), name=words.name)
+
+    reference = changed("bert", tmp_path / "turned.onnx", turned)
+    found = compare_bundles(model, bundles, data, rounds=1, native=False, reference=reference)
+    assert found.original_kept[0].share < 1
+    assert found.bundles[0].kept[0].share < 1
+    alone = compare_bundles(model, bundles, data, rounds=1, native=False)
+    assert alone.bundles[0].kept[0].share == 1
+
+
+def test_the_model_as_its_own_reference_changes_nothing(pair):
+    model, bundles, data = pair
+    same = compare_bundles(model, bundles, data, rounds=1, native=False, reference=model)
+    bare = compare_bundles(model, bundles, data, rounds=1, native=False)
+    assert [one.errors for one in same.bundles] == [one.errors for one in bare.bundles]
+    assert same.original_errors is not None and same.original_errors.worst < 1e-12
+    assert {kept.share for kept in same.original_kept} == {1.0}
+    assert (bare.reference, bare.original_errors, bare.original_kept) == (None, None, [])
+
+
+def test_a_reference_that_does_not_fit_is_one_line(cli, pair, tmp_path):
+    model, bundles, data = pair
+    cases = {
+        tmp_path / "missing.onnx": "is not a file: name an ONNX model",
+        fixture("vit"): "takes 'pixel_values', which the model does not",
+        data: "requests.npz",
+    }
+    for reference, words in cases.items():
+        refused = cli("compare", model, *bundles, "--data", data, "--reference", reference)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert words in refused.err
+
+
+def test_the_command_shows_the_originals_errors(cli, quantized):
+    model, bundles, data = quantized
+    options = ["--data", data, "--rounds", 1, "--reference", fixture("bert")]
+    shown = cli("compare", model, *bundles, *options)
+    assert (shown.code, shown.err) == (0, "")
+    lines = [re.sub(r"[│┃┡╇┩━\s]+", " ", line).strip() for line in shown.out.splitlines()]
+    (worst,) = (line for line in lines if line.startswith("cosine error, worst"))
+    assert len(re.findall(r"\d\.\d\de-\d\d", worst)) == 3
+    (kept,) = (line for line in lines if line.startswith("the nearest neighbour stays"))
+    assert kept.count("%") == 3
+    told = " ".join(shown.out.split())
+    assert "compared with those of the reference 'bert.onnx', times with the original's" in told
+    made = json.loads(cli("compare", model, *bundles, *options, "--json").out)
+    assert made["reference"] == "bert.onnx"
+    assert set(made["original_errors"]) == {"mean", "p95", "worst"}
 
 
 # ---- The command

@@ -137,7 +137,7 @@ def optimize(
     ] = None,
     compact: Annotated[
         bool,
-        typer.Option("--compact", help="Leave out the original's weights: all runs in 8 bits."),
+        typer.Option("--compact", help="Leave out the original's weights: all that runs, runs in 8 bits."),
     ] = False,
     mask: Mask = None,
     allow_unknown: AllowUnknown = False,

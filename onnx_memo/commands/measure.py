@@ -68,6 +68,7 @@ def compare(
     tokenizer: Tokenizer = None,
     threads: Threads = 1,
     rounds: Rounds = 5,
+    reference: Reference = None,
     allow_unknown: AllowUnknown = False,
     stock: Stock = False,
     as_json: Json = False,
@@ -83,6 +84,7 @@ def compare(
             rounds=rounds,
             native=not stock,
             allow_unknown=allow_unknown,
+            reference=reference,
             progress=progress,
         )
     show(as_json, found.as_json(), lambda: tables.side_by_side_tables(found))

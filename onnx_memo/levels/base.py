@@ -307,6 +307,7 @@ class Level(ABC):
         title: as people read it.
         rounds: whether answers differ from the original's even where nothing is reused: it needs a goal.
         selective: whether it guards single attention blocks: `--sites` and `--threshold` apply.
+        compact: whether it can do without the original's weights.
         reach: a ratio that it hardly gets below: where another level does, it is not tried.
         setting: what calibration sets, as a column's head.
     """
@@ -315,6 +316,7 @@ class Level(ABC):
     title: str
     rounds: bool = False
     selective: bool = False
+    compact: bool = False
     reach: float = 0.0
     setting: str = "threshold"
 

@@ -52,10 +52,13 @@ def _check_compact(wanted: Wanted) -> None:
     """Raises MemoError if an option asks for what a compact bundle does not have."""
     if wanted.exact_misses:
         raise MemoError("--exact-misses asks for the original, which --compact leaves out: omit one")
-    rounds = any(level.rounds for level in LEVELS if wanted.level in ("auto", *level.names))
-    if not rounds or wanted.selective is not None:
+    can = any(level.compact for level in LEVELS if wanted.level in ("auto", *level.names))
+    if not can or wanted.selective is not None:
         given = wanted.selective or f"--level {wanted.level}"
-        raise MemoError(f"{given} does not go with --compact, which reuses nothing: omit one")
+        raise MemoError(
+            f"{given} does not go with --compact, which leaves out the original's weights: where single "
+            "attention blocks are guarded the original runs; omit one"
+        )
 
 
 def allowed(
@@ -64,7 +67,7 @@ def allowed(
     """The levels that the model and the options allow, at least one, in order.
 
     Without `rounding`, only a level that is named may change answers where nothing is reused; with
-    `wanted.exact_misses` none may, and with `wanted.compact` all do.
+    `wanted.exact_misses` none may. With `wanted.compact` it has to do without the original's weights.
 
     Why a level is not possible goes to `notes`, unless one that comes before it is.
 
@@ -79,7 +82,7 @@ def allowed(
             continue
         if level.rounds and (wanted.exact_misses or not (rounding or named)):
             continue
-        if wanted.compact and not level.rounds:
+        if wanted.compact and not level.compact:
             continue
         try:
             found.append((level, level.use(opened, wanted, notes)))

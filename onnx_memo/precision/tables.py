@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder, register
 from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.store.data import StoredTensor
+from onnx_memo.store.data import ALIGNMENT, StoredTensor
 
 LEAST = 1 << 18  # numbers of a table that is worth it
 MOST = 127  # steps on either side of zero
@@ -40,8 +40,9 @@ class Tables:
 
     @property
     def nbytes(self) -> int:
-        """About what they take in 8 bits."""
-        return sum(tensor.nbytes // 4 for tensor in map(_tensor, self.gathers))
+        """What they take in 8 bits, at most; each tensor begins on a page."""
+        shapes = (tensor.shape.numpy() for tensor in map(_tensor, self.gathers))
+        return sum(rows * (width + 4) + 2 * ALIGNMENT for rows, width in shapes)
 
     def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
         """Read the stored tables in a copy of the original. Values keep their places and names."""

@@ -23,6 +23,7 @@ from onnx_memo.store.data import ALIGNMENT, StoredTensor
 # In the order in which `MemoProduct` reads them, and `coarse_product`.
 PARTS = tuple(field.name for field in fields(Rounded))
 COARSE = ("packed", "scales", "bias")
+NO_PRODUCTS = "the encoder has no products of floats with constant weights"
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def groups(evidence: Evidence) -> str:
     )
     body = "".join(map(_group, evidence.groups))
     return (
-        "<p>A hit reuses what is stored; a miss is computed as by the original. The time ratio is "
+        "<p>A hit reuses what is stored; a miss runs the whole model. The time ratio is "
         "the bundle's total time over the original's. p50 is what half of the requests stay within, p95 and "
         f"p99 what 95{SPACE}% and 99{SPACE}% stay within. After {PLUS_MINUS} stands the spread: half the "
         "range of what single rounds of the measurement gave. What differs by no more is called equal."

@@ -19,6 +19,7 @@ from onnx_memo.levels.decide import ANSWERS
 from onnx_memo.levels.inserter import STRICTNESS, mask_of
 from onnx_memo.levels.int8.guard import RAN
 from onnx_memo.levels.registry import level_of
+from onnx_memo.levels.rows.guard import WHOLE
 from onnx_memo.pair import one_line
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
@@ -61,7 +62,7 @@ class TracedBundle:
             self.inputs = _inputs(model, self.mask)
             self.lookups, self.rows = trace_model(model, self.guards)
             self.literal = not self.guards[0].threshold
-            self.in_bytes = any(node.op_type == "MemoExact" for node in model.graph)
+            self.in_bytes = any(str(node.outputs[0].name) == WHOLE for node in model.graph)
         self.session = open_session(model, bundle, session_options(native=native))
 
     def read(self, data: Path) -> Samples:

@@ -12,6 +12,12 @@ from onnx_memo.served import explanation as say
 from onnx_memo.served.explanation import Lookup, Row, RowsRun, Stage
 from onnx_memo.served.trace import LookupTrace, Results, RowsTrace
 
+# What is told where products of bytes are not exact: how it is served, and why.
+NOT_EXACT = (
+    say.INEXACT,
+    "products of bytes are not exact here without the native library: the original runs",
+)
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -58,8 +64,7 @@ def seen_in_8_bits(ran: bool) -> Seen:
     """At the level `int8`: there is no lookup. `ran`: whether the guarded layers ran in 8 bits."""
     if ran:
         return Seen(say.ROUNDED, "nothing is reused: the guarded layers run with products in 8 bits", ())
-    reason = "products of bytes are not exact here without the native library: the original runs"
-    return Seen(say.INEXACT, reason, ())
+    return Seen(*NOT_EXACT, ())
 
 
 def seen_at_rows(
@@ -101,6 +106,8 @@ def seen_at_rows(
             f"only literal repeats are reused, and {rows.changed} of {length} rows are not as in the nearest "
             f"stored input of its length, entry {found.nearest}: the original runs",
         )
+    elif not rows.limit:  # set to 0 where this is so
+        told = NOT_EXACT
     else:
         told = (
             say.TOO_MANY,
@@ -111,9 +118,12 @@ def seen_at_rows(
 
 
 def _missed(told: tuple[str, str], in_bytes: bool) -> tuple[str, str]:
-    """What is told of a request that reuses nothing; where padding counts, a padded one runs the original."""
+    """What is told of a request that reuses nothing, whatever of it runs in 8 bits.
+
+    Where padding counts, a padded one runs the original, and where products are not exact, any does.
+    """
     outcome, reason = told
-    if in_bytes and outcome != say.PADDED:
+    if in_bytes and outcome not in (say.PADDED, say.INEXACT):
         reason = reason.replace("the original runs", "all of it runs, in 8 bits")
     return outcome, reason
 

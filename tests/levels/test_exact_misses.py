@@ -64,6 +64,16 @@ def test_without_it_the_same_tolerance_has_misses_run_in_8_bits(make):
     assert SAID not in make(False).manifest.notes
 
 
+@pytest.mark.skipif(onnx_memo.library_path() is None, reason="at rows, misses run in 8 bits with the library")
+@pytest.mark.parametrize(
+    ("exact_misses", "said"), [(True, "the original runs"), (False, "all of it runs, in 8 bits")]
+)
+def test_explain_says_what_ran(make, exact_misses, said):
+    """Also where the rows that run, but no misses, are in 8 bits."""
+    (unlike,) = random_samples(original(fixture("bert")), [10], seed=7)
+    assert onnx_memo.explain(make(exact_misses).path, arrays=unlike).reason.endswith(said)
+
+
 def test_what_is_reused_is_reused_all_the_same(make):
     assert {site.level for site in make(True).manifest.sites} == {"rows"}
     assert make(True).manifest.predicted["hit_rate"] > 0.5

@@ -15,10 +15,19 @@ from onnx_memo.graph.encoder import Encoder, NoEncoder
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.attention import attention_of
-from onnx_memo.levels.base import Blueprint, Brief, Level, NotAllowed, Proposal, Reuse, Use, Wanted
+from onnx_memo.levels.base import (
+    Blueprint,
+    Brief,
+    Level,
+    NotAllowed,
+    NothingPays,
+    Proposal,
+    Reuse,
+    Use,
+    Wanted,
+)
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.int8.propose import propose_int8
-from onnx_memo.precision.tables import find_tables
 from onnx_memo.precision.whole import bytes_at_most
 from onnx_memo.store.manifest import GuardedSite
 
@@ -29,6 +38,7 @@ class Int8Level(Level):
     names = ("int8",)
     title = "int8"
     rounds = True
+    compact = True
 
     def use(self, opened: OpenedModel, wanted: Wanted, notes: list[str]) -> Use:
         """The encoder as a whole."""
@@ -65,8 +75,8 @@ class Int8Use(Use):
 
     def bytes_needed(self, job: Job) -> int:
         """The weights in 8 bits; on trial they are held in memory."""
-        tables = find_tables(job.opened).nbytes if job.compact else 0
-        return bytes_at_most(job.opened) + tables
+        tables = job.compact_tables
+        return bytes_at_most(job.opened) + (0 if tables is None else tables.nbytes)
 
     def repeats(self, job: Job) -> Blueprint:
         """Without a tolerance nothing may be rounded."""
@@ -77,4 +87,9 @@ class Int8Use(Use):
 
     def propose(self, brief: Brief) -> Proposal:
         """The encoder in 8 bits, if the fit part keeps the promise."""
+        needed, most = self.bytes_needed(brief.job), brief.job.max_bytes
+        if most is not None and needed > most:
+            raise NothingPays(
+                f"--max-bytes {most} does not hold the weights in 8 bits: give at least {needed}"
+            )
         return propose_int8(brief)

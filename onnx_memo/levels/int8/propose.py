@@ -26,8 +26,7 @@ from onnx_memo.levels.int8.blueprint import Int8Blueprint
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.levels.tried import Original, Tried, run_original, timed
-from onnx_memo.precision.tables import find_tables
-from onnx_memo.precision.whole import Whole
+from onnx_memo.precision.whole import NO_PRODUCTS, Whole
 from onnx_memo.proof.sequence import Outcome, fixed_sequence
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, race, runner
@@ -52,7 +51,7 @@ def propose_int8(brief: Brief) -> Proposal:
     job, parts = brief.job, brief.parts
     fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
     if not brief.rounding.wholes:
-        raise NothingPays("the encoder has no products of floats with constant weights")
+        raise NothingPays(NO_PRODUCTS)
     tried = [_try(brief, whole, fit) for whole in brief.rounding.wholes]
     seen, ways = [way.alternative for way in tried], _worth_proving(tried)
     if not ways:
@@ -101,8 +100,7 @@ def _verdict(kept: bool) -> str:
 def _try(brief: Brief, whole: Whole, fit: Original) -> _Way:
     """Run the fit part."""
     job, parts, goal = brief.job, brief.parts, brief.goal
-    tables = find_tables(job.opened) if job.compact else None
-    blueprint = Int8Blueprint(job.opened.encoder, whole, tables)
+    blueprint = Int8Blueprint(job.opened.encoder, whole, job.compact_tables)
     folder = Path(tempfile.mkdtemp(dir=job.scratch))
     session = open_session(
         guarded_on_trial(job.opened, blueprint, folder), folder, session_options(threads=1)

@@ -27,6 +27,7 @@ from onnx_memo.levels.rows.layout import (
     stored_name,
 )
 from onnx_memo.levels.rows.quantize import Int8Product
+from onnx_memo.precision.tables import Tables
 from onnx_memo.precision.whole import Whole
 from onnx_memo.store.data import StoredTensor, offsets_of
 from onnx_memo.store.manifest import GuardedSite
@@ -52,6 +53,7 @@ class RowsSettings:
         whole: the encoder in 8 bits, if anything runs so:
         rows_in_bytes: the rows that run,
         misses_in_bytes: requests that reuse nothing.
+        compact: the original's tables in 8 bits, if its other weights are left out; then all runs in 8 bits.
     """
 
     network: KeyNetwork
@@ -62,6 +64,7 @@ class RowsSettings:
     whole: Whole | None = None
     rows_in_bytes: bool = False
     misses_in_bytes: bool = False
+    compact: Tables | None = None
 
     @property
     def limit(self) -> float:
@@ -116,7 +119,8 @@ class RowsBlueprint:
                     names = int8_names(number, product.first)
                     contents |= zip(names, (product.weight, product.scales, product.smooth), strict=True)
         whole = [] if settings.whole is None else settings.whole.tensors()
-        return layout.holding(contents, lengths) + whole
+        tables = [] if settings.compact is None else settings.compact.tensors()
+        return layout.holding(contents, lengths) + whole + tables
 
     def _shared(self, scratch: Path, notes: list[str]) -> dict[str, npt.NDArray[Any] | Path]:
         """What is stored in any case: lengths, offsets, the lookup, and what was captured."""
@@ -134,8 +138,10 @@ class RowsBlueprint:
         """Guard a copy of the original model."""
         settings, in_bytes = self.settings, None
         if settings.whole is not None:
-            read = settings.whole.in_copy(copy, tensors)
-            in_bytes = InBytes(read, settings.rows_in_bytes, settings.misses_in_bytes)
+            read, compact = settings.whole.in_copy(copy, tensors), settings.compact is not None
+            in_bytes = InBytes(read, settings.rows_in_bytes, settings.misses_in_bytes, compact)
+        if settings.compact is not None:
+            settings.compact.insert(copy, tensors)
         insert_rows_guard(copy.model, copy.twin(self.encoder), self._guard(tensors), in_bytes)
 
     def guarded(self) -> list[GuardedSite]:

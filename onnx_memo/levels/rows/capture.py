@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from onnx_memo.data.samples import Samples
+from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.files import NewFile
 from onnx_memo.graph.build import Builder
@@ -25,6 +26,7 @@ from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys.network import segment_means
 from onnx_memo.levels.rows.layout import RowsForm
 from onnx_memo.operators.spec import SEGMENTS
+from onnx_memo.precision.tables import Tables
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, real_length, run_model
 from onnx_memo.store.data import HALF_MAX
@@ -129,7 +131,13 @@ def attention_rollout(attention: Sequence[Floats], kept: float = 0.5) -> Floats:
 
 
 def capture_rows(
-    opened: OpenedModel, samples: Samples, folder: Path, advance: Callable[[], None], *, literal: bool = False
+    opened: OpenedModel,
+    samples: Samples,
+    folder: Path,
+    advance: Callable[[], None],
+    *,
+    literal: bool = False,
+    tables: Tables | None = None,
 ) -> RowsCapture:
     """Run `samples` through the encoder of a model.
 
@@ -139,6 +147,8 @@ def capture_rows(
         folder: where the files go.
         advance: called after each sample.
         literal: for literal repeats only: neither keys, values nor rollouts are kept.
+        tables: of the model, that will be read in 8 bits. The states at the input are then those that
+            requests will have, so that rows that did not change are known; all others are the model's own.
 
     Raises:
         MemoError: the model cannot run a sample, or makes numbers that half precision cannot hold.
@@ -154,11 +164,14 @@ def capture_rows(
     place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
     session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
     firsts = tuple(stage.layer for stage in stages)
+    given = None if tables is None else _input_by(opened, tables)
 
     def captured(number: int) -> tuple[int, list[_Piece]]:
         feeds = samples.arrays[number]
         results = run_model(session, feeds, number)
         after, before, *others = (results[place[value]] for value in wanted)
+        if given is not None:
+            before = given(feeds, number)
         n = real_length(feeds, encoder.mask, before)
         pieces: list[_Piece] = [("final", after[0, :n]), ("means", segment_means(before[0, :n]))]
         for stage, states in enumerate([before, *others[: len(later)]]):
@@ -174,6 +187,22 @@ def capture_rows(
             advance()
     heads = tuple((core.heads, core.key_width, core.value_width) for core in encoder.cores)
     return RowsCapture(folder, np.asarray(lengths, np.int64), encoder.width, heads, firsts, encoder.share)
+
+
+def _input_by(opened: OpenedModel, tables: Tables) -> Callable[[Arrays, int], Floats]:
+    """Runs what leads to the encoder's input, [B, L, d], with `tables` in 8 bits; requests are numbered."""
+    copy = opened.copy()
+    copy.model.graph.outputs[:] = [copy.twin(opened.encoder).input]
+    tables.insert(copy, {tensor.name: tensor.in_place() for tensor in tables.tensors()})
+    RemoveUnusedNodesPass()(copy.model)
+    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
+    taken = [value.name for value in session.get_inputs()]
+
+    def run(feeds: Arrays, number: int) -> Floats:
+        states: Floats = run_model(session, {name: feeds[name] for name in taken}, number)[0]
+        return states
+
+    return run
 
 
 def _of_cores(results: Sequence[Floats], firsts: Sequence[int], n: int) -> list[_Piece]:

@@ -1,7 +1,10 @@
 """Guard the encoder at the level `rows`: run only the rows that changed, and those they influence.
 
 Requires: the encoder of this very model, found on its present graph. Ensures: the model's inputs and outputs
-keep their names and order; where `hit` is false exactly the original nodes run.
+keep their names and order; where `hit` is false exactly the original nodes run. Where requests that reuse
+nothing run in 8 bits, the original nodes run at `memo_strictness` 0 alone, and where the processor's own
+products of bytes are not exact and no native library is there; if the original's weights are left out, in
+their place runs the form of nodes that are exact on every processor.
 
     entry = MemoLookup(key of the input)
     rows, stored_rows, hit, change, predicted = MemoRows(input, entry, ...)
@@ -18,7 +21,7 @@ the learned first-order correction: what a changed row passes on to those that d
 change at the encoder's output with one matrix (`correction`). Where the tolerance allows, the copies'
 products are int8: with few rows they take as long as reading their weights does.
 
-`memo_strictness` scales the bound: 1 (the default) as calibrated, 0 runs the original.
+`memo_strictness` scales the bound: 1 (the default) as calibrated, 0 reuses nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
@@ -46,6 +50,7 @@ from onnx_memo.precision.whole import WholeInCopy
 NAME = "encoder"
 ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
 HIT = f"memo/{NAME}/reused"  # and whether only they run, bool
+WHOLE = f"memo/{NAME}/whole"  # the value that holds what reuses nothing and ran in 8 bits, f32[B, L, d]
 _ATTENTION = ("MemoAttention", "MemoRowsAttention")  # each layer that runs has one of them
 
 
@@ -85,11 +90,15 @@ class RowsGuard:
 
 @dataclass(frozen=True)
 class InBytes:
-    """The encoder in 8 bits, and what runs so: the rows that run, and requests that reuse nothing."""
+    """The encoder in 8 bits, and what runs so: the rows that run, and requests that reuse nothing.
+
+    `compact`: both do, and the original's weights are left out.
+    """
 
     whole: WholeInCopy
     rows: bool
     misses: bool
+    compact: bool = False
 
 
 def insert_rows_guard(
@@ -100,6 +109,8 @@ def insert_rows_guard(
     _RowsInserter(model, encoder, guard, in_bytes).run()
     add_operators(model)
     pruned(model, encoder)
+    if in_bytes is not None and in_bytes.compact:
+        RemoveUnusedNodesPass()(model)
 
 
 def count_layers(model: ir.Model) -> int:
@@ -125,6 +136,9 @@ class _RowsInserter(Inserter):
         bound, limit = self.bound, self.initializer(guard.limit)
         if guard.int8 or self._rows_in_bytes:
             bound, limit = self._only_reused(b, found, bound, limit)
+        exact = b.op("MemoExact", self.strictness(b), domain=DOMAIN) if self._any_in_bytes else None
+        if self._rows_in_bytes:  # where they are not exact, only repeats are reused, of which no row runs
+            limit = b.op("Where", exact, limit, b.const(0, np.float32))
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
         self.rows, self.stored_rows, hit, self.change, self.predicted = b.ops(
             "MemoRows",
@@ -141,20 +155,21 @@ class _RowsInserter(Inserter):
         states, spread, rows = self._ran(b)
         region = flow.region(self.graph, encoder.result, encoder.boundary, self.constant)
         merged = self._merged(states, spread, rows)
-        if self.in_bytes is None or not self.in_bytes.misses:
+        if exact is None or self.in_bytes is None or not self.in_bytes.misses:
             self.make_conditional(b, region, encoder.result, hit, merged)
-        else:
-            answered, either = self._or_whole(b, hit, merged, self.in_bytes)
-            self.make_conditional(b, region, encoder.result, answered, either)
+            return
+        whole = self.in_bytes.whole
+        answered, either = self._or_whole(b, hit, exact, merged, whole)
+        instead = whole_branch(self, encoder, whole, everywhere=True) if self.in_bytes.compact else None
+        self.make_conditional(b, region, encoder.result, answered, either, instead)
 
     def _or_whole(
-        self, b: Builder, hit: ir.Value, merged: ir.Graph, in_bytes: InBytes
+        self, b: Builder, hit: ir.Value, exact: ir.Value, merged: ir.Graph, whole: WholeInCopy
     ) -> tuple[ir.Value, ir.Graph]:
         """Whether the original is not needed, and the branch that gives what was reused, or ran in 8 bits.
 
         What runs in 8 bits has an `If` of the main graph, as the rows that run have.
         """
-        exact = b.op("MemoExact", self.strictness(b), domain=DOMAIN)
         runs = b.op("And", exact, b.op("Not", hit))
         nothing = Builder(f"memo/{NAME}/unneeded", self.opset)
         empty = _graph(
@@ -162,8 +177,8 @@ class _RowsInserter(Inserter):
             [nothing.const(np.zeros((0, 0, self.encoder.width)), np.float32)],
             [None, None, self.encoder.width],
         )
-        branch = whole_branch(self, self.encoder, in_bytes.whole)
-        ran = b.op("If", runs, name=f"{b.prefix}/whole", then_branch=branch, else_branch=empty)
+        branch = whole_branch(self, self.encoder, whole)
+        ran = b.op("If", runs, name=WHOLE, then_branch=branch, else_branch=empty)
         same = Builder(f"memo/{NAME}/same", self.opset)
         either = Builder(f"memo/{NAME}/either", self.opset)
         chosen = either.op(
@@ -266,6 +281,10 @@ class _RowsInserter(Inserter):
         assert guard.correction is not None, "rows that run move others"
         spread = b.op("MatMul", passed_on, self.initializer(guard.correction))
         return _graph(b, [states, spread], [None, encoder.width], rows)
+
+    @property
+    def _any_in_bytes(self) -> bool:
+        return self.in_bytes is not None and (self.in_bytes.rows or self.in_bytes.misses)
 
     @property
     def _rows_in_bytes(self) -> bool:

@@ -18,6 +18,7 @@ from onnx_memo.keys.learned import LEARNED_WIDTH
 from onnx_memo.levels.lookup import lengths_spec, lookup_specs
 from onnx_memo.levels.rows.guard import NAME
 from onnx_memo.operators.spec import SEGMENTS
+from onnx_memo.precision.tables import Tables
 from onnx_memo.precision.whole import bytes_at_most
 from onnx_memo.runtime import library_path
 from onnx_memo.store.layout import Footprint, Layout, TensorSpec, entries, pairs, tokens
@@ -123,10 +124,13 @@ def scratch_layout(form: RowsForm, literal: bool) -> Layout:
     return Layout([means] if literal else [means, *reach])
 
 
-def rows_footprint(opened: OpenedModel, longest: int | None) -> Footprint:
+def rows_footprint(opened: OpenedModel, longest: int | None, tables: Tables | None = None) -> Footprint:
     """What the guard of a model's encoder takes at most.
 
-    `longest`: for literal repeats only, of at most so many tokens; None: for a guard that runs rows.
+    Args:
+        opened: the model.
+        longest: for literal repeats only, of at most so many tokens; None: for a guard that runs rows.
+        tables: of the model, that are stored in 8 bits as well.
     """
     encoder = opened.encoder
     if longest is not None:
@@ -137,7 +141,8 @@ def rows_footprint(opened: OpenedModel, longest: int | None) -> Footprint:
         shapes = [tuple(node.inputs[1].shape.numpy()) for node in products]  # type: ignore[union-attr]
         int8 += [(inner, outer, number) for number, (inner, outer) in enumerate(shapes)]
     size = rows_layout(RowsForm.of(encoder, False), LEARNED_WIDTH, int8).footprint()
-    return Footprint(size.fixed + bytes_at_most(opened), size.each)
+    rounded = bytes_at_most(opened) + (0 if tables is None else tables.nbytes)
+    return Footprint(size.fixed + rounded, size.each)
 
 
 def _lookup_specs(form: RowsForm, reduced: int) -> list[TensorSpec]:

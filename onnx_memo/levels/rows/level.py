@@ -21,6 +21,7 @@ from onnx_memo.levels.rows.explore import explore_rows
 from onnx_memo.levels.rows.layout import RowsForm, rows_footprint, scratch_layout
 from onnx_memo.levels.rows.propose import propose_rows
 from onnx_memo.levels.rows.watch import RowsWatch
+from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import most_tokens
 from onnx_memo.store.manifest import GuardedSite
 
@@ -30,11 +31,14 @@ class RowsLevel(Level):
 
     names = ("rows",)
     title = "rows"
+    compact = True
     setting = "bound"
 
     def use(self, opened: OpenedModel, wanted: Wanted, notes: list[str]) -> Use:
         """The encoder as a whole."""
         attention_of(opened)
+        if wanted.compact and library_path() is None:
+            raise NotAllowed("--compact leaves out the weights that rows run with where no native library is")
         try:
             return RowsUse(opened.encoder, wanted.exact_misses)
         except NoEncoder as none:
@@ -61,7 +65,8 @@ class RowsUse(Use):
         literal, opened = job.goal is None, job.opened
         lengths = most_tokens(job.samples, opened.findings.sites[0].length)
         form = RowsForm.of(self.encoder, literal)
-        size = rows_footprint(opened, int(lengths.max()) if literal else None).total(lengths)
+        longest = int(lengths.max()) if literal else None
+        size = rows_footprint(opened, longest, job.compact_tables).total(lengths)
         stored = size if job.max_bytes is None else min(size, job.max_bytes)
         return 2 * stored + scratch_layout(form, literal).footprint().total(lengths)
 

@@ -43,13 +43,21 @@ from onnx_memo.levels.rows.search import BOUNDS, EXACT_MISSES, TESTED, Search, T
 from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.tried import Original, Tried, run_original
 from onnx_memo.operators.spec import MOST_CHANGE
-from onnx_memo.precision.whole import Whole
+from onnx_memo.precision.whole import NO_PRODUCTS, Whole
 from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import Budget, within
 
 MARGIN = 2.0  # of the key distance that inputs of the sample have to their nearest others
 LITERAL = 1e-9  # a strictness at which only what is stored literally is reused
 EXACT = 0.025  # relative error up to which a product is exact in int8
+ROUNDED = (
+    "requests that reuse nothing run with products in 8 bits: only at memo_strictness 0 is an answer the "
+    "original's, bit for bit"
+)
+COMPACT = (
+    "compact: the original's weights are left out, so that requests that reuse nothing run in 8 bits; at "
+    "memo_strictness 0 all do, by standard nodes"
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,8 +74,10 @@ def propose_rows(brief: Brief, exact_misses: bool = False) -> Proposal:
         NothingPays: with the reason.
     """
     job, parts = brief.job, brief.parts
+    if job.compact and not brief.rounding.wholes:
+        raise NothingPays(NO_PRODUCTS)
     if job.max_bytes is not None:
-        size = rows_footprint(job.opened, None)
+        size = rows_footprint(job.opened, None, job.compact_tables)
         budget = Budget(job.opened, parts.stored, size, job.max_bytes, job.progress)
         parts = within(parts, budget, job.notes)
     fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
@@ -100,7 +110,8 @@ class Learned:
 def learn_rows(job: Job, parts: Parts) -> Learned:
     """Run store and fit part; fit key network, influence and correction to the store part."""
     advance = job.progress("capturing rows", len(parts.stored))
-    captured = capture_rows(job.opened, parts.stored, job.scratch, advance)
+    tables = job.compact_tables
+    captured = capture_rows(job.opened, parts.stored, job.scratch, advance, tables=tables)
     network = fit_rows_key(captured, parts.in_store)
     keys = network(captured.means)
     advance = job.progress("learning influence", len(keys))
@@ -110,7 +121,7 @@ def learn_rows(job: Job, parts: Parts) -> Learned:
     advance = job.progress("fitting corrections", len(pairs) * len(captured.stages))
     corrections = fit_corrections(captured, pairs, EPSILON, LIMIT, advance)
     radius = key_radius(keys[entries], captured.lengths[entries])
-    return Learned(captured, RowsSettings(network, corrections, BOUNDS[-1], (), radius))
+    return Learned(captured, RowsSettings(network, corrections, BOUNDS[-1], (), radius, compact=tables))
 
 
 @dataclass(frozen=True)
@@ -154,6 +165,11 @@ def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned, exact_m
     job, ways = brief.job, list[_Way]()
     fast = precisions(brief, parts.stored)
     misses = None if exact_misses else _misses_in_bytes(brief, parts, fit, learned, fast[0][1])
+    if job.compact and misses is None:
+        raise NothingPays(
+            "--compact leaves out the original, and with products in 8 bits wherever nothing is reused the "
+            "fit part does not keep the tolerance"
+        )
     for precision, way in fast:
         settings = way(learned.settings, misses)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
@@ -202,11 +218,10 @@ def _prove(
     trial, scale = settings[proven].trial, settings[proven].scale  # of the bound
     tried, tolerance = results[proven], goal.promise.tolerance
     if trial.rounds:
-        job.notes.append(
-            "requests that reuse nothing run with products in 8 bits: only at memo_strictness 0 is an answer "
-            "the original's, bit for bit"
-        )
+        job.notes.append(COMPACT if job.compact else ROUNDED)
     points = [StrictnessPoint(0.0, Tried.nothing_reused(held_out, goal).point(tolerance))]
+    if job.compact:  # what runs there was not measured
+        points = []
     points += [
         StrictnessPoint(one.scale / scale, seen.point(tolerance))
         for one, seen in zip(settings[: proven + 1], results, strict=False)
@@ -237,11 +252,11 @@ def _to_test(opened: OpenedModel, captured: RowsCapture, loosest: RowsSettings) 
     """What is tested on the held-out part, from strict to loose.
 
     Where misses run in 8 bits they err at every bound, and the held-out part may not prove the strictest. So
-    two settings come before in which they run the original.
+    two settings come before in which they run the original, unless its weights are left out.
     """
     trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, loosest))
     settings = [Tested(trial, scale) for scale in TESTED]
-    if loosest.misses_in_bytes:
+    if loosest.misses_in_bytes and loosest.compact is None:
         exact = replace(loosest, misses_in_bytes=False)
         before = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, exact))
         settings = [Tested(before, scale) for scale in EXACT_MISSES] + settings
@@ -274,7 +289,7 @@ def precisions(brief: Brief, stored: Samples) -> list[tuple[str, Way]]:
     """The ways to do the products of the rows that run, from fast to exact.
 
     With the native library that is `MemoProduct`. By standard nodes its body takes longer than what ONNX
-    Runtime makes of one scale for all rows.
+    Runtime makes of one scale for all rows. Without the original's weights there is no other way.
     """
 
     def floats(settings: RowsSettings, misses: Whole | None) -> RowsSettings:
@@ -286,7 +301,7 @@ def precisions(brief: Brief, stored: Samples) -> list[tuple[str, Way]]:
         def in_bytes(settings: RowsSettings, misses: Whole | None) -> RowsSettings:
             return replace(settings, whole=whole, rows_in_bytes=True, misses_in_bytes=misses is not None)
 
-        return [("int8", in_bytes), ("float", floats)]
+        return [("int8", in_bytes)] if brief.job.compact else [("int8", in_bytes), ("float", floats)]
 
     def by_nodes(products: Sequence[Int8Product | None]) -> Way:
         return lambda settings, misses: replace(floats(settings, misses), int8=products)

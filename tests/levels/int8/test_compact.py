@@ -26,7 +26,7 @@ import onnx_memo
 from onnx_memo.errors import MemoError
 from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.precision.tables import find_tables
-from onnx_memo.store.data import WEIGHTS
+from onnx_memo.store.data import WEIGHTS, memo_data
 from onnx_memo.verify import Unfit
 
 TOLERANCE = 0.1
@@ -45,7 +45,7 @@ def small_tables(monkeypatch, everything_pays):
 
 
 def make(model: Path, data: Path, folder: Path, **options) -> onnx_memo.Result:
-    options = {"tolerance": TOLERANCE, "metric": "relative", "compact": True} | options
+    options = {"tolerance": TOLERANCE, "metric": "relative", "compact": True, "level": "int8"} | options
     return onnx_memo.optimize(model, data, folder / "bundle", **options)
 
 
@@ -89,7 +89,7 @@ def test_of_weights_in_other_files_what_is_read_is_left(data, tmp_path, monkeypa
 
 def test_it_says_so(data, tmp_path, cli):
     options = ["--data", data, "-o", tmp_path / "bundle", "--tolerance", TOLERANCE, "--metric", "relative"]
-    shown = cli("optimize", fixture("bert"), *options, "--compact")
+    shown = cli("optimize", fixture("bert"), *options, "--level", "int8", "--compact")
     assert shown.code == 0, shown.err
     told = " ".join(shown.out.split())
     assert "compact: the original's weights are left out" in told
@@ -112,10 +112,13 @@ def test_nothing_claims_to_know_what_the_original_gives(data, tmp_path, cli):
     ("options", "why"),
     [
         ({"tolerance": None, "metric": None}, "--compact leaves out the original's weights.*--tolerance or"),
-        ({"level": "rows"}, "--level rows does not go with --compact"),
         ({"level": "output"}, "--level output does not go with --compact"),
-        ({"sites": "0"}, "--sites does not go with --compact"),
-        ({"exact_misses": True}, "--exact-misses asks for the original, which --compact leaves out"),
+        ({"level": "auto", "sites": "0"}, "--sites does not go with --compact"),
+        ({"level": "auto", "threshold": 0.1}, "--threshold does not go with --compact"),
+        (
+            {"level": "auto", "exact_misses": True},
+            "--exact-misses asks for the original, which --compact leaves out",
+        ),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(data, tmp_path, options, why):
@@ -148,6 +151,20 @@ def test_a_way_that_answers_otherwise_is_found(data, tmp_path, monkeypatch):
     with pytest.raises(Unfit, match=r"the two ways in which it runs in 8 bits are .* leave --compact out"):
         make(fixture("bert"), data, tmp_path)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_what_the_memo_data_may_take_is_kept_or_nothing_is_written(data, tmp_path, cli):
+    options = ["--data", data, "-o", tmp_path / "bundle", "--tolerance", TOLERANCE, "--metric", "relative"]
+    options = ["optimize", fixture("bert"), *options, "--level", "int8", "--compact", "--max-bytes"]
+    refused = cli(*options, 100_000)
+    assert (refused.code, refused.err.count("\n")) == (3, 1)
+    (least,) = re.findall(
+        r"--max-bytes 100000 does not hold the weights in 8 bits: give at least (\d+)", refused.err
+    )
+    assert cli(*options, int(least) - 1).code == 3
+    made = cli(*options, least)
+    assert made.code == 0, made.err
+    assert memo_data(tmp_path / "bundle").stat().st_size <= int(least)
 
 
 # ---- Tables

@@ -25,14 +25,13 @@ from support import (
     variants,
     write_samples,
 )
-from support_precision import exact_products
+from support_precision import exact_products, never_exact
 
 import onnx_memo
 from onnx_memo.errors import MemoError
 from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.int8 import propose
 from onnx_memo.proof.measure import Measure
-from onnx_memo.store.bundle import sha256
 from onnx_memo.store.data import memo_data
 
 TOLERANCE = 0.1
@@ -241,18 +240,8 @@ def test_explain_names_the_requests_that_come_out_worst(made_int8, cli):
 
 @pytest.mark.skipif(not exact_products("stock"), reason="the original runs")
 def test_explain_says_so_where_products_of_bytes_are_not_exact(made_int8, tmp_path):
-    """As without the native library on processors without VNNI; there the guard finds it out."""
     bundle = copied(made_int8.bundle, tmp_path / "bundle")
-    model = ir.load(bundle / "model.onnx")
-    body = next(function for function in model.functions.values() if function.name == "MemoExact")
-    never = ir.node("Constant", [], {"value": ir.tensor(np.asarray(False))})
-    body.append(never)
-    body.outputs[0] = never.outputs[0]
-    ir.save(model, bundle / "model.onnx")
-    told = json.loads((bundle / "manifest.json").read_text())
-    content = (bundle / "model.onnx").read_bytes()
-    told["files"]["model.onnx"] = {"bytes": len(content), "sha256": sha256(bundle / "model.onnx")}
-    (bundle / "manifest.json").write_text(json.dumps(told))
+    never_exact(bundle)
     one = onnx_memo.explain(bundle, data=made_int8.data, line=3, native=False)
     assert (one.outcome, one.error) == ("no exact products in 8 bits", 0)
     assert "the original runs" in one.reason

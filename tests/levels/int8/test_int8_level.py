@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from support import assert_identical, fixture, memoized, original, variants, write_samples
@@ -11,7 +9,9 @@ from support_precision import build_int8
 from support_rows import opened
 
 import onnx_memo
+from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
+from onnx_memo.job import Job
 from onnx_memo.levels.base import Wanted
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.int8.level import Int8Level, Int8Use, Int8Watch
@@ -71,7 +71,7 @@ def test_it_needs_room_for_its_weights_alone(tmp_path):
     """No entries: what a bundle stores, and hardly more."""
     build_int8(fixture("bert"), tmp_path / "b")
     stored, model = memo_data(tmp_path / "b").stat().st_size, opened(fixture("bert"))
-    needed = Int8Use(model.encoder).bytes_needed(SimpleNamespace(opened=model, compact=False))
+    needed = Int8Use(model.encoder).bytes_needed(Job(model, Samples([], [], None), tmp_path))
     assert stored <= needed < 1.3 * stored
 
 
