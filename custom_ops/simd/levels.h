@@ -19,7 +19,8 @@ extern const Level kAvx512;  // AVX-512 F
 
 extern const IntegerLevel kIntegersPortable;
 #ifdef ONNX_MEMO_X86_64
-extern const IntegerLevel kIntegersAvx2;  // AVX2 and FMA
+extern const IntegerLevel kIntegersAvx2;      // AVX2 and FMA
+extern const IntegerLevel kIntegersAvx512Bw;  // AVX-512 F and BW
 #ifdef ONNX_MEMO_AVX_VNNI
 extern const IntegerLevel kIntegersAvxVnni;  // AVX2, FMA and AVX-VNNI
 #endif
