@@ -25,7 +25,7 @@ struct Avx2Integers : Avx2Rounding {
     AddTo(&sums->low, _mm256_madd_epi16(four, weights.low));
     AddTo(&sums->high, _mm256_madd_epi16(four, weights.high));
   }
-  static Integers Total(Sums sums) {
+  static Integers Total(Sums sums, Integers) {
     // Adds neighbours: columns 0, 1, 4, 5 and then 2, 3, 6, 7.
     return _mm256_permute4x64_epi64(_mm256_hadd_epi32(sums.low, sums.high), 0xD8);
   }

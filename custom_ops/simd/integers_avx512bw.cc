@@ -29,7 +29,7 @@ struct Avx512Bw : Avx512Rounding {
     *sums = _mm512_add_epi32(*sums, _mm512_madd_epi16(four.even, weights.even));
     *sums = _mm512_add_epi32(*sums, _mm512_madd_epi16(four.odd, weights.odd));
   }
-  static Integers Total(Sums sums) { return sums; }
+  static Integers Total(Sums sums, Integers) { return sums; }
 };
 
 }  // namespace

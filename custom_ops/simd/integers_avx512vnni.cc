@@ -22,7 +22,7 @@ struct Avx512Vnni : Avx512Rounding {
     *sums = _mm512_dpbusd_epi32(*sums, four, weights);
 #endif
   }
-  static Integers Total(Sums sums) { return sums; }
+  static Integers Total(Sums sums, Integers) { return sums; }
 };
 
 }  // namespace

@@ -13,6 +13,13 @@
 #include <cpuid.h>
 #endif
 #endif
+#ifdef ONNX_MEMO_AARCH64
+#ifdef __linux__
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+#endif
 
 namespace onnx_memo::simd {
 namespace {
@@ -71,6 +78,34 @@ struct Processor {
     avx512 = avx2 && HasAll(extended.ebx, kAvx512f) && HasAll(SavedRegisters(), kZmm);
     avx512bw = avx512 && HasAll(extended.ebx, kAvx512bw);
     avx512vnni = avx512 && HasAll(extended.ecx, kVnni);
+  }
+};
+
+#endif
+
+#ifdef ONNX_MEMO_AARCH64
+
+#ifdef __APPLE__
+bool HasFeature(const char* name) {
+  int has = 0;
+  std::size_t size = sizeof has;
+  return sysctlbyname(name, &has, &size, nullptr, 0) == 0 && has != 0;
+}
+#endif
+
+struct Processor {
+  bool dotprod = false;
+  bool i8mm = false;
+
+  Processor() {  // where the system is another one, no more than what all have
+#ifdef __linux__
+    constexpr unsigned long kAsimdDp = 1UL << 20, kI8mm = 1UL << 13;  // as asm/hwcap.h numbers them
+    dotprod = (getauxval(AT_HWCAP) & kAsimdDp) != 0;
+    i8mm = (getauxval(AT_HWCAP2) & kI8mm) != 0;
+#elif defined(__APPLE__)
+    dotprod = HasFeature("hw.optional.arm.FEAT_DotProd");
+    i8mm = HasFeature("hw.optional.arm.FEAT_I8MM");
+#endif
   }
 };
 

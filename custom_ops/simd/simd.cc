@@ -14,6 +14,9 @@ std::vector<const Level*> Supported() {
   if (processor.avx2) levels.push_back(&kAvx2);
   if (processor.avx512) levels.push_back(&kAvx512);
 #endif
+#ifdef ONNX_MEMO_AARCH64
+  levels.push_back(&kNeon);
+#endif
   return levels;
 }
 
@@ -32,6 +35,16 @@ std::vector<const IntegerLevel*> SupportedIntegers() {
   if (processor.avxvnni) levels.push_back(&kIntegersAvxVnni);
 #endif
   if (processor.avx512vnni) levels.push_back(&kIntegersAvx512Vnni);
+#endif
+#ifdef ONNX_MEMO_AARCH64
+  const Processor processor;
+  levels.push_back(&kIntegersNeon);
+#ifdef ONNX_MEMO_DOTPROD
+  if (processor.dotprod) levels.push_back(&kIntegersDotprod);
+#endif
+#ifdef ONNX_MEMO_I8MM
+  if (processor.i8mm) levels.push_back(&kIntegersI8mm);
+#endif
 #endif
   return levels;
 }
