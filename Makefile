@@ -2,6 +2,7 @@
 # make test   set up, lint, type check, all tests (Python, and C++ under sanitizers)
 # make faults the tests that make faults, at length: kills, full disks, hostile files (a quarter of an hour)
 # make lint   format and type checks alone
+# make test-aarch64  the C++ tests for 64-bit Arm, cross-compiled, in QEMU (needs both; not part of make test)
 # make fuzz   the C++ fuzz targets, each for FUZZ_SECONDS (needs clang); their corpora are also replayed by make test
 # make accessibility  axe on reports, in headless Chromium (needs node, npm, chromium, and once a network)
 # make bench  the workloads of docs/benchmarks.md (needs PyTorch to export models: installed too)
@@ -15,8 +16,9 @@ PY := onnx_memo tests tools models
 ORT_VERSIONS := 1.17.3 1.18.1 1.19.2 1.20.1
 
 FUZZ_SECONDS ?= 600
+AARCH64_CPUS := cortex-a72 neoverse-n1 max # without dot products of bytes, with signed ones, with mixed ones
 
-.PHONY: demo test faults lint native-test fuzz accessibility bench setup
+.PHONY: demo test faults lint native-test test-aarch64 fuzz accessibility bench setup
 setup: $(SETUP)
 
 $(SETUP): pyproject.toml onnx_memo/__init__.py custom_ops/CMakeLists.txt $(CPP)
@@ -42,6 +44,18 @@ native-test:
 	cmake -S custom_ops -B build/sanitized -DCMAKE_BUILD_TYPE=Debug -DONNX_MEMO_TESTS=ON -DONNX_MEMO_SANITIZE=ON
 	cmake --build build/sanitized --parallel
 	ctest --test-dir build/sanitized --output-on-failure
+
+test-aarch64:
+	@command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null || \
+	  { echo "make test-aarch64 needs a cross compiler and QEMU: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }
+	cmake -S custom_ops -B build/aarch64 -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DONNX_MEMO_TESTS=ON \
+	  "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu"
+	cmake --build build/aarch64 --parallel
+	set -e; for cpu in $(AARCH64_CPUS); do \
+	  echo "$$cpu"; qemu-aarch64 -cpu $$cpu -L /usr/aarch64-linux-gnu build/aarch64/tests/native_tests; \
+	done
+	ctest --test-dir build/aarch64 --output-on-failure --exclude-regex native_tests
 
 # Stops at the first finding, and leaves its input in build/found. What is executed and covered, a line a target says.
 fuzz:

@@ -111,10 +111,10 @@ Rounding RoundRow(const float* row, std::size_t count, std::uint8_t* bytes) {
 template <typename Vector>
 typename Vector::Register Scaled(const typename Vector::Sums& sums, const Rounding& rounding, const Panel& panel,
                                  std::size_t column) {
-  const auto whole = Vector::ToFloats(Vector::LoadIntegers(panel.sums + column));
-  const auto shift = Vector::Multiply(whole, Vector::Broadcast(rounding.low));
-  const auto total =
-      Vector::MultiplyAdd(Vector::ToFloats(Vector::Total(sums)), Vector::Broadcast(rounding.scale), shift);
+  const auto of_weights = Vector::LoadIntegers(panel.sums + column);
+  const auto shift = Vector::Multiply(Vector::ToFloats(of_weights), Vector::Broadcast(rounding.low));
+  const auto whole = Vector::ToFloats(Vector::Total(sums, of_weights));
+  const auto total = Vector::MultiplyAdd(whole, Vector::Broadcast(rounding.scale), shift);
   return Vector::MultiplyAdd(total, Vector::Load(panel.scales + column), Vector::Load(panel.bias + column));
 }
 

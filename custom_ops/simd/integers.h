@@ -68,7 +68,7 @@ struct IntegerLevel {
 
   // output[r, c] = the activation of scales[c] * (scale[r] * (the sum of bytes[r, i] * weights[c, i]) + low[r] *
   // sums[c]) + bias[c] + (the product of the channels apart). The rows of `output` are `stride` floats apart. |sum of
-  // bytes * weights| is below 2^31.
+  // bytes * weights| is below 2^31. Some levels take the sum of signed bytes from `sums`, which must be true.
   void (*multiply)(const RoundedRows& rows, const Panel& panel, const Ahead& ahead, float* output, std::size_t stride);
 
   // sum[i] += residual[i]; y[i] = (sum[i] - mean) / sqrt(variance + epsilon) * gamma[i] + beta[i], with the mean of all

@@ -25,7 +25,7 @@ struct AvxVnni : Avx2Rounding {
     *sums = _mm256_dpbusd_avx_epi32(*sums, four, weights);
 #endif
   }
-  static Integers Total(Sums sums) { return sums; }
+  static Integers Total(Sums sums, Integers) { return sums; }
 };
 
 }  // namespace

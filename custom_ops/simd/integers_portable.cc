@@ -66,7 +66,7 @@ struct PortableIntegers : Portable {
       for (std::size_t k = 0; k < kGroup; ++k) sums->lanes[i] += four.bytes[k] * weights.bytes[i * kGroup + k];
     }
   }
-  static Integers Total(Sums sums) { return sums; }
+  static Integers Total(Sums sums, Integers) { return sums; }
   static Integers LoadIntegers(const std::int32_t* from) {
     return EachInteger([from](std::size_t i) { return from[i]; });
   }

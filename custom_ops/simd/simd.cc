@@ -1,77 +1,10 @@
-// Finds out what the processor runs and picks the level for it.
+// Picks the levels that the processor runs.
 #include "simd/simd.h"
 
 #include "simd/levels.h"
-
-#ifdef ONNX_MEMO_X86_64
-#ifdef _MSC_VER
-#include <intrin.h>
-#else
-#include <cpuid.h>
-#endif
-#endif
+#include "simd/processor.h"
 
 namespace onnx_memo::simd {
-namespace {
-
-#ifdef ONNX_MEMO_X86_64
-
-struct CpuidLeaf {
-  std::uint32_t eax, ebx, ecx, edx;
-};
-
-CpuidLeaf Cpuid(std::uint32_t leaf, std::uint32_t part = 0) {
-#ifdef _MSC_VER
-  int words[4] = {};
-  __cpuidex(words, static_cast<int>(leaf), static_cast<int>(part));
-  return {static_cast<std::uint32_t>(words[0]), static_cast<std::uint32_t>(words[1]),
-          static_cast<std::uint32_t>(words[2]), static_cast<std::uint32_t>(words[3])};
-#else
-  CpuidLeaf words{};
-  __get_cpuid_count(leaf, part, &words.eax, &words.ebx, &words.ecx, &words.edx);
-  return words;
-#endif
-}
-
-// Which registers the operating system saves. Only to be called where cpuid says OSXSAVE.
-std::uint64_t SavedRegisters() {
-#ifdef _MSC_VER
-  return _xgetbv(0);
-#else
-  std::uint32_t low = 0;
-  std::uint32_t high = 0;
-  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return (static_cast<std::uint64_t>(high) << 32) | low;
-#endif
-}
-
-constexpr bool HasAll(std::uint64_t word, std::uint64_t bits) { return (word & bits) == bits; }
-
-struct Processor {
-  bool avx2 = false;        // with FMA and F16C
-  bool avxvnni = false;     // with AVX2
-  bool avx512 = false;      // foundation
-  bool avx512vnni = false;  // with foundation
-
-  Processor() {
-    constexpr std::uint32_t kFma = 1U << 12, kOsxsave = 1U << 27, kAvx = 1U << 28, kF16c = 1U << 29;
-    constexpr std::uint32_t kAvx2 = 1U << 5, kAvx512f = 1U << 16;
-    constexpr std::uint64_t kYmm = 0x06, kZmm = 0xE6;
-    const std::uint32_t basic = Cpuid(1).ecx;
-    if (!HasAll(basic, kFma | kOsxsave | kAvx | kF16c)) return;
-    constexpr std::uint32_t kVnni = 1U << 11;
-    const CpuidLeaf extended = Cpuid(7);
-    avx2 = HasAll(extended.ebx, kAvx2) && HasAll(SavedRegisters(), kYmm);
-    constexpr std::uint32_t kAvxVnni = 1U << 4;
-    avxvnni = avx2 && extended.eax >= 1 && HasAll(Cpuid(7, 1).eax, kAvxVnni);  // eax: the last part there is
-    avx512 = avx2 && HasAll(extended.ebx, kAvx512f) && HasAll(SavedRegisters(), kZmm);
-    avx512vnni = avx512 && HasAll(extended.ecx, kVnni);
-  }
-};
-
-#endif
-
-}  // namespace
 
 std::vector<const Level*> Supported() {
   std::vector<const Level*> levels = {&kPortable};
@@ -80,6 +13,9 @@ std::vector<const Level*> Supported() {
   levels.push_back(&kSse2);
   if (processor.avx2) levels.push_back(&kAvx2);
   if (processor.avx512) levels.push_back(&kAvx512);
+#endif
+#ifdef ONNX_MEMO_AARCH64
+  levels.push_back(&kNeon);
 #endif
   return levels;
 }
@@ -94,10 +30,21 @@ std::vector<const IntegerLevel*> SupportedIntegers() {
 #ifdef ONNX_MEMO_X86_64
   const Processor processor;
   if (processor.avx2) levels.push_back(&kIntegersAvx2);
+  if (processor.avx512bw) levels.push_back(&kIntegersAvx512Bw);
 #ifdef ONNX_MEMO_AVX_VNNI
   if (processor.avxvnni) levels.push_back(&kIntegersAvxVnni);
 #endif
   if (processor.avx512vnni) levels.push_back(&kIntegersAvx512Vnni);
+#endif
+#ifdef ONNX_MEMO_AARCH64
+  const Processor processor;
+  levels.push_back(&kIntegersNeon);
+#ifdef ONNX_MEMO_DOTPROD
+  if (processor.dotprod) levels.push_back(&kIntegersDotprod);
+#endif
+#ifdef ONNX_MEMO_I8MM
+  if (processor.i8mm) levels.push_back(&kIntegersI8mm);
+#endif
 #endif
   return levels;
 }

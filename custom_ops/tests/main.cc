@@ -2,13 +2,30 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <vector>
 
+#include "simd/integers.h"
+#include "simd/simd.h"
 #include "tests/check.h"
 
+namespace {
+
+template <typename Level>
+void PrintNames(const char* what, const std::vector<const Level*>& levels) {
+  std::printf("%s:", what);
+  for (const Level* level : levels) std::printf(" %s", level->name);
+  std::printf("\n");
+}
+
+}  // namespace
+
 int main(int count, char** arguments) {
+  using namespace onnx_memo;
+  PrintNames("levels that this processor runs", simd::Supported());
+  PrintNames("of products in 8 bits", simd::SupportedIntegers());
   int failed = 0;
   int run = 0;
-  for (const auto& test : onnx_memo::testing::Tests()) {
+  for (const auto& test : testing::Tests()) {
     if (count > 1 && std::strstr(test.name, arguments[1]) == nullptr) continue;
     ++run;
     try {

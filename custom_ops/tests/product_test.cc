@@ -70,6 +70,28 @@ TEST(the_largest_sums_do_not_overflow) {
   for (const simd::IntegerLevel* level : simd::SupportedIntegers()) CHECK(IsProduct(Run(request, *level), request));
 }
 
+// Rows of bytes, the scale and the least number being 1 and 0: all of what is computed are integers below 2^24.
+TEST(integers_are_exact_for_all_bytes_and_weights) {
+  std::mt19937 random(13);
+  Request request(random, 7, 384, 50);
+  for (std::size_t i = 0; i < request.x.size(); ++i) {
+    const auto byte = static_cast<float>(random() % 256);
+    request.x[i] = i % 384 == 0 ? 0.0F : i % 384 == 1 || random() % 2 == 0 ? 255.0F : byte;
+  }
+  for (std::int8_t& weight : request.weights) {
+    const auto any = static_cast<std::int8_t>(static_cast<int>(random() % 256) - 128);
+    weight = random() % 2 == 0 ? any : std::int8_t{-128};
+  }
+  for (std::size_t k = 0; k < 384; ++k) request.weights[k * 50] = 127;
+  std::fill(request.scales.begin(), request.scales.end(), 1.0F);
+  std::fill(request.bias.begin(), request.bias.end(), 0.0F);
+  const std::vector<double> expected = NaiveProduct(request);
+  for (const simd::IntegerLevel* level : simd::SupportedIntegers()) {
+    const Floats y = Run(request, *level);
+    for (std::size_t i = 0; i < y.size(); ++i) CHECK(static_cast<double>(y[i]) == expected[i]);
+  }
+}
+
 TEST(bytes_are_the_same_on_every_level) {
   std::mt19937 random(5);
   for (std::size_t count = 0; count < 70; ++count) {
