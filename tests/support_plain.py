@@ -52,6 +52,7 @@ def plain_form(model: ir.Model) -> ir.Model:
         results = rule(b, node) if rule is not None else None
         if results is None:
             continue
+        todo.extend(b.nodes)
         for value in b.initializers:
             model.graph.register_initializer(value)
         for old, new in zip(node.outputs, results, strict=True):
@@ -63,7 +64,6 @@ def plain_form(model: ir.Model) -> ir.Model:
             ir.convenience.replace_all_uses_with(old, new)
         model.graph.insert_before(node, b.nodes)
         model.graph.remove(node, safe=True)
-        todo.extend(b.nodes)
     RemoveUnusedNodesPass()(model)
     return model
 
