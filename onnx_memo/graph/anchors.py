@@ -6,6 +6,7 @@ from collections import Counter
 
 import onnx_ir as ir
 
+from onnx_memo.graph.plain.form import WHY_KEPT
 from onnx_memo.graph.shapes import STANDARD
 from onnx_memo.graph.site import Refusal
 
@@ -39,7 +40,5 @@ def anchors(graph: ir.Graph) -> tuple[dict[ir.Node, str], list[Refusal]]:
 
 
 def _one_operator(node: ir.Node) -> str:
-    return (
-        f"it is one operator, '{node.op_type}', which is not taken apart: export the model anew, not "
-        "optimized, with attention as single operators"
-    )
+    why = node.meta.get(WHY_KEPT, "export the model anew, not optimized, with attention as single operators")
+    return f"it is one operator, '{node.op_type}', which is not taken apart: {why}"

@@ -133,7 +133,11 @@ class OpenedModel:
         if plain is None:
             return own, None
         other = _Form(plain.model, self._mask, own_values(self.model.graph).keys())
-        return (own, None) if own.shows >= other.shows else (other, plain)
+        try:
+            better = other.shows > own.shows or not own.findings.sites
+        except MemoError:  # what a rule made of a strange model is none
+            better = False
+        return (other, plain) if better else (own, None)
 
 
 class _Form:

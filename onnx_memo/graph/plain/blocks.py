@@ -65,7 +65,7 @@ def _matmul_nbits(b: Builder, node: ir.Node) -> Sequence[ir.Value]:
         if offsets is not None:
             given = offsets.numpy().reshape(rows, -1)
             offset = _unpacked(given, bits) if offsets.dtype == ir.DataType.UINT8 else given
-            offset = offset[:, :blocks].astype(np.float32)
+            offset = offset.astype(np.float32)
         return np.ascontiguousarray(((numbers - offset[:, block_of]) * factor[:, block_of]).T)
 
     product = b.op("MatMul", needed(left), b.weight(compute, (columns, rows)))
@@ -121,7 +121,7 @@ def _gather_block_quantized(b: Builder, node: ir.Node) -> Sequence[ir.Value]:
         if offsets is not None:
             given = offsets.numpy()
             given = _unpacked(given, bits) if bits < 8 else given
-            offset = _spread(given[..., : blocks[-1]], axis, block, shape[axis])
+            offset = _spread(given, axis, block, shape[axis])
         factor = _spread(factors.numpy(), axis, block, shape[axis])
         return _difference(numbers, offset) * factor
 
@@ -139,7 +139,7 @@ def in_blocks(
     shape = list(tensor.shape.numpy())
     factors = _tensor(scale, "scales")
     offsets = None if zero is None else _tensor(zero, "zero points", factors.shape.numpy())
-    single = factors.size == 1 and not block
+    single = factors.size == 1
     if not single:
         if not -len(shape) <= axis < len(shape) or block < 0:
             raise Kept(f"its axis {axis} is none of its weight's")

@@ -13,6 +13,7 @@ from onnx_ir.passes.common import (
     ShapeInferencePass,
 )
 
+from onnx_memo.errors import reason_of
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.floats import compute_in_floats, half_values
 from onnx_memo.graph.plain.rule import Kept, Rule
@@ -84,6 +85,9 @@ def _apply_rules(model: ir.Model, prefix: str) -> set[str]:
             written = _take_apart(model.graph, node, rule, f"{prefix}/{number}")
         except Kept as kept:
             node.meta[WHY_KEPT] = str(kept)
+            continue
+        except Exception as error:  # of attributes and types, which nobody checks of operators beside ONNX's
+            node.meta[WHY_KEPT] = reason_of(error)
             continue
         if written is not None:
             apart.add(node.op_type)

@@ -23,7 +23,6 @@ QUANTIZE = "QuantizeLinear"  # of ONNX, and of Microsoft's domain with more type
 # Move integers as they would move the floats that they stand for.
 MOVES = frozenset(
     {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Split", "Slice", "Gather", "Expand"}
-    | {"Identity"}
 )
 # No result is below these.
 LEAST = {"Softmax": 0, "Relu": 0, "Sigmoid": 0, "Exp": 0, "Abs": 0, "Sqrt": 0, "Erf": -1, "Tanh": -1}
@@ -120,9 +119,7 @@ def dequantized_along(
 
 def quantized(b: Builder, value: ir.Value, scale: ir.Value | None, zero: ir.Value | None) -> ir.Value:
     """Integers that stand for `value`."""
-    result = b.op(QUANTIZE, value, scale, zero)
-    result.type = zero.type if zero is not None else ir.TensorType(ir.DataType.UINT8)
-    return result
+    return b.op(QUANTIZE, value, needed(scale), zero)
 
 
 def unquantized(b: Builder, value: ir.Value, scale: ir.Value, zero: ir.Value | None) -> ir.Value | None:
@@ -210,9 +207,4 @@ def moved(b: Builder, node: ir.Node) -> Sequence[ir.Value] | None:
     source, scale, *zero = quantizer.inputs
     if scale is None or not is_single(scale) or "block_size" in quantizer.attributes:
         return None
-    results = [
-        b.again(quantizer, result, scale, *zero)[0] for result in b.again(node, source, *node.inputs[1:])
-    ]
-    for result in results:
-        result.type = value.type
-    return results
+    return [b.again(quantizer, result, scale, *zero)[0] for result in b.again(node, source, *node.inputs[1:])]

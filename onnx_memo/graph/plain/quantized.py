@@ -37,7 +37,7 @@ def _dequantize_linear(b: Builder, node: ir.Node) -> Results | None:
     if not blocks and (made_of := unquantized(b, value, scale, zero)) is not None:
         return [made_of]
     tensor = constant(value)
-    if tensor is None or not tensor.dtype.is_integer():
+    if tensor is None:
         return None
     axis = node.attributes.get_int("axis", 1)
     if blocks or tensor.dtype.bitwidth < 8:
@@ -87,13 +87,11 @@ def _scaled_product(b: Builder, product: ir.Value | None, scale: ir.Value | None
         if quantizer is not None and quantizer.outputs[2] is zero and quantizer.outputs[1] in factors:
             factors.remove(quantizer.outputs[1])
             operands.append(needed(quantizer.inputs[0]))
-        elif operands and len(factors) == 1:
+        elif operands and factors:
             columns = integers.op_type == "MatMulInteger"
             operands.append(floats(b, value, factors.pop(), zero, columns))
         else:
             return None
-    if factors:
-        return None
     return b.again(integers, *operands, op_type=integers.op_type.removesuffix("Integer"))[0]
 
 
@@ -188,7 +186,7 @@ def _qlinear_softmax(b: Builder, node: ir.Node) -> Results:
 
 def _qlinear_concat(b: Builder, node: ir.Node) -> Results:
     scale, zero, *rest = inputs_of(node, max(len(node.inputs), 2))
-    if len(rest) % 3:
+    if not rest or len(rest) % 3:
         raise Kept("its inputs are not triples of integers, scale and zero point")
     parts = [floats(b, *part) for part in zip(rest[::3], rest[1::3], rest[2::3], strict=True)]
     return [quantized(b, b.again(node, *parts, op_type="Concat", domain="")[0], scale, zero)]

@@ -96,6 +96,7 @@ def test_the_weight_is_not_computed_before_it_is_read():
         ({"N": 2**40}, "its weight are"),
         ({"K": 0}, "its K is 0"),
         ({"block_size": 24}, "its blocks are of 24"),
+        ({"block_size": 8}, "its blocks are of 8"),
         ({"block_size": 2**62}, "its weight are"),
         ({"bits": 3}, "its weights have 3 bits"),
         ({"s": scales(6, 4)}, "its scales are"),
@@ -116,6 +117,13 @@ def test_a_weight_that_is_given_is_kept():
     feeds = {"x": floats(2, 16), "w": bytes_of(6, 1, 8), "s": scales(6, 1)}
     with pytest.raises(Kept, match="its weight are no constant"):
         plain_form(model_of([product], feeds, {}))
+
+
+def test_a_weight_that_a_caller_may_replace_is_kept():
+    model, _ = nbits(4, 16, 6, 40)
+    model.graph.inputs.append(model.graph.initializers["w"])
+    with pytest.raises(Kept, match="its weight are no constant"):
+        plain_form(model)
 
 
 # ---- MatMulBnb4

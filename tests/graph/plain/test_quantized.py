@@ -154,6 +154,39 @@ def test_another_scale_is_another_number():
     assert operators(plain_form(model)) == ["QuantizeLinear", "DequantizeLinear"]
 
 
+def test_another_zero_point_is_another_number():
+    feeds, weights = {"x": steps(2, 5)}, scale("x") | scale("other", 100)
+    model = model_of([quantize("x"), node("DequantizeLinear", "x_q other_s other_z")], feeds, weights)
+    same(model, feeds)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_scale_for_each_column_is_another_one_elsewhere(turned):
+    feeds = {"x": steps(5, 5)}
+    weights = {"x_s": (2.0 ** -np.arange(3, 8)).astype(np.float32), "x_z": np.full(5, 128, np.uint8)}
+    nodes = [quantize("x"), node("Transpose" if turned else "Identity", "x_q", "v_q")]
+    model = model_of([*nodes, node("DequantizeLinear", "v_q x_s x_z", axis=0)], feeds, weights)
+    same(model, feeds)
+
+
+def test_integers_in_blocks_are_not_moved():
+    feeds = {"x": steps(1, 4)}
+    weights = scale("x") | {"b_s": np.full((1, 1), STEP, np.float32), "b_z": np.full((1, 1), 128, np.uint8)}
+    weights["shape"] = np.array([4, 1])
+    nodes = [
+        node("QuantizeLinear", "x b_s b_z", "x_q", axis=1, block_size=4),
+        node("Reshape", "x_q shape", "v_q"),
+        node("DequantizeLinear", "v_q x_s x_z"),
+    ]
+    same(model_of(nodes, feeds, weights, opset=21), feeds)
+
+
+def test_sums_of_sums_are_followed_no_further_than_a_few():
+    nodes = [node("Relu", "x", "v0")] + [node("Add", f"v{n} v{n}", f"v{n + 1}") for n in range(60)]
+    model = model_of([*nodes, quantize("v60"), dequantize("v60")], {"x": steps(3)}, scale("v60", 0))
+    assert operators(plain_form(model))[-1] == "Clip"
+
+
 def test_an_equal_scale_under_another_name_is_the_same():
     feeds, weights = {"x": steps(2, 5)}, scale("x") | scale("other")
     model = model_of([quantize("x"), node("DequantizeLinear", "x_q other_s other_z")], feeds, weights)
@@ -227,6 +260,18 @@ def test_a_weight_with_scales_along_an_axis(axis):
     nodes = [node("DequantizeLinear", "w_q w_s w_z", "w", axis=axis), node("Mul", "x w")]
     feeds = {"x": steps(6)}
     same(model_of(nodes, feeds, weights), feeds)
+
+
+def test_a_weight_with_scales_along_the_axis_that_is_meant_without_one():
+    feeds, weights = {"x": steps(5)}, weight("w", 5, 5, columns=True)
+    same(model_of([node("DequantizeLinear", "w_q w_s w_z", "w"), node("Mul", "x w")], feeds, weights), feeds)
+
+
+def test_a_weight_in_short_floats():
+    weights = {"w_q": steps(4, 5).astype(ml_dtypes.float8_e4m3fn), "w_s": np.float32(STEP)}
+    feeds = {"x": steps(5)}
+    nodes = [node("DequantizeLinear", "w_q w_s", "w"), node("Mul", "x w")]
+    same(model_of(nodes, feeds, weights, opset=21), feeds)
 
 
 def test_a_bias_in_32_bits():
@@ -364,6 +409,31 @@ def test_a_product_of_integers_that_is_scaled_otherwise_stays(scales):
     same(model, feeds, 1e-6 if scales != "x_s" else 0.02)
 
 
+def test_integers_of_a_dynamic_quantizer_that_are_scaled_otherwise():
+    feeds, weights = rows(2, 9, 40), weight("w", 40, 7) | scale("other")
+    product = node("MatMulIntegerToFloat", "x_q w_q other_s w_s other_z w_z", domain=MICROSOFT)
+    model = model_of([node("DynamicQuantizeLinear", "x", "x_q x_s x_z"), product], feeds, weights)
+    same(model, feeds)
+
+
+def test_a_product_of_integers_with_another_zero_point_stays():
+    feeds, weights = rows(2, 9, 40), weight("w", 40, 7)
+    nodes = [node("DynamicQuantizeLinear", "x", "x_q x_s x_z"), *scaled("x", "w")]
+    nodes[1] = node("MatMulInteger", "x_q w_q _ w_z", "integers")
+    same(model_of(nodes, feeds, weights), feeds)
+
+
+def test_a_convolution_that_is_scaled_by_the_column_of_its_result_is_kept():
+    feeds, weights = rows(1, 3, 3, 3), weight("w", 4, 3, 2, 2, columns=True) | {"w_z": np.int8(0)}
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "x_q x_s x_z"),
+        node("ConvInteger", "x_q w_q x_z w_z", "integers"),
+        *scaled("x", "w")[1:],
+    ]
+    with pytest.raises(Kept, match="neither one number nor one a column"):
+        plain_form(model_of(nodes, feeds, weights))
+
+
 # ---- QOperator
 
 
@@ -392,9 +462,12 @@ def test_qlinear_matmul_of_activations():
     assert operators(plain_form(model)) == ["MatMul"]
 
 
-def test_a_left_side_with_a_scale_for_each_row_is_kept():
-    feeds = {"x_q": np.zeros((3, 4), np.uint8)}
-    weights = {"x_s": np.ones(3, np.float32), "x_z": np.zeros(3, np.uint8)} | scale("v") | weight("w", 4, 4)
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_left_side_with_a_scale_for_each_row_is_kept(count):
+    feeds = {"x_q": np.zeros((count, 4), np.uint8)}
+    weights = (
+        {"x_s": np.ones(count, np.float32), "x_z": np.zeros(count, np.uint8)} | scale("v") | weight("w", 4, 4)
+    )
     product = node("QLinearMatMul", f"{triple('x')} {triple('w')} v_s v_z", "v_q")
     with pytest.raises(Kept, match="neither one number nor one a column"):
         plain_form(model_of([product, dequantize("v")], feeds, weights))
@@ -528,6 +601,14 @@ def test_qlinear_concat():
     model = model_of([quantize("a"), quantize("b"), made, dequantize("v")], feeds, weights)
     same(model, feeds)
     assert operators(plain_form(model)) == ["Concat"]
+
+
+@pytest.mark.parametrize("names", ["v_s", "v_s v_z a_q a_s a_z b_q"])
+def test_a_concat_that_lacks_inputs_is_kept(names):
+    made = node("QLinearConcat", names, domain=MICROSOFT, axis=1)
+    weights = scale("v") | scale("a") | {"a_q": np.zeros((2, 3), np.uint8), "b_q": np.zeros((2, 3), np.uint8)}
+    with pytest.raises(Kept):
+        plain_form(model_of([made], {}, weights))
 
 
 def test_qlinear_where():
