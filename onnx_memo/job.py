@@ -7,7 +7,6 @@ from pathlib import Path
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.precision.tables import Tables, find_tables
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.answer import Answer, Outputs
 from onnx_memo.proof.goal import Goal
@@ -46,11 +45,6 @@ class Job:
     def path(self) -> Path:
         """The original model's file."""
         return self.opened.path
-
-    @property
-    def compact_tables(self) -> Tables | None:
-        """The original's tables, which a compact bundle reads in 8 bits; None: the bundle is none."""
-        return find_tables(self.opened) if self.compact else None
 
     def answer(self, outputs: Outputs, samples: Samples, at: int) -> Answer:
         """What answers to a sample are compared with; `outputs` is what the original gives.

@@ -30,6 +30,7 @@ from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.explored import Explored
+from onnx_memo.precision.tables import Tables, find_tables
 from onnx_memo.precision.whole import Rounding
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Seen
@@ -65,6 +66,11 @@ class Alternative:
     hit_rate: float
     error: float
     reason: str
+
+
+def compact_tables(job: Job) -> Tables | None:
+    """The original's tables, which a compact bundle reads in 8 bits; None: the bundle is to be none."""
+    return find_tables(job.opened) if job.compact else None
 
 
 def high_error(errors: Floats) -> float:

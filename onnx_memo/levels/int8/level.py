@@ -25,6 +25,7 @@ from onnx_memo.levels.base import (
     Reuse,
     Use,
     Wanted,
+    compact_tables,
 )
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.int8.propose import propose_int8
@@ -75,7 +76,7 @@ class Int8Use(Use):
 
     def bytes_needed(self, job: Job) -> int:
         """The weights in 8 bits; on trial they are held in memory."""
-        tables = job.compact_tables
+        tables = compact_tables(job)
         return bytes_at_most(job.opened) + (0 if tables is None else tables.nbytes)
 
     def repeats(self, job: Job) -> Blueprint:

@@ -20,6 +20,7 @@ from onnx_memo.levels.base import (
     SiteFigures,
     StrictnessPoint,
     Verdict,
+    compact_tables,
     high_error,
 )
 from onnx_memo.levels.int8.blueprint import Int8Blueprint
@@ -100,7 +101,7 @@ def _verdict(kept: bool) -> str:
 def _try(brief: Brief, whole: Whole, fit: Original) -> _Way:
     """Run the fit part."""
     job, parts, goal = brief.job, brief.parts, brief.goal
-    blueprint = Int8Blueprint(job.opened.encoder, whole, job.compact_tables)
+    blueprint = Int8Blueprint(job.opened.encoder, whole, compact_tables(job))
     folder = Path(tempfile.mkdtemp(dir=job.scratch))
     session = open_session(
         guarded_on_trial(job.opened, blueprint, folder), folder, session_options(threads=1)

@@ -12,7 +12,7 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.attention import attention_of
-from onnx_memo.levels.base import Brief, Level, NotAllowed, Proposal, Use, Wanted
+from onnx_memo.levels.base import Brief, Level, NotAllowed, Proposal, Use, Wanted, compact_tables
 from onnx_memo.levels.explored import Explored
 from onnx_memo.levels.repeats import inputs_to_store
 from onnx_memo.levels.rows.blueprint import RowsBlueprint, RowsSettings
@@ -66,7 +66,7 @@ class RowsUse(Use):
         lengths = most_tokens(job.samples, opened.findings.sites[0].length)
         form = RowsForm.of(self.encoder, literal)
         longest = int(lengths.max()) if literal else None
-        size = rows_footprint(opened, longest, job.compact_tables).total(lengths)
+        size = rows_footprint(opened, longest, compact_tables(job)).total(lengths)
         stored = size if job.max_bytes is None else min(size, job.max_bytes)
         return 2 * stored + scratch_layout(form, literal).footprint().total(lengths)
 

@@ -32,6 +32,7 @@ from onnx_memo.levels.base import (
     SiteFigures,
     StrictnessPoint,
     Verdict,
+    compact_tables,
 )
 from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
@@ -77,7 +78,7 @@ def propose_rows(brief: Brief, exact_misses: bool = False) -> Proposal:
     if job.compact and not brief.rounding.wholes:
         raise NothingPays(NO_PRODUCTS)
     if job.max_bytes is not None:
-        size = rows_footprint(job.opened, None, job.compact_tables)
+        size = rows_footprint(job.opened, None, compact_tables(job))
         budget = Budget(job.opened, parts.stored, size, job.max_bytes, job.progress)
         parts = within(parts, budget, job.notes)
     fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
@@ -110,7 +111,7 @@ class Learned:
 def learn_rows(job: Job, parts: Parts) -> Learned:
     """Run store and fit part; fit key network, influence and correction to the store part."""
     advance = job.progress("capturing rows", len(parts.stored))
-    tables = job.compact_tables
+    tables = compact_tables(job)
     captured = capture_rows(job.opened, parts.stored, job.scratch, advance, tables=tables)
     network = fit_rows_key(captured, parts.in_store)
     keys = network(captured.means)
