@@ -22,8 +22,8 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.int8.blueprint import Int8Blueprint
 from onnx_memo.precision.chains import Chains, find_chains
-from onnx_memo.precision.products import APART, round_products
-from onnx_memo.precision.whole import Whole
+from onnx_memo.precision.products import round_products
+from onnx_memo.precision.whole import APART, Whole
 from onnx_memo.progress import silent
 from onnx_memo.store.data import write_store
 
@@ -160,8 +160,8 @@ def build_int8(model: Path, folder: Path, apart: int | None = None, coarse: bool
     (folder / "scratch").mkdir(parents=True)
     samples = samples_of(model, random_samples(original(model), LENGTHS, seed=1), folder / "scratch")
     chains = find_chains(source)
-    count = 0 if coarse else APART if apart is None else apart
-    (rounded,) = round_products(source, chains, samples, [count], silent)
+    count = 0 if coarse else APART[0] if apart is None else apart
+    rounded = round_products(source, chains, samples, count, silent)
     whole = Whole(chains, rounded, coarse)
     blueprint = Int8Blueprint(source.encoder, whole)
     external = write_store(folder, blueprint.tensors(folder / "scratch", []))

@@ -26,8 +26,8 @@ from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.watch import RowsWatch, Watched
 from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.precision.chains import find_chains
-from onnx_memo.precision.products import APART, round_products
-from onnx_memo.precision.whole import Whole
+from onnx_memo.precision.products import round_products
+from onnx_memo.precision.whole import APART, Whole
 from onnx_memo.progress import silent
 from onnx_memo.store.data import memo_data, write_store
 
@@ -100,7 +100,8 @@ def build(
     settings = RowsSettings(network, corrections, BOUND, products)
     if in_bytes:
         chains = find_chains(source)
-        (rounded,) = round_products(source, chains, samples_of(model, requests, scratch), [APART], silent)
+        samples = samples_of(model, requests, scratch)
+        rounded = round_products(source, chains, samples, APART[0], silent)
         settings = replace(settings, whole=Whole(chains, rounded), rows_in_bytes=True)
     blueprint = RowsBlueprint(source.encoder, captured, settings)
     external = write_store(folder, blueprint.tensors(scratch, []))

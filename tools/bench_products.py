@@ -22,9 +22,8 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.levels.inserter import add_operators
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.nodes import coarse_product
-from onnx_memo.precision.products import APART
 from onnx_memo.precision.rounding import round_product
-from onnx_memo.precision.whole import COARSE, PARTS
+from onnx_memo.precision.whole import APART, COARSE, PARTS
 from onnx_memo.runtime import session_options
 from tools import int8
 from tools.measure import Runner, kinds, machine, race, ratio
@@ -72,7 +71,7 @@ def in_floats(inner: int, columns: int) -> ir.Model:
 def in_bytes(inner: int, columns: int, coarse: bool) -> ir.Model:
     """The products as a bundle has them."""
     b, x, constants, made = Builder("bytes", OPSET), rows_of(inner), list[ir.Value](), []
-    channels = np.arange(0 if coarse else APART)
+    channels = np.arange(0 if coarse else APART[0])
     for number, (weight, bias) in enumerate(weights(inner, columns)):
         rounded = round_product(weight, bias, np.eye(inner), channels)
         parts = COARSE if coarse else PARTS

@@ -1,4 +1,7 @@
-"""What the rows that products read look like in the sample: channels' peaks, and how these go together."""
+"""What the rows that products read look like in the sample: how large channels are, how they go together.
+
+Each request counts the same, however many rows it has, as it does in a promise.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,20 @@ REQUESTS = 256  # of the sample, that are run, at most
 TOGETHER = 1024  # rows that are added up at a time
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Observed:
-    """Of rows [n, K]: the largest absolute value of each channel, f32[K]; the sum of x x^T, f64[K, K]."""
+    """Of rows x, the sums over requests of the mean over their rows.
 
-    peaks: Floats
-    together: npt.NDArray[np.float64]
+    Attributes:
+        fourth: of each channel's fourth power, f64[K].
+        together: of x x^T, f64[K, K].
+    """
+
+    fourth: Doubles
+    together: Doubles
 
 
 class _Watched:
@@ -36,11 +45,14 @@ class _Watched:
     def __init__(self) -> None:
         self.rows: list[Floats] = []
         self.waiting = 0
-        self.peaks: Floats | None = None
-        self.together: npt.NDArray[np.float64] | None = None
+        self.fourth: Doubles | float = 0.0
+        self.together: Doubles | float = 0.0
 
     def add(self, rows: Floats) -> None:
-        self.rows.append(rows)
+        """The rows of one request, [n, K]."""
+        share = 1 / max(len(rows), 1)
+        self.fourth += share * np.square(np.square(rows, dtype=np.float64)).sum(axis=0)
+        self.rows.append(rows * np.float32(np.sqrt(share)))
         self.waiting += len(rows)
         if self.waiting >= TOGETHER:
             self.sum_up()
@@ -50,9 +62,7 @@ class _Watched:
             return
         rows = np.concatenate(self.rows)
         self.rows, self.waiting = [], 0
-        peaks, together = np.abs(rows).max(axis=0), (rows.T @ rows).astype(np.float64)
-        self.peaks = peaks if self.peaks is None else np.maximum(self.peaks, peaks)
-        self.together = together if self.together is None else self.together + together
+        self.together += (rows.T @ rows).astype(np.float64)
 
 
 def observe(
@@ -75,6 +85,5 @@ def observe(
     found = {}
     for value, one in watched.items():
         one.sum_up()
-        assert one.peaks is not None and one.together is not None, "a sample is not empty"
-        found[value] = Observed(one.peaks, one.together)
+        found[value] = Observed(np.asarray(one.fourth), np.asarray(one.together))
     return found

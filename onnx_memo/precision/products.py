@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
-
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -19,38 +16,37 @@ from onnx_memo.precision.stretches import constants
 from onnx_memo.progress import Progress
 from onnx_memo.threads import side_by_side
 
-APART = 8  # channels of largest peak that stay in floats
-
 
 def round_products(
-    opened: OpenedModel, chains: Chains, samples: Samples, apart: Sequence[int], progress: Progress
-) -> list[dict[ir.Value, Rounded]]:
+    opened: OpenedModel, chains: Chains, samples: Samples, apart: int, progress: Progress
+) -> dict[ir.Value, Rounded]:
     """The products of the form, by its keys, in order; rounded for rows like those of `samples`.
 
-    One dictionary for each number of channels that stay `apart` in floats.
+    Of each product so many channels stay `apart` in floats, or all if it has fewer.
     """
     tasks = Form(opened.encoder, chains).tasks()
     read = list(dict.fromkeys(task.x for task in tasks))
     advance = progress("looking at what products read", min(len(samples), REQUESTS))
     seen = observe(opened, samples, read, advance)
     known = constants(opened, [value for task in tasks for value in task.constants])
-    advance = progress("rounding products", len(tasks) * len(apart))
+    advance = progress("rounding products", len(tasks))
 
-    def rounded(way: tuple[int, Task]) -> Rounded:
-        count, task = way
+    def rounded(task: Task) -> Rounded:
         observed = seen[task.x]
         return round_product(
-            task.weight(known), task.bias(known), observed.together, largest(observed, count)
+            task.weight(known), task.bias(known), observed.together, largest(observed, apart)
         )
 
-    ways = list(product(apart, tasks))
-    found: dict[int, dict[ir.Value, Rounded]] = {count: {} for count in apart}
-    for (count, task), made in zip(ways, side_by_side(rounded, ways), strict=True):
-        found[count][task.key] = made
+    found = {}
+    for task, made in zip(tasks, side_by_side(rounded, tasks), strict=True):
+        found[task.key] = made
         advance()
-    return list(found.values())
+    return found
 
 
 def largest(observed: Observed, count: int) -> npt.NDArray[np.int64]:
-    """The channels of largest peak, i64[count], rising."""
-    return np.sort(np.argsort(observed.peaks)[::-1][:count]).astype(np.int64)
+    """The channels whose fourth powers are largest, i64[count], rising.
+
+    What counts is the range of a row without them. Peaks tell less of it: they may be of a single row.
+    """
+    return np.sort(np.argsort(observed.fourth)[::-1][:count]).astype(np.int64)

@@ -2,7 +2,7 @@
 
 GPTQ (Frantar et al., 2022, arXiv 2210.17323): weights are rounded one input channel after the other, and what
 each rounding does to the product is made up for by the channels that follow. How channels go together in the
-sample (the sum of x x^T) says how. The channels with the largest peaks stay apart in floats (LLM.int8:
+sample (the sum of x x^T) says how. The largest channels stay apart in floats (LLM.int8:
 Dettmers et al., 2022, arXiv 2208.07339), since they would leave the others of a row few of the 256 steps.
 """
 
@@ -52,7 +52,7 @@ def round_product(
     Args:
         weight: of the product.
         bias: f32[M].
-        together: f64[K, K], the sum of x x^T over rows of the sample.
+        together: f64[K, K], the sum of x x^T over rows of the sample, each with a weight.
         channels: i64[O], rising: those that stay apart.
     """
     rest = np.setdiff1d(np.arange(len(weight)), channels)

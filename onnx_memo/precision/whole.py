@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.operators.spec import PANEL
 from onnx_memo.precision.chains import Chains, find_chains
 from onnx_memo.precision.form import Form
-from onnx_memo.precision.products import APART, round_products
+from onnx_memo.precision.products import round_products
 from onnx_memo.precision.rounding import Rounded
 from onnx_memo.progress import Progress
 from onnx_memo.runtime import library_path
@@ -24,6 +24,7 @@ from onnx_memo.store.data import ALIGNMENT, StoredTensor
 PARTS = tuple(field.name for field in fields(Rounded))
 COARSE = ("packed", "scales", "bias")
 NO_PRODUCTS = "the encoder has no products of floats with constant weights"
+APART = (8, 32)  # channels that stay in floats: in the fast way, and in the exact one
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class Whole:
     @property
     def name(self) -> str:
         """For people."""
-        return "int8, coarse" if self.coarse else "int8"
+        if self.coarse:
+            return "int8, coarse"
+        apart = max((len(product.channels) for product in self.rounded.values()), default=0)
+        return "int8" if apart <= APART[0] else f"int8, {apart} channels in floats"
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -82,25 +86,30 @@ class WholeInCopy:
 
 
 class Rounding:
-    """Rounds an encoder's products, when it is asked to, and once."""
+    """Rounds an encoder's products, when it is asked to, and each way once."""
 
     def __init__(self, opened: OpenedModel, samples: Samples, progress: Progress) -> None:
         """For rows like those of `samples`; the model has an encoder."""
         self._opened, self._samples, self._progress = opened, samples, progress
+        self._made: dict[int, Whole] = {}
 
-    @cached_property
-    def wholes(self) -> Sequence[Whole]:
+    def wholes(self) -> Iterator[Whole]:
         """The encoder in 8 bits, from fast to exact; none if it has no products of floats with constants.
 
-        A coarse one is faster only where no native library is.
+        Each is rounded when it is first asked for. A coarse one comes first where no native library is:
+        elsewhere it would not be faster.
         """
-        chains = find_chains(self._opened)
-        if not chains.chains:
-            return []
-        apart = (APART,) if library_path() else (0, APART)
-        ways = round_products(self._opened, chains, self._samples, apart, self._progress)
-        *coarse, fine = ways
-        return [*(Whole(chains, products, coarse=True) for products in coarse), Whole(chains, fine)]
+        if not self._chains.chains:
+            return
+        for apart in APART if library_path() else (0, *APART):
+            if apart not in self._made:
+                products = round_products(self._opened, self._chains, self._samples, apart, self._progress)
+                self._made[apart] = Whole(self._chains, products, coarse=apart == 0)
+            yield self._made[apart]
+
+    @cached_property
+    def _chains(self) -> Chains:
+        return find_chains(self._opened)
 
 
 def bytes_at_most(opened: OpenedModel) -> int:
@@ -110,7 +119,7 @@ def bytes_at_most(opened: OpenedModel) -> int:
         inner = opened.encoder.shapes[task.x][-1]
         columns = sum(len(part.columns) for part in task.parts)
         packed = -(-columns // PANEL) * PANEL * inner
-        apart = APART * (columns * 4 + 8)  # with the channels' numbers
+        apart = min(APART[-1], inner) * (columns * 4 + 8)  # with the channels' numbers
         total += packed + 3 * columns * 4 + apart + len(PARTS) * ALIGNMENT
     return total
 

@@ -13,7 +13,7 @@ from onnx_memo.precision import observe as observing
 from onnx_memo.precision.chains import find_chains
 from onnx_memo.precision.form import Form
 from onnx_memo.precision.observe import Observed, observe
-from onnx_memo.precision.products import APART, largest, round_products
+from onnx_memo.precision.products import largest, round_products
 from onnx_memo.precision.stretches import constants
 from onnx_memo.progress import silent
 from onnx_memo.runtime import session_options
@@ -32,28 +32,29 @@ def samples(tmp_path_factory):
     return samples_of(fixture("bert"), requests, tmp_path_factory.mktemp("samples"))
 
 
-def rows_of(found, value, arrays) -> np.ndarray:
-    """All rows of a value, over requests."""
+def rows_of(found, value, arrays) -> list[np.ndarray]:
+    """The rows of a value, request by request."""
     copy = found.copy()
     add_outputs(copy.model, [copy.twin(value)])
     session = open_session(copy.model, found.path.parent, session_options(native=False, threads=1))
     results = [session.run(None, feeds)[-1] for feeds in arrays]
-    return np.concatenate([result.reshape(-1, result.shape[-1]) for result in results])
+    return [result.reshape(-1, result.shape[-1]).astype(np.float64) for result in results]
 
 
 @pytest.mark.parametrize("at_once", [1, 10, 10_000])
-def test_peaks_and_sums_are_those_of_all_rows(samples, monkeypatch, at_once):
+def test_each_request_counts_the_same_by_the_mean_over_its_rows(samples, monkeypatch, at_once):
     monkeypatch.setattr(observing, "TOGETHER", at_once)
     found, _, values = read_values()
     seen = observe(found, samples, values, lambda: None)
     assert list(seen) == values
     for value in values[:4]:
         rows = rows_of(found, value, samples.arrays)
-        assert len(rows) == sum(LENGTHS)
-        np.testing.assert_array_equal(seen[value].peaks, np.abs(rows).max(axis=0))
-        exact = rows.astype(np.float64).T @ rows
-        np.testing.assert_allclose(seen[value].together, exact, rtol=1e-5, atol=1e-4)
-        assert seen[value].together.dtype == np.float64
+        assert [len(own) for own in rows] == sorted(LENGTHS)
+        fourth = sum((own**4).mean(axis=0) for own in rows)
+        np.testing.assert_allclose(seen[value].fourth, fourth, rtol=1e-5)
+        together = sum(own.T @ own / len(own) for own in rows)
+        np.testing.assert_allclose(seen[value].together, together, rtol=1e-5, atol=1e-5)
+        assert seen[value].fourth.dtype == seen[value].together.dtype == np.float64
 
 
 def test_of_a_large_sample_some_are_run(samples, monkeypatch):
@@ -63,28 +64,28 @@ def test_of_a_large_sample_some_are_run(samples, monkeypatch):
     seen = observe(found, samples, values, lambda: told.append(None))
     rows = rows_of(found, values[0], samples.arrays[::3])
     assert len(told) == 2
-    np.testing.assert_array_equal(seen[values[0]].peaks, np.abs(rows).max(axis=0))
+    fourth = sum((own**4).mean(axis=0) for own in rows)
+    np.testing.assert_allclose(seen[values[0]].fourth, fourth, rtol=1e-5)
 
 
-def test_the_channels_of_largest_peak_rise():
-    peaks = np.float32([1, 9, 3, 7, 5, 8])
-    found = largest(Observed(peaks, np.eye(6)), 3)
+def test_the_largest_channels_rise():
+    fourth = np.asarray([1.0, 9, 3, 7, 5, 8])
+    found = largest(Observed(fourth, np.eye(6)), 3)
     np.testing.assert_array_equal(found, [1, 3, 5])
     assert found.dtype == np.int64
-    np.testing.assert_array_equal(largest(Observed(peaks, np.eye(6)), 8), np.arange(6))
+    np.testing.assert_array_equal(largest(Observed(fourth, np.eye(6)), 8), np.arange(6))
 
 
 def test_products_are_rounded_for_what_they_read(samples):
     found, tasks, values = read_values()
     chains = find_chains(found)
-    rounded, without = round_products(found, chains, samples, [APART, 0], silent)
+    rounded, without = (round_products(found, chains, samples, apart, silent) for apart in (8, 0))
     assert list(rounded) == list(without) == [task.key for task in tasks]
     seen = observe(found, samples, values, lambda: None)
-    assert APART == 8
     known = constants(found, [value for task in tasks for value in task.constants])
     for task in tasks:
         product = rounded[task.key]
-        np.testing.assert_array_equal(product.channels, largest(seen[task.x], APART))
+        np.testing.assert_array_equal(product.channels, largest(seen[task.x], 8))
         np.testing.assert_array_equal(product.apart, task.weight(known)[product.channels])
         np.testing.assert_array_equal(product.bias, task.bias(known))
         assert len(without[task.key].channels) == 0

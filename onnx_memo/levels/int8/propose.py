@@ -28,6 +28,7 @@ from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.levels.tried import Original, Tried, run_original, timed
 from onnx_memo.precision.whole import NO_PRODUCTS, Whole
+from onnx_memo.proof.promise import outside
 from onnx_memo.proof.sequence import Outcome, fixed_sequence
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, race, runner
@@ -51,9 +52,14 @@ def propose_int8(brief: Brief) -> Proposal:
     """
     job, parts = brief.job, brief.parts
     fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))
-    if not brief.rounding.wholes:
+    tried: list[_Way] = []
+    for whole in brief.rounding.wholes():
+        tried.append(_try(brief, whole, fit))
+        # Whether a coarse one is faster at all is known only when the next one was timed.
+        if tried[-1].surely and not whole.coarse:
+            break
+    if not tried:
         raise NothingPays(NO_PRODUCTS)
-    tried = [_try(brief, whole, fit) for whole in brief.rounding.wholes]
     seen, ways = [way.alternative for way in tried], _worth_proving(tried)
     if not ways:
         best = tried[-1]  # the most exact one
@@ -67,12 +73,18 @@ def propose_int8(brief: Brief) -> Proposal:
 
 @dataclass(frozen=True)
 class _Way:
-    """A way to run products in 8 bits, and whether the fit part keeps the promise with it."""
+    """A way to run products in 8 bits.
+
+    Attributes:
+        kept: whether the fit part keeps the promise with it,
+        surely: and not one request of it is outside the tolerance.
+    """
 
     blueprint: Int8Blueprint
     session: ort.InferenceSession
     alternative: Alternative
     kept: bool
+    surely: bool
 
     @property
     def ratio(self) -> float:
@@ -118,7 +130,8 @@ def _try(brief: Brief, whole: Whole, fit: Original) -> _Way:
         error=high_error(tried.errors),
         reason=f"nothing is reused; {_verdict(kept)}",
     )
-    return _Way(blueprint, session, alternative, kept)
+    surely = kept and not outside(tried.errors, goal.promise.tolerance).any()
+    return _Way(blueprint, session, alternative, kept, surely)
 
 
 def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original: Original) -> Tried:

@@ -31,11 +31,12 @@ def explore_rows(brief: Brief, exact_misses: bool = False) -> Sequence[Explored]
     size = stored * len(brief.parts.stored) // len(parts.stored)
     literal = nothing_reused(brief.goal, original.answers, float(original.seconds.mean()))
     found: list[Explored] = []
-    ways, wholes = precisions(brief, parts.stored), [] if exact_misses else brief.rounding.wholes
+    ways = precisions(brief, parts.stored)
+    wholes = iter(()) if exact_misses else brief.rounding.wholes()
+    misses = next((whole for whole in wholes if not whole.coarse), None)
     for precision, way in dict([ways[-1], ways[0]]).items():  # the exact one, and the fast one
         # The exact one runs the original where nothing is reused, and so keeps whatever can be kept.
-        rounds = bool(wholes) and way is ways[0][1]
-        settings = way(learned.settings, wholes[-1] if rounds else None)
+        settings = way(learned.settings, misses if way is ways[0][1] else None)
         blueprint = RowsBlueprint(job.opened.encoder, learned.captured, settings, parts.in_store)
         trial = RowsTrial(job.opened, blueprint)
         attempt = _attempt(brief, f"rows in {precision}", trial, original)

@@ -75,7 +75,7 @@ def propose_rows(brief: Brief, exact_misses: bool = False) -> Proposal:
         NothingPays: with the reason.
     """
     job, parts = brief.job, brief.parts
-    if job.compact and not brief.rounding.wholes:
+    if job.compact and next(brief.rounding.wholes(), None) is None:
         raise NothingPays(NO_PRODUCTS)
     if job.max_bytes is not None:
         size = rows_footprint(job.opened, None, compact_tables(job))
@@ -188,7 +188,7 @@ def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned, exact_m
 def _misses_in_bytes(brief: Brief, parts: Parts, fit: Original, learned: Learned, way: Way) -> Whole | None:
     """What runs requests that reuse nothing in 8 bits; the fit part keeps the promise where all do so."""
     opened, goal, captured = brief.job.opened, brief.goal, learned.captured
-    for whole in brief.rounding.wholes:
+    for whole in brief.rounding.wholes():
         settings = way(learned.settings, whole)
         trial = RowsTrial(opened, RowsBlueprint(opened.encoder, captured, settings, parts.in_store))
         advance = brief.job.progress("trying products in 8 bits", len(parts.fit))
@@ -296,10 +296,11 @@ def precisions(brief: Brief, stored: Samples) -> list[tuple[str, Way]]:
     def floats(settings: RowsSettings, misses: Whole | None) -> RowsSettings:
         return replace(settings, whole=misses, misses_in_bytes=misses is not None)
 
-    if library_path() is not None and brief.rounding.wholes:
-        whole = brief.rounding.wholes[-1]
+    fast = None if library_path() is None else next(brief.rounding.wholes(), None)
+    if fast is not None:
 
         def in_bytes(settings: RowsSettings, misses: Whole | None) -> RowsSettings:
+            whole = fast if misses is None else misses  # one for both
             return replace(settings, whole=whole, rows_in_bytes=True, misses_in_bytes=misses is not None)
 
         return [("int8", in_bytes)] if brief.job.compact else [("int8", in_bytes), ("float", floats)]

@@ -182,6 +182,58 @@ def test_coarse_products_that_are_not_proven_leave_the_others(made_int8, tmp_pat
     assert not is_coarse(make(tmp_path, made_int8.data).path)
 
 
+def with_ways(monkeypatch: pytest.MonkeyPatch, ratios: tuple[float, ...]) -> None:
+    """Only ways with channels apart, which take so much of the original's time, from fast to exact."""
+    times = iter(ratios)
+    monkeypatch.setattr("onnx_memo.precision.whole.library_path", lambda: "library.so")
+    monkeypatch.setattr(propose, "race", lambda *_: raced(next(times)))
+
+
+def channels_apart(bundle: Path) -> int:
+    (size,) = ir.load(bundle / "model.onnx").graph.initializers["memo/int8/0.channels"].shape
+    return int(size)
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, method: str, *given: object) -> None:
+    """What the measure says, one time after the other, and the last of it ever after."""
+    said = iter(given)
+    monkeypatch.setattr(Measure, method, lambda *_: next(said, given[-1]))
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_a_way_that_no_request_breaks_is_the_last_that_is_rounded(made_int8, tmp_path, monkeypatch):
+    with_ways(monkeypatch, (0.5,))
+    assert channels_apart(make(tmp_path, made_int8.data).path) == 8
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_where_the_fit_part_does_not_keep_the_tolerance_a_more_exact_way_is_taken(
+    made_int8, tmp_path, monkeypatch
+):
+    with_ways(monkeypatch, (0.5, 0.6))
+    answers(monkeypatch, "likely", False, True)
+    assert channels_apart(make(tmp_path, made_int8.data).path) == 32
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize(("p_values", "channels"), [((0.0, 0.0), 8), ((0.0, 1.0), 32)])
+def test_where_requests_are_outside_a_more_exact_way_is_proven_first(
+    made_int8, tmp_path, monkeypatch, p_values, channels
+):
+    """So it is left where the held-out part does not prove the fast one."""
+    with_ways(monkeypatch, (0.5, 0.6))
+    monkeypatch.setattr(propose, "outside", lambda errors, _: np.arange(len(errors)) == 0)
+    answers(monkeypatch, "p_value", *p_values)
+    assert channels_apart(make(tmp_path, made_int8.data).path) == channels
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_a_more_exact_way_that_is_faster_too_is_the_only_one_to_be_proven(made_int8, tmp_path, monkeypatch):
+    with_ways(monkeypatch, (0.6, 0.5))
+    monkeypatch.setattr(propose, "outside", lambda errors, _: np.arange(len(errors)) == 0)
+    assert channels_apart(make(tmp_path, made_int8.data).path) == 32
+
+
 # ---- The commands
 
 
@@ -269,9 +321,10 @@ def test_a_tolerance_that_is_too_strict_writes_nothing(made_int8, tmp_path):
     with pytest.raises(NothingPays, match="in 8 bits the fit part does not keep the tolerance") as refused:
         make(tmp_path, made_int8.data, tolerance=1e-6)
     assert list(tmp_path.iterdir()) == []
-    (way,) = refused.value.alternatives
-    assert (way.name, way.level, way.hit_rate) == ("int8", "int8", 0)
-    assert 1e-6 < way.error < TOLERANCE
+    *_, fast, exact = refused.value.alternatives
+    assert (fast.name, fast.level, fast.hit_rate) == ("int8", "int8", 0)
+    assert exact.name == "int8, 32 channels in floats"
+    assert 1e-6 < exact.error < fast.error < TOLERANCE
 
 
 def test_where_no_time_is_saved_nothing_is_written(made_int8, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from onnx_memo.levels.base import Wanted
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.int8.level import Int8Level, Int8Use, Int8Watch
 from onnx_memo.levels.registry import LEVELS, allowed, level_of
+from onnx_memo.precision.whole import APART
 from onnx_memo.store.data import memo_data
 from onnx_memo.store.manifest import GuardedSite
 
@@ -69,7 +70,7 @@ def test_it_sees_that_nothing_is_reused():
 
 def test_it_needs_room_for_its_weights_alone(tmp_path):
     """No entries: what a bundle stores, and hardly more."""
-    build_int8(fixture("bert"), tmp_path / "b")
+    build_int8(fixture("bert"), tmp_path / "b", apart=APART[-1])
     stored, model = memo_data(tmp_path / "b").stat().st_size, opened(fixture("bert"))
     needed = Int8Use(model.encoder).bytes_needed(Job(model, Samples([], [], None), tmp_path))
     assert stored <= needed < 1.3 * stored

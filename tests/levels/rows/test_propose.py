@@ -6,6 +6,7 @@ import json
 import sys
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from support import assert_identical, fixture, original, raced, random_samples, variants, write_samples
 from support_rows import Built, open_pair
@@ -13,6 +14,7 @@ from support_rows import Built, open_pair
 import onnx_memo
 from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.rows.trial import RowsTrial
+from onnx_memo.proof.measure import Measure
 from onnx_memo.proof.metrics import cosine
 
 TOLERANCE = 0.05
@@ -95,6 +97,19 @@ def test_a_stricter_setting_runs_more_rows(pair):
 def test_a_tighter_tolerance_never_loosens_the_bound(decided, tmp_path, everything_pays):
     strict = make(tmp_path, tolerance=TOLERANCE / 4)
     assert strict.manifest.sites[0].threshold <= decided.manifest.sites[0].threshold
+
+
+@pytest.mark.parametrize(("fast", "channels"), [(True, 8), (False, 32)])
+def test_what_reuses_nothing_runs_in_the_fastest_way_in_8_bits_that_keeps_the_promise(
+    tmp_path, monkeypatch, everything_pays, fast, channels
+):
+    """Rows that run share its weights, where the native library is there."""
+    likely, said = Measure.likely, iter([fast])
+    monkeypatch.setattr("onnx_memo.precision.whole.library_path", lambda: "library.so")
+    monkeypatch.setattr(Measure, "likely", lambda *given: next(said, True) and likely(*given))
+    model = ir.load(make(tmp_path).path / "model.onnx")
+    (size,) = model.graph.initializers["memo/int8/0.channels"].shape
+    assert size == channels
 
 
 def test_the_report_is_written(decided):
