@@ -28,17 +28,35 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "bert-int8-extended": (2, ROWS),
     "bert-int8-products": (2, ROWS),
     "bert-nbits-4": (2, ROWS),
+    "bert-nbits-4-qdq": (2, EVERY),
     "bert-qdq": (2, ROWS),
     "bert-qoperator": (2, ROWS),
     "bert-saved-extended": (2, ROWS),
+    "bert-torchscript-float16": (2, ROWS),
     "bert-torchscript-normalized": (2, EVERY),
     "clip-torchscript": (2, SITES),
     "deberta-v2-dynamo": (2, SITES),
     "llama-optimum": (0, NONE),
     "mpnet-optimum": (2, SITES),
 }
+# What is found and yet cannot be made, and why; a defect each.
+NOT_YET = {
+    "bert-nbits-4-qdq": "ONNX Runtime merges its products in the original and not in the bundle",
+    "bert-torchscript-float16": "values whose type is not inferred are taken for float32",
+}
+
+
+def takes(form):
+    marks = (
+        [pytest.mark.xfail(strict=True, reason=NOT_YET[form], raises=MemoError)] if form in NOT_YET else []
+    )
+    return pytest.param(form, marks=marks)
+
+
 every_form = pytest.mark.parametrize("form", sorted(EXPECTED))
-taken = pytest.mark.parametrize("form", sorted(form for form, (_, levels) in EXPECTED.items() if levels))
+taken = pytest.mark.parametrize(
+    "form", [takes(form) for form, (_, levels) in sorted(EXPECTED.items()) if levels]
+)
 refused = pytest.mark.parametrize(
     "form", sorted(form for form, (_, levels) in EXPECTED.items() if not levels)
 )

@@ -110,4 +110,4 @@ def test_what_was_tried_is_kept(kitchen, tmp_path, monkeypatch, capsys):
     assert made == ["good"]
     text = (tmp_path / "models.md").read_text(encoding="utf-8")
     assert "`good`" in text
-    assert "`bad`" not in text
+    assert "Not tried: `bad`." in text

@@ -60,20 +60,25 @@ def page(kitchen: Kitchen, rows: Sequence[Row]) -> str:
         head = HEAD + (" int8 |" if real else "")
         parts += [head, "|---" * (head.count("|") - 1) + "|"]
         parts += [_line(kitchen, row, real) for row in those]
+    known = {row.name for row in rows}
+    untried = [f"`{name}`" for name in kitchen.forms if name not in known]
+    parts += [f"\nNot tried: {', '.join(untried)}."] if untried else []
     return "\n".join(parts) + "\n"
 
 
 def _summary(rows: Sequence[Row]) -> str:
     made = [row for row in rows if row.unmade is None]
     taken = [row for row in made if row.level]
+    partly = [row for row in taken if row.refusals]
     right = [row for row in taken if _right(row)]
     by_level = [
         f"{sum(row.level == level for row in taken)} at `{level}`" for level in ("rows", "output", "probs")
     ]
+    failed = sum(row.failed is not None for row in made)
     return (
         f"Of {len(made)} forms that can be made here, {len(taken)} become bundles ({', '.join(by_level)}), "
-        f"{len(right)} of them right in all columns; {sum(row.failed is not None for row in made)} trials "
-        f"failed."
+        f"{len(right)} of them right in all columns; in {len(partly)} of them not every softmax is taken. "
+        f"{failed} trials failed."
     )
 
 

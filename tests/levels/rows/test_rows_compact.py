@@ -287,7 +287,9 @@ def test_nothing_that_needs_the_original_is_proven(data, tmp_path, monkeypatch):
     monkeypatch.setattr(propose, "prove", proved)
     made = make(data, tmp_path)
     assert tried and all(one.trial.rounds for one in tried)
-    brief = SimpleNamespace(job=SimpleNamespace(compact=True), rounding=SimpleNamespace(wholes=["whole"]))
+    brief = SimpleNamespace(
+        job=SimpleNamespace(compact=True), rounding=SimpleNamespace(wholes=lambda: iter(["whole"]))
+    )
     assert [name for name, _ in propose.precisions(brief, None)] == ["int8"]
     assert made.manifest.compact
     monkeypatch.setattr(propose.RowsTrial, "race", lambda *arguments: pytest.fail("nothing else is tried"))
