@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.forms.form import Scale
+from tools.forms.configurations import (
+    FRAMES,
+    IMAGE,
+    MELS,
+    SPREAD,
+    Options,
+    bart,
+    distilbert,
+    gpt2,
+    grouped,
+    of_pictures,
+    of_text,
+    segformer,
+    swin,
+    t5,
+    text,
+    towers,
+    wav2vec2,
+    whisper,
+    xlm,
+)
 
 IDS, MASK, POSITIONS = "input_ids", "attention_mask", "position_ids"
-IMAGE, PATCH = 32, 4  # pixels
 SAMPLES = 800  # of sound
-MELS, FRAMES = 16, 32
-Options = Callable[[Scale], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -42,168 +59,6 @@ class Architecture:
     task: str | None = "feature-extraction"
 
 
-def sizes(scale: Scale) -> dict[str, Any]:
-    """In the words that most configurations use."""
-    return {
-        "hidden_size": scale.width,
-        "num_hidden_layers": scale.layers,
-        "num_attention_heads": scale.heads,
-        "intermediate_size": scale.intermediate,
-        "initializer_range": 0.3,
-    }
-
-
-def text(scale: Scale) -> dict[str, Any]:
-    """The same of models of text."""
-    return sizes(scale) | {"vocab_size": scale.vocabulary, "max_position_embeddings": scale.positions}
-
-
-def _text(**more: Any) -> Options:
-    return lambda scale: text(scale) | more
-
-
-def _picture(**more: Any) -> Options:
-    return lambda scale: sizes(scale) | {"image_size": IMAGE, "patch_size": PATCH} | more
-
-
-def _grouped(**more: Any) -> Options:
-    """Of decoders in which two queries share keys and values; all tokens are known."""
-    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    return lambda scale: (
-        text(scale)
-        | ends
-        | {"num_key_value_heads": scale.heads // 2, "head_dim": scale.width // scale.heads}
-        | more
-    )
-
-
-def _xlm(scale: Scale) -> dict[str, Any]:
-    return {
-        "emb_dim": scale.width,
-        "n_layers": scale.layers,
-        "n_heads": scale.heads,
-        "vocab_size": scale.vocabulary,
-        "n_words": scale.vocabulary,
-        "max_position_embeddings": scale.positions,
-        "init_std": 0.3,
-        "embed_init_std": 0.3,
-    }
-
-
-def _gpt2(scale: Scale) -> dict[str, Any]:
-    return {
-        "vocab_size": scale.vocabulary,
-        "n_positions": scale.positions,
-        "n_embd": scale.width,
-        "n_layer": scale.layers,
-        "n_head": scale.heads,
-        "n_inner": scale.intermediate,
-        "initializer_range": 0.3,
-        "use_cache": False,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-
-
-def _distilbert(scale: Scale) -> dict[str, Any]:
-    return {
-        "vocab_size": scale.vocabulary,
-        "max_position_embeddings": scale.positions,
-        "dim": scale.width,
-        "n_layers": scale.layers,
-        "n_heads": scale.heads,
-        "hidden_dim": scale.intermediate,
-        "initializer_range": 0.3,
-    }
-
-
-def _t5(scale: Scale) -> dict[str, Any]:
-    return {
-        "vocab_size": scale.vocabulary,
-        "d_model": scale.width,
-        "d_kv": scale.width // scale.heads,
-        "d_ff": scale.intermediate,
-        "num_layers": scale.layers,
-        "num_heads": scale.heads,
-        "use_cache": False,
-    }
-
-
-def _bart(scale: Scale) -> dict[str, Any]:
-    both = {
-        "layers": scale.layers,
-        "attention_heads": scale.heads,
-        "ffn_dim": scale.intermediate,
-    }
-    return {
-        "vocab_size": scale.vocabulary,
-        "max_position_embeddings": scale.positions,
-        "d_model": scale.width,
-        "init_std": 0.3,
-        "use_cache": False,
-        "pad_token_id": 1,
-        "decoder_start_token_id": 2,
-        **{f"{part}_{name}": value for part in ("encoder", "decoder") for name, value in both.items()},
-    }
-
-
-def _swin(scale: Scale) -> dict[str, Any]:
-    return {
-        "image_size": IMAGE,
-        "patch_size": 4,
-        "embed_dim": scale.width,
-        "depths": [2, 2],
-        "num_heads": [scale.heads, scale.heads],
-        "window_size": 4,
-        "initializer_range": 0.3,
-    }
-
-
-def _segformer(scale: Scale) -> dict[str, Any]:
-    return {
-        "num_encoder_blocks": 2,
-        "depths": [2, 2],
-        "sr_ratios": [2, 1],
-        "hidden_sizes": [scale.width, scale.width],
-        "patch_sizes": [3, 3],
-        "strides": [2, 2],
-        "num_attention_heads": [scale.heads, scale.heads],
-        "mlp_ratios": [2, 2],
-        "initializer_range": 0.3,
-    }
-
-
-def _wav2vec2(scale: Scale) -> dict[str, Any]:
-    return sizes(scale) | {
-        "conv_dim": (scale.width, scale.width),
-        "conv_stride": (5, 4),
-        "conv_kernel": (10, 3),
-        "num_feat_extract_layers": 2,
-        "num_conv_pos_embeddings": 16,
-        "num_conv_pos_embedding_groups": 4,
-    }
-
-
-def _whisper(scale: Scale) -> dict[str, Any]:
-    return _bart(scale) | {
-        "num_mel_bins": MELS,
-        "max_source_positions": FRAMES // 2,
-        "max_target_positions": scale.positions,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-    }
-
-
-def _towers(**more: Any) -> Options:
-    """Of two towers, one of text and one of pictures."""
-
-    def options(scale: Scale) -> dict[str, Any]:
-        picture = dict(_picture()(scale))
-        return {"text_config": text(scale) | more, "vision_config": picture, "projection_dim": scale.width}
-
-    return options
-
-
 def _pictures(model: str, options: Options, task: str | None = "feature-extraction") -> Architecture:
     """One that takes pictures."""
     return Architecture(model, options, names=("pixel_values",), shapes=PIXELS, task=task)
@@ -221,16 +76,16 @@ PIXELS = {"pixel_values": (3, IMAGE, IMAGE)}
 DISENTANGLED = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0}
 
 TEXT: dict[str, Architecture] = {
-    "distilbert": Architecture("DistilBertModel", _distilbert),
-    "roberta": Architecture("RobertaModel", _text(**ENDS), pad=1),
-    "xlm-roberta": Architecture("XLMRobertaModel", _text(**ENDS), pad=1),
-    "albert": Architecture("AlbertModel", _text(embedding_size=16)),
-    "electra": Architecture("ElectraModel", _text(embedding_size=16)),
-    "mpnet": Architecture("MPNetModel", _text(**ENDS), pad=1),
-    "deberta": Architecture("DebertaModel", _text(**DISENTANGLED)),
+    "distilbert": Architecture("DistilBertModel", distilbert),
+    "roberta": Architecture("RobertaModel", of_text(**ENDS), pad=1),
+    "xlm-roberta": Architecture("XLMRobertaModel", of_text(**ENDS), pad=1),
+    "albert": Architecture("AlbertModel", of_text(embedding_size=16)),
+    "electra": Architecture("ElectraModel", of_text(embedding_size=16)),
+    "mpnet": Architecture("MPNetModel", of_text(**ENDS), pad=1),
+    "deberta": Architecture("DebertaModel", of_text(**DISENTANGLED)),
     "deberta-v2": Architecture(
         "DebertaV2Model",
-        _text(
+        of_text(
             **DISENTANGLED,
             position_buckets=16,
             share_att_key=True,
@@ -238,11 +93,11 @@ TEXT: dict[str, Architecture] = {
             position_biased_input=False,
         ),
     ),
-    "xlm": Architecture("XLMModel", _xlm),
-    "flaubert": Architecture("FlaubertModel", _xlm),
+    "xlm": Architecture("XLMModel", xlm),
+    "flaubert": Architecture("FlaubertModel", xlm),
     "modernbert": Architecture(
         "ModernBertModel",
-        _text(
+        of_text(
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=2,
@@ -253,16 +108,16 @@ TEXT: dict[str, Architecture] = {
             reference_compile=False,
         ),
     ),
-    "nomicbert": Architecture("NomicBertModel", _text()),
+    "nomicbert": Architecture("NomicBertModel", of_text()),
     "esm": Architecture(
-        "EsmModel", _text(pad_token_id=1, mask_token_id=3, position_embedding_type="rotary"), pad=1
+        "EsmModel", of_text(pad_token_id=1, mask_token_id=3, position_embedding_type="rotary"), pad=1
     ),
-    "convbert": Architecture("ConvBertModel", _text(embedding_size=32, head_ratio=2)),
-    "squeezebert": Architecture("SqueezeBertModel", _text(embedding_size=32)),
-    "nystromformer": Architecture("NystromformerModel", _text(num_landmarks=8, segment_means_seq_len=32)),
-    "roformer": Architecture("RoFormerModel", _text()),
+    "convbert": Architecture("ConvBertModel", of_text(embedding_size=32, head_ratio=2)),
+    "squeezebert": Architecture("SqueezeBertModel", of_text(embedding_size=32)),
+    "nystromformer": Architecture("NystromformerModel", of_text(num_landmarks=8, segment_means_seq_len=32)),
+    "roformer": Architecture("RoFormerModel", of_text()),
     "mobilebert": Architecture(
-        "MobileBertModel", _text(embedding_size=32, intra_bottleneck_size=32, num_feedforward_networks=2)
+        "MobileBertModel", of_text(embedding_size=32, intra_bottleneck_size=32, num_feedforward_networks=2)
     ),
     "funnel": Architecture(
         "FunnelBaseModel",
@@ -277,7 +132,7 @@ TEXT: dict[str, Architecture] = {
         config="FunnelConfig",
         task=None,
     ),
-    "gpt2": Architecture("GPT2Model", _gpt2, fixed=DECODER),
+    "gpt2": Architecture("GPT2Model", gpt2, fixed=DECODER),
     "opt": Architecture(
         "OPTModel",
         lambda scale: (
@@ -286,7 +141,7 @@ TEXT: dict[str, Architecture] = {
         fixed=DECODER,
         pad=1,
     ),
-    "gpt-neox": Architecture("GPTNeoXModel", _text(), fixed=DECODER),
+    "gpt-neox": Architecture("GPTNeoXModel", of_text(), fixed=DECODER),
     "bloom": Architecture(
         "BloomModel",
         lambda scale: {
@@ -294,38 +149,38 @@ TEXT: dict[str, Architecture] = {
             "hidden_size": scale.width,
             "n_layer": scale.layers,
             "n_head": scale.heads,
-            "initializer_range": 0.3,
+            "initializer_range": SPREAD,
         },
         fixed=DECODER,
     ),
-    "llama": Architecture("LlamaModel", _grouped(), fixed=DECODER),
-    "mistral": Architecture("MistralModel", _grouped(sliding_window=None), fixed=DECODER),
-    "qwen2": Architecture("Qwen2Model", _grouped(), fixed=DECODER),
-    "qwen3": Architecture("Qwen3Model", _grouped(), fixed=DECODER),
-    "gemma": Architecture("GemmaModel", _grouped(), fixed=DECODER),
+    "llama": Architecture("LlamaModel", grouped(), fixed=DECODER),
+    "mistral": Architecture("MistralModel", grouped(sliding_window=None), fixed=DECODER),
+    "qwen2": Architecture("Qwen2Model", grouped(), fixed=DECODER),
+    "qwen3": Architecture("Qwen3Model", grouped(), fixed=DECODER),
+    "gemma": Architecture("GemmaModel", grouped(), fixed=DECODER),
     "gemma3": Architecture(
-        "Gemma3TextModel", _grouped(sliding_window=16, query_pre_attn_scalar=8), fixed=DECODER
+        "Gemma3TextModel", grouped(sliding_window=16, query_pre_attn_scalar=8), fixed=DECODER
     ),
-    "phi": Architecture("PhiModel", _grouped(), fixed=DECODER),
-    "t5-encoder": Architecture("T5EncoderModel", _t5, config="T5Config", task=None),
-    "t5": _whole("T5Model", _t5),
-    "bart": _whole("BartModel", _bart, pad=1),
-    "marian": _whole("MarianModel", _bart, pad=1),
+    "phi": Architecture("PhiModel", grouped(), fixed=DECODER),
+    "t5-encoder": Architecture("T5EncoderModel", t5, config="T5Config", task=None),
+    "t5": _whole("T5Model", t5),
+    "bart": _whole("BartModel", bart, pad=1),
+    "marian": _whole("MarianModel", bart, pad=1),
 }
 OTHERS: dict[str, Architecture] = {
-    "vit": _pictures("ViTModel", _picture()),
-    "deit": _pictures("DeiTModel", _picture()),
-    "beit": _pictures("BeitModel", _picture(use_relative_position_bias=True)),
-    "swin": _pictures("SwinModel", _swin),
-    "dinov2": _pictures("Dinov2Model", _picture(mlp_ratio=2)),
-    "segformer": _pictures("SegformerModel", _segformer),
-    "clip-vision": _pictures("CLIPVisionModel", _picture(), task=None),
-    "clip-text": Architecture("CLIPTextModel", _text(**ENDS), pad=1, task=None),
-    "siglip-vision": _pictures("SiglipVisionModel", _picture(), task=None),
-    "siglip-text": Architecture("SiglipTextModel", _text(projection_size=32), task=None),
+    "vit": _pictures("ViTModel", of_pictures()),
+    "deit": _pictures("DeiTModel", of_pictures()),
+    "beit": _pictures("BeitModel", of_pictures(use_relative_position_bias=True)),
+    "swin": _pictures("SwinModel", swin),
+    "dinov2": _pictures("Dinov2Model", of_pictures(mlp_ratio=2)),
+    "segformer": _pictures("SegformerModel", segformer),
+    "clip-vision": _pictures("CLIPVisionModel", of_pictures(), task=None),
+    "clip-text": Architecture("CLIPTextModel", of_text(**ENDS), pad=1, task=None),
+    "siglip-vision": _pictures("SiglipVisionModel", of_pictures(), task=None),
+    "siglip-text": Architecture("SiglipTextModel", of_text(projection_size=32), task=None),
     "clip": Architecture(
         "CLIPModel",
-        _towers(**ENDS),
+        towers(**ENDS),
         names=(IDS, MASK, "pixel_values"),
         shapes=PIXELS,
         outputs=("text_embeds", "image_embeds"),
@@ -334,18 +189,18 @@ OTHERS: dict[str, Architecture] = {
     ),
     "siglip": Architecture(
         "SiglipModel",
-        _towers(projection_size=32),
+        towers(projection_size=32),
         names=(IDS, MASK, "pixel_values"),
         shapes=PIXELS,
         outputs=("text_embeds", "image_embeds"),
         task=None,
     ),
     "wav2vec2": Architecture(
-        "Wav2Vec2Model", _wav2vec2, names=("input_values",), shapes={"input_values": (SAMPLES,)}
+        "Wav2Vec2Model", wav2vec2, names=("input_values",), shapes={"input_values": (SAMPLES,)}
     ),
     "whisper-encoder": Architecture(
         "WhisperModel",
-        _whisper,
+        whisper,
         names=("input_features",),
         shapes={"input_features": (MELS, FRAMES)},
         task=None,

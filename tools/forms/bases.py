@@ -16,29 +16,17 @@ import torch
 
 from models import minilm
 from models.bring import CACHE
-from tools.export_fixtures import SPREAD, export_folder_with_optimum, seeded, strip_notes
+from tools.export_fixtures import export_folder_with_optimum, seeded, strip_notes
+from tools.forms.configurations import text
 from tools.forms.exports import BATCH, TOKENS, Head, example, export
 from tools.forms.form import KEPT, MODEL, Kitchen, Scale
 
 transformers: Any = importlib.import_module("transformers")  # without types
 
 
-def sizes(scale: Scale) -> dict[str, Any]:
-    """Of a configuration in the words that most of transformers' classes use."""
-    return {
-        "hidden_size": scale.width,
-        "num_hidden_layers": scale.layers,
-        "num_attention_heads": scale.heads,
-        "intermediate_size": scale.intermediate,
-        "initializer_range": SPREAD,
-        "vocab_size": scale.vocabulary,
-        "max_position_embeddings": scale.positions,
-    }
-
-
 def random_bert(scale: Scale, attention: str = "sdpa") -> Any:
     """BERT without a pooler, its weights random."""
-    config = transformers.BertConfig(**sizes(scale))
+    config = transformers.BertConfig(**text(scale))
     config._attn_implementation = attention
     return seeded(lambda: transformers.BertModel(config, add_pooling_layer=False))
 

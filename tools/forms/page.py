@@ -135,7 +135,7 @@ def _figures(row: Row) -> list[str]:
     stored = " / ".join("0" if error == 0 else f"{error:.1g}" for error in row.stored.values())
     assert row.hits is not None and row.ratio is not None
     hits = " / ".join(f"{share:.0%}" for share in row.hits)
-    return ["; ".join(dict.fromkeys(by_batch)), stored, hits, f"{row.ratio[0]:.2f} ± {row.ratio[1]:.2f}"]
+    return ["; ".join(dict.fromkeys(by_batch)), stored, hits, f"{row.ratio[0]:.3f} ± {row.ratio[1]:.3f}"]
 
 
 def _int8(row: Row) -> str:

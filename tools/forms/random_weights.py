@@ -13,6 +13,7 @@ import torch
 
 from tools.export_fixtures import export_folder_with_optimum, seeded, strip_notes
 from tools.forms.architectures import OTHERS, TEXT, Architecture
+from tools.forms.configurations import text
 from tools.forms.exports import example, export
 from tools.forms.form import MODEL, Kitchen, Scale
 
@@ -75,9 +76,7 @@ HEADS = {
 
 def make_head(to: Path, kitchen: Kitchen, *, task: str) -> None:
     """BERT with the head of a task (a pooler, for features) through optimum."""
-    from tools.forms.bases import sizes
-
-    config = transformers.BertConfig(**sizes(kitchen.scale), num_labels=5)
+    config = transformers.BertConfig(**text(kitchen.scale), num_labels=5)
     model = seeded(lambda: getattr(transformers, HEADS[task])(config))
     export_folder_with_optimum(model, to, task)
     strip_notes(to / MODEL)

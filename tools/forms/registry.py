@@ -57,11 +57,11 @@ FEW = {False: (11, 20), True: (20, 23)}
 FUSED_SINCE = 14  # the opset that scaled_dot_product_attention is exported for
 
 
-def _derived(body: str, kind: str = "bert") -> Iterator[Form]:
+def _derived(body: str) -> Iterator[Form]:
     """Whatever is made of the export through optimum."""
     for family, recipes in FAMILIES.items():
         for name, recipe in recipes.items():
-            yield _form(body, name, family, recipe.how, partial(_make_derived, body, kind, recipe))
+            yield _form(body, name, family, recipe.how, partial(_make_derived, body, "bert", recipe))
 
 
 def _make_derived(body: str, kind: str, recipe: Recipe, to: Path, kitchen: Kitchen) -> None:
