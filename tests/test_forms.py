@@ -42,7 +42,6 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
 # What is found and yet cannot be made, and why; a defect each.
 NOT_YET = {
     "bert-nbits-4-qdq": "ONNX Runtime merges its products in the original and not in the bundle",
-    "bert-torchscript-float16": "values whose type is not inferred are taken for float32",
 }
 
 

@@ -56,6 +56,7 @@ class OpenedModel:
             _check_mask(path, self.model, mask)
         if half_values(self.model.graph):
             self.model = as_computed(self.model)
+            self._own = _Form(self.model, mask)
 
     @property
     def outputs(self) -> list[str]:
@@ -134,7 +135,9 @@ class OpenedModel:
             return own, None
         other = _Form(plain.model, self._mask, own_values(self.model.graph).keys())
         try:
-            better = other.shows > own.shows or not own.findings.sites
+            more = other.shows > own.shows or not own.findings.sites
+            # What is rounded between its operators is not read as it should be, in floats.
+            better = more or (plain.halves and other.shows == own.shows)
         except MemoError:  # what a rule made of a strange model is none
             better = False
         return (other, plain) if better else (own, None)

@@ -17,7 +17,7 @@ from onnx_memo.errors import reason_of
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.floats import compute_in_floats, half_values
 from onnx_memo.graph.plain.rule import Kept, Rule
-from onnx_memo.graph.plain.rules import rule_of
+from onnx_memo.graph.plain.rules import is_plain, rule_of
 
 WHY_KEPT = "onnx_memo.why_kept"  # in a node's `meta`: why it is not taken apart
 
@@ -50,12 +50,11 @@ class Plain:
 
 def plain_form(original: ir.Model) -> Plain | None:
     """The plain form; None where the model has it already."""
-    halves = half_values(original.graph)
-    opset = original.graph.opset_imports[""]
-    ruled = any(rule_of(node, opset) for node in original.graph)
-    if not halves and not ruled:
+    if not half_values(original.graph) and is_plain(original.graph):
         return None
     model = original.clone()
+    ShapeInferencePass()(model)  # of types, too
+    halves = half_values(model.graph)
     prefix = unused_prefix(str(value.name) for value in values_of(original.graph))
     if halves:
         compute_in_floats(model, halves, prefix)

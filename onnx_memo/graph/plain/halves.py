@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
+from onnx_ir.passes.common import ShapeInferencePass
 
 from onnx_memo.errors import MemoError, reason_of
 from onnx_memo.graph.shapes import without_weights
@@ -52,4 +53,14 @@ def as_computed(model: ir.Model) -> ir.Model:
     computed.meta.update(model.meta)
     computed.ir_version, computed.producer_name = model.ir_version, model.producer_name
     graph.sort()
+    _state_types(computed)
     return computed
+
+
+def _state_types(model: ir.Model) -> None:
+    """Give values their types, not their shapes: with these ONNX Runtime optimizes in another way."""
+    inferred = model.clone()
+    ShapeInferencePass()(inferred)
+    for node, same in zip(model.graph, inferred.graph, strict=True):
+        for value, known in zip(node.outputs, same.outputs, strict=True):
+            value.type = value.type or known.type

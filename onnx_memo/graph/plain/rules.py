@@ -18,6 +18,7 @@ from onnx_memo.graph.plain import (
     rotary,
     standard,
 )
+from onnx_memo.graph.plain.integers import MOVES
 from onnx_memo.graph.plain.rule import Rule, Rules
 from onnx_memo.graph.shapes import STANDARD
 
@@ -35,6 +36,19 @@ RULES: Rules = {
 
 # Operators of ONNX's own domain that ONNX Runtime had there first: from this opset on they are plain.
 PLAIN_SINCE = {("", "LayerNormalization"): norms.NATIVE}
+
+# Operators of any model, whose rules only go on with what a quantizer began.
+FOLLOWING = MOVES | {"Mul"}
+QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
+
+
+def is_plain(graph: ir.Graph) -> bool:
+    """Whether no rule has anything to take apart in a graph."""
+    opset = graph.opset_imports[""]
+    for node in graph:
+        if node.op_type in QUANTIZERS or (node.op_type not in FOLLOWING and rule_of(node, opset)):
+            return False
+    return True
 
 
 def rule_of(node: ir.Node, opset: int) -> Rule | None:
