@@ -193,7 +193,7 @@ class _Finder:
     # 4. the output
 
     def _boundary(self, start: ir.Value) -> list[ir.Value]:
-        biases = [core.bias for core in self.cores.values() if core.bias is not None]
+        biases = [value for core in self.cores.values() for value in core.bias.values]
         return list(dict.fromkeys([start, *biases]))
 
     def _output(

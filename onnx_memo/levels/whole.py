@@ -12,6 +12,7 @@ from onnx_memo.graph.cores import Core
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
 from onnx_memo.graph.row_read import FIRST, row_read
+from onnx_memo.graph.scores import Bias
 from onnx_memo.levels.inserter import Inserter, four_axes
 from onnx_memo.operators.bodies.product import multiply_bytes, multiply_halves, product_nodes
 from onnx_memo.operators.spec import DOMAIN
@@ -44,7 +45,7 @@ def whole_branch(
     packed = b.op("Gather", flat, rows, axis=0)
     copier.made[encoder.input] = b.op("Reshape", packed, b.i64(*copier.packed(encoder.input)))
     values = {key: [inserter.initializer(tensor) for tensor in own] for key, own in whole.products.items()}
-    biases: dict[ir.Value | None, ir.Value] = {}
+    biases: dict[Bias, ir.Value] = {}
     asking = rows
 
     def attend(core: Core, qkv: ir.Value) -> ir.Value:

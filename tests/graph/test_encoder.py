@@ -86,7 +86,7 @@ def test_a_core_is_what_the_site_finder_knows_as_attention(name):
 @architectures
 def test_biases_and_tables_lie_outside(name):
     _, encoder = found(fixture(name))
-    biases = {core.bias for core in encoder.cores} - {None}
+    biases = {value for core in encoder.cores for value in core.bias.values}
     assert (len(biases), len(encoder.tables)) == (BIASES[name], ROTARY.get(name, 0))
     assert set(encoder.boundary) == {encoder.input, *biases, *encoder.tables}
     assert not any(value.producer() in encoder.region for value in (*biases, *encoder.tables))
@@ -160,65 +160,6 @@ def test_a_search_changes_nothing(name):
         find_encoder(model, find_sites(model))
     have, want = ir.to_proto(model), ir.to_proto(load_model(fixture(name)))
     assert have.SerializeToString() == want.SerializeToString()
-
-
-# ---- Scores
-
-
-@pytest.mark.parametrize(
-    ("scale", "factor", "biased"),
-    [
-        ("  s1_{n} = Div (s0_{n}, two)\n  s2_{n} = Add (s1_{n}, bias)\n", 0.5, True),
-        ("  s1_{n} = Mul (s0_{n}, two)\n  s2_{n} = Add (bias, s1_{n})\n", 2.0, True),
-        ("  s1_{n} = Div (s0_{n}, two)\n  s2_{n} = Mul (s1_{n}, two)\n", 1.0, False),
-        ("  s2_{n} = Add (s0_{n}, bias)\n", 1.0, True),
-        ("  s2_{n} = Identity (s0_{n})\n", 1.0, False),
-    ],
-)
-def test_scale_and_bias_of_scores(tmp_path, scale, factor, biased):
-    _, encoder = found(encoder_model(tmp_path / "m.onnx", scale=scale))
-    assert [core.scale for core in encoder.cores] == [factor] * 2
-    assert [core.bias.name if core.bias else None for core in encoder.cores] == [
-        "bias" if biased else None
-    ] * 2
-
-
-def test_a_scale_that_follows_from_fixed_sizes(tmp_path):
-    """The square root of a head's width, read from the shape of the keys."""
-    scale = """
-  sz1_{n} = Shape <start = 3, end = 4> (k_{n})
-  sz2_{n} = Cast <to = 1> (sz1_{n})
-  sz3_{n} = Sqrt (sz2_{n})
-  s1_{n} = Div (s0_{n}, sz3_{n})
-  s2_{n} = Add (s1_{n}, bias)
-"""
-    _, encoder = found(encoder_model(tmp_path / "m.onnx", scale=scale))
-    assert [core.scale for core in encoder.cores] == [0.5] * 2
-
-
-@pytest.mark.parametrize(
-    ("scale", "why"),
-    [
-        ("  s1_{n} = Add (s0_{n}, bias)\n  s2_{n} = Add (s1_{n}, bias)\n", "second bias"),
-        ("  s1_{n} = Add (s0_{n}, bias)\n  s2_{n} = Div (s1_{n}, two)\n", "or one that is scaled"),
-        ("  s1_{n} = Div (two, s0_{n})\n  s2_{n} = Add (s1_{n}, bias)\n", "scaled by no fixed number"),
-        (
-            "  t_{n} = ReduceSum <keepdims = 0> (mask)\n  s1_{n} = Div (s0_{n}, t_{n})\n"
-            "  s2_{n} = Add (s1_{n}, bias)\n",
-            "scaled by no fixed number",
-        ),
-        (
-            "  sz1_{n} = Shape <start = 2, end = 3> (k_{n})\n  sz2_{n} = Cast <to = 1> (sz1_{n})\n"
-            "  s2_{n} = Div (s0_{n}, sz2_{n})\n",
-            "scaled by no fixed number",
-        ),
-        ("  s2_{n} = Tanh (s0_{n})\n", "its scores go through '/s2_0' (Tanh)"),
-    ],
-)
-def test_scores_that_are_made_in_another_way_are_refused(tmp_path, scale, why):
-    told = reason(encoder_model(tmp_path / "m.onnx", scale=scale))
-    assert "attention.0: " in told
-    assert why in told
 
 
 # ---- What mixes rows between the layers

@@ -39,6 +39,7 @@ from onnx_memo.graph.copies import pruned
 from onnx_memo.graph.cores import Core
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, whole_products
+from onnx_memo.graph.scores import Bias
 from onnx_memo.graph.stages import Stage, find_stages
 from onnx_memo.levels.inserter import Inserter, add_operators, four_axes, to_be_guarded
 from onnx_memo.levels.lookup import Lookup
@@ -122,7 +123,7 @@ class _RowsInserter(Inserter):
     def __init__(self, model: ir.Model, encoder: Encoder, guard: RowsGuard, in_bytes: InBytes | None) -> None:
         super().__init__(model)
         self.encoder, self.guard, self.in_bytes = encoder, guard, in_bytes
-        self.biases: dict[ir.Value | None, ir.Value] = {}  # as the branch that runs reads them
+        self.biases: dict[Bias, ir.Value] = {}  # as the branch that runs reads them
 
     def run(self) -> None:
         encoder, guard = self.encoder, self.guard
