@@ -28,15 +28,16 @@ from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows
 from onnx_memo.graph.shape_reads import shape_reads
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable, batch_of
 from onnx_memo.graph.site import Findings, Site
+from onnx_memo.graph.span import Span, first_states, may_end
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """A span of the graph that can be run for some rows only."""
+class Encoder(Span):
+    """A span of the graph that can be run for some rows only.
 
-    input: ir.Value  # [B, L, d]
-    output: ir.Value  # [B, L, d]
-    result: ir.Value  # the output, as the rest of the model reads it
+    What lies outside its region are its input, biases and tables.
+    """
+
     cores: tuple[Core, ...]
     steps: tuple[ir.Node, ...]  # what is run for the rows, in order; of a core only the last product
     forms: dict[ir.Value, Rows]  # of every value made of rows
@@ -44,11 +45,6 @@ class Encoder:
     batch: int  # that of the shapes
     constants: dict[ir.Value, npt.NDArray[Any]]  # small values that follow from fixed sizes, as arrays
     tables: dict[ir.Value, int]  # read beside rows: the axis that holds their positions
-    region: tuple[ir.Node, ...]  # what a hit saves
-    boundary: tuple[ir.Value, ...]  # what stays outside: the input, biases, tables
-    mask: ir.Value | None
-    width: int
-    share: float | None  # of the model's multiply-adds, 0 to 1; None: not known
 
 
 class NoEncoder(Exception):
@@ -100,7 +96,10 @@ class _Finder:
         self.gone: set[ir.Node] = set()
         self.tables: dict[ir.Value, int] = {}
         self.cores: dict[ir.Node, Core] = {}  # by the product with the values
-        self.start = self._start()
+        start = first_states(sites, self.inferred, ends)
+        if start is None:
+            raise Refused("no hidden states are found from which all layers follow")
+        self.start = start
 
     def run(self, table: ShapeTable) -> Encoder:
         start = self.start
@@ -129,31 +128,9 @@ class _Finder:
             boundary=(*boundary, *self.tables),
             mask=self.sites[0].mask,
             width=self.sites[0].width,
+            heads=self.sites[0].heads,
             share=Work(self.graph, table).share(region),
         )
-
-    # 1. the input
-
-    def _start(self) -> ir.Value:
-        """The first value after which the last site depends on nothing else but masks and constants."""
-        site, width = self.sites[0], self.sites[0].width
-        value: ir.Value | None = site.hidden
-        last = self.sites[-1].output
-        while value is not None:
-            shape = self.inferred.get(value.name or "", ())
-            if len(shape) == 3 and shape[2] == width and self._may_end(value):
-                masks = {other.mask for other in self.sites if other.mask is not None}
-                if not flow.sources(last, (value,)) - masks:
-                    return value
-            producer = value.producer()
-            dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
-            value = dynamic[0] if dynamic else None
-        raise Refused("no hidden states are found from which all layers follow")
-
-    def _may_end(self, value: ir.Value) -> bool:
-        """Whether the encoder may begin or end with a value."""
-        allowed = self.ends is None or value.name in self.ends
-        return allowed and value.dtype in (None, ir.DataType.FLOAT)
 
     # 2. the rows, and 3. the cores
 
@@ -210,7 +187,7 @@ class _Finder:
                 form = self.forms.get(value)
                 if form != Rows(1) or value is start or self.inferred.get(value.name or "") != shape:
                     continue
-                if not self._may_end(value):
+                if not may_end(value, self.ends):
                     continue
                 try:
                     self.tables = self._tables_of(value)
