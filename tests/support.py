@@ -29,7 +29,7 @@ Arrays = dict[str, np.ndarray]
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
-ATTENTION = ("bert", "bert_dynamo", "distilbert", "gpt2", "deberta_v2", "vit")
+ATTENTION = ("bert", "bert_dynamo", "distilbert", "gpt2", "deberta_v2", "mpnet", "xlm", "vit")
 LEVELS = ("output", "probs")
 OPSETS = (13, 17, 18, 21, MAX_OPSET)
 MODES = (

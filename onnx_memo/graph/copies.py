@@ -65,9 +65,9 @@ def own_values(graph: ir.Graph) -> dict[str, ir.Value]:
 class GraftedCopy(Copy):
     """A copy of a model, into which its plain form is grafted: the model's inputs lead to both.
 
-    What was found in the plain form has its twins there. But the `result` of a span is the model's own, and so
-    is its input, unless the model computes in half precision. Its output is an output of the graph as well:
-    else nothing would read the graft, and passes would remove it. Whoever guards the span removes it
+    What was found in the plain form has its twins there. But the `result` of a span is the model's own, and
+    so is its input, unless the model computes in half precision. Its output is an output of the graph as
+    well: else nothing would read the graft, and passes would remove it. Whoever guards the span removes it
     (`pruned`).
     """
 

@@ -109,7 +109,7 @@ class OpenedModel:
 
     @property
     def span(self) -> Span | None:
-        """The encoder, or where it is none that could be run for some rows, the span of all layers, if any."""
+        """The encoder; where there is none, the span of all layers, if any."""
         return self._form.span
 
     @cached_property

@@ -18,8 +18,8 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.rowwise import Refused
 
-# A number of floats that swallows any score that is added to it, so that replacing a score by it and adding it
-# to the score are the same; even where nothing else is left of a row.
+# A number of floats that swallows any score that is added to it. So replacing a score by it and adding it to
+# the score are the same, even where nothing else is left of a row.
 SHUTS_OUT = -1e30
 
 
@@ -192,7 +192,7 @@ def _without_nan(node: ir.Node, constants: Constants) -> ir.Value:
     """What a `Where` passes on but for zeros in place of what is not a number."""
     condition, chosen, other = node.inputs
     asks = condition.producer() if condition is not None else None
-    if asks is not None and asks.op_type == "IsNaN" and asks.inputs[0] is other and other is not None:
-        if chosen is not None and constants.numbers(chosen) == [0.0]:
-            return other
+    of_other = asks is not None and asks.op_type == "IsNaN" and asks.inputs[0] is other
+    if of_other and other is not None and chosen is not None and constants.numbers(chosen) == [0.0]:
+        return other
     raise Refused(f"its probabilities go through '{node.name}' (Where)")

@@ -1,7 +1,7 @@
 """The layers as a whole: from the first hidden states to the last ones, whatever lies between.
 
-What repeats an input literally needs no more than that what comes out depends on nothing but what goes in, the
-mask and constants. Which rows meet where, and how attention is computed, does not matter.
+What repeats an input literally needs no more than that what comes out depends on nothing but what goes in,
+the mask and constants. Which rows meet where, and how attention is computed, does not matter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Span:
 
 
 def may_end(value: ir.Value, ends: Collection[str] | None) -> bool:
-    """Whether a span may begin or end with a value; `ends` are the names of those at which it may, None: any."""
+    """Whether a span may begin or end with a value: `ends` names those at which it may, None: any."""
     return (ends is None or value.name in ends) and value.dtype in (None, ir.DataType.FLOAT)
 
 
@@ -45,9 +45,9 @@ def first_states(
     value: ir.Value | None = site.hidden
     while value is not None:
         shape = shapes.get(value.name or "", ())
-        if len(shape) == 3 and shape[2] == site.width and may_end(value, ends):
-            if not flow.sources(sites[-1].output, (value,)) - masks:
-                return value
+        is_states = len(shape) == 3 and shape[2] == site.width and may_end(value, ends)
+        if is_states and not flow.sources(sites[-1].output, (value,)) - masks:
+            return value
         producer = value.producer()
         dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
         value = dynamic[0] if dynamic else None

@@ -11,7 +11,7 @@ import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from support import fix_sizes, fixture, join, open_model, original, random_samples
 from support_encoder import TABLES, encoder_model
-from support_rows import ENCODERS, TINY, Built, build, changed_at, open_pair
+from support_rows import ENCODERS, SPANS, TINY, Built, build, changed_at, open_pair
 
 import onnx_memo
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
@@ -26,11 +26,12 @@ INPUT = {
     "bert_dynamo": "layer_norm",
     "distilbert": "/embeddings/LayerNorm/LayerNormalization_output_0",
     "gpt2": "/Add_output_0",
+    "mpnet": "/embeddings/LayerNorm/LayerNormalization_output_0",
     "vit": "/embeddings/Add_output_0",
     "llama": "/llama/layers.0/input_layernorm/Cast_output_0",
 }
 LAYERS = {"bert": 3}
-BIASES = {"bert": 1, "bert_dynamo": 1, "distilbert": 1, "gpt2": 2, "vit": 0, "llama": 2}
+BIASES = {"bert": 1, "bert_dynamo": 1, "distilbert": 1, "gpt2": 2, "mpnet": 2, "vit": 0, "llama": 2}
 ROTARY = {"llama": 2}  # tables
 HALF = 2e-3
 
@@ -71,7 +72,8 @@ def test_every_layer_has_a_core(name):
     assert len(encoder.cores) == LAYERS.get(name, 2)
     for core in encoder.cores:
         assert (core.heads, core.key_width, core.value_width) == (4, 8, 8)
-        assert core.scale == pytest.approx(1.0)  # the exporters scale queries and keys before
+        # The others scale queries and keys before they are multiplied.
+        assert core.scale == pytest.approx(8**-0.5 if name == "mpnet" else 1.0)
 
 
 @architectures
@@ -144,7 +146,7 @@ def test_forms_tell_where_the_rows_are_at_run_time(name):
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("deberta_v2", r"attention\.0: its scores go through '.*' \(Where\)"),
+        ("deberta_v2", r"attention\.0: its scores go through '.*' \(Reshape\)"),
         ("cross_attention", r"^'/Softmax'"),
         ("no_attention", r"'/4/Softmax': it runs over a tensor of shape \[3, 10\]"),
     ],
@@ -153,7 +155,7 @@ def test_what_has_no_encoder_says_why(name, why):
     assert re.search(why, reason(fixture(name)))
 
 
-@pytest.mark.parametrize("name", [*ENCODERS, "deberta_v2", "cross_attention", "no_attention"])
+@pytest.mark.parametrize("name", [*ENCODERS, *SPANS, "cross_attention", "no_attention"])
 def test_a_search_changes_nothing(name):
     model = load_model(fixture(name))
     with contextlib.suppress(NoEncoder):

@@ -44,13 +44,13 @@ TAKEN = {
     "a mask alone": ("  s2_{n} = Add (s0_{n}, bias)\n", 1.0),
     "nothing": ("  s2_{n} = Identity (s0_{n})\n", 1.0),
     "distances, then a mask": (
-        DISTANCES
-        + "  s1_{n} = Div (s0_{n}, two)\n  d_{n} = Add (s1_{n}, distances_{n})\n  s2_{n} = Add (d_{n}, bias)\n",
+        DISTANCES + "  s1_{n} = Div (s0_{n}, two)\n  d_{n} = Add (s1_{n}, distances_{n})\n"
+        "  s2_{n} = Add (d_{n}, bias)\n",
         0.5,
     ),
     "distances that are scaled": (
-        DISTANCES
-        + "  d_{n} = Add (distances_{n}, s0_{n})\n  s1_{n} = Mul (d_{n}, third)\n  s2_{n} = Add (s1_{n}, bias)\n",
+        DISTANCES + "  d_{n} = Add (distances_{n}, s0_{n})\n  s1_{n} = Mul (d_{n}, third)\n"
+        "  s2_{n} = Add (s1_{n}, bias)\n",
         1 / 3,
     ),
     "the lowest number where a token is none": (

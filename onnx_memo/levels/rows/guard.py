@@ -40,6 +40,7 @@ from onnx_memo.graph.cores import Core
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, whole_products
 from onnx_memo.graph.scores import Bias
+from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import Stage, find_stages
 from onnx_memo.levels.inserter import Inserter, add_operators, four_axes, to_be_guarded
 from onnx_memo.levels.lookup import Lookup
@@ -102,14 +103,13 @@ class InBytes:
     compact: bool = False
 
 
-def insert_rows_guard(
-    model: ir.Model, encoder: Encoder, guard: RowsGuard, in_bytes: InBytes | None = None
-) -> None:
-    """Guard `encoder`; `model` is changed. `in_bytes` says what runs in 8 bits."""
-    encoder = to_be_guarded(model, encoder)
-    _RowsInserter(model, encoder, guard, in_bytes).run()
+def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None) -> None:
+    """Guard `span`, an encoder where rows run; `model` is changed. `in_bytes` says what runs in 8 bits."""
+    if isinstance(span, Encoder):
+        span = to_be_guarded(model, span)
+    _RowsInserter(model, span, guard, in_bytes).run()
     add_operators(model)
-    pruned(model, encoder)
+    pruned(model, span)
     if in_bytes is not None and in_bytes.compact:
         RemoveUnusedNodesPass()(model)
 
@@ -120,18 +120,24 @@ def count_layers(model: ir.Model) -> int:
 
 
 class _RowsInserter(Inserter):
-    def __init__(self, model: ir.Model, encoder: Encoder, guard: RowsGuard, in_bytes: InBytes | None) -> None:
+    def __init__(self, model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None) -> None:
         super().__init__(model)
-        self.encoder, self.guard, self.in_bytes = encoder, guard, in_bytes
+        self.span, self.guard, self.in_bytes = span, guard, in_bytes
         self.biases: dict[Bias, ir.Value] = {}  # as the branch that runs reads them
 
+    @property
+    def encoder(self) -> Encoder:
+        """The span, where rows run."""
+        assert isinstance(self.span, Encoder), "rows run in an encoder"
+        return self.span
+
     def run(self) -> None:
-        encoder, guard = self.encoder, self.guard
+        span, guard = self.span, self.guard
         b = Builder(f"memo/{NAME}", self.opset)
-        self.length, weights = self.request(b, encoder.mask, encoder.input)
-        query = self.query(b, guard.lookup, weights, encoder.input)
+        self.length, weights = self.request(b, span.mask, span.input)
+        query = self.query(b, guard.lookup, weights, span.input)
         radius = self.initializer(guard.lookup.threshold)
-        self.padded = b.dim(encoder.input, 1)
+        self.padded = b.dim(span.input, 1)
         self.entry, found = self.look_up(b, guard.lookup, query, self.length, guard.lengths, radius)
         self.bound = b.op("Mul", self.initializer(guard.bound), self.strictness(b))
         bound, limit = self.bound, self.initializer(guard.limit)
@@ -143,7 +149,7 @@ class _RowsInserter(Inserter):
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
         self.rows, self.stored_rows, hit, self.change, self.predicted = b.ops(
             "MemoRows",
-            encoder.input,
+            span.input,
             self.entry,
             self.length,
             *(self.initializer(tensor) for tensor in stored),
@@ -154,15 +160,15 @@ class _RowsInserter(Inserter):
             names=(ROWS, f"memo/{NAME}/stored_rows", HIT, f"memo/{NAME}/change", f"memo/{NAME}/predicted"),
         )
         states, spread, rows = self._ran(b)
-        region = flow.region(self.graph, encoder.result, encoder.boundary, self.constant)
+        region = flow.region(self.graph, span.result, span.boundary, self.constant)
         merged = self._merged(states, spread, rows)
         if exact is None or self.in_bytes is None or not self.in_bytes.misses:
-            self.make_conditional(b, region, encoder.result, hit, merged)
+            self.make_conditional(b, region, span.result, hit, merged)
             return
         whole = self.in_bytes.whole
         answered, either = self._or_whole(b, hit, exact, merged, whole)
-        instead = whole_branch(self, encoder, whole, everywhere=True) if self.in_bytes.compact else None
-        self.make_conditional(b, region, encoder.result, answered, either, instead)
+        instead = whole_branch(self, self.encoder, whole, everywhere=True) if self.in_bytes.compact else None
+        self.make_conditional(b, region, span.result, answered, either, instead)
 
     def _or_whole(
         self, b: Builder, hit: ir.Value, exact: ir.Value, merged: ir.Graph, whole: WholeInCopy
@@ -207,7 +213,7 @@ class _RowsInserter(Inserter):
     def _ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
         """The final states of the rows that run, what they spread, [R, d], and which they are."""
         if not self.guard.keys:  # only literal repeats are reused: nothing ever runs
-            nothing = b.const(np.zeros((0, self.encoder.width)), np.float32)
+            nothing = b.const(np.zeros((0, self.span.width)), np.float32)
             return nothing, nothing, self.rows
         some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
         stages = find_stages(self.encoder)[1:]
@@ -232,7 +238,7 @@ class _RowsInserter(Inserter):
             *(self.initializer(tensor) for tensor in stored),
             domain=DOMAIN,
         )
-        return _graph(b, [merged], [None, None, self.encoder.width])
+        return _graph(b, [merged], [None, None, self.span.width])
 
     def _nothing(self, stages: int) -> ir.Graph:
         b = Builder(f"memo/{NAME}/nothing", self.opset)

@@ -23,7 +23,7 @@ from onnx_memo.levels import lookup
 from onnx_memo.levels.base import Wanted
 from onnx_memo.levels.registry import allowed
 from onnx_memo.levels.rows.capture import attention_rollout, capture_rows
-from onnx_memo.levels.rows.layout import rows_footprint
+from onnx_memo.levels.rows.layout import literal_footprint, rows_footprint
 from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Distance
@@ -195,8 +195,9 @@ def test_the_footprint_is_an_upper_bound(tmp_path, name, literal, count):
     lengths = np.arange(count) % 23 + 8
     requests = random_samples(original(fixture(name)), lengths, seed=2)
     captured = build(fixture(name), requests, tmp_path / "bundle", literal=literal)
-    longest = int(captured.lengths.max()) if literal else None
-    size = rows_footprint(opened(fixture(name)), longest)
+    model = opened(fixture(name))
+    longest = int(captured.lengths.max())
+    size = literal_footprint(model.span, longest) if literal else rows_footprint(model)
     whole = memo_data(tmp_path / "bundle").stat().st_size
     each = int(size.each(captured.lengths).sum())
     assert whole <= size.total(captured.lengths)
@@ -220,7 +221,8 @@ def test_the_footprint_of_many_entries_of_one_length(tmp_path, literal, monkeypa
     pytest.importorskip("annoy", reason="annoy is not installed")
     monkeypatch.setattr(lookup, "EXACT_SEARCH", 8)
     captured = build(fixture("bert"), variants(40, seed=1), tmp_path / "bundle", literal=literal)
-    size = rows_footprint(OpenedModel(fixture("bert")), 16 if literal else None)
+    model = opened(fixture("bert"))
+    size = literal_footprint(model.span, 16) if literal else rows_footprint(model)
     assert memo_data(tmp_path / "bundle").stat().st_size <= size.total(captured.lengths)
 
 
