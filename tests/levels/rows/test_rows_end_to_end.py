@@ -8,7 +8,16 @@ from collections import Counter
 import numpy as np
 import onnx_ir as ir
 import pytest
-from support import assert_identical, fixture, join, memoized, original, random_samples
+from support import (
+    assert_identical,
+    fixture,
+    join,
+    memoized,
+    original,
+    random_samples,
+    variants,
+    write_samples,
+)
 from support_rows import (
     ENCODERS,
     SPANS,
@@ -24,6 +33,7 @@ from support_rows import (
 )
 
 import onnx_memo
+from onnx_memo.errors import MemoError
 from onnx_memo.levels.rows import blueprint as rows_blueprint
 from onnx_memo.store.data import memo_data
 
