@@ -90,13 +90,15 @@ def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
     ]
     refusals = {refusal.name: refusal.reason for refusal in findings.refusals}
     try:
-        found = opened.encoder
+        found, why = opened.encoder, opened.encoder.why_no_rows
     except NoEncoder as none:
-        return Inspection(str(model), sites, refusals, None, str(none), findings.notes)
+        why = str(none)
+    if why is not None:
+        return Inspection(str(model), sites, refusals, None, why, findings.notes)
     encoder = EncoderReport(
         input=found.input.name or "",
         output=found.output.name or "",
-        layers=len(found.cores),
+        layers=len(found.meetings),
         width=found.width,
         share=found.share,
     )

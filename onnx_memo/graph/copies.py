@@ -7,12 +7,13 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import onnx_ir as ir
-from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.plain.form import Plain, unused_prefix, values_of
 from onnx_memo.graph.plain.halves import CAST
 from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.prune import prune
 from onnx_memo.graph.span import Span
 
 Found = TypeVar("Found")
@@ -135,6 +136,6 @@ def pruned(model: ir.Model, span: Span) -> None:
     if span.output is span.result:
         return
     model.graph.outputs.remove(span.output)
-    RemoveUnusedNodesPass()(model)
+    prune(model)
     model.graph.sort()
     CommonSubexpressionEliminationPass()(model)  # a graft has masks and positions of its own for every layer

@@ -1,16 +1,19 @@
-"""Where rows meet: one layer's attention between its two products.
+"""Where rows meet: one layer's attention.
 
 A core reaches from the product of queries and keys, through scale, bias and softmax, to the product with the
 values. `MemoAttention` computes it for the rows that run, so it takes what this allows and refuses the rest.
+What is refused may still be run as it is, for whole sequences: a mixing.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from onnx_memo.graph import flow
 from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.rowwise import Refused, RowRules, Rows
 from onnx_memo.graph.scores import Bias, check_probabilities, scores_before
@@ -18,26 +21,80 @@ from onnx_memo.graph.site import Site
 
 
 @dataclass(frozen=True)
-class Core:
-    """One layer's attention between its two products. H heads, dk and dv the widths of a head."""
+class Meeting(ABC):
+    """One layer's attention. H heads, dk and dv the widths of a head."""
+
+    probabilities: ir.Value  # [B, H, L, L], or [B * H, L, L]
+    context: ir.Value  # [B, H, L, dv], or [B * H, L, dv]
+    heads: int
+    value_width: int
+
+    @property
+    @abstractmethod
+    def reads(self) -> Sequence[ir.Value]:
+        """What it reads that is made of rows."""
+
+    @property
+    @abstractmethod
+    def beside(self) -> Sequence[ir.Value]:
+        """What else it reads."""
+
+
+@dataclass(frozen=True)
+class Core(Meeting):
+    """Attention between its two products."""
 
     query: ir.Value  # [B, H, L, dk], or [B * H, L, dk]
     key: ir.Value  # [B, H, dk, L], or [B * H, dk, L]
-    value: ir.Value  # [B, H, L, dv], or [B * H, L, dv]
-    probabilities: ir.Value  # [B, H, L, L], or [B * H, L, L]
-    context: ir.Value  # like `value`
+    value: ir.Value  # like `context`
     scale: float  # of the scores
     bias: Bias  # added to the scaled scores
-    heads: int
     key_width: int
-    value_width: int
+
+    @property
+    def reads(self) -> Sequence[ir.Value]:
+        """Queries, keys and values."""
+        return self.query, self.key, self.value
+
+    @property
+    def beside(self) -> Sequence[ir.Value]:
+        """What the bias is made of."""
+        return self.bias.values
 
 
-class CoreFinder:
-    """Finds the cores of one model's sites."""
+@dataclass(frozen=True)
+class Mixing(Meeting):
+    """Attention of another kind, as the model has it.
+
+    Attributes:
+        nodes: all from what it reads to the context, in order.
+        rows: what it reads that is made of rows.
+        others: what else it reads.
+        why: it is no core.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    rows: tuple[ir.Value, ...]
+    others: tuple[ir.Value, ...]
+    why: str
+
+    @property
+    def reads(self) -> Sequence[ir.Value]:
+        """As of any attention."""
+        return self.rows
+
+    @property
+    def beside(self) -> Sequence[ir.Value]:
+        """As of any attention."""
+        return self.others
+
+
+class MeetingFinder:
+    """Finds the attention of one model's sites."""
 
     def __init__(
         self,
+        graph: ir.Graph,
         rules: RowRules,
         constants: Constants,
         forms: Mapping[ir.Value, Rows],
@@ -45,9 +102,16 @@ class CoreFinder:
     ) -> None:
         """`forms` are those of values made of rows, as far as they are known; `below`, what rows lead to."""
         self.rules, self.constants, self.forms, self.below = rules, constants, forms, below
+        self.place = {node: at for at, node in enumerate(graph)}
 
-    def core(self, site: Site) -> Core:
-        """The core of a site. Raises Refused where there is none."""
+    def meeting(self, site: Site) -> Meeting:
+        """The attention of a site. Raises Refused where it is made of more than rows."""
+        try:
+            return self._core(site)
+        except Refused as refused:
+            return self._mixing(site, str(refused))
+
+    def _core(self, site: Site) -> Core:
         product = site.context.producer()
         assert product is not None and product.inputs[1] is not None
         value = product.inputs[1]
@@ -75,6 +139,69 @@ class CoreFinder:
             key_width=shape[-1],
             value_width=self.rules.shape(value)[-1],
         )
+
+    def _mixing(self, site: Site, why: str) -> Mixing:
+        shape = self.rules.shape(site.context)
+        product = site.context.producer()
+        assert product is not None, "the context is computed"
+        touched = _Touched(self.forms)
+        nodes, rows, others = {product}, dict[ir.Value, None](), dict[ir.Value, None]()
+        todo = [*flow.inputs_of(product)]
+        while todo:
+            value = todo.pop()
+            node = value.producer()
+            if value in self.forms:
+                rows[value] = None
+            elif node is None or not touched(value):
+                others[value] = None
+            elif node not in nodes:
+                nodes.add(node)
+                todo += flow.inputs_of(node)
+        batch = self.rules.batch
+        apart = all(self.forms[value].axis is not None and not self.forms[value].merged for value in rows)
+        in_heads = shape[:-2] in ((batch, site.heads), (batch * site.heads,))
+        branches = any(a.type == ir.AttributeType.GRAPH for node in nodes for a in node.attributes.values())
+        if branches or not (apart and in_heads):
+            raise Refused(why)
+        return Mixing(
+            probabilities=site.softmax.outputs[0],
+            context=site.context,
+            heads=site.heads,
+            value_width=shape[-1],
+            nodes=tuple(sorted(nodes, key=self.place.__getitem__)),
+            rows=tuple(rows),
+            others=tuple(others),
+            why=f"{site.name}: {why}",
+        )
+
+
+class _Touched:
+    """Whether values depend on those made of rows, or on sizes of what does.
+
+    The sizes of rows themselves are known without them (`onnx_memo.graph.shape_reads`).
+    """
+
+    def __init__(self, forms: Collection[ir.Value]) -> None:
+        self.forms = forms
+        self.known: dict[ir.Value, bool] = {}
+
+    def __call__(self, value: ir.Value) -> bool:
+        todo = [value]
+        while todo:
+            current = todo[-1]
+            node = current.producer()
+            if current in self.forms or node is None or current in self.known:
+                self.known.setdefault(current, current in self.forms)
+                todo.pop()
+                continue
+            if node.op_type in flow.SHAPE_READERS and node.inputs[0] in self.forms:
+                self.known[current] = False
+                continue
+            fresh = [before for before in flow.inputs_of(node) if before not in self.known]
+            if not fresh:
+                self.known[current] = any(self.known[before] for before in flow.inputs_of(node))
+            todo += fresh
+        return self.known[value]
 
 
 def inner_nodes(sites: Sequence[Site], below: Collection[ir.Value]) -> set[ir.Node]:

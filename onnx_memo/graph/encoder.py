@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.constants import Constants
-from onnx_memo.graph.cores import Core, CoreFinder, inner_nodes
+from onnx_memo.graph.cores import Core, Meeting, MeetingFinder, Mixing, inner_nodes
 from onnx_memo.graph.cost import Work
 from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows
 from onnx_memo.graph.shape_reads import shape_reads
@@ -33,22 +33,33 @@ from onnx_memo.graph.span import Span, first_states, may_end
 
 @dataclass(frozen=True)
 class Encoder(Span):
-    """A span of the graph that can be run for some rows only.
+    """A span of the graph in which everything but attention works row by row.
 
-    What lies outside its region are its input, biases and tables.
+    Where all attention is in cores, it can be run for some rows only. What lies outside its region are its
+    input, tables, and what attention reads beside rows.
     """
 
-    cores: tuple[Core, ...]
-    steps: tuple[ir.Node, ...]  # what is run for the rows, in order; of a core only the last product
+    meetings: tuple[Meeting, ...]
+    steps: tuple[ir.Node, ...]  # what is run for the rows, in order; of attention only the last product
     forms: dict[ir.Value, Rows]  # of every value made of rows
     shapes: dict[ir.Value, tuple[int, ...]]  # likewise
     batch: int  # that of the shapes
     constants: dict[ir.Value, npt.NDArray[Any]]  # small values that follow from fixed sizes, as arrays
     tables: dict[ir.Value, int]  # read beside rows: the axis that holds their positions
 
+    @property
+    def cores(self) -> tuple[Core, ...]:
+        """The attention that can be run for some rows only: of an encoder whose rows run, all."""
+        return tuple(meeting for meeting in self.meetings if isinstance(meeting, Core))
+
+    @property
+    def why_no_rows(self) -> str | None:
+        """Why it cannot be run for some rows only, if so."""
+        return next((meeting.why for meeting in self.meetings if isinstance(meeting, Mixing)), None)
+
 
 class NoEncoder(Exception):
-    """The model does not allow the level `rows`; carries the reason."""
+    """Not everything but attention works row by row; carries the reason."""
 
 
 def find_encoder(
@@ -95,7 +106,7 @@ class _Finder:
         self.forms: dict[ir.Value, Rows] = {}
         self.gone: set[ir.Node] = set()
         self.tables: dict[ir.Value, int] = {}
-        self.cores: dict[ir.Node, Core] = {}  # by the product with the values
+        self.meetings: dict[ir.Node, Meeting] = {}  # by the product with the values
         start = first_states(sites, self.inferred, ends)
         if start is None:
             raise Refused("no hidden states are found from which all layers follow")
@@ -106,7 +117,7 @@ class _Finder:
         below = flow.downstream(start)
         inner = inner_nodes(self.sites, below)
         stopped = self._follow(start, below, inner)
-        missing = [site for site in self.sites if site.context.producer() not in self.cores]
+        missing = [site for site in self.sites if site.context.producer() not in self.meetings]
         if missing:
             raise Refused(stopped or f"the rows do not reach {missing[0].name}")
         moved = shape_reads(self.graph, start, self.forms)
@@ -117,7 +128,7 @@ class _Finder:
             input=start,
             output=output,
             result=output,
-            cores=tuple(self.cores.values()),
+            meetings=tuple(self.meetings.values()),
             steps=tuple(steps),
             forms=self.forms,
             shapes={value: self.rules.shape(value) for value in self.forms},
@@ -137,7 +148,7 @@ class _Finder:
     def _follow(self, start: ir.Value, below: Collection[ir.Value], inner: Collection[ir.Node]) -> str:
         """Give every value that is made row by row its form; returns why it went no further."""
         self.forms[start] = Rows(1)
-        find = CoreFinder(self.rules, self.constants, self.forms, below)
+        find = MeetingFinder(self.graph, self.rules, self.constants, self.forms, below)
         products = {site.context.producer(): site for site in self.sites}
         stopped = ""
         for node in self.graph:
@@ -146,8 +157,8 @@ class _Finder:
                 continue
             try:
                 if site is not None:
-                    self.cores[node] = find.core(site)
-                    self.forms[node.outputs[0]] = self.forms[self.cores[node].value]
+                    self.meetings[node] = find.meeting(site)
+                    self.forms[node.outputs[0]] = Rows(len(self.rules.shape(site.context)) - 2)
                 else:
                     self.forms.update(zip(node.outputs, self._forms_of(node, below), strict=False))
             except Refused as refused:
@@ -170,8 +181,8 @@ class _Finder:
     # 4. the output
 
     def _boundary(self, start: ir.Value) -> list[ir.Value]:
-        biases = [value for core in self.cores.values() for value in core.bias.values]
-        return list(dict.fromkeys([start, *biases]))
+        beside = [value for meeting in self.meetings.values() for value in meeting.beside]
+        return list(dict.fromkeys([start, *beside]))
 
     def _output(
         self, start: ir.Value, boundary: Sequence[ir.Value], stopped: str
@@ -180,7 +191,7 @@ class _Finder:
 
         Behind it a head may pool the rows, or multiply them with what is no row's own: a mask, for one.
         """
-        wanted = {site.softmax for site in self.sites} | set(self.cores)
+        wanted = {site.softmax for site in self.sites} | set(self.meetings)
         shape = self.rules.shape(start)
         for node in reversed(list(self.graph)):
             for value in node.outputs:
@@ -200,7 +211,7 @@ class _Finder:
                     continue
                 if wanted <= set(region):
                     return value, region, steps
-            if node in self.cores:  # everything before lacks this core
+            if node in self.meetings:  # everything before lacks this core
                 break
         raise Refused(stopped or "inner values of its layers are used outside of them")
 
@@ -209,7 +220,7 @@ class _Finder:
         tables: dict[ir.Value, int] = {}
         for node in self._steps(output, list(self.graph)):
             for value in node.inputs:
-                if value is None or value in self.forms or node in self.cores or node.op_type in SIZED:
+                if value is None or value in self.forms or node in self.meetings or node.op_type in SIZED:
                     continue
                 form = self.forms.get(node.outputs[0])
                 if form is not None and self._is_table(value, node, form):
@@ -231,15 +242,15 @@ class _Finder:
             if wanted.isdisjoint(node.outputs):
                 continue
             steps.append(node)
-            core = self.cores.get(node)
-            reads = (core.query, core.key, core.value) if core else node.inputs
+            meeting = self.meetings.get(node)
+            reads = meeting.reads if meeting is not None else node.inputs
             wanted.update(value for value in reads if value in self.forms and value is not self.start)
         return steps[::-1]
 
     def _check_inputs(self, steps: Iterable[ir.Node]) -> None:
         """What steps read beside rows must be there for any number of rows."""
         for node in steps:
-            if node in self.cores:
+            if node in self.meetings:
                 continue
             if node.op_type in SIZED:
                 self._check_sizes(node)

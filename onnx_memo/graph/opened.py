@@ -109,7 +109,7 @@ class OpenedModel:
 
     @property
     def span(self) -> Span | None:
-        """The encoder; where there is none, the span of all layers, if any."""
+        """The encoder; where its rows cannot be run, or there is none, the span of all layers, if any."""
         return self._form.span
 
     @cached_property
@@ -163,16 +163,19 @@ class _Form:
         return find_sites(self.model, self.shapes, self._mask)
 
     @property
-    def shows(self) -> tuple[int, bool, bool]:
+    def shows(self) -> tuple[int, bool, bool, bool]:
         """How much is found in it: of two forms the larger one shows more."""
-        return len(self.findings.sites), isinstance(self.encoder, Encoder), self.span is not None
+        encoder = self.encoder if isinstance(self.encoder, Encoder) else None
+        runs = encoder is not None and encoder.why_no_rows is None
+        return len(self.findings.sites), runs, encoder is not None, self.span is not None
 
     @cached_property
     def span(self) -> Span | None:
-        """The encoder, or else the span of all layers."""
-        if isinstance(self.encoder, Encoder):
-            return self.encoder
-        return find_span(self.model, self.findings.sites, self.shapes, self._ends)
+        """The encoder, or else the span of all layers, whose region is larger than that of other encoders."""
+        encoder = self.encoder if isinstance(self.encoder, Encoder) else None
+        if encoder is not None and (encoder.why_no_rows is None or self._ends is not None):
+            return encoder  # of a plain form as well: a graft has one span
+        return find_span(self.model, self.findings.sites, self.shapes, self._ends) or encoder
 
     @cached_property
     def encoder(self) -> Encoder | NoEncoder:

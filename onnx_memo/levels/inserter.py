@@ -61,7 +61,8 @@ def to_be_guarded(model: ir.Model, encoder: Encoder) -> Encoder:
     """The encoder of a model in which sizes are read at its input from now on; `model` is changed."""
     replaced = read_shapes_at(model, encoder.input, encoder.forms, encoder.shapes, encoder.batch)
     constants = {replaced.get(value, value): array for value, array in encoder.constants.items()}
-    return replace(encoder, constants=constants)
+    boundary = tuple(replaced.get(value, value) for value in encoder.boundary)
+    return replace(encoder, constants=constants, boundary=boundary)
 
 
 def four_axes(b: Builder, bias: Bias) -> ir.Value:

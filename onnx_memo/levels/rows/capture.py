@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
@@ -22,6 +21,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.prune import prune
 from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys.network import segment_means
 from onnx_memo.levels.rows.layout import RowsForm
@@ -196,7 +196,7 @@ def _input_by(opened: OpenedModel, tables: Tables) -> Callable[[Arrays, int], Fl
     copy = opened.copy()
     copy.model.graph.outputs[:] = [copy.twin(opened.encoder).input]
     tables.insert(copy, {tensor.name: tensor.in_place() for tensor in tables.tensors()})
-    RemoveUnusedNodesPass()(copy.model)
+    prune(copy.model)
     session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
     taken = [value.name for value in session.get_inputs()]
 

@@ -31,14 +31,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import pruned
-from onnx_memo.graph.cores import Core
+from onnx_memo.graph.cores import Core, Meeting
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, whole_products
+from onnx_memo.graph.prune import prune
 from onnx_memo.graph.scores import Bias
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import Stage, find_stages
@@ -111,7 +111,7 @@ def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: I
     add_operators(model)
     pruned(model, span)
     if in_bytes is not None and in_bytes.compact:
-        RemoveUnusedNodesPass()(model)
+        prune(model)
 
 
 def count_layers(model: ir.Model) -> int:
@@ -261,14 +261,16 @@ class _RowsInserter(Inserter):
         copier.made[encoder.input] = b.op("Unsqueeze", b.op("Gather", flat, running.rows, axis=0), b.i64(0))
         begins = dict(zip((stage.states for stage in stages), guard.stages, strict=True))
         numbers = {core.context: number for number, core in enumerate(encoder.cores)}
+        cores = {core.context: core for core in encoder.cores}
 
-        def attend(core: Core, qkv: ir.Value) -> ir.Value:
+        def attend(core: Meeting, qkv: ir.Value | None) -> ir.Value:
+            assert isinstance(core, Core) and qkv is not None, "all rows meet in cores"
             return self._attend_packed(b, core, qkv, running, numbers[core.context])
 
         form = self._form(b, copier, begins, attend)
         rows = []
         for node in encoder.steps:
-            core = copier.core(node)
+            core = cores.get(node.outputs[0])
             if form is not None:
                 form.run(node)
             elif core is None:
@@ -302,7 +304,7 @@ class _RowsInserter(Inserter):
         b: Builder,
         copier: Copier,
         begins: Collection[ir.Value],
-        attend: Callable[[Core, ir.Value], ir.Value],
+        attend: Callable[[Meeting, ir.Value | None], ir.Value],
     ) -> FormBuilder | None:
         """What writes the rows that run in 8 bits, if they do. With values of `begins` other rows join."""
         if self.in_bytes is None or not self.in_bytes.rows:

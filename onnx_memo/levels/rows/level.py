@@ -44,12 +44,15 @@ class RowsLevel(Level):
         if wanted.compact and library_path() is None:
             raise NotAllowed("--compact leaves out the weights that rows run with where no native library is")
         try:
-            return RowsUse(opened.encoder, wanted.exact_misses)
+            encoder, why = opened.encoder, opened.encoder.why_no_rows
         except NoEncoder as none:
-            if opened.span is None or not wanted.repeats:
-                raise NotAllowed(str(none)) from none
-            notes.append(f"the level 'rows' reuses literal repeats alone, whatever the tolerance: {none}")
-            return RepeatsUse(opened.span)
+            encoder, why = None, str(none)
+        if encoder is not None and why is None:
+            return RowsUse(encoder, wanted.exact_misses)
+        if opened.span is None or not wanted.repeats:
+            raise NotAllowed(str(why))
+        notes.append(f"the level 'rows' reuses literal repeats alone, whatever the tolerance: {why}")
+        return RepeatsUse(opened.span)
 
     def describe(self, guards: Sequence[GuardedSite]) -> list[str]:
         """Depends on whether anything but literal repeats is reused."""
