@@ -45,6 +45,7 @@ class Inspection:
     Attributes:
         encoder: what the level `rows` takes, or None.
         why_no_rows: the reason, where there is none.
+        repeats: whether requests that repeat an input literally can be reused there all the same.
         notes: what was assumed.
     """
 
@@ -53,6 +54,7 @@ class Inspection:
     refusals: dict[str, str]
     encoder: EncoderReport | None
     why_no_rows: str | None
+    repeats: bool
     notes: list[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -94,7 +96,8 @@ def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
     except NoEncoder as none:
         why = str(none)
     if why is not None:
-        return Inspection(str(model), sites, refusals, None, why, findings.notes)
+        repeats = opened.span is not None
+        return Inspection(str(model), sites, refusals, None, why, repeats, findings.notes)
     encoder = EncoderReport(
         input=found.input.name or "",
         output=found.output.name or "",
@@ -102,4 +105,4 @@ def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
         width=found.width,
         share=found.share,
     )
-    return Inspection(str(model), sites, refusals, encoder, None, findings.notes)
+    return Inspection(str(model), sites, refusals, encoder, None, True, findings.notes)
