@@ -45,6 +45,7 @@ class Inspection:
     Attributes:
         encoder: what the level `rows` takes, or None.
         why_no_rows: the reason, where there is none.
+        repeats: whether requests that repeat an input literally can be reused there all the same.
         notes: what was assumed.
     """
 
@@ -53,6 +54,7 @@ class Inspection:
     refusals: dict[str, str]
     encoder: EncoderReport | None
     why_no_rows: str | None
+    repeats: bool
     notes: list[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -90,14 +92,17 @@ def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
     ]
     refusals = {refusal.name: refusal.reason for refusal in findings.refusals}
     try:
-        found = opened.encoder
+        found, why = opened.encoder, opened.encoder.why_no_rows
     except NoEncoder as none:
-        return Inspection(str(model), sites, refusals, None, str(none), findings.notes)
+        why = str(none)
+    if why is not None:
+        repeats = opened.span is not None
+        return Inspection(str(model), sites, refusals, None, why, repeats, findings.notes)
     encoder = EncoderReport(
         input=found.input.name or "",
         output=found.output.name or "",
-        layers=len(found.cores),
+        layers=len(found.meetings),
         width=found.width,
         share=found.share,
     )
-    return Inspection(str(model), sites, refusals, encoder, None, findings.notes)
+    return Inspection(str(model), sites, refusals, encoder, None, True, findings.notes)

@@ -132,7 +132,8 @@ def optimize(
         NothingPays: nothing saves time within the tolerance.
     """
     model, data, output = Path(model), Path(data), Path(output)
-    wanted = Wanted(level, sites, threshold, exact_misses, compact)
+    repeats = tolerance is None and keep is None
+    wanted = Wanted(level, sites, threshold, exact_misses, compact, repeats)
     _check_options(wanted, tolerance if keep is None else keep)
     about = tolerance, metric, within, confidence, keep, decision, slack, decide
     asked = Asked(*about, tuple(outputs), labels, reference)

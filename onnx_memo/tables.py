@@ -64,7 +64,8 @@ def _encoder(inspection: Inspection) -> str:
     """The span that the level `rows` takes, or why there is none."""
     encoder = inspection.encoder
     if encoder is None:
-        return f"level rows: not possible: {inspection.why_no_rows}"
+        possible = "for literal repeats alone" if inspection.repeats else "not possible"
+        return f"level rows: {possible}: {inspection.why_no_rows}"
     return (
         f"level rows: possible, from '{encoder.input}' to '{encoder.output}': {encoder.layers} layers of "
         f"width {encoder.width}, {share(encoder.share)} of the multiply-adds"

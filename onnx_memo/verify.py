@@ -9,7 +9,7 @@ the two ways to run in 8 bits must agree.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,11 +103,30 @@ def check_bundle(job: Job, folder: Path) -> Checked:
 
 
 def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
-    """Some of the job's inputs, of all lengths; some of them padded, too."""
+    """Some of the job's inputs, of all lengths; some of them padded, too, and two in a batch."""
     samples = job.samples
     order = sorted(range(len(samples)), key=samples.extent)
-    some = order[:: max(1, len(samples) // REQUESTS)][:REQUESTS]
-    return [*(samples.arrays[at] for at in some), *padded_requests(original, samples)]
+    some = [samples.arrays[at] for at in order[:: max(1, len(samples) // REQUESTS)][:REQUESTS]]
+    return [*some, *padded_requests(original, samples), *_batch(original, some, samples.mask)]
+
+
+def _batch(original: ort.InferenceSession, some: Sequence[Arrays], mask: str | None) -> Iterator[Arrays]:
+    """The shortest and the longest of some inputs, that come in this order, as one request.
+
+    None where the model does not take it: it may fix the batch, or have no mask for what is padded.
+    """
+    first, last = some[0], some[-1]
+    if mask is None and any(first[name].shape != last[name].shape for name in last):
+        return
+    batch = {name: np.concatenate([_padded(first[name], array.shape), array]) for name, array in last.items()}
+    with contextlib.suppress(Exception):
+        original.run(None, batch)
+        yield batch
+
+
+def _padded(array: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
+    """With zeros behind it, up to a shape."""
+    return np.pad(array, [(0, to - have) for have, to in zip(array.shape, shape, strict=True)])
 
 
 def _turned(
@@ -156,7 +175,7 @@ def _check_ways(
     """
     apart = off = 0.0
     for feeds, want in unseen:
-        mask = None if job.samples.mask is None else feeds[job.samples.mask][0] != 0
+        mask = None if job.samples.mask is None else feeds[job.samples.mask] != 0
         served, other = (
             session.run(None, feeds | {STRICTNESS: np.full((), one, np.float32)}) for one in (STRICT, 0.0)
         )
@@ -175,7 +194,7 @@ def _error(
     job: Job, session: ort.InferenceSession, feeds: Arrays, want: Outputs, what: str, library: str
 ) -> float:
     """How far an answer is from the original's, where it should be the same but for half precision."""
-    mask = None if job.samples.mask is None else feeds[job.samples.mask][0] != 0
+    mask = None if job.samples.mask is None else feeds[job.samples.mask] != 0
     error = _largest_error(want, session.run(None, feeds), mask)
     if error > STORED:
         raise Unfit(
@@ -186,9 +205,14 @@ def _error(
 
 
 def _largest_error(want: Outputs, have: Outputs, mask: npt.NDArray[np.bool_] | None) -> float:
-    """The relative L2 error of one request, the worst over its outputs of floats."""
-    floats = [at for at, output in enumerate(want) if np.issubdtype(output.dtype, np.floating)]
-    return max((relative(want[at][0], have[at][0], real_rows(want[at], mask)) for at in floats), default=0.0)
+    """The relative L2 error of a request, the worst over its sequences and its outputs of floats."""
+    errors = [
+        relative(one[row], other[row], real_rows(one, None if mask is None else mask[row]))
+        for one, other in zip(want, have, strict=True)
+        for row in range(len(one))
+        if np.issubdtype(one.dtype, np.floating)
+    ]
+    return max(errors, default=0.0)
 
 
 def _names(session: ort.InferenceSession) -> list[str]:

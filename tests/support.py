@@ -29,7 +29,7 @@ Arrays = dict[str, np.ndarray]
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
-ATTENTION = ("bert", "bert_dynamo", "distilbert", "gpt2", "deberta_v2", "vit")
+ATTENTION = ("bert", "bert_dynamo", "distilbert", "gpt2", "deberta_v2", "mpnet", "xlm", "vit")
 LEVELS = ("output", "probs")
 OPSETS = (13, 17, 18, 21, MAX_OPSET)
 MODES = (
@@ -287,6 +287,19 @@ def scoring(model: ir.Model) -> None:
     score.outputs[0].shape = ir.Shape([None, 1])
     model.graph.extend([first, token, made, score])
     model.graph.outputs[0] = score.outputs[0]
+
+
+def mixing_rows(model: ir.Model) -> None:
+    """Add to each row between the first and the second layer of BERT the mean of all rows."""
+    states = node_named(model, "/encoder/layer.0/output/LayerNorm/LayerNormalization").outputs[0]
+    readers = list(states.uses())
+    mean = ir.node("ReduceMean", [states], {"axes": [1], "keepdims": 1})
+    mixed = ir.node("Add", [states, mean.outputs[0]])
+    for node in (mean, mixed):
+        node.name = node.outputs[0].name = f"/{node.op_type}/mixed"
+    for reader, at in readers:
+        reader.replace_input_with(at, mixed.outputs[0])
+    model.graph.insert_after(states.producer(), [mean, mixed])
 
 
 def change_mask(model: ir.Model, name: str, dtype: ir.DataType = ir.DataType.INT64) -> None:

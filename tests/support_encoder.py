@@ -81,7 +81,7 @@ LAYER = """
   kt_{n} = Transpose <perm = [0, 1, 3, 2]> ({k}_{n})
   s0_{n} = MatMul ({q}_{n}, kt_{n})
   {scale}
-  p_{n} = Softmax <axis = -1> (s2_{n})
+  {softmax}
   c_{n} = MatMul (p_{n}, v_{n})
   m0_{n} = Transpose <perm = [0, 2, 1, 3]> (c_{n})
   m1_{n} = Reshape (m0_{n}, join)
@@ -93,6 +93,7 @@ LAYER = """
   h3_{n} = Add (h2_{n}, m3_{n})
 """
 
+SOFTMAX = "p_{n} = Softmax <axis = -1> (s2_{n})"
 SCALE = """
   s1_{n} = Div (s0_{n}, two)
   s2_{n} = Add (s1_{n}, bias)
@@ -121,6 +122,7 @@ def encoder_model(
     layers: int = 2,
     rotary: str | None = None,
     scale: str = SCALE,
+    softmax: bool = True,
     between: str = "",
     tail: str = "",
     constants: dict[str, np.ndarray] | None = None,
@@ -132,7 +134,8 @@ def encoder_model(
         layers: how many.
         rotary: how the rotary tables come, one of `TABLES`, or `constant`: `cos` and `sin` are among the
             constants; None: no positions at all.
-        scale: what leads from the scores `s0_{n}` to the softmax's input `s2_{n}`.
+        scale: what leads from the scores `s0_{n}` to the softmax's input `s2_{n}`,
+        softmax: or, if it is not the softmax that follows, to the probabilities `p_{n}`.
         between: what leads from `h3_0`, behind the first layer, to `between`, before the second.
         tail: what leads from `final` to `last_hidden_state`.
         constants: weights that these parts need.
@@ -151,6 +154,7 @@ def encoder_model(
             q=rotated,
             k=rotated.replace("q", "k"),
             scale=scale.format(n=n),
+            softmax=SOFTMAX.format(n=n) if softmax else "",
         )
         previous = f"h3_{n}"
         if between and n == 0:

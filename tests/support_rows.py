@@ -31,7 +31,8 @@ from onnx_memo.precision.whole import APART, Whole
 from onnx_memo.progress import silent
 from onnx_memo.store.data import memo_data, write_store
 
-ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "vit", "llama")
+ENCODERS = ("bert", "bert_dynamo", "distilbert", "gpt2", "mpnet", "vit", "llama")
+SPANS = ("deberta_v2", "xlm")  # taken as a whole: no row of them can be run by itself
 STORED_LENGTHS = (1, 2, 5, 7, 8, 9, 16, 23, 23, 23, 31, 47, 60)
 BOUND = 1.0
 TINY = 1e-12  # a strictness at which all rows run that a changed one moves at all
@@ -103,7 +104,7 @@ def build(
         samples = samples_of(model, requests, scratch)
         rounded = round_products(source, chains, samples, APART[0], silent)
         settings = replace(settings, whole=Whole(chains, rounded), rows_in_bytes=True)
-    blueprint = RowsBlueprint(source.encoder, captured, settings)
+    blueprint = RowsBlueprint(source.span, captured, settings)
     external = write_store(folder, blueprint.tensors(scratch, []))
     guarded = source.copy()
     blueprint.insert(guarded, external)

@@ -200,6 +200,30 @@ def deberta_v2(to: Path) -> None:
     export_with_optimum(seeded(lambda: transformers.DebertaV2Model(config)), to)
 
 
+def mpnet(to: Path) -> None:
+    """MPNet: a mask and a table of relative positions are added to the scores."""
+    config = transformers.MPNetConfig(**(SIZES | TEXT | {"max_position_embeddings": POSITIONS + 2}))
+    export_with_optimum(seeded(lambda: transformers.MPNetModel(config, add_pooling_layer=False)), to)
+
+
+def xlm(to: Path) -> None:
+    """XLM: what is padding is shut out of the scores, and set to zero after each layer."""
+    config = transformers.XLMConfig(
+        vocab_size=VOCABULARY,
+        emb_dim=WIDTH,
+        n_layers=LAYERS,
+        n_heads=HEADS,
+        max_position_embeddings=POSITIONS,
+        n_langs=1,
+        use_lang_emb=False,
+        init_std=SPREAD,
+        embed_init_std=SPREAD,
+        pad_index=0,
+        use_cache=False,
+    )
+    export_with_optimum(seeded(lambda: transformers.XLMModel(config)), to)
+
+
 def vit(to: Path) -> None:
     """ViT: 16 patches and a class token; no mask; the length is fixed by the image size."""
     config = transformers.ViTConfig(**SIZES, image_size=IMAGE, patch_size=PATCH)
@@ -295,6 +319,8 @@ MAKERS: dict[str, Callable[[Path], None]] = {
         distilbert,
         gpt2,
         deberta_v2,
+        mpnet,
+        xlm,
         vit,
         llama,
         cross_attention,

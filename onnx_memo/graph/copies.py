@@ -7,12 +7,14 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import onnx_ir as ir
-from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.plain.form import Plain, unused_prefix, values_of
 from onnx_memo.graph.plain.halves import CAST
 from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.prune import prune
+from onnx_memo.graph.span import Span
 
 Found = TypeVar("Found")
 
@@ -64,23 +66,23 @@ def own_values(graph: ir.Graph) -> dict[str, ir.Value]:
 class GraftedCopy(Copy):
     """A copy of a model, into which its plain form is grafted: the model's inputs lead to both.
 
-    What was found in the plain form has its twins there. But the encoder's `result` is the model's own, and
-    so is its input, unless the model computes in half precision. The encoder's output is an output of the
-    graph as well: else nothing would read the graft, and passes would remove it. Whoever guards the encoder
-    removes it (`pruned`).
+    What was found in the plain form has its twins there. But the `result` of a span is the model's own, and
+    so is its input, unless the model computes in half precision. Its output is an output of the graph as
+    well: else nothing would read the graft, and passes would remove it. Whoever guards the span removes it
+    (`pruned`).
     """
 
-    def __init__(self, original: ir.Model, plain: Plain, encoder: Encoder | None) -> None:
+    def __init__(self, original: ir.Model, plain: Plain, span: Span | None) -> None:
         super().__init__(original)
         graft, graph = Copy(plain.model), self.model.graph
         self._own = own_values(graph)
         self._twins |= graft._twins
         prefix = unused_prefix(str(value.name) for value in values_of(graph))
         self._share_inputs(plain.model.graph, graft.model.graph, prefix)
-        if encoder is not None and not plain.halves:
-            own = self._own[str(encoder.input.name)]
-            self._twins[encoder.input].replace_all_uses_with(own)
-            self._twins[encoder.input] = own
+        if span is not None and not plain.halves:
+            own = self._own[str(span.input.name)]
+            self._twins[span.input].replace_all_uses_with(own)
+            self._twins[span.input] = own
         nodes = list(graft.model.graph)
         graft.model.graph.outputs.clear()
         graft.model.graph.remove(nodes, safe=False)
@@ -89,8 +91,8 @@ class GraftedCopy(Copy):
                 value.name = f"{prefix}/{value.name}"
             node.name = str(node.outputs[0].name)
         graph.extend(nodes)
-        if encoder is not None:
-            add_outputs(self.model, [self._twins[encoder.output]])
+        if span is not None:
+            add_outputs(self.model, [self._twins[span.output]])
 
     def _share_inputs(self, theirs: ir.Graph, graft: ir.Graph, prefix: str) -> None:
         """Let the graft read the model's inputs, and its weights where they are the same."""
@@ -112,6 +114,8 @@ class GraftedCopy(Copy):
 
     def _translated(self, thing: Any) -> Any:
         found = super()._translated(thing)
+        if isinstance(thing, Span):
+            found = replace(found, result=self._own[str(thing.output.name)])
         if not isinstance(thing, Encoder):
             return found
         # The model may read sizes of its own values, too.
@@ -122,17 +126,16 @@ class GraftedCopy(Copy):
         }
         return replace(
             found,
-            result=self._own[str(thing.output.name)],
             forms=found.forms | {twin: thing.forms[value] for twin, value in own.items()},
             shapes=found.shapes | {twin: thing.shapes[value] for twin, value in own.items()},
         )
 
 
-def pruned(model: ir.Model, encoder: Encoder) -> None:
+def pruned(model: ir.Model, span: Span) -> None:
     """Remove what a grafted copy holds beside what is read; `model` is changed."""
-    if encoder.output is encoder.result:
+    if span.output is span.result:
         return
-    model.graph.outputs.remove(encoder.output)
-    RemoveUnusedNodesPass()(model)
+    model.graph.outputs.remove(span.output)
+    prune(model)
     model.graph.sort()
     CommonSubexpressionEliminationPass()(model)  # a graft has masks and positions of its own for every layer

@@ -1,42 +1,100 @@
-"""Where rows meet: one layer's attention between its two products.
+"""Where rows meet: one layer's attention.
 
 A core reaches from the product of queries and keys, through scale, bias and softmax, to the product with the
 values. `MemoAttention` computes it for the rows that run, so it takes what this allows and refuses the rest.
+What is refused may still be run as it is, for whole sequences: a mixing.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from onnx_memo.graph import flow
 from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.rowwise import Refused, RowRules, Rows
+from onnx_memo.graph.scores import Bias, check_probabilities, scores_before
 from onnx_memo.graph.site import Site
 
 
 @dataclass(frozen=True)
-class Core:
-    """One layer's attention between its two products. H heads, dk and dv the widths of a head."""
+class Meeting(ABC):
+    """One layer's attention. H heads, dk and dv the widths of a head."""
+
+    probabilities: ir.Value  # [B, H, L, L], or [B * H, L, L]
+    context: ir.Value  # [B, H, L, dv], or [B * H, L, dv]
+    heads: int
+    value_width: int
+
+    @property
+    @abstractmethod
+    def reads(self) -> Sequence[ir.Value]:
+        """What it reads that is made of rows."""
+
+    @property
+    @abstractmethod
+    def beside(self) -> Sequence[ir.Value]:
+        """What else it reads."""
+
+
+@dataclass(frozen=True)
+class Core(Meeting):
+    """Attention between its two products."""
 
     query: ir.Value  # [B, H, L, dk], or [B * H, L, dk]
     key: ir.Value  # [B, H, dk, L], or [B * H, dk, L]
-    value: ir.Value  # [B, H, L, dv], or [B * H, L, dv]
-    probabilities: ir.Value  # [B, H, L, L], or [B * H, L, L]
-    context: ir.Value  # like `value`
+    value: ir.Value  # like `context`
     scale: float  # of the scores
-    bias: ir.Value | None  # added to the scaled scores, [B or 1, H or 1, L or 1, L or 1]
-    heads: int
+    bias: Bias  # added to the scaled scores
     key_width: int
-    value_width: int
+
+    @property
+    def reads(self) -> Sequence[ir.Value]:
+        """Queries, keys and values."""
+        return self.query, self.key, self.value
+
+    @property
+    def beside(self) -> Sequence[ir.Value]:
+        """What the bias is made of."""
+        return self.bias.values
 
 
-class CoreFinder:
-    """Finds the cores of one model's sites."""
+@dataclass(frozen=True)
+class Mixing(Meeting):
+    """Attention of another kind, as the model has it.
+
+    Attributes:
+        nodes: all from what it reads to the context, in order.
+        rows: what it reads that is made of rows.
+        others: what else it reads.
+        why: it is no core.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    rows: tuple[ir.Value, ...]
+    others: tuple[ir.Value, ...]
+    why: str
+
+    @property
+    def reads(self) -> Sequence[ir.Value]:
+        """As of any attention."""
+        return self.rows
+
+    @property
+    def beside(self) -> Sequence[ir.Value]:
+        """As of any attention."""
+        return self.others
+
+
+class MeetingFinder:
+    """Finds the attention of one model's sites."""
 
     def __init__(
         self,
+        graph: ir.Graph,
         rules: RowRules,
         constants: Constants,
         forms: Mapping[ir.Value, Rows],
@@ -44,74 +102,106 @@ class CoreFinder:
     ) -> None:
         """`forms` are those of values made of rows, as far as they are known; `below`, what rows lead to."""
         self.rules, self.constants, self.forms, self.below = rules, constants, forms, below
+        self.place = {node: at for at, node in enumerate(graph)}
 
-    def core(self, site: Site) -> Core:
-        """The core of a site. Raises Refused where there is none."""
+    def meeting(self, site: Site) -> Meeting:
+        """The attention of a site. Raises Refused where it is made of more than rows."""
+        try:
+            return self._core(site)
+        except Refused as refused:
+            return self._mixing(site, str(refused))
+
+    def _core(self, site: Site) -> Core:
         product = site.context.producer()
         assert product is not None and product.inputs[1] is not None
-        if product.inputs[0] is not site.probabilities and site.softmax not in _leading_to(
-            product.inputs[0], product.inputs[1]
-        ):
-            raise Refused("its values stand left of the probabilities")
         value = product.inputs[1]
-        scores, scale, bias = self._scores(site.softmax)
-        query, key = scores.inputs[0], scores.inputs[1]
+        check_probabilities(site.softmax, product, self.constants)
+        scores = scores_before(site.softmax, self.below, self.constants)
+        query, key = scores.product.inputs[0], scores.product.inputs[1]
         assert query is not None and key is not None
         shape = self.rules.shape(query)
         rank = len(shape)
         for part, axis in ((query, rank - 2), (key, rank - 1), (value, rank - 2)):
             if part not in self.forms or self.forms[part] != Rows(axis):
                 raise Refused(f"'{part.name}' is not made row by row")
-        if bias is not None and rank != 4:
-            raise Refused(f"its heads are folded into the batch, where its bias '{bias.name}' has no place")
+        if scores.bias.values and rank != 4:
+            first = scores.bias.values[0]
+            raise Refused(f"its heads are folded into the batch, where its bias '{first.name}' has no place")
         return Core(
             query=query,
             key=key,
             value=value,
             probabilities=site.softmax.outputs[0],
             context=product.outputs[0],
-            scale=scale,
-            bias=bias,
+            scale=scores.scale,
+            bias=scores.bias,
             heads=site.heads,
             key_width=shape[-1],
             value_width=self.rules.shape(value)[-1],
         )
 
-    def _scores(self, softmax: ir.Node) -> tuple[ir.Node, float, ir.Value | None]:
-        """Back from the softmax to the product of queries and keys: that product, the scale and the bias."""
-        scale, bias = 1.0, None
-        node = self._maker(softmax.inputs[0])
-        while node.op_type != "MatMul":
-            rows, beside = self._inputs(node)
-            if node.op_type == "Add":
-                if bias is not None or scale != 1.0:
-                    raise Refused(f"its scores get a second bias, or one that is scaled, in '{node.name}'")
-                bias = beside[0]
-            elif node.op_type in ("Mul", "Div"):
-                scale *= self._factor(node, rows, beside[0])
-            node = self._maker(rows)
-        return node, scale, bias
+    def _mixing(self, site: Site, why: str) -> Mixing:
+        shape = self.rules.shape(site.context)
+        product = site.context.producer()
+        assert product is not None, "the context is computed"
+        touched = _Touched(self.forms)
+        nodes, rows, others = {product}, dict[ir.Value, None](), dict[ir.Value, None]()
+        todo = [*flow.inputs_of(product)]
+        while todo:
+            value = todo.pop()
+            node = value.producer()
+            if value in self.forms:
+                rows[value] = None
+            elif node is None or not touched(value):
+                others[value] = None
+            elif node not in nodes:
+                nodes.add(node)
+                todo += flow.inputs_of(node)
+        batch = self.rules.batch
+        apart = all(self.forms[value].axis is not None and not self.forms[value].merged for value in rows)
+        in_heads = shape[:-2] in ((batch, site.heads), (batch * site.heads,))
+        branches = any(a.type == ir.AttributeType.GRAPH for node in nodes for a in node.attributes.values())
+        if branches or not (apart and in_heads):
+            raise Refused(why)
+        return Mixing(
+            probabilities=site.softmax.outputs[0],
+            context=site.context,
+            heads=site.heads,
+            value_width=shape[-1],
+            nodes=tuple(sorted(nodes, key=self.place.__getitem__)),
+            rows=tuple(rows),
+            others=tuple(others),
+            why=f"{site.name}: {why}",
+        )
 
-    def _maker(self, value: ir.Value | None) -> ir.Node:
-        node = value.producer() if value is not None else None
-        if node is None:
-            raise Refused("its scores are not a product of queries and keys")
-        return node
 
-    def _inputs(self, node: ir.Node) -> tuple[ir.Value, Sequence[ir.Value]]:
-        """What a node between product and softmax reads: the scores, and what stands beside them."""
-        rows = [value for value in node.inputs if value is not None and value in self.below]
-        beside = [value for value in node.inputs if value is not None and value not in self.below]
-        if len(rows) != 1 or node.op_type not in ("Add", "Mul", "Div", "Cast", "Identity"):
-            raise Refused(f"its scores go through '{node.name}' ({node.op_type})")
-        return rows[0], beside
+class _Touched:
+    """Whether values depend on those made of rows, or on sizes of what does.
 
-    def _factor(self, node: ir.Node, rows: ir.Value, beside: ir.Value) -> float:
-        """What a `Mul` or `Div` multiplies the scores with."""
-        numbers = self.constants.numbers(beside)
-        if numbers is None or len(numbers) != 1 or node.inputs[0] is not rows:
-            raise Refused(f"its scores are scaled by no fixed number in '{node.name}'")
-        return numbers[0] if node.op_type == "Mul" else 1 / numbers[0]
+    The sizes of rows themselves are known without them (`onnx_memo.graph.shape_reads`).
+    """
+
+    def __init__(self, forms: Collection[ir.Value]) -> None:
+        self.forms = forms
+        self.known: dict[ir.Value, bool] = {}
+
+    def __call__(self, value: ir.Value) -> bool:
+        todo = [value]
+        while todo:
+            current = todo[-1]
+            node = current.producer()
+            if current in self.forms or node is None or current in self.known:
+                self.known.setdefault(current, current in self.forms)
+                todo.pop()
+                continue
+            if node.op_type in flow.SHAPE_READERS and node.inputs[0] in self.forms:
+                self.known[current] = False
+                continue
+            fresh = [before for before in flow.inputs_of(node) if before not in self.known]
+            if not fresh:
+                self.known[current] = any(self.known[before] for before in flow.inputs_of(node))
+            todo += fresh
+        return self.known[value]
 
 
 def inner_nodes(sites: Sequence[Site], below: Collection[ir.Value]) -> set[ir.Node]:
@@ -129,16 +219,3 @@ def inner_nodes(sites: Sequence[Site], below: Collection[ir.Value]) -> set[ir.No
             if node.op_type != "MatMul":
                 todo += [value for value in node.inputs if value is not None and value in below]
     return inner
-
-
-def _leading_to(value: ir.Value | None, stop: ir.Value) -> set[ir.Node]:
-    """The few nodes that lead to `value`, up to the first product."""
-    found: set[ir.Node] = set()
-    todo = [value] if value is not None else []
-    while todo:
-        node = todo.pop().producer()
-        if node is None or node in found or node.op_type == "MatMul":
-            continue
-        found.add(node)
-        todo += [v for v in node.inputs if v is not None and v is not stop]
-    return found

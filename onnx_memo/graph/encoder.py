@@ -22,37 +22,44 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.constants import Constants
-from onnx_memo.graph.cores import Core, CoreFinder, inner_nodes
+from onnx_memo.graph.cores import Core, Meeting, MeetingFinder, Mixing, inner_nodes
 from onnx_memo.graph.cost import Work
 from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows
 from onnx_memo.graph.shape_reads import shape_reads
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable, batch_of
 from onnx_memo.graph.site import Findings, Site
+from onnx_memo.graph.span import Span, first_states, may_end
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """A span of the graph that can be run for some rows only."""
+class Encoder(Span):
+    """A span of the graph in which everything but attention works row by row.
 
-    input: ir.Value  # [B, L, d]
-    output: ir.Value  # [B, L, d]
-    result: ir.Value  # the output, as the rest of the model reads it
-    cores: tuple[Core, ...]
-    steps: tuple[ir.Node, ...]  # what is run for the rows, in order; of a core only the last product
+    Where all attention is in cores, it can be run for some rows only. What lies outside its region are its
+    input, tables, and what attention reads beside rows.
+    """
+
+    meetings: tuple[Meeting, ...]
+    steps: tuple[ir.Node, ...]  # what is run for the rows, in order; of attention only the last product
     forms: dict[ir.Value, Rows]  # of every value made of rows
     shapes: dict[ir.Value, tuple[int, ...]]  # likewise
     batch: int  # that of the shapes
     constants: dict[ir.Value, npt.NDArray[Any]]  # small values that follow from fixed sizes, as arrays
     tables: dict[ir.Value, int]  # read beside rows: the axis that holds their positions
-    region: tuple[ir.Node, ...]  # what a hit saves
-    boundary: tuple[ir.Value, ...]  # what stays outside: the input, biases, tables
-    mask: ir.Value | None
-    width: int
-    share: float | None  # of the model's multiply-adds, 0 to 1; None: not known
+
+    @property
+    def cores(self) -> tuple[Core, ...]:
+        """The attention that can be run for some rows only: of an encoder whose rows run, all."""
+        return tuple(meeting for meeting in self.meetings if isinstance(meeting, Core))
+
+    @property
+    def why_no_rows(self) -> str | None:
+        """Why it cannot be run for some rows only, if so."""
+        return next((meeting.why for meeting in self.meetings if isinstance(meeting, Mixing)), None)
 
 
 class NoEncoder(Exception):
-    """The model does not allow the level `rows`; carries the reason."""
+    """Not everything but attention works row by row; carries the reason."""
 
 
 def find_encoder(
@@ -99,15 +106,18 @@ class _Finder:
         self.forms: dict[ir.Value, Rows] = {}
         self.gone: set[ir.Node] = set()
         self.tables: dict[ir.Value, int] = {}
-        self.cores: dict[ir.Node, Core] = {}  # by the product with the values
-        self.start = self._start()
+        self.meetings: dict[ir.Node, Meeting] = {}  # by the product with the values
+        start = first_states(sites, self.inferred, ends)
+        if start is None:
+            raise Refused("no hidden states are found from which all layers follow")
+        self.start = start
 
     def run(self, table: ShapeTable) -> Encoder:
         start = self.start
         below = flow.downstream(start)
         inner = inner_nodes(self.sites, below)
         stopped = self._follow(start, below, inner)
-        missing = [site for site in self.sites if site.context.producer() not in self.cores]
+        missing = [site for site in self.sites if site.context.producer() not in self.meetings]
         if missing:
             raise Refused(stopped or f"the rows do not reach {missing[0].name}")
         moved = shape_reads(self.graph, start, self.forms)
@@ -118,7 +128,7 @@ class _Finder:
             input=start,
             output=output,
             result=output,
-            cores=tuple(self.cores.values()),
+            meetings=tuple(self.meetings.values()),
             steps=tuple(steps),
             forms=self.forms,
             shapes={value: self.rules.shape(value) for value in self.forms},
@@ -129,38 +139,16 @@ class _Finder:
             boundary=(*boundary, *self.tables),
             mask=self.sites[0].mask,
             width=self.sites[0].width,
+            heads=self.sites[0].heads,
             share=Work(self.graph, table).share(region),
         )
-
-    # 1. the input
-
-    def _start(self) -> ir.Value:
-        """The first value after which the last site depends on nothing else but masks and constants."""
-        site, width = self.sites[0], self.sites[0].width
-        value: ir.Value | None = site.hidden
-        last = self.sites[-1].output
-        while value is not None:
-            shape = self.inferred.get(value.name or "", ())
-            if len(shape) == 3 and shape[2] == width and self._may_end(value):
-                masks = {other.mask for other in self.sites if other.mask is not None}
-                if not flow.sources(last, (value,)) - masks:
-                    return value
-            producer = value.producer()
-            dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
-            value = dynamic[0] if dynamic else None
-        raise Refused("no hidden states are found from which all layers follow")
-
-    def _may_end(self, value: ir.Value) -> bool:
-        """Whether the encoder may begin or end with a value."""
-        allowed = self.ends is None or value.name in self.ends
-        return allowed and value.dtype in (None, ir.DataType.FLOAT)
 
     # 2. the rows, and 3. the cores
 
     def _follow(self, start: ir.Value, below: Collection[ir.Value], inner: Collection[ir.Node]) -> str:
         """Give every value that is made row by row its form; returns why it went no further."""
         self.forms[start] = Rows(1)
-        find = CoreFinder(self.rules, self.constants, self.forms, below)
+        find = MeetingFinder(self.graph, self.rules, self.constants, self.forms, below)
         products = {site.context.producer(): site for site in self.sites}
         stopped = ""
         for node in self.graph:
@@ -169,8 +157,8 @@ class _Finder:
                 continue
             try:
                 if site is not None:
-                    self.cores[node] = find.core(site)
-                    self.forms[node.outputs[0]] = self.forms[self.cores[node].value]
+                    self.meetings[node] = find.meeting(site)
+                    self.forms[node.outputs[0]] = Rows(len(self.rules.shape(site.context)) - 2)
                 else:
                     self.forms.update(zip(node.outputs, self._forms_of(node, below), strict=False))
             except Refused as refused:
@@ -193,8 +181,8 @@ class _Finder:
     # 4. the output
 
     def _boundary(self, start: ir.Value) -> list[ir.Value]:
-        biases = [core.bias for core in self.cores.values() if core.bias is not None]
-        return list(dict.fromkeys([start, *biases]))
+        beside = [value for meeting in self.meetings.values() for value in meeting.beside]
+        return list(dict.fromkeys([start, *beside]))
 
     def _output(
         self, start: ir.Value, boundary: Sequence[ir.Value], stopped: str
@@ -203,14 +191,14 @@ class _Finder:
 
         Behind it a head may pool the rows, or multiply them with what is no row's own: a mask, for one.
         """
-        wanted = {site.softmax for site in self.sites} | set(self.cores)
+        wanted = {site.softmax for site in self.sites} | set(self.meetings)
         shape = self.rules.shape(start)
         for node in reversed(list(self.graph)):
             for value in node.outputs:
                 form = self.forms.get(value)
                 if form != Rows(1) or value is start or self.inferred.get(value.name or "") != shape:
                     continue
-                if not self._may_end(value):
+                if not may_end(value, self.ends):
                     continue
                 try:
                     self.tables = self._tables_of(value)
@@ -223,7 +211,7 @@ class _Finder:
                     continue
                 if wanted <= set(region):
                     return value, region, steps
-            if node in self.cores:  # everything before lacks this core
+            if node in self.meetings:  # everything before lacks this core
                 break
         raise Refused(stopped or "inner values of its layers are used outside of them")
 
@@ -232,7 +220,7 @@ class _Finder:
         tables: dict[ir.Value, int] = {}
         for node in self._steps(output, list(self.graph)):
             for value in node.inputs:
-                if value is None or value in self.forms or node in self.cores or node.op_type in SIZED:
+                if value is None or value in self.forms or node in self.meetings or node.op_type in SIZED:
                     continue
                 form = self.forms.get(node.outputs[0])
                 if form is not None and self._is_table(value, node, form):
@@ -254,15 +242,15 @@ class _Finder:
             if wanted.isdisjoint(node.outputs):
                 continue
             steps.append(node)
-            core = self.cores.get(node)
-            reads = (core.query, core.key, core.value) if core else node.inputs
+            meeting = self.meetings.get(node)
+            reads = meeting.reads if meeting is not None else node.inputs
             wanted.update(value for value in reads if value in self.forms and value is not self.start)
         return steps[::-1]
 
     def _check_inputs(self, steps: Iterable[ir.Node]) -> None:
         """What steps read beside rows must be there for any number of rows."""
         for node in steps:
-            if node in self.cores:
+            if node in self.meetings:
                 continue
             if node.op_type in SIZED:
                 self._check_sizes(node)

@@ -38,6 +38,16 @@ def _captured(graph: ir.Graph) -> Iterator[ir.Value]:
     yield from (value for value in graph.outputs if value not in own)
 
 
+def holders(graph: ir.Graph) -> dict[ir.Node, ir.Node]:
+    """The nodes of a graph's branches, each with the node of the graph itself that holds it."""
+    found: dict[ir.Node, ir.Node] = {}
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                found.update(dict.fromkeys(attribute.as_graph().all_nodes(), node))
+    return found
+
+
 def constant_nodes(graph: ir.Graph) -> set[ir.Node]:
     """The nodes whose results are the same in every run."""
     constant: set[ir.Node] = set()
@@ -97,12 +107,13 @@ def region(
     root = output.producer()
     assert root is not None, "a region's output is computed"
     stop = {value.producer() for value in boundary}
-    members = {root}
+    members, held = {root}, holders(graph)
     nodes = list(graph)
     for node in reversed(nodes[: nodes.index(root)]):
         if node in constant or node in stop or node in gone:
             continue
-        readers = [reader for value in node.outputs for reader, _ in value.uses() if reader not in gone]
+        readers = {held.get(reader, reader) for value in node.outputs for reader, _ in value.uses()}
+        readers -= {*gone}
         exported = any(value.is_graph_output() for value in node.outputs)
         if readers and not exported and all(reader in members for reader in readers):
             members.add(node)
@@ -111,22 +122,25 @@ def region(
 
 def unread(graph: ir.Graph, removed: Collection[ir.Node]) -> set[ir.Node]:
     """`removed`, and the nodes whose results nobody reads once these are removed."""
-    gone = set(removed)
+    gone, held = set(removed), holders(graph)
     for node in reversed(list(graph)):
         exported = any(value.is_graph_output() for value in node.outputs)
-        if not exported and all(reader in gone for value in node.outputs for reader, _ in value.uses()):
+        readers = {held.get(reader, reader) for value in node.outputs for reader, _ in value.uses()}
+        if not exported and readers <= gone:
             gone.add(node)
     return gone
 
 
 def downstream(start: ir.Value) -> set[ir.Value]:
-    """All values that the data of `start` reaches."""
+    """All values of the main graph that the data of its value `start` reaches."""
     below = {start}
     todo = [start]
+    held = {} if start.graph is None else holders(start.graph)
     while todo:
         for reader, _ in todo.pop().uses():
             if reader.op_type in SHAPE_READERS:
                 continue
+            reader = held.get(reader, reader)
             fresh = [value for value in reader.outputs if value not in below]
             below.update(fresh)
             todo += fresh

@@ -22,6 +22,7 @@ from onnx_memo.graph.plain.halves import as_computed
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings
 from onnx_memo.graph.sites import find_sites
+from onnx_memo.graph.span import Span, find_span
 
 ONLY_AS_A_WHOLE = (
     "its operators are fused or in half precision, so that it has no place of its own where it could be cut: "
@@ -107,6 +108,11 @@ class OpenedModel:
             raise found
         return found
 
+    @property
+    def span(self) -> Span | None:
+        """The encoder; where its rows cannot be run, or there is none, the span of all layers, if any."""
+        return self._form.span
+
     @cached_property
     def uncounted(self) -> list[ir.Node]:
         """The nodes of which it is not known what they multiply, since their shapes are not, for one."""
@@ -116,8 +122,7 @@ class OpenedModel:
         """A copy of the model that may be changed; tensors are shared."""
         if self._plain is None:
             return Copy(self.model)
-        found = self._form.encoder
-        return GraftedCopy(self.model, self._plain, None if isinstance(found, NoEncoder) else found)
+        return GraftedCopy(self.model, self._plain, self._form.span)
 
     @property
     def _form(self) -> _Form:
@@ -161,9 +166,19 @@ class _Form:
         return find_sites(self.model, self.shapes, self._mask)
 
     @property
-    def shows(self) -> tuple[int, bool]:
+    def shows(self) -> tuple[int, bool, bool, bool]:
         """How much is found in it: of two forms the larger one shows more."""
-        return len(self.findings.sites), isinstance(self.encoder, Encoder)
+        encoder = self.encoder if isinstance(self.encoder, Encoder) else None
+        runs = encoder is not None and encoder.why_no_rows is None
+        return len(self.findings.sites), runs, encoder is not None, self.span is not None
+
+    @cached_property
+    def span(self) -> Span | None:
+        """The encoder, or else the span of all layers, whose region is larger than that of other encoders."""
+        encoder = self.encoder if isinstance(self.encoder, Encoder) else None
+        if encoder is not None and (encoder.why_no_rows is None or self._ends is not None):
+            return encoder  # of a plain form as well: a graft has one span
+        return find_span(self.model, self.findings.sites, self.shapes, self._ends) or encoder
 
     @cached_property
     def encoder(self) -> Encoder | NoEncoder:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.cores import Core
+from onnx_memo.graph.cores import Meeting
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.rowwise import SIZED, packed_shape
 
@@ -37,7 +37,7 @@ class Copier:
         self, b: Builder, encoder: Encoder, constant: set[ir.Node], positions: ir.Value | None
     ) -> None:
         self.b, self.encoder, self.constant, self.positions = b, encoder, constant, positions
-        self.cores = {core.context: core for core in encoder.cores}
+        self.meetings = {meeting.context: meeting for meeting in encoder.meetings}
         self.made: dict[ir.Value, ir.Value] = {}
         self.int8: dict[ir.Node, list[ir.Value]] = {}
         self.other: dict[ir.Value, ir.Value] = {}  # constants and rows of tables
@@ -52,9 +52,9 @@ class Copier:
         self.made, self.positions = made, positions
         self.other, self.quantized = {}, {}
 
-    def core(self, node: ir.Node) -> Core | None:
-        """The core that ends in `node`, if one does."""
-        return self.cores.get(node.outputs[0])
+    def meeting(self, node: ir.Node) -> Meeting | None:
+        """The attention that ends in `node`, if one does."""
+        return self.meetings.get(node.outputs[0])
 
     def packed(self, value: ir.Value) -> list[int]:
         """The shape of a value's copy; -1 for the rows."""

@@ -40,20 +40,23 @@ def find_sites(model: ir.Model, shapes: ShapeTable | None = None, mask: str | No
         mask: the input that the user calls the padding mask; None: what does what a mask does.
     """
     shapes, findings = shapes or ShapeTable(model), Findings([], [], [])
-    for length in LENGTHS:
-        findings = _Finder(model, shapes, length, mask).run()
-        if findings.sites:
-            break
+    # Beside axes of 1, ONNX's inference alone knows little; following sizes takes longer.
+    for follow in (True,) if batch_of(model) == 1 else (False, True):
+        for length in LENGTHS:
+            findings = _Finder(model, shapes, length, follow, mask).run()
+            if findings.sites or not findings.refusals:
+                return findings
     return findings
 
 
 class _Finder:
-    def __init__(self, model: ir.Model, table: ShapeTable, length: int, mask: str | None) -> None:
+    def __init__(
+        self, model: ir.Model, table: ShapeTable, length: int, follow: bool, mask: str | None
+    ) -> None:
         self.graph = model.graph
         self.length, self.batch = length, batch_of(model)
         self.table = table
-        # Beside axes of 1, ONNX's inference alone knows little.
-        self.shapes = table.at(length, follow=self.batch == 1)
+        self.shapes = table.at(length, follow=follow)
         self.masks = Masks(model, table, mask)
         self.constant = flow.constant_nodes(self.graph)
         self.why_no_level = why_no_level(self.graph, self.batch, self.constant)

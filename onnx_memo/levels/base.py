@@ -111,6 +111,7 @@ class Wanted:
         threshold: key distance below which an entry counts; None: the level's own.
         exact_misses: whether what reuses nothing has to run the original, bit for bit.
         compact: whether the original's weights are to be left out, so that all that runs is rounded.
+        repeats: whether no answer may err, so that literal repeats are all that is reused.
     """
 
     level: str = "auto"
@@ -118,6 +119,7 @@ class Wanted:
     threshold: float | None = None
     exact_misses: bool = False
     compact: bool = False
+    repeats: bool = False
 
     @property
     def selective(self) -> str | None:

@@ -24,6 +24,7 @@ from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder, register
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.plain.floats import HALVES
+from onnx_memo.graph.scores import Bias
 from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.versions import lower_versions
 from onnx_memo.keys.nodes import emit_key, emit_segments
@@ -60,14 +61,16 @@ def to_be_guarded(model: ir.Model, encoder: Encoder) -> Encoder:
     """The encoder of a model in which sizes are read at its input from now on; `model` is changed."""
     replaced = read_shapes_at(model, encoder.input, encoder.forms, encoder.shapes, encoder.batch)
     constants = {replaced.get(value, value): array for value, array in encoder.constants.items()}
-    return replace(encoder, constants=constants)
+    boundary = tuple(replaced.get(value, value) for value in encoder.boundary)
+    return replace(encoder, constants=constants, boundary=boundary)
 
 
-def four_axes(b: Builder, bias: ir.Value | None) -> ir.Value:
+def four_axes(b: Builder, bias: Bias) -> ir.Value:
     """What is added to a core's scores, of four axes, whatever it had; zero where nothing is."""
-    if bias is None:
+    added = bias.written(b)
+    if added is None:
         return b.const(np.zeros((1, 1, 1, 1)), np.float32)
-    return b.op("Expand", bias, b.i64(1, 1, 1, 1))
+    return b.op("Expand", added, b.i64(1, 1, 1, 1))
 
 
 class Inserter:

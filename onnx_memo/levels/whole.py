@@ -8,11 +8,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.cores import Core
+from onnx_memo.graph.cores import Core, Meeting, Mixing
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
 from onnx_memo.graph.row_read import FIRST, row_read
+from onnx_memo.graph.scores import Bias
 from onnx_memo.levels.inserter import Inserter, four_axes
+from onnx_memo.levels.mixing import mixed
 from onnx_memo.operators.bodies.product import multiply_bytes, multiply_halves, product_nodes
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.form import Form, FormBuilder
@@ -44,10 +46,14 @@ def whole_branch(
     packed = b.op("Gather", flat, rows, axis=0)
     copier.made[encoder.input] = b.op("Reshape", packed, b.i64(*copier.packed(encoder.input)))
     values = {key: [inserter.initializer(tensor) for tensor in own] for key, own in whole.products.items()}
-    biases: dict[ir.Value | None, ir.Value] = {}
+    biases: dict[Bias, ir.Value] = {}
     asking = rows
 
-    def attend(core: Core, qkv: ir.Value) -> ir.Value:
+    def attend(meeting: Meeting, qkv: ir.Value | None) -> ir.Value:
+        if isinstance(meeting, Mixing):
+            return mixed(b, copier, meeting, rows, asking)
+        assert isinstance(meeting, Core) and qkv is not None, "cores are given what they read"
+        core = meeting
         if core.bias not in biases:
             biases[core.bias] = four_axes(b, core.bias)
         heads = b.i64(core.heads, core.key_width, core.value_width)
@@ -66,13 +72,13 @@ def whole_branch(
     )
     form = FormBuilder(b, Form(encoder, chains), copier, values, attend, product if by_nodes else None)
     for node in encoder.steps:
-        last = copier.core(node) is encoder.cores[-1]
+        last = copier.meeting(node) is encoder.meetings[-1]
         if last and place is not None:
             index = b.op("Reshape", b.op("NonZero", b.op("Equal", positions, place)), b.i64(-1))
             asking = b.op("Gather", rows, index)
         form.run(node)
         if last and place is not None:
-            form.narrow(encoder.cores[-1], index, place if encoder.tables else None)
+            form.narrow(encoder.meetings[-1], index, place if encoder.tables else None)
     states = b.op("Reshape", copier.made[encoder.output], b.i64(-1, encoder.width))
     zeros = b.op("ConstantOfShape", b.op("Shape", flat), value=ir.tensor(np.zeros(1, np.float32)))
     scattered = b.op("ScatterND", zeros, b.op("Unsqueeze", asking, b.i64(1)), states)

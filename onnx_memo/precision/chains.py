@@ -3,7 +3,7 @@
 1. A *linear step*: rows times a constant weight, and a bias.
 2. A *chain*: a linear step, then an activation, or a residual and a normalization.
 3. A *projection*: the linear steps that make a core's queries, keys and values of the same rows.
-4. A *merged context*: a core's context with its heads side by side, as the next product reads it.
+4. A *merged context*: that of attention with its heads side by side, as the next product reads it.
 
 Structure says where each may end; what it does is tried (`onnx_memo.precision.stretches`).
 """
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
-from onnx_memo.graph.cores import Core
+from onnx_memo.graph.cores import Core, Meeting
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.rowwise import ELEMENTWISE, NORMALIZATIONS, REDUCTIONS, Rows
 from onnx_memo.operators.spec import GROUP, MOST_INNER
@@ -102,12 +102,12 @@ class Chains:
     Attributes:
         chains: by their ends.
         projections: by the contexts of their cores.
-        contexts: the cores of merged contexts.
+        contexts: the attention of merged contexts.
     """
 
     chains: Mapping[ir.Value, Chain]
     projections: Mapping[ir.Value, Projection]
-    contexts: Mapping[ir.Value, Core]
+    contexts: Mapping[ir.Value, Meeting]
 
     def parted(self, values: Collection[ir.Value]) -> Chains:
         """The same without normalizations of these values, which are to be made by themselves."""
@@ -294,23 +294,25 @@ class _Finder:
 
     # 4. merged contexts
 
-    def _contexts(self) -> dict[ir.Value, Core]:
-        """The values that are a core's context, heads side by side."""
+    def _contexts(self) -> dict[ir.Value, Meeting]:
+        """The values that are a context, heads side by side."""
         ways = {
-            way: core
-            for core in self.encoder.cores
-            for way in self.stretches.after(core.context, lambda node: node.op_type in MOVES)
+            way: meeting
+            for meeting in self.encoder.meetings
+            for way in self.stretches.after(meeting.context, lambda node: node.op_type in MOVES)
         }
         rows = {
-            core: np.random.default_rng(0).standard_normal((core.heads, 5, core.value_width), np.float32)
-            for core in self.encoder.cores
+            meeting: np.random.default_rng(0).standard_normal(
+                (meeting.heads, 5, meeting.value_width), np.float32
+            )
+            for meeting in self.encoder.meetings
         }
-        came = self._run(list(ways), [rows[core] for core in ways.values()])
+        came = self._run(list(ways), [rows[meeting] for meeting in ways.values()])
         found = {}
-        for (way, core), result in zip(ways.items(), came, strict=True):
-            wanted = rows[core].transpose(1, 0, 2).reshape(5, -1)
+        for (way, meeting), result in zip(ways.items(), came, strict=True):
+            wanted = rows[meeting].transpose(1, 0, 2).reshape(5, -1)
             if result is not None and result.shape[-2:] == wanted.shape and (result == wanted).all():
-                found[way.end] = core
+                found[way.end] = meeting
         return found
 
     def _run(self, ways: list[Stretch], inputs: list[Floats]) -> list[Floats | None]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.cores import Core
+from onnx_memo.graph.cores import Core, Meeting
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier
 from onnx_memo.operators.spec import DOMAIN
@@ -80,16 +80,16 @@ class Form:
     chains: Chains
 
     def needed(self) -> set[ir.Value]:
-        """The values that are made; of a chain its end and its sum alone, of a core its context."""
+        """The values that are made; of a chain its end and its sum alone, of attention its context."""
         needed = {self.encoder.output}
         for node in reversed(self.encoder.steps):
             if needed.isdisjoint(node.outputs):
                 continue
             made = node.outputs[0]
             needed.update(self.reads(node))
-            core, chain = self.chains.contexts.get(made), self.chain(made)
-            if core is not None:
-                needed.add(core.context)
+            meeting, chain = self.chains.contexts.get(made), self.chain(made)
+            if meeting is not None:
+                needed.add(meeting.context)
             elif chain is not None:
                 needed.update(value for value in (chain.sum, chain.end) if value is not None)
         return needed
@@ -104,12 +104,12 @@ class Form:
         return {chain.sum: chain for chain in self.chains.chains.values() if chain.sum is not None}
 
     @cached_property
-    def cores(self) -> dict[ir.Value, Core]:
-        """The encoder's cores, by their contexts."""
-        return {core.context: core for core in self.encoder.cores}
+    def meetings(self) -> dict[ir.Value, Meeting]:
+        """The encoder's attention, by its contexts."""
+        return {meeting.context: meeting for meeting in self.encoder.meetings}
 
     def reads(self, node: ir.Node) -> list[ir.Value]:
-        """The values that what takes the place of a node reads; a merged context reads the core itself."""
+        """The values that what takes the place of a node reads; a merged context reads attention itself."""
         made, chains = node.outputs[0], self.chains
         chain = self.chain(made)
         if made in chains.contexts:
@@ -118,9 +118,8 @@ class Form:
             return [value for value in (chain.linear.x, chain.residual) if value is not None]
         if made in chains.projections:
             return [chains.projections[made].x]
-        if made in self.cores:
-            core = self.cores[made]
-            return [core.query, core.key, core.value]
+        if made in self.meetings:
+            return [*self.meetings[made].reads]
         return [value for value in node.inputs if value is not None and value in self.encoder.forms]
 
     def tasks(self) -> list[Task]:
@@ -153,11 +152,12 @@ class FormBuilder:
         form: Form,
         copier: Copier,
         products: Mapping[ir.Value, Sequence[ir.Value]],
-        attend: Callable[[Core, ir.Value], ir.Value],
+        attend: Callable[[Meeting, ir.Value | None], ir.Value],
         product: Callable[..., ir.Value] | None = None,
     ) -> None:
-        """`products` hold what products read beside rows, by the tasks' keys. `attend` gives a core's
-        context [..., Q, H * dv] of its queries, keys and values [..., R, H * (2 * dk + dv)]. `product` writes
+        """`products` hold what products read beside rows, by the tasks' keys. `attend` gives the
+        context [..., Q, H * dv] of a core, of its queries, keys and values [..., R, H * (2 * dk + dv)], or
+        of a mixing, which reads copies. `product` writes
         one as nodes, where no operators are wanted; then the form's chains are linear steps alone."""
         self.b, self.form, self.copier, self.products, self.attend = b, form, copier, products, attend
         self.product = product
@@ -172,10 +172,10 @@ class FormBuilder:
         made, form, copier = node.outputs[0], self.form, self.copier
         if self.needed.isdisjoint(node.outputs) or made in copier.made:
             return
-        core = copier.core(node)
+        meeting = copier.meeting(node)
         chain = form.chain(made)
-        if core is not None:
-            self._core(core)
+        if meeting is not None:
+            self._meeting(meeting)
         elif made in form.chains.contexts:
             context, shape = self.contexts[form.chains.contexts[made].context]
             copier.made[made] = self._shaped(context, shape, copier.packed(made))
@@ -184,18 +184,18 @@ class FormBuilder:
         else:
             copier.copy(node)
 
-    def narrow(self, core: Core, index: ir.Value, positions: ir.Value | None) -> None:
-        """Go on with some rows, of which `attend` gave the context of `core`, which was written last.
+    def narrow(self, meeting: Meeting, index: ir.Value, positions: ir.Value | None) -> None:
+        """Go on with some rows, of which `attend` gave the context of `meeting`, which was written last.
 
         Args:
-            core: of the last layer that all rows run.
+            meeting: of the last layer that all rows run.
             index: i64[Q], which of the rows that ran go on.
             positions: of these in their sequences, i64[Q], if anything reads them.
         """
         b, copier = self.b, self.copier
-        made = {value: copy for value, copy in copier.made.items() if value is core.context}
+        made = {value: copy for value, copy in copier.made.items() if value is meeting.context}
         steps = iter(self.form.encoder.steps)
-        next(node for node in steps if node.outputs[0] is core.context)
+        next(node for node in steps if node.outputs[0] is meeting.context)
         for node in steps:
             for value in self.form.reads(node) if not self.needed.isdisjoint(node.outputs) else ():
                 if value in copier.made and value not in made:
@@ -203,19 +203,21 @@ class FormBuilder:
                     made[value] = b.op("Gather", copier.made[value], index, axis=axis)
         copier.go_on(made, positions)
 
-    def _core(self, core: Core) -> None:
+    def _meeting(self, meeting: Meeting) -> None:
         b, copier = self.b, self.copier
-        projection = self.form.chains.projections.get(core.context)
+        projection = self.form.chains.projections.get(meeting.context)
+        qkv, rows = None, [-1]
         if projection is not None:
-            qkv, rows = self._product(PRODUCT, core.context, projection.x), copier.packed(projection.x)[:-1]
-        else:
-            qkv, rows = self._side_by_side(core), [-1]
-        context = self.attend(core, qkv)
-        self.contexts[core.context] = context, [*rows, core.heads * core.value_width]
-        if core.context in self.read:
-            heads = b.op("Reshape", context, b.i64(-1, core.heads, core.value_width))
+            rows = copier.packed(projection.x)[:-1]
+            qkv = self._product(PRODUCT, meeting.context, projection.x)
+        elif isinstance(meeting, Core):
+            qkv = self._side_by_side(meeting)
+        context = self.attend(meeting, qkv)
+        self.contexts[meeting.context] = context, [*rows, meeting.heads * meeting.value_width]
+        if meeting.context in self.read:
+            heads = b.op("Reshape", context, b.i64(-1, meeting.heads, meeting.value_width))
             turned = b.op("Transpose", heads, perm=[1, 0, 2])
-            copier.made[core.context] = b.op("Reshape", turned, b.i64(*copier.packed(core.context)))
+            copier.made[meeting.context] = b.op("Reshape", turned, b.i64(*copier.packed(meeting.context)))
 
     def _side_by_side(self, core: Core) -> ir.Value:
         """Queries, keys and values that are made by other nodes, as attention reads them."""

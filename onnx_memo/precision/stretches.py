@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
@@ -20,6 +19,7 @@ from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.packed import Copier
+from onnx_memo.graph.prune import prune
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session
 
@@ -149,7 +149,7 @@ def _run(
             value.type = ir.TensorType(ir.DataType.FLOAT)
     graph = copy.model.graph
     graph.outputs[:] = results
-    RemoveUnusedNodesPass()(copy.model)
+    prune(copy.model)
     for value in [value for value in graph.inputs if value.name not in feeds]:
         graph.inputs.remove(value)
     session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))

@@ -17,12 +17,12 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.data.parts import Parts
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.prune import prune
 from onnx_memo.graph.site import Site
 from onnx_memo.keys.network import segment_means
 from onnx_memo.operators.spec import SEGMENTS
@@ -241,7 +241,7 @@ def input_means(
     """
     copy = opened.copy()
     copy.model.graph.outputs[:] = [copy.twin(site).hidden]
-    RemoveUnusedNodesPass()(copy.model)
+    prune(copy.model)
     session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
     taken = {value.name for value in session.get_inputs()}
     means = np.empty((len(samples), SEGMENTS * site.width), np.float32)

@@ -116,3 +116,38 @@ def test_a_dead_node_is_in_no_region(small):
     small.b.op("Exp", small.x)
     result = small.b.op("Neg", small.x)
     assert region(small, result, small.x) == ["Neg"]
+
+
+def branching(small: Small) -> tuple[ir.Value, ir.Value]:
+    """An inner value that only a branch reads, and what the branch leads to."""
+    inner = small.b.op("Relu", small.x)
+    branches = {}
+    for name, op in (("then_branch", "Neg"), ("else_branch", "Abs")):
+        b = Builder(name, 17)
+        branches[name] = ir.Graph([], [b.op(op, inner)], nodes=b.nodes, name=name)
+    truth = small.b.op(
+        "Greater", small.b.op("ReduceMax", small.side, keepdims=0), small.b.const(0, "float32")
+    )
+    return inner, small.b.op("If", truth, **branches)
+
+
+def test_what_branches_read_belongs_to_the_region_of_their_node(small):
+    inner, result = branching(small)
+    graph = small.graph(result)
+    region = flow.region(graph, result, (small.x, small.side), flow.constant_nodes(graph))
+    assert inner.producer() in region
+
+
+def test_what_branches_read_reaches_the_results_of_their_node(small):
+    inner, result = branching(small)
+    small.graph(result)
+    assert result in flow.downstream(small.x)
+    assert result in flow.downstream(inner)
+
+
+def test_what_only_removed_branches_read_is_unread(small):
+    inner, result = branching(small)
+    graph = small.graph(small.b.op("Identity", result))
+    assert flow.unread(graph, []) == set()
+    graph.outputs[0] = small.x
+    assert inner.producer() in flow.unread(graph, [result.producer()])

@@ -51,5 +51,8 @@ class Int8Blueprint:
 
     def guarded(self) -> list[GuardedSite]:
         """The guard, as the manifest lists it."""
-        heads = self.encoder.cores[0].heads
-        return [GuardedSite(NAME, "", "int8", 0.0, False, heads, self.encoder.width, self.encoder.share)]
+        return [
+            GuardedSite(
+                NAME, "", "int8", 0.0, False, self.encoder.heads, self.encoder.width, self.encoder.share
+            )
+        ]

@@ -10,12 +10,12 @@ processor's own products of bytes are not exact and no native library is there, 
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import pruned
 from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.prune import prune
 from onnx_memo.levels.inserter import Inserter, add_operators, to_be_guarded
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
@@ -42,4 +42,4 @@ def insert_int8_guard(model: ir.Model, encoder: Encoder, whole: WholeInCopy, com
     add_operators(model)
     pruned(model, encoder)
     if compact:
-        RemoveUnusedNodesPass()(model)
+        prune(model)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph.copies import Copy
-from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.span import Span
 from onnx_memo.keys.network import KeyNetwork
 from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, found_only, lookup_contents
 from onnx_memo.levels.rows.capture import RowsCapture
@@ -79,11 +79,11 @@ class RowsBlueprint:
     """What the guard of an encoder is built from.
 
     Attributes:
-        encoder: in the original model.
+        span: in the original model; an encoder, where rows run.
         allowed: which entries may be found, bool[N]; None: all. A trial stores the others all the same.
     """
 
-    encoder: Encoder
+    span: Span
     captured: RowsCapture
     settings: RowsSettings
     allowed: npt.NDArray[np.bool_] | None = None
@@ -142,14 +142,15 @@ class RowsBlueprint:
             in_bytes = InBytes(read, settings.rows_in_bytes, settings.misses_in_bytes, compact)
         if settings.compact is not None:
             settings.compact.insert(copy, tensors)
-        insert_rows_guard(copy.model, copy.twin(self.encoder), self._guard(tensors), in_bytes)
+        insert_rows_guard(copy.model, copy.twin(self.span), self._guard(tensors), in_bytes)
 
     def guarded(self) -> list[GuardedSite]:
         """The guard, as the manifest lists it."""
-        heads = self.captured.heads[0][0]
         bound = self.settings.bound if self.settings.corrections is not None else 0.0
         return [
-            GuardedSite(NAME, "", "rows", bound, True, heads, self.captured.width, self.captured.share),
+            GuardedSite(
+                NAME, "", "rows", bound, True, self.span.heads, self.captured.width, self.captured.share
+            ),
         ]
 
     def _guard(self, tensors: Mapping[str, ir.TensorProtocol]) -> RowsGuard:

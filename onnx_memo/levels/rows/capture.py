@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
@@ -22,6 +21,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.prune import prune
 from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys.network import segment_means
 from onnx_memo.levels.rows.layout import RowsForm
@@ -48,7 +48,7 @@ class RowsCapture:
         folder: holds the files.
         lengths: real tokens of each sample, i64[N].
         width: d.
-        heads: (H, dk, dv) of each core.
+        heads: (H, dk, dv) of each core; none where only literal repeats are reused.
         stages: the first layer of each stage (`onnx_memo.graph.stages`).
         share: of the model's multiply-adds that lie in the encoder, 0 to 1; None: not known.
     """
@@ -142,7 +142,7 @@ def capture_rows(
     """Run `samples` through the encoder of a model.
 
     Args:
-        opened: the model, which has an encoder.
+        opened: the model, which has an encoder, or for literal repeats a span.
         samples: sorted by length by the caller; that order is kept.
         folder: where the files go.
         advance: called after each sample.
@@ -154,16 +154,18 @@ def capture_rows(
         MemoError: the model cannot run a sample, or makes numbers that half precision cannot hold.
     """
     copy = opened.copy()
-    encoder = copy.twin(opened.encoder)
-    stages = find_stages(encoder)[: 1 if literal else None]
+    encoder = None if literal else copy.twin(opened.encoder)
+    span = encoder or copy.twin(opened.span)
+    assert span is not None, "there is something to run"
+    stages = [] if encoder is None else find_stages(encoder)
     later = [stage.states for stage in stages[1:]]
-    wanted = [_in_floats(copy.model, encoder.result), encoder.input, *later]
-    for core in () if literal else encoder.cores:
+    wanted = [_in_floats(copy.model, span.result), span.input, *later]
+    for core in () if encoder is None else encoder.cores:
         wanted += [core.key, core.value, core.probabilities]
     add_outputs(copy.model, wanted)
     place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
     session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
-    firsts = tuple(stage.layer for stage in stages)
+    firsts = tuple(stage.layer for stage in stages) or (0,)
     given = None if tables is None else _input_by(opened, tables)
 
     def captured(number: int) -> tuple[int, list[_Piece]]:
@@ -172,10 +174,10 @@ def capture_rows(
         after, before, *others = (results[place[value]] for value in wanted)
         if given is not None:
             before = given(feeds, number)
-        n = real_length(feeds, encoder.mask, before)
+        n = real_length(feeds, span.mask, before)
         pieces: list[_Piece] = [("final", after[0, :n]), ("means", segment_means(before[0, :n]))]
         for stage, states in enumerate([before, *others[: len(later)]]):
-            pieces.append((f"states.{stage}", _half(states.reshape(-1, encoder.width)[:n])))
+            pieces.append((f"states.{stage}", _half(states.reshape(-1, span.width)[:n])))
         return n, pieces + _of_cores(others[len(later) :], firsts, n)
 
     lengths: list[int] = []
@@ -185,8 +187,8 @@ def capture_rows(
             for kind, array in pieces:
                 files.write(kind, array)
             advance()
-    heads = tuple((core.heads, core.key_width, core.value_width) for core in encoder.cores)
-    return RowsCapture(folder, np.asarray(lengths, np.int64), encoder.width, heads, firsts, encoder.share)
+    form = RowsForm.literal(span) if encoder is None else RowsForm.of(encoder)
+    return RowsCapture(folder, np.asarray(lengths, np.int64), span.width, form.heads, firsts, span.share)
 
 
 def _input_by(opened: OpenedModel, tables: Tables) -> Callable[[Arrays, int], Floats]:
@@ -194,7 +196,7 @@ def _input_by(opened: OpenedModel, tables: Tables) -> Callable[[Arrays, int], Fl
     copy = opened.copy()
     copy.model.graph.outputs[:] = [copy.twin(opened.encoder).input]
     tables.insert(copy, {tensor.name: tensor.in_place() for tensor in tables.tensors()})
-    RemoveUnusedNodesPass()(copy.model)
+    prune(copy.model)
     session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
     taken = [value.name for value in session.get_inputs()]
 

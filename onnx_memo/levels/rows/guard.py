@@ -31,14 +31,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import pruned
-from onnx_memo.graph.cores import Core
+from onnx_memo.graph.cores import Core, Meeting
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, whole_products
+from onnx_memo.graph.prune import prune
+from onnx_memo.graph.scores import Bias
+from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import Stage, find_stages
 from onnx_memo.levels.inserter import Inserter, add_operators, four_axes, to_be_guarded
 from onnx_memo.levels.lookup import Lookup
@@ -101,16 +103,15 @@ class InBytes:
     compact: bool = False
 
 
-def insert_rows_guard(
-    model: ir.Model, encoder: Encoder, guard: RowsGuard, in_bytes: InBytes | None = None
-) -> None:
-    """Guard `encoder`; `model` is changed. `in_bytes` says what runs in 8 bits."""
-    encoder = to_be_guarded(model, encoder)
-    _RowsInserter(model, encoder, guard, in_bytes).run()
+def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None) -> None:
+    """Guard `span`, an encoder where rows run; `model` is changed. `in_bytes` says what runs in 8 bits."""
+    if isinstance(span, Encoder):
+        span = to_be_guarded(model, span)
+    _RowsInserter(model, span, guard, in_bytes).run()
     add_operators(model)
-    pruned(model, encoder)
+    pruned(model, span)
     if in_bytes is not None and in_bytes.compact:
-        RemoveUnusedNodesPass()(model)
+        prune(model)
 
 
 def count_layers(model: ir.Model) -> int:
@@ -119,18 +120,24 @@ def count_layers(model: ir.Model) -> int:
 
 
 class _RowsInserter(Inserter):
-    def __init__(self, model: ir.Model, encoder: Encoder, guard: RowsGuard, in_bytes: InBytes | None) -> None:
+    def __init__(self, model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None) -> None:
         super().__init__(model)
-        self.encoder, self.guard, self.in_bytes = encoder, guard, in_bytes
-        self.biases: dict[ir.Value | None, ir.Value] = {}  # as the branch that runs reads them
+        self.span, self.guard, self.in_bytes = span, guard, in_bytes
+        self.biases: dict[Bias, ir.Value] = {}  # as the branch that runs reads them
+
+    @property
+    def encoder(self) -> Encoder:
+        """The span, where rows run."""
+        assert isinstance(self.span, Encoder), "rows run in an encoder"
+        return self.span
 
     def run(self) -> None:
-        encoder, guard = self.encoder, self.guard
+        span, guard = self.span, self.guard
         b = Builder(f"memo/{NAME}", self.opset)
-        self.length, weights = self.request(b, encoder.mask, encoder.input)
-        query = self.query(b, guard.lookup, weights, encoder.input)
+        self.length, weights = self.request(b, span.mask, span.input)
+        query = self.query(b, guard.lookup, weights, span.input)
         radius = self.initializer(guard.lookup.threshold)
-        self.padded = b.dim(encoder.input, 1)
+        self.padded = b.dim(span.input, 1)
         self.entry, found = self.look_up(b, guard.lookup, query, self.length, guard.lengths, radius)
         self.bound = b.op("Mul", self.initializer(guard.bound), self.strictness(b))
         bound, limit = self.bound, self.initializer(guard.limit)
@@ -142,7 +149,7 @@ class _RowsInserter(Inserter):
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
         self.rows, self.stored_rows, hit, self.change, self.predicted = b.ops(
             "MemoRows",
-            encoder.input,
+            span.input,
             self.entry,
             self.length,
             *(self.initializer(tensor) for tensor in stored),
@@ -153,15 +160,15 @@ class _RowsInserter(Inserter):
             names=(ROWS, f"memo/{NAME}/stored_rows", HIT, f"memo/{NAME}/change", f"memo/{NAME}/predicted"),
         )
         states, spread, rows = self._ran(b)
-        region = flow.region(self.graph, encoder.result, encoder.boundary, self.constant)
+        region = flow.region(self.graph, span.result, span.boundary, self.constant)
         merged = self._merged(states, spread, rows)
         if exact is None or self.in_bytes is None or not self.in_bytes.misses:
-            self.make_conditional(b, region, encoder.result, hit, merged)
+            self.make_conditional(b, region, span.result, hit, merged)
             return
         whole = self.in_bytes.whole
         answered, either = self._or_whole(b, hit, exact, merged, whole)
-        instead = whole_branch(self, encoder, whole, everywhere=True) if self.in_bytes.compact else None
-        self.make_conditional(b, region, encoder.result, answered, either, instead)
+        instead = whole_branch(self, self.encoder, whole, everywhere=True) if self.in_bytes.compact else None
+        self.make_conditional(b, region, span.result, answered, either, instead)
 
     def _or_whole(
         self, b: Builder, hit: ir.Value, exact: ir.Value, merged: ir.Graph, whole: WholeInCopy
@@ -206,7 +213,7 @@ class _RowsInserter(Inserter):
     def _ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
         """The final states of the rows that run, what they spread, [R, d], and which they are."""
         if not self.guard.keys:  # only literal repeats are reused: nothing ever runs
-            nothing = b.const(np.zeros((0, self.encoder.width)), np.float32)
+            nothing = b.const(np.zeros((0, self.span.width)), np.float32)
             return nothing, nothing, self.rows
         some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
         stages = find_stages(self.encoder)[1:]
@@ -231,7 +238,7 @@ class _RowsInserter(Inserter):
             *(self.initializer(tensor) for tensor in stored),
             domain=DOMAIN,
         )
-        return _graph(b, [merged], [None, None, self.encoder.width])
+        return _graph(b, [merged], [None, None, self.span.width])
 
     def _nothing(self, stages: int) -> ir.Graph:
         b = Builder(f"memo/{NAME}/nothing", self.opset)
@@ -254,14 +261,16 @@ class _RowsInserter(Inserter):
         copier.made[encoder.input] = b.op("Unsqueeze", b.op("Gather", flat, running.rows, axis=0), b.i64(0))
         begins = dict(zip((stage.states for stage in stages), guard.stages, strict=True))
         numbers = {core.context: number for number, core in enumerate(encoder.cores)}
+        cores = {core.context: core for core in encoder.cores}
 
-        def attend(core: Core, qkv: ir.Value) -> ir.Value:
+        def attend(core: Meeting, qkv: ir.Value | None) -> ir.Value:
+            assert isinstance(core, Core) and qkv is not None, "all rows meet in cores"
             return self._attend_packed(b, core, qkv, running, numbers[core.context])
 
         form = self._form(b, copier, begins, attend)
         rows = []
         for node in encoder.steps:
-            core = copier.core(node)
+            core = cores.get(node.outputs[0])
             if form is not None:
                 form.run(node)
             elif core is None:
@@ -295,7 +304,7 @@ class _RowsInserter(Inserter):
         b: Builder,
         copier: Copier,
         begins: Collection[ir.Value],
-        attend: Callable[[Core, ir.Value], ir.Value],
+        attend: Callable[[Meeting, ir.Value | None], ir.Value],
     ) -> FormBuilder | None:
         """What writes the rows that run in 8 bits, if they do. With values of `begins` other rows join."""
         if self.in_bytes is None or not self.in_bytes.rows:

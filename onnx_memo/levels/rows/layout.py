@@ -12,6 +12,7 @@ from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.flow import constant_nodes
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.packed import whole_products
+from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys.fixed import FIXED_WIDTH
 from onnx_memo.keys.learned import LEARNED_WIDTH
@@ -33,7 +34,7 @@ class RowsForm:
 
     Attributes:
         width: d, of the hidden states.
-        heads: (H, dk, dv) of each core.
+        heads: (H, dk, dv) of each core; none where layers are taken as a whole.
         stages: how many there are; 1 where only literal repeats are reused.
     """
 
@@ -42,10 +43,15 @@ class RowsForm:
     stages: int
 
     @staticmethod
-    def of(encoder: Encoder, literal: bool) -> RowsForm:
-        """That of `encoder`; `literal`: for literal repeats only."""
+    def of(encoder: Encoder) -> RowsForm:
+        """That of a guard that runs rows of `encoder`."""
         heads = tuple((core.heads, core.key_width, core.value_width) for core in encoder.cores)
-        return RowsForm(encoder.width, heads, 1 if literal else len(find_stages(encoder)))
+        return RowsForm(encoder.width, heads, len(find_stages(encoder)))
+
+    @staticmethod
+    def literal(span: Span) -> RowsForm:
+        """That of a guard that reuses literal repeats of `span`."""
+        return RowsForm(span.width, (), 1)
 
 
 def stored_name(kind: str) -> str:
@@ -124,23 +130,23 @@ def scratch_layout(form: RowsForm, literal: bool) -> Layout:
     return Layout([means] if literal else [means, *reach])
 
 
-def rows_footprint(opened: OpenedModel, longest: int | None, tables: Tables | None = None) -> Footprint:
-    """What the guard of a model's encoder takes at most.
+def literal_footprint(span: Span, longest: int) -> Footprint:
+    """What a guard takes at most that reuses literal repeats of `span`, of at most `longest` tokens."""
+    return literal_layout(RowsForm.literal(span), FIXED_WIDTH, longest).footprint()
 
-    Args:
-        opened: the model.
-        longest: for literal repeats only, of at most so many tokens; None: for a guard that runs rows.
-        tables: of the model, that are stored in 8 bits as well.
+
+def rows_footprint(opened: OpenedModel, tables: Tables | None = None) -> Footprint:
+    """What a guard takes at most that runs rows of a model's encoder.
+
+    `tables` are those of the model that are stored in 8 bits as well.
     """
     encoder = opened.encoder
-    if longest is not None:
-        return literal_layout(RowsForm.of(encoder, True), FIXED_WIDTH, longest).footprint()
     int8: list[tuple[int, int, int] | None] = []
     if library_path() is None:  # else rows that run read the same weights as misses do
         products = whole_products(encoder, constant_nodes(opened.searched.graph))
         shapes = [tuple(node.inputs[1].shape.numpy()) for node in products]  # type: ignore[union-attr]
         int8 += [(inner, outer, number) for number, (inner, outer) in enumerate(shapes)]
-    size = rows_layout(RowsForm.of(encoder, False), LEARNED_WIDTH, int8).footprint()
+    size = rows_layout(RowsForm.of(encoder), LEARNED_WIDTH, int8).footprint()
     rounded = bytes_at_most(opened) + (0 if tables is None else tables.nbytes)
     return Footprint(size.fixed + rounded, size.each)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.graph.encoder import Encoder, NoEncoder
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.span import Span
 from onnx_memo.job import Job
 from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.levels.attention import attention_of
@@ -18,11 +21,12 @@ from onnx_memo.levels.repeats import inputs_to_store
 from onnx_memo.levels.rows.blueprint import RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
 from onnx_memo.levels.rows.explore import explore_rows
-from onnx_memo.levels.rows.layout import RowsForm, rows_footprint, scratch_layout
+from onnx_memo.levels.rows.layout import RowsForm, literal_footprint, rows_footprint, scratch_layout
 from onnx_memo.levels.rows.propose import propose_rows
 from onnx_memo.levels.rows.watch import RowsWatch
 from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import most_tokens
+from onnx_memo.store.layout import Footprint, Layout
 from onnx_memo.store.manifest import GuardedSite
 
 
@@ -40,9 +44,15 @@ class RowsLevel(Level):
         if wanted.compact and library_path() is None:
             raise NotAllowed("--compact leaves out the weights that rows run with where no native library is")
         try:
-            return RowsUse(opened.encoder, wanted.exact_misses)
+            encoder, why = opened.encoder, opened.encoder.why_no_rows
         except NoEncoder as none:
-            raise NotAllowed(str(none)) from none
+            encoder, why = None, str(none)
+        if encoder is not None and why is None:
+            return RowsUse(encoder, wanted.exact_misses)
+        if opened.span is None or not wanted.repeats:
+            raise NotAllowed(str(why))
+        notes.append(f"the level 'rows' reuses literal repeats alone, whatever the tolerance: {why}")
+        return RepeatsUse(opened.span)
 
     def describe(self, guards: Sequence[GuardedSite]) -> list[str]:
         """Depends on whether anything but literal repeats is reused."""
@@ -54,30 +64,39 @@ class RowsLevel(Level):
 
 
 @dataclass(frozen=True)
-class RowsUse(Use):
-    """The encoder of the job's model; `exact_misses`: what reuses nothing has to run the original."""
+class RepeatsUse(Use):
+    """The layers of the job's model, as a whole, for requests that repeat an input literally."""
 
-    encoder: Encoder
-    exact_misses: bool = False
+    span: Span
 
     def bytes_needed(self, job: Job) -> int:
         """What is stored is captured first."""
-        literal, opened = job.goal is None, job.opened
-        lengths = most_tokens(job.samples, opened.findings.sites[0].length)
-        form = RowsForm.of(self.encoder, literal)
-        longest = int(lengths.max()) if literal else None
-        size = rows_footprint(opened, longest, compact_tables(job)).total(lengths)
-        stored = size if job.max_bytes is None else min(size, job.max_bytes)
-        return 2 * stored + scratch_layout(form, literal).footprint().total(lengths)
+        lengths = _most_tokens(job)
+        size = literal_footprint(self.span, int(lengths.max()))
+        return _bytes_needed(job, size, scratch_layout(RowsForm.literal(self.span), literal=True))
 
     def repeats(self, job: Job) -> RowsBlueprint:
-        """Store the encoder's output for each input, for requests that repeat one literally."""
-        lengths = most_tokens(job.samples, job.opened.findings.sites[0].length)
-        stored = inputs_to_store(job, rows_footprint(job.opened, int(lengths.max())))
+        """Store the output of all layers for each input."""
+        stored = inputs_to_store(job, literal_footprint(self.span, int(_most_tokens(job).max())))
         advance = job.progress("running the inputs", len(stored))
         captured = capture_rows(job.opened, stored, job.scratch, advance, literal=True)
         settings = RowsSettings(fit_keys(captured.means), None, 0.0)
-        return RowsBlueprint(self.encoder, captured, settings)
+        return RowsBlueprint(self.span, captured, settings)
+
+
+@dataclass(frozen=True)
+class RowsUse(RepeatsUse):
+    """The encoder of the job's model; `exact_misses`: what reuses nothing has to run the original."""
+
+    span: Encoder
+    exact_misses: bool = False
+
+    def bytes_needed(self, job: Job) -> int:
+        """As of repeats, if these are all that is asked for."""
+        if job.goal is None:
+            return super().bytes_needed(job)
+        size = rows_footprint(job.opened, compact_tables(job))
+        return _bytes_needed(job, size, scratch_layout(RowsForm.of(self.span), literal=False))
 
     def explore(self, brief: Brief) -> Sequence[Explored]:
         """At bounds from strict to loose."""
@@ -86,6 +105,17 @@ class RowsUse(Use):
     def propose(self, brief: Brief) -> Proposal:
         """The bound that saves most."""
         return propose_rows(brief, self.exact_misses)
+
+
+def _most_tokens(job: Job) -> npt.NDArray[np.int64]:
+    return most_tokens(job.samples, job.opened.findings.sites[0].length)
+
+
+def _bytes_needed(job: Job, size: Footprint, scratch: Layout) -> int:
+    lengths = _most_tokens(job)
+    total = size.total(lengths)
+    stored = total if job.max_bytes is None else min(total, job.max_bytes)
+    return 2 * stored + scratch.footprint().total(lengths)
 
 
 def _reused(encoder: GuardedSite) -> str:

@@ -78,7 +78,7 @@ def propose_rows(brief: Brief, exact_misses: bool = False) -> Proposal:
     if job.compact and next(brief.rounding.wholes(), None) is None:
         raise NothingPays(NO_PRODUCTS)
     if job.max_bytes is not None:
-        size = rows_footprint(job.opened, None, compact_tables(job))
+        size = rows_footprint(job.opened, compact_tables(job))
         budget = Budget(job.opened, parts.stored, size, job.max_bytes, job.progress)
         parts = within(parts, budget, job.notes)
     fit = run_original(job, parts.fit, job.progress("running the fit part", len(parts.fit)))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph import flow
@@ -21,6 +20,7 @@ from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.packed import whole_products
 from onnx_memo.graph.probe import add_outputs
+from onnx_memo.graph.prune import prune
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, run_model
 from onnx_memo.threads import side_by_side
@@ -121,7 +121,7 @@ def _weights(opened: OpenedModel) -> list[Floats]:
     computed = list(dict.fromkeys(value for value in wanted if value and value not in known))
     if computed:
         copy.model.graph.outputs[:] = computed
-        RemoveUnusedNodesPass()(copy.model)
+        prune(copy.model)
         copy.model.graph.inputs.clear()
         session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
         known.update(zip(computed, session.run(None, {}), strict=True))

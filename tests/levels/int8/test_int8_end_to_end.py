@@ -18,8 +18,10 @@ from support import (
     fixture,
     join,
     memoized,
+    mixing_rows,
     original,
     raced,
+    random_samples,
     relative_errors,
     scoring,
     variants,
@@ -336,7 +338,23 @@ def test_where_no_time_is_saved_nothing_is_written(made_int8, tmp_path, monkeypa
 
 def test_a_model_without_an_encoder_says_why(made_int8, tmp_path):
     with pytest.raises(MemoError, match=r"does not allow the level 'int8': .*; try --level auto"):
-        make(tmp_path, made_int8.data, model=fixture("deberta_v2"))
+        make(tmp_path, made_int8.data, model=changed("bert", tmp_path / "model.onnx", mixing_rows))
+
+
+@pytest.mark.usefixtures("everything_pays")
+def test_attention_that_is_no_core_runs_as_it_is(tmp_path, mode):
+    """Of DeBERTa all products with weights run in 8 bits; no rows of it can be run by themselves."""
+    if not exact_products(mode):
+        pytest.skip("the original runs")
+    samples = [{name: one[name] for name in ("input_ids", "attention_mask")} for one in variants(240, seed=1)]
+    data = write_samples(tmp_path / "data.npz", samples)
+    result = make(tmp_path, data, model=fixture("deberta_v2"))
+    assert result.manifest.sites[0].level == "int8"
+    before, after = original(fixture("deberta_v2")), memoized(result.path, mode)
+    batch = join(random_samples(before, [3, 9, 20], seed=2))
+    for request in (*samples[:3], batch, join(samples[:1], padded=20)):
+        (have,), (want,) = after.run(None, request), before.run(None, request)
+        assert 0 < max(relative_errors(request, have, want)) <= 2 * TOLERANCE
 
 
 # ---- Damage

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from support import assert_identical, fixture, memoized, original, variants, write_samples
+from support import (
+    assert_identical,
+    changed,
+    fixture,
+    memoized,
+    mixing_rows,
+    original,
+    variants,
+    write_samples,
+)
 from support_precision import build_int8
 from support_rows import opened
 
 import onnx_memo
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.base import Wanted
 from onnx_memo.levels.int8.guard import NAME
@@ -47,13 +59,18 @@ def test_only_it_rounds_where_nothing_is_reused():
     assert [level.title for level in LEVELS if level.rounds] == ["int8"]
 
 
-def test_a_model_without_an_encoder_does_not_allow_it():
+def test_a_model_without_an_encoder_does_not_allow_it(tmp_path):
     notes: list[str] = []
-    found = allowed(opened(fixture("deberta_v2")), WANTED, notes, True)
+    model = OpenedModel(changed("bert", tmp_path / "model.onnx", mixing_rows))
+    found = allowed(model, WANTED, notes, True)
     assert "int8" not in [level.title for level, _ in found]
     assert any("the level 'int8' is not possible: " in note for note in notes)
     with pytest.raises(MemoError, match="does not allow the level 'int8'"):
-        offered("int8", True, "deberta_v2")
+        allowed(model, replace(WANTED, level="int8"), [], True)
+
+
+def test_attention_need_not_be_such_that_rows_can_be_run():
+    assert offered("auto", True, "deberta_v2") == ["int8", "output and probs"]
 
 
 def test_a_manifest_that_names_it_is_known():

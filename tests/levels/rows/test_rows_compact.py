@@ -201,8 +201,8 @@ def test_repeats_are_known_although_their_tables_are_rounded(data, tmp_path, mon
 def test_the_tables_count_in_what_the_memo_data_may_take(data, tmp_path):
     tables = find_tables(opened(fixture("bert")))
     lengths = np.full(10, 16)
-    without = rows_footprint(opened(fixture("bert")), None).total(lengths)
-    assert rows_footprint(opened(fixture("bert")), None, tables).total(lengths) == without + tables.nbytes
+    without = rows_footprint(opened(fixture("bert"))).total(lengths)
+    assert rows_footprint(opened(fixture("bert")), tables).total(lengths) == without + tables.nbytes
     result = make(data, tmp_path, max_bytes=without + tables.nbytes)
     assert 1 <= result.manifest.entries < 40
     assert memo_data(result.path).stat().st_size <= without + tables.nbytes
@@ -221,7 +221,7 @@ def test_what_tables_take_is_never_more_than_is_said():
 
 
 def test_what_the_memo_data_may_take_is_not_enough_without_the_tables(data, tmp_path):
-    least = rows_footprint(opened(fixture("bert")), None).total(np.full(1, 16))
+    least = rows_footprint(opened(fixture("bert"))).total(np.full(1, 16))
     with pytest.raises(MemoError, match=r"does not hold a single input: give at least \d+"):
         make(data, tmp_path, max_bytes=least)
 

@@ -8,9 +8,19 @@ from collections import Counter
 import numpy as np
 import onnx_ir as ir
 import pytest
-from support import assert_identical, fixture, join, memoized, original, random_samples
+from support import (
+    assert_identical,
+    fixture,
+    join,
+    memoized,
+    original,
+    random_samples,
+    variants,
+    write_samples,
+)
 from support_rows import (
     ENCODERS,
+    SPANS,
     TINY,
     Built,
     RowsPair,
@@ -23,6 +33,7 @@ from support_rows import (
 )
 
 import onnx_memo
+from onnx_memo.errors import MemoError
 from onnx_memo.levels.rows import blueprint as rows_blueprint
 from onnx_memo.store.data import memo_data
 
@@ -314,7 +325,10 @@ def test_a_batch_of_unrelated_requests_alone_is_no_hit_beyond_the_limit(name, tm
 # ---- Literal repeats, as `optimize` guards them without a tolerance
 
 
-@architectures
+everything = pytest.mark.parametrize("name", [*ENCODERS, *SPANS])
+
+
+@everything
 def test_literal_repeats_are_reused_and_nothing_else(made, mode, name):
     source = made(name, "rows")
     before, after = original(source.model), memoized(source.bundle, mode)
@@ -325,7 +339,7 @@ def test_literal_repeats_are_reused_and_nothing_else(made, mode, name):
         assert_identical(after.run(None, request), before.run(None, request))
 
 
-@architectures
+@everything
 def test_a_batch_of_literal_repeats(made, mode, name):
     """Without the library the original runs; with it the store is read."""
     source = made(name, "rows")
@@ -350,12 +364,25 @@ def test_the_default_is_rows_where_the_model_has_an_encoder(made, tmp_path):
     assert memo_data(tmp_path / "auto").name == memo_data(source.bundle).name
 
 
-@pytest.mark.parametrize("name", ["deberta_v2"])
-def test_where_rows_are_refused_a_note_says_why(made, tmp_path, name):
-    source = made(name, "output")
+@pytest.mark.parametrize("name", SPANS)
+def test_what_is_taken_as_a_whole_is_said_and_reused(made, tmp_path, name, mode):
+    """A hit, not just an answer as good as the original's: where nothing may be reused, it is none."""
+    source = made(name, "rows")
     told = onnx_memo.optimize(source.model, source.data, tmp_path / "auto").manifest
-    assert {site.level for site in told.sites} == {"output"}
-    assert any("the level 'rows' is not possible: " in note for note in told.notes)
+    assert [(site.level, site.threshold, site.heads) for site in told.sites] == [("rows", 0.0, 4)]
+    assert 0.9 < told.sites[0].share <= 1
+    assert any("the level 'rows' reuses literal repeats alone" in note for note in told.notes)
+    pair = open_pair(source, mode)
+    for request in source.samples[::4]:
+        assert pair.ask(request).hit and not pair.ask(changed_last(request)).hit
+        assert not pair.ask(request, strictness=0).hit
+
+
+@pytest.mark.parametrize("name", SPANS)
+def test_with_a_tolerance_rows_are_refused_there(tmp_path, name):
+    data = write_samples(tmp_path / "data.npz", variants(20, seed=1))
+    with pytest.raises(MemoError, match="does not allow the level 'rows': "):
+        onnx_memo.optimize(fixture(name), data, tmp_path / "b", level="rows", tolerance=0.1)
 
 
 # ---- The model

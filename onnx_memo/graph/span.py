@@ -1,0 +1,111 @@
+"""The layers as a whole: from the first hidden states to the last ones, whatever lies between.
+
+What repeats an input literally needs no more than that what comes out depends on nothing but what goes in,
+the mask and constants. Which rows meet where, and how attention is computed, does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnx_memo.graph import flow
+from onnx_memo.graph.cost import Work
+from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable
+from onnx_memo.graph.site import Site
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span of the graph whose output follows from its input and the mask."""
+
+    input: ir.Value  # [B, L, d]
+    output: ir.Value  # [B, L, d]
+    result: ir.Value  # the output, as the rest of the model reads it
+    region: tuple[ir.Node, ...]  # what a hit saves
+    boundary: tuple[ir.Value, ...]  # what stays outside, the input first
+    mask: ir.Value | None
+    width: int  # d
+    heads: int  # of the first layer
+    share: float | None  # of the model's multiply-adds, 0 to 1; None: not known
+
+
+def may_end(value: ir.Value, ends: Collection[str] | None) -> bool:
+    """Whether a span may begin or end with a value: `ends` names those at which it may, None: any."""
+    return (ends is None or value.name in ends) and value.dtype in (None, ir.DataType.FLOAT)
+
+
+def first_states(
+    sites: Sequence[Site], shapes: Mapping[str, Shape], ends: Collection[str] | None
+) -> ir.Value | None:
+    """The first hidden states after which the last site depends on nothing else but masks and constants."""
+    site, masks = sites[0], _masks(sites)
+    value: ir.Value | None = site.hidden
+    while value is not None:
+        shape = shapes.get(value.name or "", ())
+        is_states = len(shape) == 3 and shape[2] == site.width and may_end(value, ends)
+        if is_states and not flow.sources(sites[-1].output, (value,)) - masks:
+            return value
+        producer = value.producer()
+        dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
+        value = dynamic[0] if dynamic else None
+    return None
+
+
+def find_span(
+    model: ir.Model, sites: Sequence[Site], table: ShapeTable, ends: Collection[str] | None = None
+) -> Span | None:
+    """The span around all `sites` of a model; None: there is none.
+
+    Args:
+        model: the model.
+        sites: all that were found.
+        table: shapes of the model's values.
+        ends: names of values at which it may begin and end; None: all.
+    """
+    for length in LENGTHS if sites else ():
+        shapes = table.at(length, follow=True)
+        start = first_states(sites, shapes, ends)
+        found = None if start is None else _span_from(start, model.graph, sites, shapes, ends)
+        if start is not None and found is not None:
+            output, region = found
+            return Span(
+                input=start,
+                output=output,
+                result=output,
+                region=tuple(region),
+                boundary=(start,),
+                mask=sites[0].mask,
+                width=sites[0].width,
+                heads=sites[0].heads,
+                share=Work(model.graph, table).share(region),
+            )
+    return None
+
+
+def _span_from(
+    start: ir.Value,
+    graph: ir.Graph,
+    sites: Sequence[Site],
+    shapes: Mapping[str, Shape],
+    ends: Collection[str] | None,
+) -> tuple[ir.Value, list[ir.Node]] | None:
+    """The last states that follow from `start`, with the nodes that make them; no layer may lie outside."""
+    softmaxes, masks, constant = {site.softmax for site in sites}, _masks(sites), flow.constant_nodes(graph)
+    wanted, behind = shapes.get(start.name or ""), flow.downstream(sites[-1].output)
+    for node in reversed(list(graph)):
+        for value in node.outputs:
+            if value not in behind or shapes.get(value.name or "") != wanted or not may_end(value, ends):
+                continue
+            if flow.sources(value, (start,)) - masks:
+                continue
+            region = flow.region(graph, value, (start,), constant)
+            if softmaxes <= set(region) and not any(inner.op_type in flow.RANDOM for inner in region):
+                return value, region
+    return None
+
+
+def _masks(sites: Sequence[Site]) -> set[ir.Value]:
+    return {site.mask for site in sites if site.mask is not None}
