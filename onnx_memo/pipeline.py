@@ -17,7 +17,7 @@ from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.files import copy_file, sha256, write_file
-from onnx_memo.graph.load import external_files
+from onnx_memo.graph.external import external_files
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.attention import note_unguarded
@@ -291,7 +291,7 @@ def _check_options(wanted: Wanted, tolerance: float | None) -> None:
 
 def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:
     """An upper bound of what captured tensors, memo data and the model's weights take together, in bytes."""
-    weights = sum((job.path.parent / name).stat().st_size for name in external_files(job.opened.model))
+    weights = sum((job.opened.folder / name).stat().st_size for name in external_files(job.opened.model))
     return sum(use.bytes_needed(job) for use in uses) + 2 * (weights + job.path.stat().st_size)
 
 
@@ -337,7 +337,7 @@ def _write_model(
     """Write the guarded model, and beside it the files that hold what it reads of the original's weights."""
     copy = job.opened.copy()
     if not job.compact:
-        take_weights(copy.model, job.path.parent, folder)
+        take_weights(copy.model, job.opened.folder, folder)
     blueprint.insert(copy, tensors)
     if job.compact:
         rewrite_weights(copy.model, folder)

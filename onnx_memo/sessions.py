@@ -16,17 +16,17 @@ import onnxruntime as ort
 from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError, reason_of
 from onnx_memo.files import copy_file
-from onnx_memo.graph.load import external_files
+from onnx_memo.graph.external import external_files
 
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-def place_weights(model: ir.Model, path: Path, folder: Path) -> None:
-    """Copy what the model at `path` keeps outside its file to `folder`: one folder serves a whole session."""
+def place_weights(model: ir.Model, source: Path, folder: Path) -> None:
+    """Copy what the model keeps in files in `source` to `folder`: one folder serves a whole session."""
     for name in external_files(model):
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            copy_file(path.parent / name, folder / name)
+            copy_file(source / name, folder / name)
 
 
 def open_file(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
@@ -20,6 +18,7 @@ from onnx_ir.passes.common import (
 from onnx_memo.errors import MemoError, reason_of
 from onnx_memo.files import LFS_POINTER
 from onnx_memo.graph.convert import MIN_OPSET, OLDEST_OPSET, converted
+from onnx_memo.graph.external import all_tensors, check_external_data, external_weights, read_linked
 from onnx_memo.runtime import session_options
 
 MOST_SIZES = 1024  # integers in a tensor up to which it is a constant rather than a weight
@@ -55,7 +54,7 @@ def load_model(path: Path) -> ir.Model:
         ) from error
     if not proto.ir_version or not proto.graph.node:
         raise MemoError(f"'{path}' is not an ONNX model: it holds no graph")
-    _check_external_data(path, proto)
+    check_external_data(path, proto)
     try:
         onnx.checker.check_model(_without_files(proto))
     except UnicodeDecodeError as error:  # of the checker's own message
@@ -66,9 +65,8 @@ def load_model(path: Path) -> ir.Model:
                 f"'{path}' is not a valid ONNX model ({reason_of(error)}), nor does ONNX Runtime load it: "
                 "export it again"
             ) from error
-    del proto
     try:
-        return _prepared(path, _read(path))
+        return _prepared(path, _read(path, proto))
     except MemoError:
         raise
     except Exception as error:  # whatever libraries meet in a foreign graph; they share no class of errors
@@ -93,8 +91,8 @@ def _runs(path: Path) -> bool:
     return True
 
 
-def _read(path: Path) -> ir.Model:
-    model = ir.load(path)
+def _read(path: Path, proto: onnx.ModelProto) -> ir.Model:
+    model = read_linked(path, proto) or ir.load(path)
     if "ai.onnx" in model.opset_imports:  # another name of the standard operators
         model.opset_imports.setdefault("", model.opset_imports.pop("ai.onnx"))
     old = OLDEST_OPSET <= model.opset_imports.get("", 0) < MIN_OPSET
@@ -125,19 +123,6 @@ def _prepared(path: Path, model: ir.Model) -> ir.Model:
     return model
 
 
-def external_files(model: ir.Model) -> set[str]:
-    """The names, relative to the model's folder, of the files that hold its weights."""
-    return {str(tensor.location) for _, tensor in external_weights(model)}
-
-
-def external_weights(model: ir.Model) -> Iterator[tuple[ir.Value, ir.ExternalTensor]]:
-    """The initializers that lie in other files, and their tensors."""
-    for graph in (model.graph, *model.graph.subgraphs()):
-        for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                yield value, value.const_value
-
-
 def _take_in_constants(model: ir.Model) -> None:
     """Read constants that lie in other files, but for weights.
 
@@ -159,77 +144,9 @@ def _without_files(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A copy for ONNX's checker, which refuses links: what lies in files counts as empty there."""
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
-    for tensor in _all_tensors(bare):
+    for tensor in all_tensors(bare):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
             tensor.dims[:] = [0]
     return bare
-
-
-def _all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from _tensors(proto.graph)
-    for function in proto.functions:
-        yield from _tensors_of_nodes(function.node)
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """All tensors of a graph: initializers, constants of nodes, and those of the graphs inside."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _tensors_of_nodes(graph.node)
-
-
-def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            if attribute.HasField("sparse_tensor"):
-                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-            yield from attribute.tensors
-            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _tensors(graph)
-
-
-def _check_external_data(path: Path, proto: onnx.ModelProto) -> None:
-    """Every tensor outside the file must lie, whole, in a file below the model's folder, links followed."""
-    home = path.parent.resolve()
-    for tensor in _all_tensors(proto):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        entry = {item.key: item.value for item in tensor.external_data}
-        location = PurePosixPath(entry.get("location", ""))
-        if location.is_absolute() or ".." in location.parts or not location.parts:
-            raise MemoError(
-                f"'{path}' takes the weight '{tensor.name}' from '{location}', outside its folder: "
-                "only files beside the model are read"
-            )
-        file = path.parent / location
-        if not file.resolve().is_relative_to(home):
-            raise MemoError(
-                f"'{path}' takes the weight '{tensor.name}' from '{location}', a link out of its folder: "
-                "copy the file itself beside the model (cp -L)"
-            )
-        if not file.is_file():
-            raise MemoError(
-                f"'{path}' takes its weights from '{location}', which is missing: copy it beside the model"
-            )
-        try:
-            offset, length = int(entry.get("offset", 0)), int(entry.get("length", 0))
-        except ValueError:
-            offset = length = -1
-        size = file.stat().st_size
-        try:
-            bits = ir.DataType(tensor.data_type).bitwidth
-        except (TypeError, ValueError) as error:  # no type, one of no fixed size, or one that is not known
-            raise MemoError(
-                f"'{path}' takes the weight '{tensor.name}' from '{location}', and its type has no size: "
-                "export it again"
-            ) from error
-        needed = -(-math.prod(tensor.dims) * bits // 8)
-        if min(offset, length) < 0 or offset + length > size or needed > (length or size - offset):
-            raise MemoError(
-                f"'{file}' is too short for the weight '{tensor.name}' of '{path}': copy it again"
-            )

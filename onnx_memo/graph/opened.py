@@ -15,6 +15,7 @@ from onnx_memo.graph.copies import Copy, GraftedCopy, own_values
 from onnx_memo.graph.cost import Work
 from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
+from onnx_memo.graph.external import folder_of_weights
 from onnx_memo.graph.load import load_model, unhandled
 from onnx_memo.graph.plain.floats import half_values
 from onnx_memo.graph.plain.form import Plain, plain_form
@@ -63,6 +64,11 @@ class OpenedModel:
     def outputs(self) -> list[str]:
         """The names of the model's outputs."""
         return [str(value.name) for value in self.model.graph.outputs]
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie that hold weights of the model."""
+        return folder_of_weights(self.model, self.path)
 
     @property
     def searched(self) -> ir.Model:

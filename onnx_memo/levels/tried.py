@@ -43,7 +43,7 @@ class Original:
 def run_original(job: Job, samples: Samples, advance: Callable[[], None]) -> Original:
     """Run every sample through the original model, and the reference, if the job has one."""
     opened, names = job.opened, job.opened.outputs
-    session = open_session(opened.model, opened.path.parent, session_options(native=False, threads=1))
+    session = open_session(opened.model, opened.folder, session_options(native=False, threads=1))
     answers, seconds = [], []
     run = timed(lambda at: run_model(session, samples.arrays[at], at))
 

@@ -73,7 +73,7 @@ def observe(
     twins = copy.twin(list(values))
     add_outputs(copy.model, twins)
     place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
-    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
+    session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     watched = {value: _Watched() for value in values}
     numbers = range(0, len(samples), -(-len(samples) // REQUESTS))
     runs = side_by_side(lambda number: run_model(session, samples.arrays[number], number), numbers)

@@ -152,6 +152,6 @@ def _run(
     prune(copy.model)
     for value in [value for value in graph.inputs if value.name not in feeds]:
         graph.inputs.remove(value)
-    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
+    session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     came: list[Floats] = session.run(None, dict(feeds))
     return came

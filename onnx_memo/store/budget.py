@@ -242,7 +242,7 @@ def input_means(
     copy = opened.copy()
     copy.model.graph.outputs[:] = [copy.twin(site).hidden]
     prune(copy.model)
-    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
+    session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     taken = {value.name for value in session.get_inputs()}
     means = np.empty((len(samples), SEGMENTS * site.width), np.float32)
     lengths = np.empty(len(samples), np.int64)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.files import NewFile, copy_file, new_file, sha256
-from onnx_memo.graph.load import external_files, external_weights
+from onnx_memo.graph.external import external_files, external_weights
 
 ALIGNMENT = 4096
 MEMO, WEIGHTS = "memo", "weights"  # the kinds of data files

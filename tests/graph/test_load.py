@@ -13,7 +13,8 @@ from support import ATTENTION, changed, fixture
 
 from onnx_memo import MemoError
 from onnx_memo.graph.convert import CONVERTED, MIN_OPSET, OLDEST_OPSET, TARGET
-from onnx_memo.graph.load import MAX_OPSET, external_files, load_model
+from onnx_memo.graph.external import external_files
+from onnx_memo.graph.load import MAX_OPSET, load_model
 from onnx_memo.graph.opened import OpenedModel
 
 
@@ -142,6 +143,27 @@ def test_a_link_out_of_the_folder(tmp_path):
     (folder / "weights" / "w.bin").rename(tmp_path / "w.bin")
     (folder / "weights" / "w.bin").symlink_to(tmp_path / "w.bin")
     refused(path, "'weights/w.bin', a link out of its folder: copy the file itself")
+
+
+def test_a_model_that_is_a_link_as_in_the_cache_of_a_hub(tmp_path):
+    """Its weights are links as well, to files under other names beside what it leads to."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main" / "onnx"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    path = with_external_weights(blobs)
+    wanted = load_model(path).graph.initializers["w"].const_value.numpy().copy()
+    (blobs / "weights" / "w.bin").rename(blobs / "5f3a")
+    path.rename(blobs / "c07e")
+    (snapshot / "weights").mkdir()
+    (snapshot / "weights" / "w.bin").symlink_to(blobs / "5f3a")
+    (snapshot / "model.onnx").symlink_to(blobs / "c07e")
+    opened = OpenedModel(snapshot / "model.onnx")
+    np.testing.assert_array_equal(opened.model.graph.initializers["w"].const_value.numpy(), wanted)
+    assert opened.folder == blobs
+    (blobs / "5f3a").rename(tmp_path / "elsewhere")
+    (snapshot / "weights" / "w.bin").unlink()
+    (snapshot / "weights" / "w.bin").symlink_to(tmp_path / "elsewhere")
+    refused(snapshot / "model.onnx", "a link out of its folder")
 
 
 def test_a_model_that_is_a_link_beside_its_weights(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx_ir
 
-from onnx_memo.graph.load import external_files
+from onnx_memo.graph.external import external_files
 from tools.forms.form import Kitchen, NotMade, Scale
 from tools.forms.registry import forms
 from tools.forms.small import make_fixtures

@@ -164,7 +164,7 @@ def capture_rows(
         wanted += [core.key, core.value, core.probabilities]
     add_outputs(copy.model, wanted)
     place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
-    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
+    session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     firsts = tuple(stage.layer for stage in stages) or (0,)
     given = None if tables is None else _input_by(opened, tables)
 
@@ -197,7 +197,7 @@ def _input_by(opened: OpenedModel, tables: Tables) -> Callable[[Arrays, int], Fl
     copy.model.graph.outputs[:] = [copy.twin(opened.encoder).input]
     tables.insert(copy, {tensor.name: tensor.in_place() for tensor in tables.tensors()})
     prune(copy.model)
-    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
+    session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     taken = [value.name for value in session.get_inputs()]
 
     def run(feeds: Arrays, number: int) -> Floats:

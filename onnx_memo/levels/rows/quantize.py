@@ -60,7 +60,7 @@ def int8_products(opened: OpenedModel, samples: Samples) -> list[Int8Product]:
     sources = list(dict.fromkeys(node.inputs[0] for node in products))
     add_outputs(copy.model, [source for source in sources if source is not None])
     place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
-    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
+    session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     runs = []
     for number in range(0, len(samples), max(1, len(samples) // LOOKED_AT)):
         results = run_model(session, samples.arrays[number], number)
@@ -123,6 +123,6 @@ def _weights(opened: OpenedModel) -> list[Floats]:
         copy.model.graph.outputs[:] = computed
         prune(copy.model)
         copy.model.graph.inputs.clear()
-        session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
+        session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
         known.update(zip(computed, session.run(None, {}), strict=True))
     return [known[value] for value in wanted if value is not None]

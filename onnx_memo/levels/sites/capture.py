@@ -86,7 +86,7 @@ def capture(
     add_outputs(copy.model, wanted)
     position = {value: at for at, value in enumerate(copy.model.graph.outputs)}
     places = [position[value] for value in wanted]
-    session = open_session(copy.model, opened.path.parent, session_options(native=False, threads=1))
+    session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     lengths: list[int] = []
     unfit: dict[str, str] = {}
     with _Files(folder, sites, level) as files:

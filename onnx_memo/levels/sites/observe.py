@@ -27,7 +27,7 @@ class Observer:
         self.mask = sites[0].mask
         add_outputs(copy.model, [copy.twin(site).hidden for site in sites])
         self.all = [str(value.name) for value in copy.model.graph.outputs]
-        self.session = open_session(copy.model, opened.path.parent, session_options(native=False))
+        self.session = open_session(copy.model, opened.folder, session_options(native=False))
 
     def run(
         self, feeds: Arrays, site: str | None = None

@@ -67,7 +67,7 @@ class Trial:
         """The plan's sites are among those that were found in the model."""
         folder = next(iter(captures.values())).folder
         copy = opened.copy()
-        place_weights(copy.model, opened.path, folder)
+        place_weights(copy.model, opened.folder, folder)
         self.names = list(plan.levels)
         self.outputs = opened.outputs
         sites = [site for site in opened.findings.sites if site.name in plan.levels]
