@@ -57,7 +57,7 @@ class OpenedModel:
         if mask is not None:
             _check_mask(path, self.model, mask)
         if half_values(self.model.graph):
-            self.model = as_computed(self.model)
+            self.model = as_computed(path, self.model)
             self._own = _Form(self.model, mask)
 
     @property

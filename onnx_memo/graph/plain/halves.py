@@ -23,8 +23,8 @@ from onnx_memo.runtime import session_options
 CAST = "InsertedPrecisionFreeCast_"  # what ONNX Runtime puts before the name of a value that it casts
 
 
-def as_computed(model: ir.Model) -> ir.Model:
-    """The same model with all casts in it, for the bits that ONNX Runtime makes of it here.
+def as_computed(path: Path, model: ir.Model) -> ir.Model:
+    """The model at `path` with all casts in it, for the bits that ONNX Runtime makes of it here.
 
     Raises:
         MemoError: ONNX Runtime does not load the model without its weights.
@@ -33,15 +33,16 @@ def as_computed(model: ir.Model) -> ir.Model:
     options = session_options(native=False, threads=1)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
-        options.optimized_model_filepath = str(path)
+        saved = Path(folder, "model.onnx")
+        options.optimized_model_filepath = str(saved)
         try:
             ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise MemoError(
-                f"ONNX Runtime does not load it without its weights: {reason_of(error)}"
+                f"'{path}' is of half precision, and how ONNX Runtime computes it could not be seen "
+                f"({reason_of(error)}): name the model in floats"
             ) from error
-        computed = ir.from_proto(onnx.load(path))
+        computed = ir.from_proto(onnx.load(saved))
     graph = computed.graph
     for value in [value for value in graph.inputs if value.name in weights]:
         graph.inputs.remove(value)
