@@ -134,12 +134,12 @@ def _turned(
 ) -> list[tuple[Arrays, Outputs]]:
     """Inputs that are not in the sample, `requests` turned by one; and what the original makes of them."""
     samples = job.samples
+    kept = (samples.mask, job.opened.findings.positions)
     known = {content(arrays) for arrays in samples.arrays}
     found = []
     for feeds in requests:
         turned = {
-            name: array if name == samples.mask else np.roll(array, 1, axis=-1)
-            for name, array in feeds.items()
+            name: array if name in kept else np.roll(array, 1, axis=-1) for name, array in feeds.items()
         }
         if content(turned) not in known:
             with contextlib.suppress(Exception):  # not every model takes every input
