@@ -44,7 +44,7 @@ from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import Stage, find_stages
 from onnx_memo.levels.inserter import Inserter, add_operators, four_axes, to_be_guarded
 from onnx_memo.levels.lookup import Lookup
-from onnx_memo.levels.turned import Turned
+from onnx_memo.levels.rows.turned import Turned
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.form import Form, FormBuilder
