@@ -103,11 +103,21 @@ def check_bundle(job: Job, folder: Path) -> Checked:
 
 
 def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
-    """Some of the job's inputs, of all lengths; some of them padded, too, and two in a batch."""
+    """Some of the job's inputs, of all lengths; some padded, on both sides where that counts, and a batch."""
     samples = job.samples
     order = sorted(range(len(samples)), key=samples.extent)
     some = [samples.arrays[at] for at in order[:: max(1, len(samples) // REQUESTS)][:REQUESTS]]
-    return [*some, *padded_requests(original, samples), *_batch(original, some, samples.mask)]
+    padded, span = [*padded_requests(original, samples)], job.opened.span
+    if span is not None and span.turns:
+        padded += [_in_front(feeds, str(samples.mask)) for feeds in padded]
+    return [*some, *padded, *_batch(original, some, samples.mask)]
+
+
+def _in_front(feeds: Arrays, mask: str) -> Arrays:
+    """A request with its padding in front of its tokens."""
+    length, padding = feeds[mask].shape[1], int(np.count_nonzero(feeds[mask] == 0))
+    own = {name for name, array in feeds.items() if array.ndim > 1 and array.shape[1] == length}
+    return {name: np.roll(array, padding, axis=1) if name in own else array for name, array in feeds.items()}
 
 
 def _batch(original: ort.InferenceSession, some: Sequence[Arrays], mask: str | None) -> Iterator[Arrays]:
@@ -134,12 +144,12 @@ def _turned(
 ) -> list[tuple[Arrays, Outputs]]:
     """Inputs that are not in the sample, `requests` turned by one; and what the original makes of them."""
     samples = job.samples
+    kept = (samples.mask, job.opened.findings.positions)
     known = {content(arrays) for arrays in samples.arrays}
     found = []
     for feeds in requests:
         turned = {
-            name: array if name == samples.mask else np.roll(array, 1, axis=-1)
-            for name, array in feeds.items()
+            name: array if name in kept else np.roll(array, 1, axis=-1) for name, array in feeds.items()
         }
         if content(turned) not in known:
             with contextlib.suppress(Exception):  # not every model takes every input

@@ -252,6 +252,35 @@ def llama(to: Path) -> None:
     export_with_torchscript(model, inputs, "last_hidden_state", to)
 
 
+def qwen3(to: Path) -> None:
+    """Qwen3, half as wide: causal, the caller gives positions. Names are short."""
+    config = transformers.Qwen3Config(
+        **(SIZES | TEXT | {"hidden_size": WIDTH // 2, "num_attention_heads": 2, "intermediate_size": WIDTH}),
+        num_key_value_heads=1,
+        head_dim=8,
+        use_cache=False,
+    )
+    export_with_optimum(seeded(lambda: transformers.Qwen3Model(config)), to)
+    shorten_names(to)
+
+
+def shorten_names(path: Path) -> None:
+    """Number nodes and inner values in order: their names are half of a small decoder's file."""
+    model = onnx.load(path)
+    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
+    names: dict[str, str] = {}
+    for tensor in model.graph.initializer:
+        names[tensor.name] = tensor.name = f"w{len(names)}"
+    for number, node in enumerate(model.graph.node):
+        node.name = f"n{number}"
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for at, name in enumerate(node.output):
+            if name not in kept:
+                names[name] = node.output[at] = f"v{len(names)}"
+    del model.graph.value_info[:]
+    onnx.save(model, path)
+
+
 class _CrossAttention(torch.nn.Module):
     """A decoder's second half: queries from one input, keys and values from another."""
 
@@ -323,6 +352,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
         xlm,
         vit,
         llama,
+        qwen3,
         cross_attention,
         no_attention,
     )

@@ -29,7 +29,7 @@ def read_npz(
 
     The arrays are named as the model's inputs; others, but for that of the labels, are passed over. They get
     the model's types where no number changes, but for the rounding of floats. A sample whose mask is no right
-    padding is left out.
+    padding, or whose positions do not count its tokens, is left out.
     """
     del tokenizer, allow_unknown
     if not zipfile.is_zipfile(path):  # NumPy would speak of pickles
@@ -54,7 +54,9 @@ def read_npz(
     if len(set(sizes.values())) > 1:
         raise MemoError(f"the arrays in '{path}' hold different numbers of samples: {sizes}")
     mask = mask_name(inputs)
-    arrays, lengths, numbers, left_out = [], [], [], []
+    positions = next((i.name for i in inputs if i.positions), None)
+    arrays, lengths, numbers = [], [], []
+    left_out: dict[str, list[int]] = {}  # samples by the reason
     for at in range(next(iter(sizes.values()), 0)):
         sample = {i.name: given[i.name][at : at + 1] for i in inputs}
         length = 0
@@ -62,19 +64,19 @@ def read_npz(
             row = sample[mask][0]
             length = int(np.count_nonzero(row))
             if not length or not np.array_equal(row, np.arange(len(row)) < length):
-                left_out.append(at)
+                left_out.setdefault(f"their '{mask}' is no right padding (ones, then zeros)", []).append(at)
                 continue
             sample = {i.name: _trim(sample[i.name], i, len(row), length) for i in inputs}
+        if positions is not None and not _counts(sample[positions][0], length):
+            left_out.setdefault(f"their '{positions}' do not count 0, 1, 2, ...", []).append(at)
+            continue
         for wanted in inputs:
             _check_range(path, at, wanted, sample[wanted.name])
         arrays.append(sample)
         lengths.append(length)
         numbers.append(at + 1)
-    if left_out:
-        notes.append(
-            f"{len(left_out)} inputs left out: their '{mask}' is no right padding (ones, then zeros), first "
-            f"input {left_out[0] + 1}"
-        )
+    for why, which in left_out.items():
+        notes.append(f"{len(which)} inputs left out: {why}, first input {which[0] + 1}")
     made = Samples(arrays, lengths, mask, notes, numbers=numbers)
     if labels is None:
         return made
@@ -164,6 +166,12 @@ def _check_range(path: Path, at: int, wanted: ModelInput, array: npt.NDArray[Any
             f"input {at + 1} in '{path}' holds {number} in '{wanted.name}', which the model looks up in "
             f"{wanted.rows} rows: were the arrays made by the model's own tokenizer, and for its length?"
         )
+
+
+def _counts(positions: npt.NDArray[Any], length: int) -> bool:
+    """Whether positions [L] count the real tokens, of which there are `length`, or all where it is 0."""
+    own = positions[: length or None]
+    return np.array_equal(own, np.arange(len(own)))
 
 
 def _trim(array: npt.NDArray[Any], wanted: ModelInput, padded: int, length: int) -> npt.NDArray[Any]:

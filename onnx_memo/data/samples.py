@@ -26,6 +26,7 @@ class ModelInput:
         shape: its axes, the batch first; None: free.
         rows: of the table that its numbers are looked up in, so they lie below; None: in none that is known.
         mask: whether it says which tokens are real, [batch, length]: 1, and 0 for padding.
+        positions: whether it says where tokens stand, [batch, length]: 0, 1, 2, ..., whatever in padding.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelInput:
     shape: tuple[int | None, ...]
     rows: int | None = None
     mask: bool = False
+    positions: bool = False
 
     def beyond(self, array: npt.NDArray[Any]) -> int | None:
         """A number of `array` that the model does not know, if there is one."""
@@ -153,7 +155,7 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
         MemoError: one of them is no tensor of numbers with a batch axis.
     """
     required = [value for value in opened.model.graph.inputs if not value.is_initializer()]
-    mask = opened.findings.mask
+    mask, positions = opened.findings.mask, opened.findings.positions
     found = []
     for value in required:
         name = str(value.name)
@@ -163,7 +165,7 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
             raise MemoError(f"the model's input '{name}' is of type {value.dtype.name}: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = np.dtype(value.dtype.numpy())
-        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), name == mask))
+        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), name == mask, name == positions))
     return found
 
 

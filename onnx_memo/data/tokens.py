@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # What a tokenizer gives, by the names that exporters use for the model's inputs.
 MASK = "attention_mask"
-TOKENIZER_FIELDS = ("input_ids", MASK, "token_type_ids", "position_ids")
+POSITIONS = "position_ids"
+TOKENIZER_FIELDS = ("input_ids", MASK, "token_type_ids", POSITIONS)
 MOST_UNKNOWN = 0.1  # of all tokens; with more, the tokenizer is hardly the text's
 
 
@@ -73,7 +74,7 @@ def tokenized(
         raise MemoError(
             f"'{path}' is text, and no tokenizer.json stands beside the model: name it with --tokenizer"
         )
-    others = [str(i) for i in inputs if i.name not in TOKENIZER_FIELDS and not i.mask]
+    others = [str(i) for i in inputs if _field(i) not in TOKENIZER_FIELDS]
     if others:
         raise MemoError(
             f"text cannot serve the model's input '{others[0]}': give arrays for all inputs as .npz"
@@ -107,9 +108,16 @@ def _arrays(encoding: Encoding, inputs: Sequence[ModelInput]) -> Arrays:
         "input_ids": encoding.ids,
         MASK: [1] * size,
         "token_type_ids": encoding.type_ids,
-        "position_ids": range(size),
+        POSITIONS: range(size),
     }
-    return {i.name: np.asarray([fields[MASK if i.mask else i.name]], i.dtype) for i in inputs}
+    return {i.name: np.asarray([fields[_field(i)]], i.dtype) for i in inputs}
+
+
+def _field(wanted: ModelInput) -> str:
+    """What an input is given: by what it does, where that is known, else by its name."""
+    if wanted.mask:
+        return MASK
+    return POSITIONS if wanted.positions else wanted.name
 
 
 def _check_fit(path: Path, number: int, wanted: ModelInput, sample: Arrays, tokenizer: Path) -> None:
@@ -125,7 +133,7 @@ def _check_fit(path: Path, number: int, wanted: ModelInput, sample: Arrays, toke
     beyond = wanted.beyond(array)
     if beyond is None:
         return
-    if wanted.name == "position_ids":
+    if _field(wanted) == POSITIONS:
         raise MemoError(
             f"'{path}' line {number} is longer than the model allows: {length} tokens, and the model has "
             f"{wanted.rows} positions; shorten it"

@@ -24,7 +24,8 @@ from onnx_memo.graph import flow
 from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.cores import Core, Meeting, MeetingFinder, Mixing, inner_nodes
 from onnx_memo.graph.cost import Work
-from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows
+from onnx_memo.graph.positions import form_made_of
+from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows, Table
 from onnx_memo.graph.shape_reads import shape_reads
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable, batch_of
 from onnx_memo.graph.site import Findings, Site
@@ -45,7 +46,7 @@ class Encoder(Span):
     shapes: dict[ir.Value, tuple[int, ...]]  # likewise
     batch: int  # that of the shapes
     constants: dict[ir.Value, npt.NDArray[Any]]  # small values that follow from fixed sizes, as arrays
-    tables: dict[ir.Value, int]  # read beside rows: the axis that holds their positions
+    tables: dict[ir.Value, Table]  # read beside rows
 
     @property
     def cores(self) -> tuple[Core, ...]:
@@ -105,8 +106,9 @@ class _Finder:
         self.rules = RowRules(self.inferred, self.constants.numbers, batch_of(model))
         self.forms: dict[ir.Value, Rows] = {}
         self.gone: set[ir.Node] = set()
-        self.tables: dict[ir.Value, int] = {}
+        self.tables: dict[ir.Value, Table] = {}
         self.meetings: dict[ir.Node, Meeting] = {}  # by the product with the values
+        self.positions = next((site.positions for site in sites if site.positions is not None), None)
         start = first_states(sites, self.inferred, ends)
         if start is None:
             raise Refused("no hidden states are found from which all layers follow")
@@ -138,10 +140,21 @@ class _Finder:
             region=tuple(region),
             boundary=(*boundary, *self.tables),
             mask=self.sites[0].mask,
+            positions=self.positions,
+            turns=self._turns(output),
             width=self.sites[0].width,
             heads=self.sites[0].heads,
             share=Work(self.graph, table).share(region),
         )
+
+    def _turns(self, output: ir.Value) -> bool:
+        """Whether rows come out the same with padding in front of them, and nothing else is read of them."""
+        if self.positions is None or not all(site.turns for site in self.sites):
+            return False
+        if any(flow.sources(table, ()) != {self.positions} for table in self.tables):
+            return False
+        read = any(reader.op_type not in flow.SHAPE_READERS for reader, _ in output.uses())
+        return output.is_graph_output() and not read
 
     # 2. the rows, and 3. the cores
 
@@ -215,24 +228,30 @@ class _Finder:
                 break
         raise Refused(stopped or "inner values of its layers are used outside of them")
 
-    def _tables_of(self, output: ir.Value) -> dict[ir.Value, int]:
-        """What is read beside rows to make `output`, and the axis that holds its positions."""
-        tables: dict[ir.Value, int] = {}
+    def _tables_of(self, output: ir.Value) -> dict[ir.Value, Table]:
+        """What is read beside rows to make `output`, and has numbers for each position."""
+        tables: dict[ir.Value, Table] = {}
         for node in self._steps(output, list(self.graph)):
             for value in node.inputs:
                 if value is None or value in self.forms or node in self.meetings or node.op_type in SIZED:
                     continue
                 form = self.forms.get(node.outputs[0])
-                if form is not None and self._is_table(value, node, form):
-                    axis = self.rules.table_axis(value, node, form)
-                    assert axis is not None
-                    tables[value] = axis
+                if form is None or node.op_type not in ELEMENTWISE:
+                    continue
+                table = self.rules.table(value, node, form)
+                if table is not None:
+                    self._check_positions(value, table)
+                    tables[value] = table
         return tables
 
-    def _is_table(self, value: ir.Value, node: ir.Node, form: Rows) -> bool:
-        if node.op_type not in ELEMENTWISE:
-            return False
-        return self.rules.table_axis(value, node, form) is not None
+    def _check_positions(self, value: ir.Value, table: Table) -> None:
+        """Of what is made of the caller's positions, each row must be made of its own."""
+        given = self.positions
+        if given is None or given not in flow.sources(value, ()):
+            return
+        form, stopped = form_made_of(value, self.graph, self.rules, {given: Rows(1)})
+        if form is None or form.axis != table.axis:
+            raise Refused(stopped or f"'{value.name}' has positions on another axis than rows")
 
     def _steps(self, output: ir.Value, among: Iterable[ir.Node]) -> list[ir.Node]:
         """The nodes that make the output out of rows, in order."""

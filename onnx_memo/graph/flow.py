@@ -131,6 +131,21 @@ def unread(graph: ir.Graph, removed: Collection[ir.Node]) -> set[ir.Node]:
     return gone
 
 
+def leading_to(
+    value: ir.Value, among: Collection[ir.Value], until: Collection[str] = ()
+) -> Iterator[ir.Node]:
+    """The nodes that lead to `value` through values of `among`, without those of the kinds `until`."""
+    todo, seen = [value], {value}
+    while todo:
+        node = todo.pop().producer()
+        if node is None or node.op_type in until:
+            continue
+        yield node
+        fresh = {v for v in inputs_of(node) if v in among} - seen
+        seen |= fresh
+        todo += fresh
+
+
 def downstream(start: ir.Value) -> set[ir.Value]:
     """All values of the main graph that the data of its value `start` reaches."""
     below = {start}

@@ -10,7 +10,7 @@ anywhere must shut out the last one. Such a mask is one where padding stands on 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Masks:
     Attributes:
         assumed: names of the inputs that were taken for the mask by their name.
         counted: names of the masks of which only the number of ones counts.
+        turning: probabilities that are the same wherever in a sequence its real tokens stand, in a row.
     """
 
     def __init__(self, model: ir.Model, table: ShapeTable, named: str | None) -> None:
@@ -40,6 +41,7 @@ class Masks:
         self.model, self.table, self.named = model, table, named
         self.assumed: set[str] = set()
         self.counted: set[str] = set()
+        self.turning: set[ir.Value] = set()
 
     def why_none(
         self, value: ir.Value, hidden: ir.Value, probabilities: ir.Value, output: ir.Value
@@ -71,8 +73,10 @@ class Masks:
         """
         below = flow.downstream(hidden)
         made = flow.downstream(mask) - below
-        core = list(_up(probabilities, below, PRODUCTS))
-        readers = {n for n in _up(output, below - {hidden}) if not made.isdisjoint(flow.inputs_of(n))}
+        core = list(flow.leading_to(probabilities, below, PRODUCTS))
+        readers = {
+            n for n in flow.leading_to(output, below - {hidden}) if not made.isdisjoint(flow.inputs_of(n))
+        }
         if not readers.issubset(core):
             return None
         changed = _down(readers, core)
@@ -128,12 +132,36 @@ class Masks:
 
         own = told([0], [0])
         if own is not False:
-            return own and told([last], [last])
+            shuts_out = own and told([last], [last])
+            if shuts_out and self._turns(given, mask, attention):
+                self.turning.add(probabilities)
+            return shuts_out
         tried = ([0], [0, 1], [last - 1, last])
         counts = all(told(zeros, range(last + 1 - len(zeros), last + 1), counted=True) for zeros in tried)
         if counts:
             self.counted.add(str(mask.name))
         return counts
+
+    def _turns(
+        self,
+        given: dict[ir.Value, npt.NDArray[Any]],
+        mask: ir.Value,
+        attention: Callable[[], npt.NDArray[np.float64] | None],
+    ) -> bool:
+        """Whether real tokens attend to each other in the same way wherever they stand, in a row."""
+        length = given[mask].shape[1]
+
+        def among(begin: int, end: int) -> npt.NDArray[np.float64] | None:
+            given[mask] = np.zeros_like(given[mask])
+            given[mask][:, begin:end] = 1
+            made = attention()
+            return None if made is None else made[..., begin:end, begin:end]
+
+        for begin, end in ((1, length), (2, length - 1), (length // 2, length)):
+            moved, first = among(begin, end), among(0, end - begin)
+            if moved is None or first is None or not np.allclose(moved, first, PROPORTION, ABOUT_0):
+                return False
+        return True
 
 
 def _are_shut_out(
@@ -171,19 +199,6 @@ def _completed(shape: Shape, full: Collection[Shape]) -> Shape:
     """
     same = next((other for other in full if len(other) == len(shape)), shape)
     return tuple(known if own is None else own for own, known in zip(shape, same, strict=True))
-
-
-def _up(value: ir.Value, among: Collection[ir.Value], until: Collection[str] = ()) -> Iterator[ir.Node]:
-    """The nodes that lead to `value` through values of `among`, without those of the kinds `until`."""
-    todo, seen = [value], {value}
-    while todo:
-        node = todo.pop().producer()
-        if node is None or node.op_type in until:
-            continue
-        yield node
-        fresh = {v for v in flow.inputs_of(node) if v in among} - seen
-        seen |= fresh
-        todo += fresh
 
 
 def _down(start: Collection[ir.Node], among: Collection[ir.Node]) -> set[ir.Node]:

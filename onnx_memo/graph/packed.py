@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import onnx_ir as ir
 
@@ -10,7 +11,7 @@ from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.cores import Meeting
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.rowwise import SIZED, packed_shape
+from onnx_memo.graph.rowwise import SIZED, Table, packed_shape
 
 
 def whole_products(encoder: Encoder, constant: set[ir.Node]) -> list[ir.Node]:
@@ -25,6 +26,23 @@ def whole_products(encoder: Encoder, constant: set[ir.Node]) -> list[ir.Node]:
     return found
 
 
+class Places:
+    """Where the rows that run stand.
+
+    Attributes:
+        rows: their numbers among the rows of all sequences, padding included, i64[R].
+    """
+
+    def __init__(self, b: Builder, rows: ir.Value, padded: ir.Value) -> None:
+        """`padded` is how many rows each sequence has, i64[1]."""
+        self.b, self.rows, self.padded = b, rows, padded
+
+    @cached_property
+    def positions(self) -> ir.Value:
+        """Their positions in their sequences, i64[R]."""
+        return self.b.op("Mod", self.rows, self.padded)
+
+
 class Copier:
     """Copies nodes that work row by row into the branch where only some rows run.
 
@@ -34,22 +52,23 @@ class Copier:
     """
 
     def __init__(
-        self, b: Builder, encoder: Encoder, constant: set[ir.Node], positions: ir.Value | None
+        self, b: Builder, encoder: Encoder, constant: set[ir.Node], places: Places | None = None
     ) -> None:
-        self.b, self.encoder, self.constant, self.positions = b, encoder, constant, positions
+        """`places` are those of the rows; None where no tables are read."""
+        self.b, self.encoder, self.constant, self.places = b, encoder, constant, places
         self.meetings = {meeting.context: meeting for meeting in encoder.meetings}
         self.made: dict[ir.Value, ir.Value] = {}
         self.int8: dict[ir.Node, list[ir.Value]] = {}
         self.other: dict[ir.Value, ir.Value] = {}  # constants and rows of tables
         self.quantized: dict[ir.Value, Sequence[ir.Value]] = {}  # int8 forms of values in `made`
 
-    def begin(self, states: ir.Value, grown: ir.Value, positions: ir.Value | None) -> None:
+    def begin(self, states: ir.Value, grown: ir.Value, places: Places) -> None:
         """Go on with other rows: `grown` [R, d] in place of `states`, which all that follows is made of."""
-        self.go_on({states: self.b.op("Reshape", grown, self.b.i64(*self.packed(states)))}, positions)
+        self.go_on({states: self.b.op("Reshape", grown, self.b.i64(*self.packed(states)))}, places)
 
-    def go_on(self, made: dict[ir.Value, ir.Value], positions: ir.Value | None) -> None:
-        """Go on with other rows, at `positions` of their sequences; `made` is all that is read of them."""
-        self.made, self.positions = made, positions
+    def go_on(self, made: dict[ir.Value, ir.Value], places: Places) -> None:
+        """Go on with other rows, which stand at `places`; `made` is all that is read of them."""
+        self.made, self.places = made, places
         self.other, self.quantized = {}, {}
 
     def meeting(self, node: ir.Node) -> Meeting | None:
@@ -101,14 +120,21 @@ class Copier:
         """What a copy reads in place of `value`."""
         if value in self.made:
             return self.made[value]
-        axis = self.encoder.tables.get(value)  # with a fixed length a table may be a constant
-        if axis is None and flow.is_constant(value, self.constant):
+        table = self.encoder.tables.get(value)  # with a fixed length a table may be a constant
+        if table is None and flow.is_constant(value, self.constant):
             return value
         if value not in self.other:
-            if axis is not None:
-                assert self.positions is not None, "there are positions where there are tables"
-                self.other[value] = self.b.op("Gather", value, self.positions, axis=axis)
+            if table is not None:
+                self.other[value] = self._of_rows(value, table)
             else:
                 array = self.encoder.constants[value]
                 self.other[value] = self.b.const(array, array.dtype)
         return self.other[value]
+
+    def _of_rows(self, value: ir.Value, table: Table) -> ir.Value:
+        """What a table has for the rows."""
+        b, places = self.b, self.places
+        assert places is not None, "where tables are read, rows have places"
+        if table.joined is None:
+            return b.op("Gather", value, places.positions, axis=table.axis)
+        return b.op("Gather", b.op("Reshape", value, b.i64(*table.joined)), places.rows, axis=table.axis)

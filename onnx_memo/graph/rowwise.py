@@ -4,11 +4,12 @@ Between attention cores an encoder works on every row (token, patch) by itself. 
 by node: from the form of a node's inputs follows the form of its outputs, and whatever would mix rows is
 refused with the reason. Rules, by kind of node:
 
-1. *Elementwise* nodes keep the axis; what they read beside rows must not vary along it, or is a table of
-   positions ([1, L, ...] or without a batch), of which the right rows are taken.
-2. Products with a constant right side, normalizations and reductions over the last axis keep it.
+1. *Elementwise* nodes keep the axis; what they read beside rows must not vary along it, or is a table with
+   numbers for each position, of all sequences or of each, of which the right rows are taken.
+2. Products with a constant right side, normalizations and reductions over the last axis keep it, and so do
+   products of anything with columns that are the rows.
 3. `Transpose`, `Reshape`, `Squeeze`, `Unsqueeze` move it; `Expand` on other axes keeps it.
-4. `Split`, `Slice`, `Gather`, `Concat` on other axes keep it.
+4. `Split`, `Slice`, `Gather`, `Concat` on other axes keep it; `Gather` by rows makes rows of what it takes.
 5. `DynamicQuantizeLinear` keeps it; its scale and zero point are numbers of the whole tensor.
 """
 
@@ -72,6 +73,18 @@ class Rows:
     merged: bool = False
 
 
+@dataclass(frozen=True)
+class Table:
+    """What is read beside rows and has numbers for each position, along `axis`.
+
+    Where each sequence has its own, `joined` is the form (as `Reshape` takes it) in which those of all
+    sequences stand along this axis, one sequence after the other.
+    """
+
+    axis: int
+    joined: tuple[int, ...] | None = None
+
+
 class RowRules:
     """What nodes do to rows, in a graph with these shapes.
 
@@ -106,6 +119,9 @@ class RowRules:
         if kind in ELEMENTWISE:
             return [self._elementwise(node, forms)] * len(node.outputs)
         form = forms.get(node.inputs[0]) if node.inputs and node.inputs[0] is not None else None
+        beside = _BESIDE.get(kind)
+        if form is None and beside is not None and node.inputs[1] in forms:
+            return beside(self, node, forms[_second(node)], forms)
         rule = _RULES.get(kind)
         if rule is None or (form is None and kind != "Concat"):
             raise Refused(f"'{node.name}' ({kind}) is not known to work row by row")
@@ -113,20 +129,23 @@ class RowRules:
             raise Refused(f"'{node.name}' ({kind}) joins rows with rows")
         return rule(self, node, form or Rows(None), forms)
 
-    def table_axis(self, table: ir.Value, node: ir.Node, form: Rows) -> int | None:
-        """Along which axis an input beside the rows of an elementwise `node` has a number for each position.
+    def table(self, value: ir.Value, node: ir.Node, form: Rows) -> Table | None:
+        """What an input beside the rows of an elementwise `node` is, if it has numbers for each position.
 
-        None: it is the same for all positions. Raises Refused where it differs by sequence as well.
+        None: it is the same for all positions. Raises Refused where it differs by more than sequence and
+        position.
         """
         if form.axis is None:
             return None
-        shape, rank = self.shape(table), len(self.shape(node.outputs[0]))
+        shape, rank = self.shape(value), len(self.shape(node.outputs[0]))
         axis = form.axis - (rank - len(shape))
         if axis < 0 or shape[axis] == 1:
             return None
-        if form.merged or math.prod(shape[:axis]) != 1:
-            raise Refused(f"'{table.name}' has numbers of its own for every sequence and position")
-        return axis
+        if not form.merged and math.prod(shape[:axis]) == 1:
+            return Table(axis)
+        if math.prod(shape[int(not form.merged) : axis]) != 1 or (not form.merged and len(shape) != rank):
+            raise Refused(f"'{value.name}' has numbers of its own for more than every sequence and position")
+        return Table(axis, (*[1] * axis, -1, *[0] * (len(shape) - axis - 1)))
 
     # ---- Rules
 
@@ -158,12 +177,24 @@ class RowRules:
 
     def _product(self, node: ir.Node, form: Rows, forms: Mapping[ir.Value, Rows]) -> list[Rows]:
         rank = len(self.shape(_first(node)))
-        right = node.inputs[1]
-        assert right is not None
+        right = _second(node)
         if form.axis is None or form.axis == rank - 1 or node.attributes.get_int("transA", 0) == 1:
             raise Refused(f"'{node.name}' ({node.op_type}) adds up rows")
         if len(self.shape(right)) > 2:
             raise Refused(f"'{node.name}' ({node.op_type}) has a weight of its own for every sequence or row")
+        return [form]
+
+    def _columns(self, node: ir.Node, form: Rows, forms: Mapping[ir.Value, Rows]) -> list[Rows]:
+        """A product of anything with rows that are columns, one beside the other."""
+        right, rank = self.shape(_second(node)), len(self.shape(node.outputs[0]))
+        if form != Rows(len(right) - 1) or rank != len(right):
+            raise Refused(f"'{node.name}' ({node.op_type}) adds up rows")
+        return [form]
+
+    def _looked_up(self, node: ir.Node, form: Rows, forms: Mapping[ir.Value, Rows]) -> list[Rows]:
+        """Takes what stands in a table where rows say."""
+        if node.attributes.get_int("axis", 0) != 0:
+            raise Refused(f"'{node.name}' (Gather) moves the batch")
         return [form]
 
     def _transpose(self, node: ir.Node, form: Rows, forms: Mapping[ir.Value, Rows]) -> list[Rows]:
@@ -216,9 +247,7 @@ class RowRules:
             raise Refused(f"'{node.name}' ({node.op_type}) takes rows apart")
         rank_lost = 0
         if node.op_type == "Gather":
-            indices = node.inputs[1]
-            assert indices is not None
-            rank_lost = 1 - len(self.shape(indices))
+            rank_lost = 1 - len(self.shape(_second(node)))
             if rank_lost and form.axis is not None and axes[0] % rank < form.axis:
                 return [Rows(form.axis - rank_lost, form.merged)]
         return [form] * len(node.outputs)
@@ -282,6 +311,12 @@ def _first(node: ir.Node) -> ir.Value:
     return value
 
 
+def _second(node: ir.Node) -> ir.Value:
+    value = node.inputs[1]
+    assert value is not None, "a product or a Gather has two inputs"
+    return value
+
+
 Rule = Callable[[RowRules, ir.Node, Rows, Mapping[ir.Value, Rows]], list[Rows]]
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(NORMALIZATIONS | {"Softmax", "LogSoftmax"}, RowRules._along_last),
@@ -295,3 +330,5 @@ _RULES: dict[str, Rule] = {
     "Concat": RowRules._concat,
     "DynamicQuantizeLinear": RowRules._quantize,
 }
+# Where rows are the second input alone.
+_BESIDE: dict[str, Rule] = {"MatMul": RowRules._columns, "Gather": RowRules._looked_up}

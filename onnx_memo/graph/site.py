@@ -20,6 +20,8 @@ class Site:
     context: ir.Value  # the product of probabilities and values, heads apart
     output: ir.Value  # [B, L, d'], projected, before the bias where that stands apart
     mask: ir.Value | None  # graph input [B, L], 1 = real token; None: nothing is masked
+    positions: ir.Value | None  # graph input [B, L], the tokens' positions; None: the caller gives none
+    turns: bool  # whether its tokens attend to each other in the same way if padding stands in front of them
     heads: int
     length: int | None  # L where the model fixes it
     why_no_level: str | None  # why nothing of it alone can be reused, whatever the level
@@ -62,6 +64,11 @@ class Findings:
     refusals: list[Refusal]
     notes: list[str]
     counted: bool = False
+
+    @property
+    def positions(self) -> str | None:
+        """The name of the input by which the attention takes the positions of tokens; None: it takes none."""
+        return next((str(site.positions.name) for site in self.sites if site.positions is not None), None)
 
     @property
     def mask(self) -> str | None:

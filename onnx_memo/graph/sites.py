@@ -7,13 +7,13 @@ A site is found by its cuts. The anchor is the softmax; from there
    a constant weight: the projected output, cut before its bias (the bias fuses with what follows);
 3. backward from the values to the product with a constant weight: its other operand, in the form
    [batch, length, width], is the hidden states;
-4. the proof: the projected output depends on nothing but the hidden states, constants, shapes and
-   one padding mask. What depends on more is not taken, and the reason is kept.
+4. the proof: the projected output depends on nothing but the hidden states, constants, shapes, one
+   padding mask, and positions of tokens. What depends on more is not taken, and the reason is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import cached_property
 
 import onnx_ir as ir
@@ -21,8 +21,11 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.anchors import anchors
 from onnx_memo.graph.between import MOVES, ROW_WISE, is_float, products_after, readers_of, why_no_level
+from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.cost import PRODUCTS, Work
 from onnx_memo.graph.masks import Masks
+from onnx_memo.graph.positions import Positions
+from onnx_memo.graph.rowwise import RowRules
 from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable, batch_of, lost_at
 from onnx_memo.graph.site import Findings, Refusal, Site
 
@@ -58,6 +61,10 @@ class _Finder:
         self.table = table
         self.shapes = table.at(length, follow=follow)
         self.masks = Masks(model, table, mask)
+        self.followed, constants = table.at(length, follow=True), Constants(model, table, length)
+        rules = RowRules(self.followed, constants.numbers, self.batch)
+        self.positions = Positions(self.graph, self.followed, rules, length)
+        self.given: set[ir.Value] = set()  # inputs that give positions to a site
         self.constant = flow.constant_nodes(self.graph)
         self.why_no_level = why_no_level(self.graph, self.batch, self.constant)
 
@@ -95,7 +102,7 @@ class _Finder:
         hidden, values = self._hidden(values_apart)
         if self._dim(hidden, 1) != self._dim(probabilities, -1):
             raise _Refused(f"its scores are not between the positions of its hidden states '{hidden.name}'")
-        mask = self._proven_mask(output, hidden, probabilities)
+        mask, positions = self._proven(output, hidden, probabilities, context)
         region = flow.region(self.graph, output, (hidden,), self.constant)
         if softmax not in region:
             raise _Refused(f"its results are also used outside the block that ends in '{output.name}'")
@@ -109,6 +116,8 @@ class _Finder:
             context=context,
             output=output,
             mask=mask,
+            positions=positions,
+            turns=probabilities in self.masks.turning,
             heads=heads,
             why_no_level=self.why_no_level,
             length=length if (length := self._dim(hidden, 1)) != self.length else None,
@@ -119,7 +128,9 @@ class _Finder:
             merged_context=merged,
             region=tuple(region),
             share=self.work.share(region),
-            why_no_probs=self._why_no_probs(product, probabilities, values, merged, hidden, heads, mask),
+            why_no_probs=self._why_no_probs(
+                product, probabilities, values, merged, hidden, heads, {mask, positions}
+            ),
         )
 
     # 1. softmax -> probabilities -> product with the values
@@ -220,23 +231,34 @@ class _Finder:
 
     # 4. the proof
 
-    def _proven_mask(self, output: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> ir.Value | None:
-        """The mask of the block, after the proof that it depends on nothing else past its hidden states."""
+    def _proven(
+        self, output: ir.Value, hidden: ir.Value, probabilities: ir.Value, context: ir.Value
+    ) -> tuple[ir.Value | None, ir.Value | None]:
+        """Mask and positions, after the proof that the block depends on nothing else past hidden states."""
         form = (self.batch, self._dim(hidden, 1))
-        masks = []
+        masks, positions = [], []
         for value in sorted(flow.sources(output, (hidden,)), key=lambda value: str(value.name)):
-            why: str | None = "cross-attention, or positions given by the caller"
+            why: str | None = "cross-attention?"
             if self.shapes.get(str(value.name)) == form:
-                why = self.masks.why_none(value, hidden, probabilities, output)
+                no_mask = self.masks.why_none(value, hidden, probabilities, output)
+                if no_mask is None:
+                    masks.append(value)
+                    continue
+                no_positions = self.positions.why_none(value, hidden, probabilities, context, output)
+                why = no_positions and f"{no_mask}; as positions: {no_positions}"
             if why is not None:
                 states = hidden.name
                 raise _Refused(
                     f"it depends on the input '{value.name}' past its hidden states '{states}' ({why})"
                 )
-            masks.append(value)
+            positions.append(value)
         if len(masks) > 1:
             raise _Refused("it depends on two masks: " + ", ".join(f"'{mask.name}'" for mask in masks))
-        return masks[0] if masks else None
+        if len(self.given.union(positions)) > 1:
+            names = ", ".join(sorted(f"'{value.name}'" for value in self.given.union(positions)))
+            raise _Refused(f"positions are given to the model twice: {names}")
+        self.given.update(positions)
+        return masks[0] if masks else None, positions[0] if positions else None
 
     # What the level `probs` asks for
 
@@ -248,7 +270,7 @@ class _Finder:
         merged: ir.Value | None,
         hidden: ir.Value,
         heads: int,
-        mask: ir.Value | None,
+        given: Set[ir.Value | None],
     ) -> str | None:
         if product.inputs[0] is not probabilities:
             return "the values stand left of the probabilities"
@@ -256,7 +278,7 @@ class _Finder:
             return "values or context never take the form [batch, length, heads x width]"
         if values is hidden or self._dim(values, 2) != self._dim(merged, 2) or self._dim(merged, 2) % heads:
             return "heads share their values (grouped queries)"
-        if flow.sources(merged, (hidden, values)) - {mask}:
+        if not flow.sources(merged, (hidden, values)) <= given:
             return "the context depends on more than hidden states and values"
         return None
 
@@ -280,7 +302,7 @@ class _Finder:
         return len(shape) == 3 and shape[0] == self.batch and shape[1] is not None and shape[2] is not None
 
     def _heads(self, probabilities: ir.Value) -> int:
-        shape = self._shape(probabilities)
+        shape = self.followed.get(probabilities.name or "", self._shape(probabilities))
         leading = 1
         for dim in shape[:-2]:
             if dim is None:

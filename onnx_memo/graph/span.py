@@ -27,6 +27,8 @@ class Span:
     region: tuple[ir.Node, ...]  # what a hit saves
     boundary: tuple[ir.Value, ...]  # what stays outside, the input first
     mask: ir.Value | None
+    positions: ir.Value | None
+    turns: bool  # whether padding may as well stand in front of tokens, if positions count only these
     width: int  # d
     heads: int  # of the first layer
     share: float | None  # of the model's multiply-adds, 0 to 1; None: not known
@@ -40,13 +42,13 @@ def may_end(value: ir.Value, ends: Collection[str] | None) -> bool:
 def first_states(
     sites: Sequence[Site], shapes: Mapping[str, Shape], ends: Collection[str] | None
 ) -> ir.Value | None:
-    """The first hidden states after which the last site depends on nothing else but masks and constants."""
-    site, masks = sites[0], _masks(sites)
+    """The first hidden states after which the last site depends on masks, positions and constants alone."""
+    site, given = sites[0], _masks(sites) | {site.positions for site in sites}
     value: ir.Value | None = site.hidden
     while value is not None:
         shape = shapes.get(value.name or "", ())
         is_states = len(shape) == 3 and shape[2] == site.width and may_end(value, ends)
-        if is_states and not flow.sources(sites[-1].output, (value,)) - masks:
+        if is_states and not flow.sources(sites[-1].output, (value,)) - given:
             return value
         producer = value.producer()
         dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
@@ -57,7 +59,9 @@ def first_states(
 def find_span(
     model: ir.Model, sites: Sequence[Site], table: ShapeTable, ends: Collection[str] | None = None
 ) -> Span | None:
-    """The span around all `sites` of a model; None: there is none.
+    """The span around all `sites` of a model; None: there is none, as where positions are given.
+
+    What positions of padding do between the sites, only an encoder knows.
 
     Args:
         model: the model.
@@ -78,6 +82,8 @@ def find_span(
                 region=tuple(region),
                 boundary=(start,),
                 mask=sites[0].mask,
+                positions=None,
+                turns=False,
                 width=sites[0].width,
                 heads=sites[0].heads,
                 share=Work(model.graph, table).share(region),

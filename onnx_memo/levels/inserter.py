@@ -30,7 +30,7 @@ from onnx_memo.graph.versions import lower_versions
 from onnx_memo.keys.nodes import emit_key, emit_segments
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.operators.bodies import operator_functions
-from onnx_memo.operators.spec import DOMAIN, VERSION
+from onnx_memo.operators.spec import DOMAIN, NO_ENTRY, VERSION
 
 STRICTNESS = "memo_strictness"
 
@@ -81,8 +81,8 @@ class Inserter:
         self.opset = model.opset_imports[""]
         self.constant = flow.constant_nodes(model.graph)
         self.initializers: dict[str, ir.Value] = {}
-        # Lengths and segment weights, by mask: the same for all its sites.
-        self.requests: dict[ir.Value | None, tuple[ir.Value, ir.Value]] = {}
+        # Lengths and segment weights, by mask and positions: the same for all their sites.
+        self.requests: dict[tuple[ir.Value | None, ir.Value | None], tuple[ir.Value, ir.Value]] = {}
         self.scale: ir.Value | None = None
 
     def make_conditional(
@@ -131,13 +131,21 @@ class Inserter:
         branch.extend(b.nodes)
         branch.outputs[:] = [rounded]
 
-    def request(self, b: Builder, mask: ir.Value | None, hidden: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """The lengths [B] and segment weights of a request, computed once for all sites that share a mask."""
-        if mask not in self.requests:
+    def request(
+        self, b: Builder, mask: ir.Value | None, positions: ir.Value | None, hidden: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """The lengths [B] and segment weights of a request, once for all sites with this mask and positions.
+
+        What is stored was computed with positions that count from 0: a sequence with others has no entry.
+        """
+        if (mask, positions) not in self.requests:
             shared = Builder(f"memo/request.{len(self.requests)}", self.opset)
-            self.requests[mask] = emit_segments(shared, mask, hidden)
+            lengths, weights = emit_segments(shared, mask, hidden)
+            if positions is not None:
+                lengths = _where_counted(shared, lengths, positions)
+            self.requests[mask, positions] = lengths, weights
             b.nodes.extend(shared.nodes)
-        return self.requests[mask]
+        return self.requests[mask, positions]
 
     def query(self, b: Builder, lookup: Lookup, weights: ir.Value, hidden: ir.Value) -> ir.Value:
         """The keys [B, k] of hidden states [B, L, d]."""
@@ -191,6 +199,17 @@ class Inserter:
         if name not in self.initializers:
             self.initializers[name] = register(self.graph, tensor)
         return self.initializers[name]
+
+
+def _where_counted(b: Builder, lengths: ir.Value, positions: ir.Value) -> ir.Value:
+    """The lengths [B], but no entry's for sequences of which `positions` [B, L] do not count their tokens."""
+    end = b.op("Squeeze", b.dim(positions, 1))
+    count = b.op("Range", b.const(0, np.int64), end, b.const(1, np.int64))
+    given = b.op("Cast", positions, to=ir.DataType.INT64.value)
+    beyond = b.op("Not", b.op("Less", count, b.op("Unsqueeze", lengths, b.i64(1))))
+    right = b.op("Cast", b.op("Or", b.op("Equal", given, count), beyond), to=ir.DataType.INT32.value)
+    all_right = b.op("Cast", b.reduce("ReduceMin", right, 1), to=ir.DataType.BOOL.value)
+    return b.op("Where", all_right, lengths, b.i64(NO_ENTRY))
 
 
 def _empty_branch() -> ir.Graph:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.cores import Core, Meeting, Mixing
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.packed import Copier
+from onnx_memo.graph.packed import Copier, Places
 from onnx_memo.graph.row_read import FIRST, row_read
 from onnx_memo.graph.scores import Bias
 from onnx_memo.levels.inserter import Inserter, four_axes
@@ -41,8 +41,8 @@ def whole_branch(
     place = None if read is None else _place(b, read, padded)
     rows = _rows_that_run(b, encoder, padded, place)
     flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
-    positions = b.op("Mod", rows, padded) if encoder.tables or place is not None else None
-    copier = Copier(b, encoder, inserter.constant, positions if encoder.tables else None)
+    places = Places(b, rows, padded)
+    copier = Copier(b, encoder, inserter.constant, places)
     packed = b.op("Gather", flat, rows, axis=0)
     copier.made[encoder.input] = b.op("Reshape", packed, b.i64(*copier.packed(encoder.input)))
     values = {key: [inserter.initializer(tensor) for tensor in own] for key, own in whole.products.items()}
@@ -74,11 +74,11 @@ def whole_branch(
     for node in encoder.steps:
         last = copier.meeting(node) is encoder.meetings[-1]
         if last and place is not None:
-            index = b.op("Reshape", b.op("NonZero", b.op("Equal", positions, place)), b.i64(-1))
+            index = b.op("Reshape", b.op("NonZero", b.op("Equal", places.positions, place)), b.i64(-1))
             asking = b.op("Gather", rows, index)
         form.run(node)
         if last and place is not None:
-            form.narrow(encoder.meetings[-1], index, place if encoder.tables else None)
+            form.narrow(encoder.meetings[-1], index, Places(b, asking, padded))
     states = b.op("Reshape", copier.made[encoder.output], b.i64(-1, encoder.width))
     zeros = b.op("ConstantOfShape", b.op("Shape", flat), value=ir.tensor(np.zeros(1, np.float32)))
     scattered = b.op("ScatterND", zeros, b.op("Unsqueeze", asking, b.i64(1)), states)

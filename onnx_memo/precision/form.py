@@ -22,7 +22,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.cores import Core, Meeting
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.packed import Copier
+from onnx_memo.graph.packed import Copier, Places
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.chains import Chain, Chains, Linear, Part
 
@@ -184,13 +184,13 @@ class FormBuilder:
         else:
             copier.copy(node)
 
-    def narrow(self, meeting: Meeting, index: ir.Value, positions: ir.Value | None) -> None:
+    def narrow(self, meeting: Meeting, index: ir.Value, places: Places) -> None:
         """Go on with some rows, of which `attend` gave the context of `meeting`, which was written last.
 
         Args:
             meeting: of the last layer that all rows run.
             index: i64[Q], which of the rows that ran go on.
-            positions: of these in their sequences, i64[Q], if anything reads them.
+            places: of these.
         """
         b, copier = self.b, self.copier
         made = {value: copy for value, copy in copier.made.items() if value is meeting.context}
@@ -201,7 +201,7 @@ class FormBuilder:
                 if value in copier.made and value not in made:
                     axis = copier.packed(value).index(-1)
                     made[value] = b.op("Gather", copier.made[value], index, axis=axis)
-        copier.go_on(made, positions)
+        copier.go_on(made, places)
 
     def _meeting(self, meeting: Meeting) -> None:
         b, copier = self.b, self.copier

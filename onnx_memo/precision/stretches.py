@@ -114,7 +114,7 @@ def run_stretches(
             results.append(None)
             continue
         b = Builder(f"memo/stretch.{number}", copy.model.opset_imports[""])
-        copier = Copier(b, encoder, constant, None)
+        copier = Copier(b, encoder, constant)
         packed = rows.reshape(copier.packed(stretch.start))
         given = ir.val(f"{b.prefix}/input", ir.DataType.FLOAT, packed.shape)
         copier.made[stretch.start] = given

@@ -19,7 +19,7 @@ from onnx_memo.graph.cores import Mixing
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.probe import add_outputs
-from onnx_memo.graph.rowwise import Rows
+from onnx_memo.graph.rowwise import Rows, Table
 from onnx_memo.graph.sites import find_sites
 from onnx_memo.levels.rows import blueprint as rows_blueprint
 
@@ -209,10 +209,6 @@ KERNEL = {"kernel": np.ones((8, 8, 3), np.float32) / 10}
             "'/b0' (ReduceMean) works across rows",
         ),
         (
-            "  b0 = Unsqueeze (mask, last)\n  between = Mul (h3_0, b0)\n",
-            "'b0' has numbers of its own for every sequence and position",
-        ),
-        (
             "  b0 = Slice (h3_0, i0, i1, i1)\n  between = Add (h3_0, b0)\n",
             "'/b0' (Slice) takes rows apart",
         ),
@@ -225,6 +221,12 @@ KERNEL = {"kernel": np.ones((8, 8, 3), np.float32) / 10}
 )
 def test_what_mixes_rows_is_refused(tmp_path, between, why):
     assert why in reason(encoder_model(tmp_path / "m.onnx", between=between, constants=KERNEL))
+
+
+def test_numbers_of_their_own_for_every_sequence_and_position_are_a_table(tmp_path):
+    between = "  b0 = Unsqueeze (mask, last)\n  between = Mul (h3_0, b0)\n"
+    _, encoder = found(encoder_model(tmp_path / "m.onnx", between=between))
+    assert {value.name: table for value, table in encoder.tables.items()} == {"b0": Table(1, (1, -1, 0))}
 
 
 def test_what_mixes_rows_behind_the_last_layer_stays_outside(tmp_path):
@@ -254,8 +256,8 @@ TABLE_AXES = {layout: axis for layout, (_, axis) in TABLES.items()}
 @pytest.mark.parametrize("layout", TABLE_AXES)
 def test_tables_have_positions_and_stay_outside(tmp_path, layout):
     _, encoder = found(encoder_model(tmp_path / "m.onnx", rotary=layout))
-    axes = {value.name: axis for value, axis in encoder.tables.items()}
-    assert axes == dict.fromkeys(("cos", "sin"), TABLE_AXES[layout])
+    tables = {value.name: table for value, table in encoder.tables.items()}
+    assert tables == dict.fromkeys(("cos", "sin"), Table(TABLE_AXES[layout]))
     assert {value.name for value in encoder.boundary} == {"hidden_0", "bias", "cos", "sin"}
 
 

@@ -256,4 +256,4 @@ def test_what_attention_does_not_read_is_no_mask(tmp_path):
         _ = OpenedModel(path, "attention_mask").findings
     findings = OpenedModel(fixture("bert"), "token_type_ids").findings
     assert "past its hidden states" in findings.refusals[0].reason
-    assert "(the mask is 'token_type_ids')" in findings.refusals[0].reason
+    assert "(the mask is 'token_type_ids';" in findings.refusals[0].reason

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import open_nodes
 
-from onnx_memo.graph.rowwise import SIZED, Refused, RowRules, Rows, packed_shape, reshaped
+from onnx_memo.graph.rowwise import SIZED, Refused, RowRules, Rows, Table, packed_shape, reshaped
 from onnx_memo.graph.shapes import BATCH
 
 L, D = 6, 8
@@ -89,12 +91,19 @@ def test_numbers_of_the_whole_tensor_have_no_axis():
 # ---- Tables of positions
 
 
-def axis_of(table: tuple[int, ...], form: Rows, out: tuple[int, ...]) -> int | None:
+def table_of(table: tuple[int, ...], form: Rows, out: tuple[int, ...]) -> Table | None:
     rows, other = ir.val("rows", FLOAT, list(out)), ir.val("table", FLOAT, list(table))
     node = ir.node("Mul", [rows, other], name="it")
     node.outputs[0].name = "out"
     rules = RowRules({"rows": out, "table": table, "out": out}, lambda _: None)
-    return rules.table_axis(other, node, form)
+    return rules.table(other, node, form)
+
+
+def axis_of(table: tuple[int, ...], form: Rows, out: tuple[int, ...]) -> int | None:
+    """The axis of a table that all sequences share."""
+    found = table_of(table, form, out)
+    assert found is None or found.joined is None
+    return found and found.axis
 
 
 @pytest.mark.parametrize(
@@ -116,16 +125,36 @@ def test_numbers_of_the_whole_tensor_need_no_table():
 
 
 @pytest.mark.parametrize(
-    ("table", "form", "out"),
+    ("table", "form", "out", "axis"),
     [
-        (STATES, ROWS, STATES),  # a table of its own for every sequence
-        ((1, 4, L, D), Rows(2), (BATCH, 4, L, D)),  # and for every head
-        ((BATCH * L, 1), MERGED, (BATCH * L, D)),
+        (STATES, ROWS, STATES, 1),
+        ((BATCH, L, 1, 1), Rows(1), (BATCH, L, 4, D), 1),
+        ((BATCH, 1, L, D), Rows(2), (BATCH, 4, L, D), 2),
+        ((BATCH * L, 1), MERGED, (BATCH * L, D), 0),
     ],
 )
-def test_tables_by_sequence_are_refused(table, form, out):
-    with pytest.raises(Refused, match="numbers of its own for every sequence and position"):
-        axis_of(table, form, out)
+def test_sequences_may_have_tables_of_their_own(table, form, out, axis):
+    found = table_of(table, form, out)
+    assert found is not None and found.axis == axis
+    numbers = np.arange(math.prod(table)).reshape(table)
+    sizes = [numbers.shape[at] if size == 0 else size for at, size in enumerate(found.joined)]
+    rows = np.moveaxis(numbers.reshape(sizes), axis, 0).reshape(BATCH, L, -1)
+    for sequence in range(BATCH):
+        own = numbers.reshape(BATCH, L, -1) if form.merged else np.moveaxis(numbers, axis, 1)
+        assert (rows[sequence] == own[sequence].reshape(L, -1)).all()
+
+
+@pytest.mark.parametrize(
+    ("table", "form", "out"),
+    [
+        ((1, 4, L, D), Rows(2), (BATCH, 4, L, D)),
+        ((4, L, D), Rows(2), (BATCH, 4, L, D)),
+        ((BATCH, 4, L, D), Rows(2), (BATCH, 4, L, D)),
+    ],
+)
+def test_tables_by_head_are_refused(table, form, out):
+    with pytest.raises(Refused, match="numbers of its own for more than every sequence and position"):
+        table_of(table, form, out)
 
 
 # ---- Along the last axis
@@ -172,7 +201,22 @@ def test_products_that_add_up_rows_are_refused():
     assert "adds up rows" in refused("MatMul", [((BATCH, D, L), Rows(2)), ((L, 5), None)], [(BATCH, D, 5)])
     turned = [((BATCH * L, D), MERGED), ((BATCH * L, 5), None)]
     assert "adds up rows" in refused("Gemm", turned, [(D, 5)], transA=1)
-    assert "not known to work row by row" in refused("MatMul", [((5, L), None), (STATES, ROWS)], [STATES])
+    assert "adds up rows" in refused("MatMul", [((5, L), None), (STATES, ROWS)], [STATES])
+
+
+def test_products_of_rows_that_are_columns_keep_the_form():
+    columns = (BATCH, 1, L)
+    for left in ((BATCH, 5, 1), (1, 5, 1), (5, 1)):
+        assert outcome("MatMul", [(left, None), (columns, Rows(2))], [(BATCH, 5, L)]) == [Rows(2)]
+    more = refused("MatMul", [((4, BATCH, 5, 1), None), (columns, Rows(2))], [(4, BATCH, 5, L)])
+    assert "adds up rows" in more
+
+
+def test_what_rows_look_up_is_rows():
+    assert outcome("Gather", [((64, D), None), ((BATCH, L), ROWS)], [STATES]) == [ROWS]
+    assert outcome("Gather", [((64,), None), ((BATCH * L,), MERGED)], [(BATCH * L,)]) == [MERGED]
+    moved = refused("Gather", [((D, 64), None), ((BATCH, L), ROWS)], [(D, BATCH, L)], axis=1)
+    assert "moves the batch" in moved
 
 
 def test_a_weight_by_sequence_is_refused():

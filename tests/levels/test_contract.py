@@ -73,7 +73,7 @@ class WholeBlueprint:
         lookup = Lookup(**{part: tensors[f"memo/{NAME}/{part}"] for part in PARTS}, threshold=threshold)
         b = Builder(f"memo/{NAME}", inserter.opset)
         bound = b.op("Mul", inserter.initializer(threshold), inserter.strictness(b))
-        lengths, weights = inserter.request(b, site.mask, site.hidden)
+        lengths, weights = inserter.request(b, site.mask, site.positions, site.hidden)
         query = inserter.query(b, lookup, weights, site.hidden)
         entry, hit = inserter.look_up(b, lookup, query, lengths, tensors[LENGTHS], bound)
         reuse = Builder(f"memo/{NAME}/reuse", inserter.opset)

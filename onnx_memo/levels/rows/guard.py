@@ -37,13 +37,14 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import pruned
 from onnx_memo.graph.cores import Core, Meeting
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.packed import Copier, whole_products
+from onnx_memo.graph.packed import Copier, Places, whole_products
 from onnx_memo.graph.prune import prune
 from onnx_memo.graph.scores import Bias
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import Stage, find_stages
 from onnx_memo.levels.inserter import Inserter, add_operators, four_axes, to_be_guarded
 from onnx_memo.levels.lookup import Lookup
+from onnx_memo.levels.rows.turned import Turned
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.form import Form, FormBuilder
@@ -124,6 +125,7 @@ class _RowsInserter(Inserter):
         super().__init__(model)
         self.span, self.guard, self.in_bytes = span, guard, in_bytes
         self.biases: dict[Bias, ir.Value] = {}  # as the branch that runs reads them
+        self.turned: Turned | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -134,8 +136,14 @@ class _RowsInserter(Inserter):
     def run(self) -> None:
         span, guard = self.span, self.guard
         b = Builder(f"memo/{NAME}", self.opset)
-        self.length, weights = self.request(b, span.mask, span.input)
-        query = self.query(b, guard.lookup, weights, span.input)
+        self.states, mask, positions = span.input, span.mask, span.positions
+        if span.turns:
+            assert mask is not None and positions is not None, "what is turned has both"
+            self.turned = Turned(b, mask)
+            self.states = self.turned.states(b, span.input)
+            mask, positions = self.turned.tokens(b, mask), self.turned.tokens(b, positions)
+        self.length, weights = self.request(b, mask, positions, self.states)
+        query = self.query(b, guard.lookup, weights, self.states)
         radius = self.initializer(guard.lookup.threshold)
         self.padded = b.dim(span.input, 1)
         self.entry, found = self.look_up(b, guard.lookup, query, self.length, guard.lengths, radius)
@@ -149,7 +157,7 @@ class _RowsInserter(Inserter):
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
         self.rows, self.stored_rows, hit, self.change, self.predicted = b.ops(
             "MemoRows",
-            span.input,
+            self.states,
             self.entry,
             self.length,
             *(self.initializer(tensor) for tensor in stored),
@@ -238,6 +246,8 @@ class _RowsInserter(Inserter):
             *(self.initializer(tensor) for tensor in stored),
             domain=DOMAIN,
         )
+        if self.turned is not None:
+            merged = self.turned.back(b, merged)
         return _graph(b, [merged], [None, None, self.span.width])
 
     def _nothing(self, stages: int) -> ir.Graph:
@@ -250,9 +260,9 @@ class _RowsInserter(Inserter):
         """The encoder on the rows that run: final states, what they spread, the rows of `stages`."""
         guard, encoder = self.guard, self.encoder
         b = Builder(f"memo/{NAME}/run", self.opset)
-        flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
+        flat = b.op("Reshape", self.states, b.i64(-1, encoder.width))
         running = _Running(self.rows, self.stored_rows, self.predicted)
-        copier = Copier(b, encoder, self.constant, self._positions(b, running.rows))
+        copier = Copier(b, encoder, self.constant, self._places(b, running.rows))
         if guard.int8:
             products = whole_products(encoder, self.constant)
             for node, tensors in zip(products, guard.int8, strict=True):
@@ -314,9 +324,14 @@ class _RowsInserter(Inserter):
         products = {key: [self.initializer(tensor) for tensor in own] for key, own in whole.products.items()}
         return FormBuilder(b, form, copier, products, attend)
 
-    def _positions(self, b: Builder, rows: ir.Value) -> ir.Value | None:
-        """Where in their sequences rows stand, if anything asks for that."""
-        return b.op("Mod", rows, self.padded) if self.encoder.tables else None
+    def _places(self, b: Builder, rows: ir.Value) -> Places:
+        """Where rows stand in the request."""
+        return Places(b, rows if self.turned is None else b.op("Gather", self.turned.rows, rows), self.padded)
+
+    def _bias(self, b: Builder, core: Core) -> ir.Value:
+        """What is added to a core's scores, by the rows' order."""
+        bias = four_axes(b, core.bias)
+        return bias if self.turned is None or not core.bias.values else self.turned.bias(b, bias)
 
     def _grow(
         self, b: Builder, states: ir.Value, copier: Copier, running: _Running, data: StageData
@@ -341,7 +356,7 @@ class _RowsInserter(Inserter):
             domain=DOMAIN,
             names=names,
         )
-        copier.begin(states, grown, self._positions(b, rows))
+        copier.begin(states, grown, self._places(b, rows))
         return _Running(rows, stored_rows, predicted)
 
     def _attend_copied(
@@ -371,7 +386,7 @@ class _RowsInserter(Inserter):
     def _attended(self, b: Builder, core: Core, running: _Running, number: int) -> list[ir.Value]:
         """What both operators read after queries, keys and values."""
         if core.bias not in self.biases:
-            self.biases[core.bias] = four_axes(b, core.bias)
+            self.biases[core.bias] = self._bias(b, core)
         return [
             running.rows,
             self.entry,

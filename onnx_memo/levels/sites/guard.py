@@ -58,7 +58,7 @@ class SitesInserter(Inserter):
         if guard.lookup is not None:
             site = guard.site
             threshold = b.op("Mul", self.initializer(guard.lookup.threshold), self.strictness(b))
-            lengths, weights = self.request(b, site.mask, site.hidden)
+            lengths, weights = self.request(b, site.mask, site.positions, site.hidden)
             query = self.query(b, guard.lookup, weights, site.hidden)
             self.found = self.look_up(b, guard.lookup, query, lengths, guard.lengths, threshold)
         assert self.found is not None, "the first guard looks up"
