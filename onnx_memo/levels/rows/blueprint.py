@@ -16,7 +16,7 @@ from onnx_memo.graph.span import Span
 from onnx_memo.keys.network import KeyNetwork
 from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, found_only, lookup_contents
 from onnx_memo.levels.rows.capture import RowsCapture
-from onnx_memo.levels.rows.guard import NAME, InBytes, RowsGuard, StageData, insert_rows_guard
+from onnx_memo.levels.rows.guard import NAME, insert_rows_guard
 from onnx_memo.levels.rows.layout import (
     OFFSETS,
     SQUARES,
@@ -27,6 +27,7 @@ from onnx_memo.levels.rows.layout import (
     stored_name,
 )
 from onnx_memo.levels.rows.quantize import Int8Product
+from onnx_memo.levels.rows.reads import InBytes, RowsGuard, StageData
 from onnx_memo.precision.tables import Tables
 from onnx_memo.precision.whole import Whole
 from onnx_memo.store.data import StoredTensor, offsets_of

@@ -43,7 +43,7 @@ from onnx_memo.graph.scores import Bias
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import Stage, find_stages
 from onnx_memo.levels.inserter import Inserter, add_operators, four_axes, to_be_guarded
-from onnx_memo.levels.lookup import Lookup
+from onnx_memo.levels.rows.reads import InBytes, RowsGuard, StageData
 from onnx_memo.levels.rows.turned import Turned
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
@@ -55,53 +55,6 @@ ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
 HIT = f"memo/{NAME}/reused"  # and whether only they run, bool
 WHOLE = f"memo/{NAME}/whole"  # the value that holds what reuses nothing and ran in 8 bits, f32[B, L, d]
 _ATTENTION = ("MemoAttention", "MemoRowsAttention")  # each layer that runs has one of them
-
-
-@dataclass(frozen=True)
-class StageData:
-    """What `MemoGrow` reads before a stage."""
-
-    stored: ir.TensorProtocol  # f16[T, d], states there
-    influence: ir.TensorProtocol  # f16[Q], what joining rows are chosen by
-    past: ir.TensorProtocol  # f16[Q], what the correction of their states is spread by
-    correction: ir.TensorProtocol  # f32[d, d]
-
-
-@dataclass(frozen=True)
-class RowsGuard:
-    """What the guard of an encoder reads, as tensors named after their place in the memo data."""
-
-    lookup: Lookup  # its threshold is not scaled by the strictness
-    lengths: ir.TensorProtocol  # i64[N]
-    offsets: ir.TensorProtocol  # i64[N], rows of payloads that have one for each token
-    squares: ir.TensorProtocol  # i64[N], numbers of `influence` and `rollout`
-    stored: ir.TensorProtocol  # f16[T, d], states at the encoder's input
-    influence: ir.TensorProtocol  # f16[Q], what rows are chosen by
-    stages: Sequence[StageData]  # after the first
-    final: ir.TensorProtocol  # f32[T, d], states at the encoder's output
-    rollout: ir.TensorProtocol  # f16[Q], what the correction is spread by
-    correction: ir.TensorProtocol | None  # f32[d, d]
-    keys: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dk]; empty: only literal repeats are reused
-    values: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dv]
-    # Of each of `whole_products` weights i8[K, M], their scales f32[M], and what x is multiplied with before,
-    # f32[K]; None or empty: the product is the original's.
-    int8: Sequence[Sequence[ir.TensorProtocol] | None]
-    epsilon: ir.TensorProtocol  # f32 scalar: relative change above which a row counts as changed
-    bound: ir.TensorProtocol  # f32 scalar: predicted relative change up to which a row does not run
-    limit: ir.TensorProtocol  # f32 scalar: share of rows up to which running them alone is worth it
-
-
-@dataclass(frozen=True)
-class InBytes:
-    """The encoder in 8 bits, and what runs so: the rows that run, and requests that reuse nothing.
-
-    `compact`: both do, and the original's weights are left out.
-    """
-
-    whole: WholeInCopy
-    rows: bool
-    misses: bool
-    compact: bool = False
 
 
 def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None) -> None:
