@@ -38,7 +38,7 @@ from onnx_memo.result import Result
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
-from onnx_memo.store.data import memo_data, rewrite_weights, take_weights, write_store
+from onnx_memo.store.data import memo_data, rewrite_weights, take_weights, write_computed, write_store
 from onnx_memo.store.manifest import Manifest, Promised
 from onnx_memo.store.publish import check_output, publishing
 from onnx_memo.store.room import check_room
@@ -341,6 +341,7 @@ def _write_model(
     blueprint.insert(copy, tensors)
     if job.compact:
         rewrite_weights(copy.model, folder)
+    write_computed(copy.model, folder)
     if padding is not None:
         miss_where_padded(copy.model, padding)
     if job.opened.findings.counted:

@@ -18,6 +18,7 @@ from onnx_memo.errors import MemoError, reason_of
 from onnx_memo.files import copy_file
 from onnx_memo.graph.external import external_files
 
+MOST_IN_A_MESSAGE, SMALL = 1 << 30, 1 << 16  # bytes: a protobuf message ends at 2 GiB
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -45,10 +46,33 @@ def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> 
         MemoError: ONNX Runtime cannot load it.
     """
     options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
+    model = _with_weights_apart(model, options)
     # Threads that spin while they wait slow each other down where the cores have other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = ir.to_proto(model).SerializeToString()
     return _opened(content, options, "the model")
+
+
+def _with_weights_apart(model: ir.Model, options: ort.SessionOptions) -> ir.Model:
+    """The model, its own weights given to ONNX Runtime as they are, where one message cannot hold them."""
+    own = {
+        name: value.const_value
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor)
+    }
+    if sum(tensor.nbytes for tensor in own.values()) < MOST_IN_A_MESSAGE:
+        return model
+    apart = model.clone()
+    large = [name for name, tensor in own.items() if tensor.nbytes > SMALL]
+    for name in large:
+        tensor = own[name]
+        apart.graph.initializers[name].const_value = ir.ExternalTensor(
+            "given", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+        )
+    options.add_external_initializers(
+        large, [ort.OrtValue.ortvalue_from_numpy(own[name].numpy()) for name in large]
+    )
+    return apart
 
 
 def _opened(source: str | bytes, options: ort.SessionOptions, what: str) -> ort.InferenceSession:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from support import fixture, join, open_nodes, original, random_samples
+from onnxruntime import InferenceSession
+from support import assert_identical, fixture, join, open_nodes, original, random_samples
 
 import onnx_memo
 from onnx_memo.errors import MOST_LETTERS, MemoError, reason_of
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, run_model
 
 
@@ -85,3 +88,26 @@ def test_of_a_long_reason_the_end_stays_in_whole_words():
     assert told.endswith("word last")
     assert MOST_LETTERS - 6 <= len(told.removeprefix("... ")) <= MOST_LETTERS
     assert len(reason_of(ValueError("x" * 1000))) == MOST_LETTERS + 4
+
+
+@pytest.mark.parametrize("name", ["bert", "forms/bert-fp16"])
+def test_weights_that_no_message_can_hold_are_given_to_the_runtime_as_they_are(name, monkeypatch):
+    opened = OpenedModel(fixture(name))
+    monkeypatch.setattr("onnx_memo.sessions.MOST_IN_A_MESSAGE", 0)
+    monkeypatch.setattr("onnx_memo.sessions.SMALL", 256)
+    sizes = []
+    monkeypatch.setattr("onnx_memo.sessions.ort.InferenceSession", _counting(sizes))
+    session = open_session(opened.model, opened.folder, session_options(native=False, threads=1))
+    weights = [value.const_value.nbytes for value in opened.model.graph.initializers.values()]
+    assert sizes[0] <= len(ir.to_proto(opened.model).SerializeToString()) - 0.8 * max(weights)
+    before = original(fixture(name))
+    for request in random_samples(before, [3, 9], seed=1):
+        assert_identical(session.run(None, request), before.run(None, request))
+
+
+def _counting(sizes):
+    def opened(content, *arguments, **named):
+        sizes.append(len(content))
+        return InferenceSession(content, *arguments, **named)
+
+    return opened

@@ -129,6 +129,22 @@ def take_weights(model: ir.Model, source: Path, folder: Path) -> None:
         )
 
 
+def write_computed(model: ir.Model, folder: Path) -> None:
+    """Write weights that are computed when they are read, as a plain form's are, to a file in `folder`."""
+    graphs = (model.graph, *model.graph.subgraphs())
+    values = [value for graph in graphs for value in graph.initializers.values()]
+    computed = [
+        (value, tensor)
+        for value in values
+        if isinstance(tensor := value.const_value, ir.LazyTensor) and tensor.nbytes > ALIGNMENT
+    ]
+    if computed:
+        tensors = [StoredTensor.of(str(value.name), tensor.numpy()) for value, tensor in computed]
+        written = _write(folder, WEIGHTS, tensors)
+        for value, _ in computed:
+            value.const_value = written[str(value.name)]
+
+
 def rewrite_weights(model: ir.Model, folder: Path) -> None:
     """Write what `model` still reads from files outside of `folder` to one in it; what is small, into it."""
     outside = [pair for pair in external_weights(model) if Path(pair[1].base_dir) != folder]

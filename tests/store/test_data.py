@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnx_memo.store.data import DATA_NAME, StoredTensor, memo_data, offsets_of, take_weights, write_store
+from onnx_memo.store.data import (
+    DATA_NAME,
+    StoredTensor,
+    memo_data,
+    offsets_of,
+    take_weights,
+    write_computed,
+    write_store,
+)
 
 DTYPES = st.sampled_from([np.float16, np.float32, np.int64, np.uint8])
 ARRAYS = DTYPES.flatmap(
@@ -119,6 +127,32 @@ def test_weights_are_named_by_content_wherever_they_lay(tmp_path):
         assert Path(tensor.base_dir) == tmp_path / "to"
         assert DATA_NAME.fullmatch(tensor.location)[1] == "weights"
     assert taken[0].location == taken[2].location
+
+
+def test_weights_that_are_computed_are_written_to_a_file(tmp_path):
+    weight = np.arange(2048, dtype=np.float32).reshape(32, 64)
+    asked = []
+
+    def compute():
+        asked.append(1)
+        return ir.tensor(weight)
+
+    def lazy(rows: int):
+        return ir.LazyTensor(compute, ir.DataType.FLOAT, ir.Shape([rows, 64]), name="w")
+
+    large, small = (
+        ir.Value(name=name, const_value=lazy(rows), shape=ir.Shape([rows, 64]))
+        for name, rows in (("w", 32), ("s", 1))
+    )
+    graph = ir.Graph([], [], nodes=[], initializers=[large, small], opset_imports={"": 17})
+    model = ir.Model(graph, ir_version=10)
+    assert not asked
+    write_computed(model, tmp_path)
+    (file,) = tmp_path.iterdir()
+    written = model.graph.initializers["w"].const_value
+    assert (written.location, len(asked)) == (file.name, 1)
+    np.testing.assert_array_equal(written.numpy(), weight)
+    assert isinstance(model.graph.initializers["s"].const_value, ir.LazyTensor)
 
 
 def test_offsets_are_the_sum_of_the_rows_before():
