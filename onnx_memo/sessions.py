@@ -46,33 +46,34 @@ def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> 
         MemoError: ONNX Runtime cannot load it.
     """
     options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
-    model = _with_weights_apart(model, options)
+    model, weights = _with_weights_apart(model)
+    options.add_external_initializers(list(weights), list(weights.values()))
     # Threads that spin while they wait slow each other down where the cores have other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = ir.to_proto(model).SerializeToString()
-    return _opened(content, options, "the model")
+    session = _opened(content, options, "the model")
+    session.weights = weights  # it reads them where they are
+    return session
 
 
-def _with_weights_apart(model: ir.Model, options: ort.SessionOptions) -> ir.Model:
-    """The model, its own weights given to ONNX Runtime as they are, where one message cannot hold them."""
+def _with_weights_apart(model: ir.Model) -> tuple[ir.Model, dict[str, ort.OrtValue]]:
+    """The model, and by name the weights that are left out of it, where one message cannot hold them."""
     own = {
         name: value.const_value
         for name, value in model.graph.initializers.items()
         if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor)
     }
     if sum(tensor.nbytes for tensor in own.values()) < MOST_IN_A_MESSAGE:
-        return model
-    apart = model.clone()
-    large = [name for name, tensor in own.items() if tensor.nbytes > SMALL]
-    for name in large:
-        tensor = own[name]
+        return model, {}
+    apart, weights = model.clone(), {}
+    for name, tensor in own.items():
+        if tensor.nbytes <= SMALL:
+            continue
+        weights[name] = ort.OrtValue.ortvalue_from_numpy(tensor.numpy())
         apart.graph.initializers[name].const_value = ir.ExternalTensor(
             "given", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
         )
-    options.add_external_initializers(
-        large, [ort.OrtValue.ortvalue_from_numpy(own[name].numpy()) for name in large]
-    )
-    return apart
+    return apart, weights
 
 
 def _opened(source: str | bytes, options: ort.SessionOptions, what: str) -> ort.InferenceSession:

@@ -107,7 +107,8 @@ def test_weights_that_no_message_can_hold_are_given_to_the_runtime_as_they_are(n
 
 def _counting(sizes):
     def opened(content, *arguments, **named):
-        sizes.append(len(content))
+        if isinstance(content, bytes):
+            sizes.append(len(content))
         return InferenceSession(content, *arguments, **named)
 
     return opened
