@@ -49,11 +49,10 @@ def whole_branch(
     biases: dict[Bias, ir.Value] = {}
     asking = rows
 
-    def attend(meeting: Meeting, qkv: ir.Value | None) -> ir.Value:
-        if isinstance(meeting, Mixing):
-            return mixed(b, copier, meeting, rows, asking)
-        assert isinstance(meeting, Core) and qkv is not None, "cores are given what they read"
-        core = meeting
+    def attend(core: Meeting, qkv: ir.Value | None) -> ir.Value:
+        if isinstance(core, Mixing):
+            return mixed(b, copier, core, rows, asking)
+        assert isinstance(core, Core) and qkv is not None, "cores are given what they read"
         if core.bias not in biases:
             biases[core.bias] = four_axes(b, core.bias)
         heads = b.i64(core.heads, core.key_width, core.value_width)
@@ -94,12 +93,17 @@ def _place(b: Builder, read: int, padded: ir.Value) -> ir.Value:
 
 
 def _rows_that_run(b: Builder, encoder: Encoder, padded: ir.Value, place: ir.Value | None) -> ir.Value:
-    """The rows that run, i64[R]: real tokens, of a sequence without any all that it has, and what is read."""
+    """The rows that run, i64[R]: real tokens, of a sequence without any all that it has, and what is read.
+
+    What padding attends to in a mixing is not known: a sequence of which padding is read runs whole there.
+    """
     if encoder.mask is None:
         count = b.op("Squeeze", b.op("Mul", b.dim(encoder.input, 0), padded), b.i64(0))
         return b.op("Range", b.const(0, np.int64), count, b.const(1, np.int64))
     real = b.op("Cast", encoder.mask, to=ir.DataType.FLOAT.value)
     most = b.reduce("ReduceMax", b.op("Abs", real), 1, keepdims=True)
+    if place is not None and encoder.why_no_rows is not None:
+        most = b.op("Abs", b.op("Gather", real, place, axis=1))
     empty = b.op("Equal", most, b.const(0, np.float32))
     runs = b.op("Or", b.op("Cast", real, to=ir.DataType.BOOL.value), empty)
     if place is not None:

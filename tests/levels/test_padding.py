@@ -82,7 +82,7 @@ def test_outputs_over_all_positions_read_padding(tmp_path, data, reduction):
     assert counts(changed("bert", tmp_path / "model.onnx", pooled(reduction)), data)
 
 
-@pytest.mark.parametrize("name", ["bert", "bert_dynamo", "distilbert", "gpt2", "deberta_v2"])
+@pytest.mark.parametrize("name", ["bert", "bert_dynamo", "distilbert", "gpt2", "deberta_v2", "mpnet", "xlm"])
 def test_an_output_with_a_row_a_token_does_not(name, tmp_path):
     """Nor do keys and values that a decoder returns: what counts of them belongs to real tokens."""
     data = write_samples(tmp_path / "data.npz", random_samples(original(fixture(name)), LENGTHS, seed=1))
