@@ -117,7 +117,9 @@ class _Finder:
             output=output,
             mask=mask,
             positions=positions,
-            turns=probabilities in self.masks.turning,
+            turns=mask is not None
+            and positions is not None
+            and self.masks.turns(mask, hidden, probabilities),
             heads=heads,
             why_no_level=self.why_no_level,
             length=length if (length := self._dim(hidden, 1)) != self.length else None,
