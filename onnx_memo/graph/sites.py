@@ -91,6 +91,11 @@ class _Finder:
             f"the model counts the ones of its mask '{name}': requests with a 0 before a 1 run the original"
             for name in sorted(self.masks.counted)
         ]
+        notes += [
+            f"positions are given by '{value.name}': reused are requests where they count the tokens, 0, 1, "
+            "..."
+            for value in self.given
+        ]
         return Findings(sites, refusals, notes, counted=bool(self.masks.counted))
 
     def _site(self, softmax: ir.Node, name: str) -> Site:
