@@ -29,7 +29,8 @@ def read_npz(
 
     The arrays are named as the model's inputs; others, but for that of the labels, are passed over. They get
     the model's types where no number changes, but for the rounding of floats. A sample whose mask is no right
-    padding, or whose positions do not count its tokens, is left out.
+    padding, or whose positions do not count its tokens, is left out; where the model is given positions,
+    padding may stand in front as well.
     """
     del tokenizer, allow_unknown
     if not zipfile.is_zipfile(path):  # NumPy would speak of pickles
@@ -57,16 +58,21 @@ def read_npz(
     positions = next((i.name for i in inputs if i.positions), None)
     arrays, lengths, numbers = [], [], []
     left_out: dict[str, list[int]] = {}  # samples by the reason
+    # Where positions are given, it is them that say where tokens stand, and not how much padding is in front.
+    in_front = positions is not None and all(i.shape[1] is None for i in inputs if len(i.shape) > 1)
+    irregular = "is not ones in a row" if in_front else "is no right padding (ones, then zeros)"
     for at in range(next(iter(sizes.values()), 0)):
         sample = {i.name: given[i.name][at : at + 1] for i in inputs}
         length = 0
         if mask is not None:
             row = sample[mask][0]
             length = int(np.count_nonzero(row))
-            if not length or not np.array_equal(row, np.arange(len(row)) < length):
-                left_out.setdefault(f"their '{mask}' is no right padding (ones, then zeros)", []).append(at)
+            begin = int(np.argmax(row != 0)) if in_front else 0
+            place = np.arange(len(row)) - begin
+            if not length or not np.array_equal(row, (place >= 0) & (place < length)):
+                left_out.setdefault(f"their '{mask}' {irregular}", []).append(at)
                 continue
-            sample = {i.name: _trim(sample[i.name], i, len(row), length) for i in inputs}
+            sample = {i.name: _trim(sample[i.name], i, len(row), begin, length) for i in inputs}
         if positions is not None and not _counts(sample[positions][0], length):
             left_out.setdefault(f"their '{positions}' do not count 0, 1, 2, ...", []).append(at)
             continue
@@ -174,8 +180,10 @@ def _counts(positions: npt.NDArray[Any], length: int) -> bool:
     return np.array_equal(own, np.arange(len(own)))
 
 
-def _trim(array: npt.NDArray[Any], wanted: ModelInput, padded: int, length: int) -> npt.NDArray[Any]:
+def _trim(
+    array: npt.NDArray[Any], wanted: ModelInput, padded: int, begin: int, length: int
+) -> npt.NDArray[Any]:
     """Cut the padding off where axis 1 is the free sequence axis; a fixed one stays as it is."""
     if array.ndim >= 2 and wanted.shape[1] is None and array.shape[1] == padded:
-        return array[:, :length]
+        return array[:, begin : begin + length]
     return array

@@ -33,7 +33,6 @@ class Masks:
     Attributes:
         assumed: names of the inputs that were taken for the mask by their name.
         counted: names of the masks of which only the number of ones counts.
-        turning: probabilities that are the same wherever in a sequence its real tokens stand, in a row.
     """
 
     def __init__(self, model: ir.Model, table: ShapeTable, named: str | None) -> None:
@@ -41,7 +40,6 @@ class Masks:
         self.model, self.table, self.named = model, table, named
         self.assumed: set[str] = set()
         self.counted: set[str] = set()
-        self.turning: set[ir.Value] = set()
 
     def why_none(
         self, value: ir.Value, hidden: ir.Value, probabilities: ir.Value, output: ir.Value
@@ -79,9 +77,25 @@ class Masks:
         }
         if not readers.issubset(core):
             return None
-        changed = _down(readers, core)
-        results = {value for node in changed for value in node.outputs}
-        scores = {v for node in changed for v in flow.inputs_of(node) if v in below} - results
+        return self._tried(mask, probabilities, _down(readers, core), below, self._shuts_out)
+
+    def turns(self, mask: ir.Value, hidden: ir.Value, probabilities: ir.Value) -> bool:
+        """Whether real tokens attend to each other in the same way wherever they stand, in a row."""
+        below = flow.downstream(hidden)
+        core = set(flow.leading_to(probabilities, below, PRODUCTS))
+        return self._tried(mask, probabilities, core, below, _turns) is True
+
+    def _tried(
+        self,
+        mask: ir.Value,
+        probabilities: ir.Value,
+        nodes: Collection[ir.Node],
+        below: Collection[ir.Value],
+        judge: Callable[[_Trial], bool | None],
+    ) -> bool | None:
+        """What `judge` says of attention, computed by `nodes` where all that they read of `below` is 1."""
+        results = {value for node in nodes for value in node.outputs}
+        scores = {v for node in nodes for v in flow.inputs_of(node) if v in below} - results
         for length in LENGTHS:
             shapes = dict(self.table.at(length, follow=True))
             full = [
@@ -89,18 +103,16 @@ class Masks:
             ]
             for value in scores:
                 shapes[str(value.name)] = _completed(shapes.get(str(value.name), (None,)), full)
-            told = self._shuts_out(mask, probabilities, scores, shapes)
+            given = self._ones(mask, scores, shapes)
+            told = None if given is None else judge(_Trial(self.model, mask, probabilities, shapes, given))
             if told is not None:
                 return told
         return None
 
-    def _shuts_out(
-        self,
-        mask: ir.Value,
-        probabilities: ir.Value,
-        scores: Collection[ir.Value],
-        shapes: Mapping[str, Shape],
-    ) -> bool | None:
+    def _ones(
+        self, mask: ir.Value, scores: Collection[ir.Value], shapes: Mapping[str, Shape]
+    ) -> dict[ir.Value, npt.NDArray[Any]] | None:
+        """Ones for scores and masks; None where their shapes or types are not known."""
         # Inputs of the same form may be other masks.
         masks = [v for v in self.model.graph.inputs if shapes.get(str(v.name)) == shapes[str(mask.name)]]
         given: dict[ir.Value, npt.NDArray[Any]] = {}
@@ -111,57 +123,72 @@ class Masks:
             if len(size) < len(shapes[str(value.name)]):
                 return None
             given[value] = np.ones(size, (value.dtype or ir.DataType.FLOAT).numpy())
+        return given
 
-        def attention() -> npt.NDArray[np.float64] | None:
-            with np.errstate(all="ignore"):
-                made = evaluate(self.model, probabilities, shapes, given, MOST_NUMBERS)
-            if made is None or made.ndim < 3 or made.shape[-1] != made.shape[-2]:
-                return None
-            return made.astype(np.float64)
-
-        before, ones = attention(), given[mask]
+    def _shuts_out(self, trial: _Trial) -> bool | None:
+        before, last = trial.attention(range(trial.length)), trial.length - 1
         if before is None:
             return None
-        last = ones.shape[1] - 1
 
         def told(zeros: Sequence[int], out: Sequence[int], counted: bool = False) -> bool | None:
-            given[mask] = ones.copy()
-            given[mask][:, zeros] = 0
-            after = attention()
+            after = trial.attention(np.delete(np.arange(trial.length), zeros))
             return None if after is None else _are_shut_out(before, after, out, counted)
 
         own = told([0], [0])
         if own is not False:
-            shuts_out = own and told([last], [last])
-            if shuts_out and self._turns(given, mask, attention):
-                self.turning.add(probabilities)
-            return shuts_out
+            return own and told([last], [last])
         tried = ([0], [0, 1], [last - 1, last])
         counts = all(told(zeros, range(last + 1 - len(zeros), last + 1), counted=True) for zeros in tried)
         if counts:
-            self.counted.add(str(mask.name))
+            self.counted.add(trial.mask)
         return counts
 
-    def _turns(
+
+class _Trial:
+    """Tries what becomes of attention by a mask.
+
+    Attributes:
+        mask: its name.
+        length: of its sequences.
+    """
+
+    def __init__(
         self,
-        given: dict[ir.Value, npt.NDArray[Any]],
+        model: ir.Model,
         mask: ir.Value,
-        attention: Callable[[], npt.NDArray[np.float64] | None],
-    ) -> bool:
-        """Whether real tokens attend to each other in the same way wherever they stand, in a row."""
-        length = given[mask].shape[1]
+        probabilities: ir.Value,
+        shapes: Mapping[str, Shape],
+        given: dict[ir.Value, npt.NDArray[Any]],
+    ) -> None:
+        self.model, self.probabilities, self.shapes, self.given = model, probabilities, shapes, given
+        self.mask, self.length, self._value = str(mask.name), given[mask].shape[1], mask
 
-        def among(begin: int, end: int) -> npt.NDArray[np.float64] | None:
-            given[mask] = np.zeros_like(given[mask])
-            given[mask][:, begin:end] = 1
-            made = attention()
-            return None if made is None else made[..., begin:end, begin:end]
+    def attention(self, real: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """The probabilities where these places of the mask are 1 and all others 0; None: not to tell."""
+        self.given[self._value] = np.zeros_like(self.given[self._value])
+        self.given[self._value][:, real] = 1
+        with np.errstate(all="ignore"):
+            made = evaluate(self.model, self.probabilities, self.shapes, self.given, MOST_NUMBERS)
+        if made is None or made.ndim < 3 or made.shape[-1] != made.shape[-2]:
+            return None
+        return made.astype(np.float64)
 
-        for begin, end in ((1, length), (2, length - 1), (length // 2, length)):
-            moved, first = among(begin, end), among(0, end - begin)
-            if moved is None or first is None or not np.allclose(moved, first, PROPORTION, ABOUT_0):
-                return False
-        return True
+
+def _turns(trial: _Trial) -> bool | None:
+    """Whether what real tokens attend to is the same from other places on."""
+
+    def among(begin: int, end: int) -> npt.NDArray[np.float64] | None:
+        made = trial.attention(range(begin, end))
+        return None if made is None else made[..., begin:end, begin:end]
+
+    length = trial.length
+    for begin, end in ((2, length - 1), (length // 2, length)):
+        moved, first = among(begin, end), among(0, end - begin)
+        if moved is None or first is None:
+            return None
+        if not np.allclose(moved, first, PROPORTION, ABOUT_0):
+            return False
+    return True
 
 
 def _are_shut_out(

@@ -91,6 +91,11 @@ class _Finder:
             f"the model counts the ones of its mask '{name}': requests with a 0 before a 1 run the original"
             for name in sorted(self.masks.counted)
         ]
+        notes += [
+            f"positions are given by '{value.name}': reused are requests where they count the tokens, 0, 1, "
+            "..."
+            for value in self.given
+        ]
         return Findings(sites, refusals, notes, counted=bool(self.masks.counted))
 
     def _site(self, softmax: ir.Node, name: str) -> Site:
@@ -117,7 +122,9 @@ class _Finder:
             output=output,
             mask=mask,
             positions=positions,
-            turns=probabilities in self.masks.turning,
+            turns=mask is not None
+            and positions is not None
+            and self.masks.turns(mask, hidden, probabilities),
             heads=heads,
             why_no_level=self.why_no_level,
             length=length if (length := self._dim(hidden, 1)) != self.length else None,

@@ -115,6 +115,9 @@ def test_a_decoder_that_is_given_positions_has_sites_and_an_encoder():
     model = opened(fixture("qwen3"))
     findings, encoder = model.findings, model.encoder
     assert (findings.mask, findings.positions) == ("attention_mask", "position_ids")
+    assert findings.notes == [
+        "positions are given by 'position_ids': reused are requests where they count the tokens, 0, 1, ..."
+    ]
     assert [site.positions.name for site in findings.sites] == ["position_ids"] * 2
     assert encoder.positions.name == "position_ids"
     assert list(encoder.tables.values()) == [Table(2, (1, 1, -1, 0))] * 2

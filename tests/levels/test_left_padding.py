@@ -12,12 +12,17 @@ from support import (
     fixture,
     input_named,
     join,
+    original,
+    random_samples,
     relative_errors,
 )
 from support_operators import NATIVE
 from support_precision import MOST_APART, exact_products, int8_pair
 from support_rows import ENCODERS, TINY, RowsPair, changed_at, made_rows, open_pair, opened
 
+from onnx_memo.data.readers import read_samples
+from onnx_memo.data.samples import model_inputs
+from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.sites import find_sites
 
@@ -81,8 +86,11 @@ def test_it_does_not_where_padding_is_read_behind_it(tmp_path):
     assert not OpenedModel(changed(NAME, tmp_path / "model.onnx", first_row)).encoder.turns
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("op", "turns"), [("Sub", True), ("Mul", False)])
-def test_it_does_where_attention_depends_on_how_far_tokens_are_apart_and_not_on_where(tmp_path, op, turns):
+def test_it_does_where_attention_depends_on_how_far_tokens_are_apart_and_not_on_where(
+    tmp_path, op, turns, masked
+):
     def biased(model: ir.Model) -> None:
         """Scores get a hundredth of the two places' difference, or product."""
         anchors = [site.softmax for site in find_sites(model).sites]
@@ -101,11 +109,14 @@ def test_it_does_where_attention_depends_on_how_far_tokens_are_apart_and_not_on_
         places = node("Cast", node("Range", number(0), length, number(1)), to=ir.DataType.FLOAT.value)
         both = node(op, node("Unsqueeze", places, number([1])), places)
         bias = node("Mul", both, number(0.01, np.float32))
-        for softmax in anchors:
-            added = ir.node("Add", [softmax.inputs[0], bias])
-            added.outputs[0].name = f"{softmax.name}/biased"
-            model.graph.insert_before(softmax, added)
-            softmax.replace_input_with(0, added.outputs[0])
+        for node in anchors:
+            scores = node.inputs[0] if masked else node.inputs[0].producer().inputs[0]
+            readers = list(scores.uses())
+            added = ir.node("Add", [scores, bias])
+            added.outputs[0].name = f"{node.name}/biased"
+            model.graph.insert_before(readers[0][0], added)
+            for reader, at in readers:
+                reader.replace_input_with(at, added.outputs[0])
 
     findings = OpenedModel(changed(NAME, tmp_path / "model.onnx", biased)).findings
     assert [site.turns for site in findings.sites] == [turns] * 2
@@ -176,6 +187,30 @@ def test_masks_with_holes_or_without_a_token_get_the_original(pair, places):
     answer = pair.ask(request)
     assert not answer.hit
     assert_identical(answer.outputs, pair.before.run(None, request))
+
+
+# ---- The samples
+
+
+def test_samples_may_have_padding_in_front_where_the_model_is_given_positions(tmp_path):
+    samples = random_samples(original(fixture(NAME)), [3, 5, 9, 16], seed=1)
+    inputs = model_inputs(opened(fixture(NAME)))
+    np.savez(tmp_path / "left.npz", **left(samples))
+    np.savez(tmp_path / "holes.npz", **with_zeros(join(samples[3:]), slice(3, 4)))
+    read = read_samples(tmp_path / "left.npz", inputs, None)
+    assert read.lengths == [3, 5, 9, 16]
+    for have, want in zip(read.arrays, samples, strict=True):
+        assert_identical([have[name] for name in want], list(want.values()))
+    with pytest.raises(MemoError, match="1 inputs left out: their 'attention_mask' is not ones in a row"):
+        read_samples(tmp_path / "holes.npz", inputs, None)
+
+
+def test_elsewhere_such_samples_are_left_out(tmp_path):
+    samples = random_samples(original(fixture("gpt2")), [3, 5], seed=1)
+    np.savez(tmp_path / "left.npz", **left(samples))
+    read = read_samples(tmp_path / "left.npz", model_inputs(opened(fixture("gpt2"))), None)
+    assert read.lengths == [5]
+    assert "is no right padding (ones, then zeros), first input 1" in read.notes[0]
 
 
 # ---- In 8 bits
