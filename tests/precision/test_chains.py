@@ -25,6 +25,7 @@ LAYERS = {
     "distilbert": (2, 6, "Gelu", 1e-12, 1),
     "vit": (2, 6, "Gelu", 1e-12, 1),
     "gpt2": (2, 4, "GeluTanh", 1e-5, 1),  # queries, keys and values are made by one product
+    "xlm": (2, 6, "Gelu", 1e-12, 1),
     "mpnet": (2, 6, "Gelu", 1e-12, 1),
     "llama": (2, 7, "Silu", None, 0),  # no projections, since queries and keys turn; its normalization is RMS
 }
@@ -53,7 +54,8 @@ def test_the_form_of_a_layer_is_a_product_of_each_kind(name):
     encoder, found = opened(fixture(name)).encoder, find_chains(opened(fixture(name)))
     widths = [sum(len(part.columns) for part in task.parts) for task in Form(encoder, found).tasks()]
     llama = [32, 16, 16, 32, 64, 64, 32]  # keys and values are those of two heads at a time
-    assert widths == layers * (llama if name == "llama" else [96, 32, 64, 32])
+    wide = [96, 32, 128, 32]
+    assert widths == layers * {"llama": llama, "xlm": wide}.get(name, [96, 32, 64, 32])
 
 
 @pytest.mark.parametrize("name", ["bert", "bert_dynamo", "distilbert", "vit", "gpt2"])
