@@ -54,8 +54,7 @@ def test_the_form_of_a_layer_is_a_product_of_each_kind(name):
     encoder, found = opened(fixture(name)).encoder, find_chains(opened(fixture(name)))
     widths = [sum(len(part.columns) for part in task.parts) for task in Form(encoder, found).tasks()]
     llama = [32, 16, 16, 32, 64, 64, 32]  # keys and values are those of two heads at a time
-    wide = [96, 32, 128, 32]
-    assert widths == layers * {"llama": llama, "xlm": wide}.get(name, [96, 32, 64, 32])
+    assert widths == layers * (llama if name == "llama" else [96, 32, 64, 32])
 
 
 @pytest.mark.parametrize("name", ["bert", "bert_dynamo", "distilbert", "vit", "gpt2"])
