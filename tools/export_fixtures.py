@@ -221,7 +221,11 @@ def xlm(to: Path) -> None:
         pad_index=0,
         use_cache=False,
     )
+    module = transformers.models.xlm.modeling_xlm
+    forward = module.TransformerFFN  # by itself four times as wide as states
+    module.TransformerFFN = lambda width, _, *others, **named: forward(width, INTERMEDIATE, *others, **named)
     export_with_optimum(seeded(lambda: transformers.XLMModel(config)), to)
+    module.TransformerFFN = forward
 
 
 def vit(to: Path) -> None:

@@ -47,7 +47,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class ShutOut:
-    """Where `condition` is `truth`, scores are replaced by a number below `SHUTS_OUT`."""
+    """Where `condition`, as truths, is `truth`, scores are replaced by a number below `SHUTS_OUT`."""
 
     condition: ir.Value
     truth: bool
@@ -57,7 +57,8 @@ class ShutOut:
         """As of `Added`."""
         kept = b.const(0, np.float32) if bias is None else bias
         number = b.const(self.number, np.float32)
-        return b.op("Where", self.condition, *((number, kept) if self.truth else (kept, number)))
+        condition = b.op("Cast", self.condition, to=ir.DataType.BOOL.value)
+        return b.op("Where", condition, *((number, kept) if self.truth else (kept, number)))
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _step(node: ir.Node, scores: ir.Value, constants: Constants) -> Added | Scal
         return _shut_out(node, scores, constants)
     beside = next(value for value in node.inputs if value is not None and value is not scores)
     if node.op_type == "Add":
-        return Added(beside)
+        return Added(_as_it_was(beside))
     numbers = constants.numbers(beside)
     if numbers is None or len(numbers) != 1 or node.inputs[0] is not scores:
         raise Refused(f"its scores are scaled by no fixed number in '{node.name}'")
@@ -178,7 +179,19 @@ def _shut_out(node: ir.Node, scores: ir.Value, constants: Constants) -> ShutOut:
     numbers = constants.numbers(chosen if truth else other)
     if numbers is None or len(numbers) != 1 or not numbers[0] <= SHUTS_OUT:
         raise Refused(f"its scores are replaced in '{node.name}' (Where) by what does not shut out for sure")
-    return ShutOut(condition, truth, numbers[0])
+    return ShutOut(_as_it_was(condition), truth, numbers[0])
+
+
+def _as_it_was(beside: ir.Value) -> ir.Value:
+    """What stands beside scores, before it was repeated to their shape, and truths were made of it.
+
+    `Add` and `Where` repeat it themselves. That its size was read from scores does not matter then.
+    """
+    node = beside.producer()
+    if node is None or node.op_type not in ("Expand", "Cast") or node.inputs[0] is None:
+        return beside
+    is_truth = node.attributes.get_int("to", 0) == ir.DataType.BOOL.value
+    return _as_it_was(node.inputs[0]) if node.op_type == "Expand" or is_truth else beside
 
 
 def _check_shut_out(bias: Bias, scaled: Scaled, node: ir.Node) -> None:

@@ -29,12 +29,13 @@ INPUT = {
     "distilbert": "/embeddings/LayerNorm/LayerNormalization_output_0",
     "gpt2": "/Add_output_0",
     "mpnet": "/embeddings/LayerNorm/LayerNormalization_output_0",
+    "xlm": "/Mul_output_0",
     "vit": "/embeddings/Add_output_0",
     "llama": "/llama/layers.0/input_layernorm/Cast_output_0",
 }
 LAYERS = {"bert": 3}
-BIASES = {"bert": 1, "bert_dynamo": 1, "distilbert": 1, "gpt2": 2, "mpnet": 2, "vit": 0, "llama": 2}
-ROTARY = {"llama": 2}  # tables
+BIASES = {"bert": 1, "bert_dynamo": 1, "distilbert": 1, "gpt2": 2, "mpnet": 2, "xlm": 2, "vit": 0, "llama": 2}
+ROTARY = {"llama": 2, "xlm": 1}  # tables of positions; of XLM the mask
 HALF = 2e-3
 
 architectures = pytest.mark.parametrize("name", ENCODERS)

@@ -25,6 +25,7 @@ LAYERS = {
     "distilbert": (2, 6, "Gelu", 1e-12, 1),
     "vit": (2, 6, "Gelu", 1e-12, 1),
     "gpt2": (2, 4, "GeluTanh", 1e-5, 1),  # queries, keys and values are made by one product
+    "xlm": (2, 6, "Gelu", 1e-12, 1),
     "mpnet": (2, 6, "Gelu", 1e-12, 1),
     "llama": (2, 7, "Silu", None, 0),  # no projections, since queries and keys turn; its normalization is RMS
 }

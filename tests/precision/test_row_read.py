@@ -107,8 +107,8 @@ def pair(root: Path, mode: str, name: str, read: int) -> Int8Pair:
 
 def check(pair: Int8Pair, request: Arrays) -> None:
     have, want = pair.ask(request), pair.want(request)
-    errors = np.linalg.norm(have - want, axis=-1) / np.linalg.norm(want, axis=-1)
-    assert have.shape == want.shape and (errors <= SAME).all()
+    assert have.shape == want.shape  # a row of padding may be all zeros
+    assert (np.linalg.norm(have - want, axis=-1) <= SAME * np.linalg.norm(want, axis=-1)).all()
 
 
 either = pytest.mark.parametrize("read", [FIRST, LAST])
