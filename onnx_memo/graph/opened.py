@@ -17,7 +17,7 @@ from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.external import folder_of_weights
 from onnx_memo.graph.load import load_model, unhandled
-from onnx_memo.graph.plain.floats import half_values
+from onnx_memo.graph.plain.floats import computes_in_halves
 from onnx_memo.graph.plain.form import Plain, plain_form
 from onnx_memo.graph.plain.halves import as_computed
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
@@ -26,8 +26,8 @@ from onnx_memo.graph.sites import find_sites
 from onnx_memo.graph.span import Span, find_span
 
 ONLY_AS_A_WHOLE = (
-    "its operators are fused or in half precision, so that it has no place of its own where it could be cut: "
-    "try the level 'rows'"
+    "its operators are fused, quantized or in half precision, so that it has no place of its own where it "
+    "could be cut: try the level 'rows'"
 )
 
 
@@ -56,7 +56,7 @@ class OpenedModel:
             raise unhandled(path, error) from error
         if mask is not None:
             _check_mask(path, self.model, mask)
-        if half_values(self.model.graph):
+        if computes_in_halves(self.model.graph):
             self.model = as_computed(path, self.model)
             self._own = _Form(self.model, mask)
 
@@ -99,7 +99,9 @@ class OpenedModel:
             notes.append(f"the model is of opset {was}: what is written is converted to {TARGET}")
         if self._plain is None:
             return replace(found, notes=notes)
-        sites = [replace(site, why_no_level=site.why_no_level or ONLY_AS_A_WHOLE) for site in found.sites]
+        own = (site.why_no_level for site in self._own.findings.sites)
+        why = next((reason for reason in own if reason is not None), ONLY_AS_A_WHOLE)
+        sites = [replace(site, why_no_level=why) for site in found.sites]
         return replace(found, sites=sites, notes=[*notes, self._plain.note])
 
     @property

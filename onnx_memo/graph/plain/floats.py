@@ -8,6 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.cost import PRODUCTS
+from onnx_memo.graph.plain.rule import MICROSOFT
 
 HALVES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _TYPES = frozenset(int(dtype) for dtype in HALVES)
@@ -27,6 +29,16 @@ def half_values(graph: ir.Graph) -> dict[str, ir.DataType]:
             if dtype in HALVES:
                 found[str(value.name)] = dtype
     return found
+
+
+def computes_in_halves(graph: ir.Graph) -> bool:
+    """Whether products, or operators of ONNX Runtime's own, are of half precision; a mask alone may be."""
+    halves = half_values(graph)
+    return any(
+        node.op_type in PRODUCTS or node.domain == MICROSOFT
+        for node in graph
+        if any(str(value.name) in halves for value in node.outputs)
+    )
 
 
 def _made_by(node: ir.Node, halves: Mapping[str, ir.DataType]) -> ir.DataType | None:

@@ -15,7 +15,7 @@ from onnx_ir.passes.common import (
 
 from onnx_memo.errors import reason_of
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.plain.floats import compute_in_floats, half_values
+from onnx_memo.graph.plain.floats import compute_in_floats, computes_in_halves, half_values
 from onnx_memo.graph.plain.rule import Kept, Rule
 from onnx_memo.graph.plain.rules import is_plain, rule_of
 
@@ -50,11 +50,12 @@ class Plain:
 
 def plain_form(original: ir.Model) -> Plain | None:
     """The plain form; None where the model has it already."""
-    if not half_values(original.graph) and is_plain(original.graph):
+    in_halves = computes_in_halves(original.graph)
+    if not in_halves and is_plain(original.graph):
         return None
     model = original.clone()
     ShapeInferencePass()(model)  # of types, too
-    halves = half_values(model.graph)
+    halves = half_values(model.graph) if in_halves else {}
     prefix = unused_prefix(str(value.name) for value in values_of(original.graph))
     if halves:
         compute_in_floats(model, halves, prefix)
