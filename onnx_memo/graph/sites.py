@@ -42,14 +42,17 @@ def find_sites(model: ir.Model, shapes: ShapeTable | None = None, mask: str | No
         shapes: of its values.
         mask: the input that the user calls the padding mask; None: what does what a mask does.
     """
-    shapes, findings = shapes or ShapeTable(model), Findings([], [], [])
+    shapes, best = shapes or ShapeTable(model), None
     # Beside axes of 1, ONNX's inference alone knows little; following sizes takes longer.
     for follow in (True,) if batch_of(model) == 1 else (False, True):
         for length in LENGTHS:
-            findings = _Finder(model, shapes, length, follow, mask).run()
-            if findings.sites or not findings.refusals:
-                return findings
-    return findings
+            found = _Finder(model, shapes, length, follow, mask).run()
+            if best is None or not best.sites or len(found.sites) > len(best.sites):
+                best = found
+            if not found.refusals:
+                return found
+    assert best is not None, "there are lengths"
+    return best
 
 
 class _Finder:
