@@ -107,8 +107,9 @@ def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
     samples = job.samples
     order = sorted(range(len(samples)), key=samples.extent)
     some = [samples.arrays[at] for at in order[:: max(1, len(samples) // REQUESTS)][:REQUESTS]]
-    padded, span = [*padded_requests(original, samples)], job.opened.span
-    if span is not None and span.turns:
+    padded = [*padded_requests(original, samples)]
+    given = any(site.positions is not None for site in job.opened.findings.sites)
+    if given and job.opened.span is not None and job.opened.span.turns:
         padded += [_in_front(feeds, str(samples.mask)) for feeds in padded]
     return [*some, *padded, *_batch(original, some, samples.mask)]
 

@@ -29,7 +29,7 @@ from onnx_memo.graph.rowwise import ELEMENTWISE, SIZED, Refused, RowRules, Rows,
 from onnx_memo.graph.shape_reads import shape_reads
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable, batch_of
 from onnx_memo.graph.site import Findings, Site
-from onnx_memo.graph.span import Span, first_states, may_end
+from onnx_memo.graph.span import Span, first_states, may_end, reads_mask
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,7 @@ class _Finder:
                     region = flow.region(self.graph, value, ends, self.constant, self.gone)
                     steps = self._steps(value, region)
                     self._check_inputs(steps)
+                    self._check_masks(steps)
                 except Refused as refused:  # a value before it may do
                     stopped = stopped or str(refused)
                     continue
@@ -281,6 +282,14 @@ class _Finder:
                     continue
                 if self.constants.numbers(value) is None:
                     raise Refused(f"'{node.name}' ({node.op_type}) reads '{value.name}', which is not fixed")
+
+    def _check_masks(self, steps: Iterable[ir.Node]) -> None:
+        """Behind the last attention no mask may be read."""
+        masks = {site.mask for site in self.sites if site.mask is not None}
+        last = [value for node in self.meetings for value in node.outputs][-1]
+        node = reads_mask(steps, last, self.start, masks)
+        if node is not None:
+            raise Refused(f"'{node.name}' ({node.op_type}) reads the mask")
 
     def _check_sizes(self, node: ir.Node) -> None:
         """The sizes of what is made, but for the number of rows, must not follow the length."""

@@ -6,7 +6,7 @@ the mask and constants. Which rows meet where, and how attention is computed, do
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -53,6 +53,23 @@ def first_states(
         producer = value.producer()
         dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
         value = dynamic[0] if dynamic else None
+    return None
+
+
+def reads_mask(
+    nodes: Iterable[ir.Node], last: ir.Value, start: ir.Value, masks: Collection[ir.Value]
+) -> ir.Node | None:
+    """A node behind the last attention, whose result is `last`, that reads what is made of masks; None: none.
+
+    There a head begins: what it puts in place of padding, a hit would not have, which has zeros there.
+    """
+    behind, rows = flow.downstream(last) - {last}, flow.downstream(start)
+    for node in nodes:
+        if behind.isdisjoint(node.outputs):
+            continue
+        beside = [value for value in flow.inputs_of(node) if value not in rows]
+        if any(flow.sources(value, ()) & set(masks) for value in beside):
+            return node
     return None
 
 
@@ -108,6 +125,8 @@ def _span_from(
             if flow.sources(value, (start,)) - masks:
                 continue
             region = flow.region(graph, value, (start,), constant)
+            if reads_mask(region, sites[-1].output, start, masks) is not None:
+                continue
             if softmaxes <= set(region) and not any(inner.op_type in flow.RANDOM for inner in region):
                 return value, region
     return None

@@ -62,8 +62,10 @@ def reason(path) -> str:
 def test_the_encoder_reaches_from_the_embeddings_to_the_last_layer(name):
     model, encoder = found(fixture(name))
     assert encoder.input.name == INPUT[name]
-    assert encoder.output.name == "last_hidden_state"
-    assert encoder.output is model.graph.outputs[0]
+    if name == "xlm":  # its last node sets padding to zeros, which a hit has anyway
+        assert encoder.output.name == "/layer_norm2.1/LayerNormalization_output_0"
+    else:
+        assert encoder.output is model.graph.outputs[0]
     assert encoder.width == 32
     if name == "vit":  # its pictures may have any size, and so what its convolution takes is not known
         assert encoder.share is None
