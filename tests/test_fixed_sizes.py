@@ -107,9 +107,7 @@ def test_a_fixed_batch_allows_rows_alone(tmp_path):
     assert {site.levels for site in onnx_memo.inspect(model).sites} == {()}
 
 
-def test_a_fixed_batch_without_an_encoder_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnx_memo.graph.opened.find_span", lambda *_: None)  # else repeats are reused
-
+def test_a_fixed_batch_whose_rows_cannot_be_run_reuses_repeats(tmp_path):
     def change(model: ir.Model) -> None:
         fix_sizes(model, LENGTH, 1)
         masked = node_named(model, "/encoder/layer.0/attention/self/Add")
@@ -120,11 +118,11 @@ def test_a_fixed_batch_without_an_encoder_is_refused(tmp_path, monkeypatch):
 
     model = changed("bert", tmp_path / "model.onnx", change)
     data = write_samples(tmp_path / "data.npz", requests_of("bert"))
-    with pytest.raises(
-        MemoError,
-        match=r"allows no level: the level 'rows' is not possible: .*Tanh.*; .* fixes the batch to one",
-    ):
-        onnx_memo.optimize(model, data, tmp_path / "none")
+    told = onnx_memo.optimize(model, data, tmp_path / "bundle").manifest
+    assert [(site.level, site.threshold) for site in told.sites] == [("rows", 0.0)]
+    with pytest.raises(MemoError, match="Tanh"):
+        onnx_memo.optimize(model, data, tmp_path / "none", level="rows", tolerance=0.1)
+
 
 
 def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:
