@@ -124,7 +124,6 @@ def test_a_fixed_batch_whose_rows_cannot_be_run_reuses_repeats(tmp_path):
         onnx_memo.optimize(model, data, tmp_path / "none", level="rows", tolerance=0.1)
 
 
-
 def samples_of(model: Path, requests: list[Arrays], folder: Path) -> Samples:
     return read_samples(write_samples(folder / "data.npz", requests), model_inputs(OpenedModel(model)), None)
 
