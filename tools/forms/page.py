@@ -37,8 +37,8 @@ HEAD = "| form | made by | MB | sites | levels | misses: 1; 4 | stored | reused 
 NOTHING = "-"
 
 
-def page(kitchen: Kitchen, rows: Sequence[Row]) -> str:
-    """The page of all forms."""
+def page(kitchen: Kitchen, rows: Sequence[Row], earlier: int = 0) -> str:
+    """The page of all forms, of which as many as `earlier` were tried with an earlier state of the code."""
     scale = kitchen.scale
     parts = [
         INTRODUCTION.format(
@@ -49,7 +49,7 @@ def page(kitchen: Kitchen, rows: Sequence[Row]) -> str:
             tolerance=TOLERANCE,
             machine=machine(),
         ),
-        _summary(rows),
+        _summary(rows) + (f" {earlier} were tried with an earlier state of the code." if earlier else ""),
     ]
     by_family: dict[tuple[bool, str], list[Row]] = {}
     for row in rows:

@@ -30,8 +30,10 @@ def make_table(kitchen: Kitchen, only: str | None, jobs: int, timeout: float, st
     with ThreadPoolExecutor(jobs) as pool:
         for row in pool.map(functools.partial(_row, kitchen, timeout, stale), chosen):
             print(f"{row.name}: {short(row)}", flush=True)
-    rows = [_kept(kitchen, form, stale=True) for form in kitchen.forms.values()]
-    PAGE.write_text(page(kitchen, [row for row in rows if row is not None]), encoding="utf-8")
+    kept = [_kept(kitchen, form, stale=True) for form in kitchen.forms.values()]
+    rows = [row for row in kept if row is not None]
+    earlier = sum(_kept(kitchen, kitchen.forms[row.name], stale=False) is None for row in rows)
+    PAGE.write_text(page(kitchen, rows, earlier), encoding="utf-8")
     print(PAGE)
     return 0
 
