@@ -22,7 +22,7 @@ from onnx_memo.data.distinct import content
 from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError
 from onnx_memo.job import Job
-from onnx_memo.levels.inserter import STRICTNESS
+from onnx_memo.levels.inserter import LITERAL, STRICTNESS
 from onnx_memo.levels.padding import padded_requests
 from onnx_memo.proof.answer import real_rows
 from onnx_memo.proof.metrics import relative
@@ -32,7 +32,6 @@ from onnx_memo.store import bundle
 
 REQUESTS, UNSEEN = 24, 8
 WAYS = 3.0  # how far two ways to run products in 8 bits may be apart, in units of their own error
-STRICT = 1e-9  # a strictness at which only what is stored literally is reused
 STORED = 0.02  # relative L2 error of a stored input's answer; payloads of half precision stay below 0.005
 
 Outputs = list[npt.NDArray[Any]]
@@ -109,6 +108,7 @@ def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
     some = [samples.arrays[at] for at in order[:: max(1, len(samples) // REQUESTS)][:REQUESTS]]
     padded = [*padded_requests(original, samples)]
     given = any(site.positions is not None for site in job.opened.findings.sites)
+    # Only such models turn; of others no span need be searched, where the level has none.
     if given and job.opened.span is not None and job.opened.span.turns:
         padded += [_in_front(feeds, str(samples.mask)) for feeds in padded]
     return [*some, *padded, *_batch(original, some, samples.mask)]
@@ -188,7 +188,7 @@ def _check_ways(
     for feeds, want in unseen:
         mask = None if job.samples.mask is None else feeds[job.samples.mask] != 0
         served, other = (
-            session.run(None, feeds | {STRICTNESS: np.full((), one, np.float32)}) for one in (STRICT, 0.0)
+            session.run(None, feeds | {STRICTNESS: np.full((), one, np.float32)}) for one in (LITERAL, 0.0)
         )
         apart += _largest_error(served, other, mask)
         off += _largest_error(want, served, mask)

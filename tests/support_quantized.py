@@ -79,3 +79,59 @@ def node(
 def both(model: ir.Model, feeds: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """The first output of a model, and of its plain form."""
     return run(model, feeds)[0], run(plain_form(model), feeds)[0]
+
+
+# ---- Numbers
+
+RNG = np.random.default_rng(0)
+STEP = 1 / 32  # a power of two: what is a multiple of it is quantized without an error
+Weights = dict[str, np.ndarray]
+
+
+def steps(*shape: int, dtype: type = np.uint8, zero: int = 128, most: int = 100) -> np.ndarray:
+    """Floats that are quantized with `STEP` and `zero` without an error."""
+    return (RNG.integers(-most, most, shape) * STEP).astype(np.float32)
+
+
+def scale(name: str, zero: int = 128, dtype: type = np.uint8, step: float = STEP) -> Weights:
+    """The scale and the zero point of a tensor, as `name_s` and `name_z`."""
+    return {f"{name}_s": np.float32(step), f"{name}_z": dtype(zero)}
+
+
+def quantize(name: str, domain: str = "") -> onnx.NodeProto:
+    return node("QuantizeLinear", f"{name} {name}_s {name}_z", f"{name}_q", domain=domain)
+
+
+def dequantize(name: str, output: str = "y", domain: str = "") -> onnx.NodeProto:
+    return node("DequantizeLinear", f"{name}_q {name}_s {name}_z", output, domain=domain)
+
+
+def triple(name: str) -> str:
+    return f"{name}_q {name}_s {name}_z"
+
+
+def weight(name: str, *shape: int, dtype: type = np.int8, columns: bool = False) -> Weights:
+    """A weight in integers, with one scale, or one for each column, and a zero point."""
+    size = shape[-1:] if columns else ()
+    info = np.iinfo(dtype)
+    return {
+        f"{name}_q": RNG.integers(info.min // 2, info.max // 2, shape).astype(dtype),
+        f"{name}_s": RNG.uniform(0.01, 0.02, size).astype(np.float32),
+        f"{name}_z": np.full(size, 3, dtype),
+    }
+
+
+def same(model: ir.Model, feeds: Weights, within: float = 1e-5) -> None:
+    original, plain = both(model, feeds)
+    assert plain.dtype == original.dtype == np.float32
+    np.testing.assert_allclose(plain, original, atol=within * max(1, np.abs(original).max()), rtol=0)
+
+
+def is_plain(model: ir.Model, *wanted: str) -> None:
+    """The plain form is made of these operators, besides what dequantizes constants."""
+    found = operators(plain_form(model))
+    assert [name for name in found if name not in ("Cast", "Sub", "Mul", "Unsqueeze")] == list(wanted)
+
+
+def rows(*shape: int) -> Weights:
+    return {"x": RNG.standard_normal(shape, np.float32)}

@@ -69,7 +69,7 @@ class GraftedCopy(Copy):
     What was found in the plain form has its twins there. But the `result` of a span is the model's own, and
     so is its input, unless the model computes in half precision. Its output is an output of the graph as
     well: else nothing would read the graft, and passes would remove it. Whoever guards the span removes it
-    (`pruned`).
+    (`remove_graft`).
     """
 
     def __init__(self, original: ir.Model, plain: Plain, span: Span | None) -> None:
@@ -131,8 +131,8 @@ class GraftedCopy(Copy):
         )
 
 
-def pruned(model: ir.Model, span: Span) -> None:
-    """Remove what a grafted copy holds beside what is read; `model` is changed."""
+def remove_graft(model: ir.Model, span: Span) -> None:
+    """Remove what nobody reads of a graft, if there is one; `model` is changed."""
     if span.output is span.result:
         return
     model.graph.outputs.remove(span.output)

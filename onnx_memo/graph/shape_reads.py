@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.prune import prune
 from onnx_memo.graph.rowwise import Rows
 
 
@@ -56,7 +56,7 @@ def read_shapes_at(
         replaced[node.outputs[0]] = numbers
         node.outputs[0].replace_all_uses_with(numbers)
         model.graph.remove(node, safe=True)
-    RemoveUnusedNodesPass()(model)
+    prune(model)
     return replaced
 
 

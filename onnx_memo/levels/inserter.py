@@ -33,6 +33,7 @@ from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, NO_ENTRY, VERSION
 
 STRICTNESS = "memo_strictness"
+LITERAL = 1e-9  # a strictness at which only what is stored literally is reused
 
 
 def entry_name(site_name: str) -> str:
@@ -214,7 +215,7 @@ def _where_counted(b: Builder, lengths: ir.Value, positions: ir.Value) -> ir.Val
 
 
 # What ONNX Runtime moves a `DequantizeLinear` past.
-MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool"})
+MOVED_PAST = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool"})
 
 
 def _take_in_moves(branch: ir.Graph) -> None:
@@ -227,11 +228,11 @@ def _take_in_moves(branch: ir.Graph) -> None:
     read = dict.fromkeys(value for node in branch for value in node.inputs if value is not None)
     for number, value in enumerate(value for value in read if value.producer() not in own):
         moves, source = list[ir.Node](), value
-        while (
-            (node := source.producer()) is not None and node.op_type in MOVES and node.inputs[0] is not None
-        ):
+        node = source.producer()
+        while node is not None and node.op_type in MOVED_PAST and node.inputs[0] is not None:
             moves.append(node)
             source = node.inputs[0]
+            node = source.producer()
         if not moves or node is None or node.op_type != "DequantizeLinear":
             continue
         b = Builder(f"{branch.name}/moved.{number}", branch.opset_imports.get("", 0))

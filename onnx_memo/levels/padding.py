@@ -29,7 +29,8 @@ from onnx_memo.sessions import open_file
 TRIED = 4  # inputs, the shortest: they leave most room for padding
 # Relative L2 error up to which answers are the same: of floats, of integer products.
 EXACT, ROUNDED = 1e-6, 0.02
-ROUNDS = frozenset({"DynamicQuantizeLinear"})  # one scale for all positions, also for padded ones
+# One scale for all positions, also for padded ones.
+ROUNDS = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
 
 Outputs = list[npt.NDArray[Any]]
 

@@ -9,7 +9,6 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
-    RemoveUnusedNodesPass,
     ShapeInferencePass,
 )
 
@@ -18,6 +17,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.plain.floats import compute_in_floats, computes_in_halves, half_values
 from onnx_memo.graph.plain.rule import Kept, Rule
 from onnx_memo.graph.plain.rules import is_plain, rule_of
+from onnx_memo.graph.prune import prune
 
 WHY_KEPT = "onnx_memo.why_kept"  # in a node's `meta`: why it is not taken apart
 
@@ -63,7 +63,7 @@ def plain_form(original: ir.Model) -> Plain | None:
     while found := _apply_rules(model, f"{prefix}/{rounds}"):
         apart |= found
         rounds += 1
-    RemoveUnusedNodesPass()(model)
+    prune(model)
     CommonSubexpressionEliminationPass()(model)
     ShapeInferencePass()(model)  # of weights that are computed
     return Plain(model, bool(halves), tuple(sorted(apart)))

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.copies import pruned
+from onnx_memo.graph.copies import remove_graft
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.prune import prune
 from onnx_memo.levels.inserter import Inserter, add_operators, to_be_guarded
@@ -40,6 +40,6 @@ def insert_int8_guard(model: ir.Model, encoder: Encoder, whole: WholeInCopy, com
     instead = whole_branch(inserter, encoder, whole, everywhere=True) if compact else None
     inserter.make_conditional(b, region, encoder.result, exact, branch, instead)
     add_operators(model)
-    pruned(model, encoder)
+    remove_graft(model, encoder)
     if compact:
         prune(model)

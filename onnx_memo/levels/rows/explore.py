@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from onnx_memo.levels.base import Brief
 from onnx_memo.levels.explored import Explored, Setting, nothing_reused
+from onnx_memo.levels.inserter import LITERAL
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.layout import rows_footprint
-from onnx_memo.levels.rows.propose import LITERAL, learn_rows, precisions
+from onnx_memo.levels.rows.propose import learn_rows, precisions
 from onnx_memo.levels.rows.search import BOUNDS
 from onnx_memo.levels.rows.trial import RowsTrial, Sweep
 from onnx_memo.levels.tried import Original, run_original

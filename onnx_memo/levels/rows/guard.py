@@ -34,7 +34,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.copies import pruned
+from onnx_memo.graph.copies import remove_graft
 from onnx_memo.graph.cores import Core, Meeting
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, Places, whole_products
@@ -63,7 +63,7 @@ def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: I
         span = to_be_guarded(model, span)
     _RowsInserter(model, span, guard, in_bytes).run()
     add_operators(model)
-    pruned(model, span)
+    remove_graft(model, span)
     if in_bytes is not None and in_bytes.compact:
         prune(model)
 

@@ -34,6 +34,7 @@ from onnx_memo.levels.base import (
     Verdict,
     compact_tables,
 )
+from onnx_memo.levels.inserter import LITERAL
 from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
 from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
@@ -49,7 +50,6 @@ from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import Budget, within
 
 MARGIN = 2.0  # of the key distance that inputs of the sample have to their nearest others
-LITERAL = 1e-9  # a strictness at which only what is stored literally is reused
 EXACT = 0.025  # relative error up to which a product is exact in int8
 ROUNDED = (
     "requests that reuse nothing run with products in 8 bits: only at memo_strictness 0 is an answer the "
