@@ -9,7 +9,7 @@ the two ways to run in 8 bits must agree.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError
 from onnx_memo.job import Job
 from onnx_memo.levels.inserter import LITERAL, STRICTNESS
-from onnx_memo.levels.padding import padded_requests
+from onnx_memo.levels.padding import padded_requests, uneven_batch
 from onnx_memo.proof.answer import real_rows
 from onnx_memo.proof.metrics import relative
 from onnx_memo.runtime import library_path, session_options
@@ -111,7 +111,7 @@ def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
     # Only such models turn; of others no span need be searched, where the level has none.
     if given and job.opened.span is not None and job.opened.span.turns:
         padded += [_in_front(feeds, str(samples.mask)) for feeds in padded]
-    return [*some, *padded, *_batch(original, some, samples.mask)]
+    return [*some, *padded, *uneven_batch(original, some[0], some[-1], samples.mask)]
 
 
 def _in_front(feeds: Arrays, mask: str) -> Arrays:
@@ -119,25 +119,6 @@ def _in_front(feeds: Arrays, mask: str) -> Arrays:
     length, padding = feeds[mask].shape[1], int(np.count_nonzero(feeds[mask] == 0))
     own = {name for name, array in feeds.items() if array.ndim > 1 and array.shape[1] == length}
     return {name: np.roll(array, padding, axis=1) if name in own else array for name, array in feeds.items()}
-
-
-def _batch(original: ort.InferenceSession, some: Sequence[Arrays], mask: str | None) -> Iterator[Arrays]:
-    """The shortest and the longest of some inputs, that come in this order, as one request.
-
-    None where the model does not take it: it may fix the batch, or have no mask for what is padded.
-    """
-    first, last = some[0], some[-1]
-    if mask is None and any(first[name].shape != last[name].shape for name in last):
-        return
-    batch = {name: np.concatenate([_padded(first[name], array.shape), array]) for name, array in last.items()}
-    with contextlib.suppress(Exception):
-        original.run(None, batch)
-        yield batch
-
-
-def _padded(array: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
-    """With zeros behind it, up to a shape."""
-    return np.pad(array, [(0, to - have) for have, to in zip(array.shape, shape, strict=True)])
 
 
 def _turned(

@@ -3,13 +3,14 @@
 What is stored has no padding, and a hit has zeros in padded rows. Where nothing but the mask's zeros tells
 a model that a position is padding, its answer is another one then, if it reads padded positions, as a mean
 over all of them does. So it is tried what the model does: with other inputs in padded positions, and the same
-mask, all that counts of its answer must stay as it is.
+mask, all that counts of its answer must stay as it is. Where a model rounds all positions with one scale, its
+answer must be that without padding as well, alone and in a batch: a hit gives that.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,36 @@ def padding_counts(model: ir.Model, session: ort.InferenceSession, samples: Samp
     for feeds in padded_requests(session, samples):
         real = feeds[str(samples.mask)][0] != 0
         others = {name: _filled(array, real) for name, array in feeds.items() if name != samples.mask}
-        want, have = session.run(None, feeds), session.run(None, feeds | others)
-        if any(_apart(one, other, real) > allowed for one, other in zip(want, have, strict=True)):
+        if _differs(session, feeds, feeds | others, real, allowed):
             return True
-    return False
+    return rounds and any(
+        _differs(session, feeds, _alone(feeds, str(samples.mask)), feeds[str(samples.mask)][0] != 0, allowed)
+        for feeds in (*padded_requests(session, samples), *_batches(session, samples))
+    )
+
+
+def _batches(session: ort.InferenceSession, samples: Samples) -> Iterator[Arrays]:
+    """The shortest sample in a batch with the longest; none where the model has no mask."""
+    if samples.mask is not None:
+        order = sorted(range(len(samples)), key=samples.extent)
+        yield from uneven_batch(session, samples.arrays[order[0]], samples.arrays[order[-1]], samples.mask)
+
+
+def _differs(
+    session: ort.InferenceSession, one: Arrays, other: Arrays, real: npt.NDArray[np.bool_], allowed: float
+) -> bool:
+    """Whether the first sequences of two requests get other answers; where the model takes both."""
+    try:
+        answers = session.run(None, one), session.run(None, other)
+    except Exception:  # ONNX Runtime's errors share no public base class
+        return False
+    return any(_apart(want[:1], have[:1], real) > allowed for want, have in zip(*answers, strict=True))
+
+
+def _alone(feeds: Arrays, mask: str) -> Arrays:
+    """The first sequence of a request, without padding."""
+    real = feeds[mask][0] != 0
+    return {name: _taken(array[:1], real, 1) for name, array in feeds.items()}
 
 
 def miss_where_padded(model: ir.Model, mask_name: str) -> None:
@@ -152,6 +179,25 @@ def padded_requests(session: ort.InferenceSession, samples: Samples) -> Iterator
             yield feeds
 
 
+def uneven_batch(
+    session: ort.InferenceSession, short: Arrays, long: Arrays, mask: str | None
+) -> Iterator[Arrays]:
+    """Two inputs as one request, the first padded to the length of the second.
+
+    None where the model does not take it: it may fix the batch, or have no mask for what is padded.
+    """
+    if mask is None and any(short[name].shape != long[name].shape for name in long):
+        return
+    batch = {name: np.concatenate([_padded(short[name], array.shape), array]) for name, array in long.items()}
+    if _runs(session, batch):
+        yield batch
+
+
+def _padded(array: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
+    """With zeros behind it, up to a shape."""
+    return np.pad(array, [(0, to - have) for have, to in zip(array.shape, shape, strict=True)])
+
+
 def _runs(session: ort.InferenceSession, feeds: Arrays) -> bool:
     try:
         session.run(None, feeds)
@@ -175,6 +221,11 @@ def _filled(array: npt.NDArray[Any], real: npt.NDArray[np.bool_]) -> npt.NDArray
 def _apart(want: npt.NDArray[Any], have: npt.NDArray[Any], real: npt.NDArray[np.bool_]) -> float:
     """The relative L2 error of an output, without what belongs to padded positions, along whichever axis."""
     for axis in range(1, want.ndim):
-        if want.shape[axis] == len(real):
-            want, have = want.compress(real, axis), have.compress(real, axis)
+        want, have = _taken(want, real, axis), _taken(have, real, axis)
     return relative(want.astype(np.float64), have.astype(np.float64))
+
+
+def _taken(array: npt.NDArray[Any], real: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[Any]:
+    """An array without padded positions along an axis, if that is one of positions."""
+    of_positions = array.ndim > axis and array.shape[axis] == len(real)
+    return array.compress(real, axis) if of_positions else array
