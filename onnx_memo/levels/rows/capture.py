@@ -162,7 +162,9 @@ def capture_rows(
     wanted = [_in_floats(copy.model, span.result), span.input, *later]
     for core in () if encoder is None else encoder.cores:
         wanted += [core.key, core.value, core.probabilities]
+    copy.model.graph.outputs.clear()
     add_outputs(copy.model, wanted)
+    prune(copy.model)  # a head, and of literal repeats the graft
     place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
     session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     firsts = tuple(stage.layer for stage in stages) or (0,)
