@@ -30,8 +30,8 @@ medians of interleaved runs, ± half the range over three parts of them. Models 
 than a lookup: `--base-width 384` makes them as wide as MiniLM |
 | int8 | MiniLM only: time of every request over the original's at `--level int8 --tolerance {tolerance}`, \
 news of up to 128 tokens, as `optimize` predicts it; else why not |
-| log | MiniLM only: the same at `--level rows --tolerance {log_tolerance}`, lines like those of an SSH server's \
-log (`tools.lookalikes sshd`): near repeats are reused, and the time is over that very file's |
+| log | MiniLM only: the same at `--level rows --tolerance {log_tolerance}`, lines like those of an SSH \
+server's log (`tools.lookalikes sshd`): near repeats are reused, and the time is over that very file's |
 
 `-`: nothing was written, for the reason under levels. Measured on {machine}.
 """
