@@ -280,11 +280,10 @@ def mixed(pair: RowsPair):
 
 
 @architectures
-@native_only
 @pytest.mark.parametrize("padded", [0, 62])
 @pytest.mark.parametrize("strictness", [1.0, 0.03, TINY])
-def test_a_batch_gives_what_its_requests_give_alone(rows_root, name, strictness, padded):
-    pair = open_pair(made_rows(name, rows_root), "native")
+def test_a_batch_gives_what_its_requests_give_alone(rows_root, mode, name, strictness, padded):
+    pair = open_pair(made_rows(name, rows_root), mode)
     requests = mixed(pair)
     batch = join(requests, padded=padded)
     answer = pair.ask(batch, strictness)
@@ -300,22 +299,11 @@ def test_a_batch_gives_what_its_requests_give_alone(rows_root, name, strictness,
         assert own.tolist() == (alone.rows.tolist() if alone.hit else list(range(n)))
 
 
-@architectures
-def test_without_the_library_larger_batches_run_the_original(rows_root, name):
-    pair = open_pair(made_rows(name, rows_root), "stock")
-    for requests in (mixed(pair), pair.stored[7:9], pair.stored[7:8] * 2):
-        batch = join(requests)
-        answer = pair.ask(batch)
-        assert not answer.hit
-        assert_identical(answer.outputs, pair.before.run(None, batch))
-
-
 @masked
-@native_only
-def test_a_batch_of_unrelated_requests_alone_is_no_hit_beyond_the_limit(name, tmp_path):
+def test_a_batch_of_unrelated_requests_alone_is_no_hit_beyond_the_limit(name, mode, tmp_path):
     samples = random_samples(original(fixture(name)), [9, 23], seed=1)
     build(fixture(name), samples, tmp_path / "bundle")
-    pair = open_pair(Built(tmp_path / "bundle", fixture(name), samples), "native")
+    pair = open_pair(Built(tmp_path / "bundle", fixture(name), samples), mode)
     batch = join(unseen(pair, [9, 9, 9]))
     answer = pair.ask(batch)
     assert not answer.hit
@@ -341,18 +329,14 @@ def test_literal_repeats_are_reused_and_nothing_else(made, mode, name):
 
 @everything
 def test_a_batch_of_literal_repeats(made, mode, name):
-    """Without the library the original runs; with it the store is read."""
     source = made(name, "rows")
     before, after = original(source.model), memoized(source.bundle, mode)
     batch = join(source.samples[3:8])
     want, have = before.run(None, batch)[0], after.run(None, batch)[0]
-    if mode == "stock":
-        assert_identical([have], [want])
-    else:
-        for at in range(5):
-            n = int(batch["attention_mask"][at].sum()) if "attention_mask" in batch else want.shape[1]
-            assert np.abs(have - want)[at, :n].max() <= REPEAT * np.abs(want).max()
-            assert not have[at, n:].any()
+    for at in range(5):
+        n = int(batch["attention_mask"][at].sum()) if "attention_mask" in batch else want.shape[1]
+        assert np.abs(have - want)[at, :n].max() <= REPEAT * np.abs(want).max()
+        assert not have[at, n:].any()
 
 
 def test_the_default_is_rows_where_the_model_has_an_encoder(made, tmp_path):
