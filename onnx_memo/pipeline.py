@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.files import copy_file, sha256, write_file
-from onnx_memo.graph.external import external_files
+from onnx_memo.graph.external import bytes_outside, external_files
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.attention import note_unguarded
@@ -26,6 +27,7 @@ from onnx_memo.levels.decide import decide
 from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded, note_padding
 from onnx_memo.levels.registry import allowed, check_options
+from onnx_memo.mapped import mapped_sessions
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal
@@ -143,10 +145,11 @@ def optimize(
     goal = goal_of(asked)
     column = label_column(labels, model)
     check_output(output, force)
-    with as_onnx(model) as source:
+    with as_onnx(model) as source, ExitStack() as stack:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask)
         _check_original(opened)
+        stack.enter_context(mapped_sessions(bytes_outside(opened.model), output))
         if goal is not None:
             goal.check_outputs(opened.outputs)
         notes: list[str] = []
