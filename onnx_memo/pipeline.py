@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.files import copy_file, sha256, write_file
-from onnx_memo.graph.external import external_files
+from onnx_memo.graph.external import bytes_outside, external_files
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.attention import note_unguarded
@@ -26,6 +27,7 @@ from onnx_memo.levels.decide import decide
 from onnx_memo.levels.inserter import STRICTNESS
 from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded, note_padding
 from onnx_memo.levels.registry import allowed, check_options
+from onnx_memo.mapped import mapped_sessions
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal
@@ -73,6 +75,7 @@ def optimize(
     exact_misses: bool = False,
     max_bytes: int | None = None,
     compact: bool = False,
+    copy_weights: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
     force: bool = False,
@@ -120,6 +123,8 @@ def optimize(
             the sample (`onnx_memo.store.budget`). None: no bound.
         compact: leave out the original's weights, so that those left take about a quarter of them; all that
             runs, runs in 8 bits, and no answer is the original's, bit for bit, but that to a stored input.
+        copy_weights: copy the files that hold the original's weights, where they would be linked: a hard link
+            changes with the original's file if that is written to in place.
         mask: the input that says which tokens are real (1) and which are padding (0), where that is not seen
             in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
@@ -140,10 +145,11 @@ def optimize(
     goal = goal_of(asked)
     column = label_column(labels, model)
     check_output(output, force)
-    with as_onnx(model) as source:
+    with as_onnx(model) as source, ExitStack() as stack:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask)
         _check_original(opened)
+        stack.enter_context(mapped_sessions(bytes_outside(opened.model), output))
         if goal is not None:
             goal.check_outputs(opened.outputs)
         notes: list[str] = []
@@ -175,6 +181,7 @@ def optimize(
                 threshold,
                 max_bytes,
                 compact=compact,
+                copy_weights=copy_weights,
                 progress=progress,
                 notes=notes,
                 reference=judge,
@@ -206,12 +213,12 @@ def _build(
     """
     job.scratch.mkdir()
     if job.goal is not None:
-        check_room(folder, _bytes_needed(job, [use for _, use in uses]))
+        check_room(folder, _bytes_needed(job, [use for _, use in uses], folder))
         verdict = decide(job, uses)
         return verdict, verdict.blueprint, _write(job, verdict.blueprint, padding, folder)
     *_, (last, _) = uses
     for level, use in uses:
-        check_room(folder, _bytes_needed(job, [use]))
+        check_room(folder, _bytes_needed(job, [use], folder))
         trial = job.on_trial()
         try:
             blueprint = use.repeats(trial)
@@ -289,10 +296,15 @@ def _check_options(wanted: Wanted, tolerance: float | None) -> None:
         raise MemoError(f"the threshold {threshold} is no distance: give a finite number of at least 0")
 
 
-def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:
-    """An upper bound of what captured tensors, memo data and the model's weights take together, in bytes."""
-    weights = sum((job.opened.folder / name).stat().st_size for name in external_files(job.opened.model))
-    return sum(use.bytes_needed(job) for use in uses) + 2 * (weights + job.path.stat().st_size)
+def _bytes_needed(job: Job, uses: Sequence[Use], folder: Path) -> int:
+    """An upper bound of what captured tensors, memo data and the model's weights take in `folder`, in bytes.
+
+    Files of weights are linked within a file system; from another one they are copied, for trials as well.
+    """
+    device, weights = folder.stat().st_dev, 0
+    for status in ((job.opened.folder / name).stat() for name in external_files(job.opened.model)):
+        weights += status.st_size * (2 if status.st_dev != device else job.copy_weights)
+    return sum(use.bytes_needed(job) for use in uses) + weights + 2 * job.path.stat().st_size
 
 
 def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs: bool) -> Evidence:
@@ -337,7 +349,8 @@ def _write_model(
     """Write the guarded model, and beside it the files that hold what it reads of the original's weights."""
     copy = job.opened.copy()
     if not job.compact:
-        take_weights(copy.model, job.opened.folder, folder)
+        link = not job.copy_weights
+        job.notes.extend(take_weights(copy.model, job.opened.folder, folder, link))
     blueprint.insert(copy, tensors)
     if job.compact:
         rewrite_weights(copy.model, folder)

@@ -15,19 +15,22 @@ import onnxruntime as ort
 
 from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError, reason_of
-from onnx_memo.files import copy_file
+from onnx_memo.files import take_file
 from onnx_memo.graph.external import external_files
+from onnx_memo.mapped import opening
 
 MOST_IN_A_MESSAGE, SMALL = 1 << 30, 1 << 16  # bytes: a protobuf message ends at 2 GiB
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def place_weights(model: ir.Model, source: Path, folder: Path) -> None:
-    """Copy what the model keeps in files in `source` to `folder`: one folder serves a whole session."""
+    """Have what the model keeps in files in `source` in `folder` as well, for a while: one folder serves a
+    whole session. It is linked where the file system allows.
+    """
     for name in external_files(model):
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            copy_file(source / name, folder / name)
+            take_file(source / name, folder / name)
 
 
 def open_file(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
@@ -78,7 +81,8 @@ def _with_weights_apart(model: ir.Model) -> tuple[ir.Model, dict[str, ort.OrtVal
 
 def _opened(source: str | bytes, options: ort.SessionOptions, what: str) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        with opening(options):
+            return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no public base class
         raise MemoError(f"ONNX Runtime {ort.__version__} cannot load {what}: {reason_of(error)}") from error
 

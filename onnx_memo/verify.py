@@ -72,33 +72,69 @@ def check_bundle(job: Job, folder: Path) -> Checked:
             gets another one; or, where the original's weights are left out, the two ways to run do not
             agree.
     """
+    # A session may hold the weights once more, packed: one is open at a time.
+    asked = _asked(job)
+    libraries = ["stock", *(["native"] if library_path() is not None else [])]
+    advance = job.progress("checking the bundle", len(libraries) * asked.count)
+    worst = max(_check(job, folder, library, asked, advance) for library in libraries)
+    return Checked(asked.count, libraries, worst if _comes_back(job) else None)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Requests with the original's answers.
+
+    Attributes:
+        known: inputs of the sample, that must miss with the original's bits.
+        unseen: inputs that are not in the sample, of which only the error is looked at.
+    """
+
+    known: list[tuple[Arrays, Outputs]]
+    unseen: list[tuple[Arrays, Outputs]]
+
+    @property
+    def count(self) -> int:
+        return len(self.known) + len(self.unseen)
+
+
+def _asked(job: Job) -> _Asked:
+    """What the bundle is asked; the original's session ends here."""
     original = open_file(job.path, session_options(native=False, threads=1))
-    requests, unseen = _requests(job, original), list[tuple[Arrays, Outputs]]()
-    # With a threshold, inputs that are not stored may reuse others.
-    stored = job.goal is None and (job.threshold is None or job.max_bytes is None)
+    requests = _requests(job, original)
     if job.compact:  # what is stored runs nothing
-        requests, unseen = [], _turned(job, original, requests)
-    elif job.goal is None and job.threshold is None:
+        return _Asked([], _turned(job, original, requests))
+    unseen: list[tuple[Arrays, Outputs]] = []
+    if job.goal is None and job.threshold is None:
         arrays = job.samples.arrays
         unseen = _turned(job, original, arrays[:: max(1, len(arrays) // UNSEEN)][:UNSEEN])
-    wanted = [run_model(original, feeds, at) for at, feeds in enumerate(requests)]
-    libraries = ["stock", *(["native"] if library_path() is not None else [])]
-    advance = job.progress("checking the bundle", len(libraries) * (len(requests) + len(unseen)))
+    return _Asked([(feeds, run_model(original, feeds, at)) for at, feeds in enumerate(requests)], unseen)
+
+
+def _comes_back(job: Job) -> bool:
+    """Whether what is stored must come back. With a threshold, inputs that are not may reuse others."""
+    return job.goal is None and (job.threshold is None or job.max_bytes is None)
+
+
+def _check(job: Job, folder: Path, library: str, asked: _Asked, advance: Callable[[], None]) -> float:
+    """Run what is asked through the bundle; the largest error of what is stored, 0 where none is looked at.
+
+    Raises:
+        Unfit: as of `check_bundle`.
+    """
+    session = open_file(folder / bundle.MODEL, session_options(native=library == "native", threads=1))
     worst = 0.0
-    for library in libraries:
-        session = open_file(folder / bundle.MODEL, session_options(native=library == "native", threads=1))
-        for feeds, want in zip(requests, wanted, strict=True):
-            _check_miss(session, feeds, want, library)
-            if stored:
-                worst = max(worst, _error(job, session, feeds, want, "a stored input", library))
-            advance()
-        if job.compact:
-            _check_ways(job, session, unseen, library, advance)
-            continue
-        for feeds, want in unseen:
-            _error(job, session, feeds, want, "an input that is not stored", library)
-            advance()
-    return Checked(len(requests) + len(unseen), libraries, worst if stored else None)
+    for feeds, want in asked.known:
+        _check_miss(session, feeds, want, library)
+        if _comes_back(job):
+            worst = max(worst, _error(job, session, feeds, want, "a stored input", library))
+        advance()
+    if job.compact:
+        _check_ways(job, session, asked.unseen, library, advance)
+        return worst
+    for feeds, want in asked.unseen:
+        _error(job, session, feeds, want, "an input that is not stored", library)
+        advance()
+    return worst
 
 
 def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:

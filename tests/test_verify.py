@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -42,6 +44,23 @@ def test_with_a_tolerance_the_proof_is_about_what_is_reused(tmp_path):
     data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
     checked = onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", tolerance=0.3).manifest.checked
     assert (checked["requests"], checked["stored_error"]) == (verify.REQUESTS + TRIED + 1, None)
+
+
+def test_one_session_is_open_at_a_time(tmp_path, data, monkeypatch):
+    """Each may hold the weights once more, packed."""
+    opened, others = [], []
+    open_file = verify.open_file
+
+    def watched(*arguments):
+        others.extend(session for one in opened if (session := one()) is not None)
+        session = open_file(*arguments)
+        opened.append(weakref.ref(session))
+        return session
+
+    monkeypatch.setattr(verify, "open_file", watched)
+    onnx_memo.optimize(fixture("bert"), data, tmp_path / "b")
+    assert len(opened) == 1 + len(libraries())
+    assert not others
 
 
 @pytest.mark.parametrize("level", ["rows", "output"])

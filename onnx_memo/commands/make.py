@@ -139,6 +139,10 @@ def optimize(
         bool,
         typer.Option("--compact", help="Leave out the original's weights: all that runs, runs in 8 bits."),
     ] = False,
+    copy_weights: Annotated[
+        bool,
+        typer.Option("--copy-weights", help="Copy the original's files of weights, never link them."),
+    ] = False,
     mask: Mask = None,
     allow_unknown: AllowUnknown = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
@@ -170,6 +174,7 @@ def optimize(
             exact_misses=exact_misses,
             max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
             compact=compact,
+            copy_weights=copy_weights,
             mask=mask,
             allow_unknown=allow_unknown,
             force=force,
