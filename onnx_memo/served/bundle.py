@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_memo.data.given import Data
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, ModelInput, Samples
 from onnx_memo.data.tokens import load_tokenizer, tokenized
@@ -65,23 +66,27 @@ class TracedBundle:
             self.in_bytes = any(str(node.outputs[0].name) == WHOLE for node in model.graph)
         self.session = open_session(model, bundle, session_options(native=native))
 
-    def read(self, data: Path) -> Samples:
+    def read(self, data: Data | Path | str) -> Samples:
         """The requests of a file; unknown tokens are no fault here, but noted."""
         return read_samples(data, self.inputs, self.tokenizer, allow_unknown=True)
 
     def text(self, text: str) -> Samples:
         """One text."""
-        samples = tokenized(Path("--text"), {1: text}, self.inputs, self.tokenizer, True)
+        samples = tokenized("--text", {1: text}, self.inputs, self.tokenizer, True)
         if not samples.arrays:
             raise MemoError("--text has no token: give some text")
         return samples
 
     def explain(
-        self, request: Arrays, place: str, sample: Path | str | None = None, progress: Progress = silent
+        self,
+        request: Arrays,
+        place: str,
+        sample: Data | Path | str | None = None,
+        progress: Progress = silent,
     ) -> Explanation:
         """How a request, a batch of one, is served; the `sample` tells more (`onnx_memo.served.explain`)."""
         self._check(request)
-        others = None if sample is None else self.read(Path(sample))
+        others = None if sample is None else self.read(sample)
         results = self._run(request)
         mask = request[self.mask][0] != 0 if self.mask is not None else None
         want = self._original(request, mask)
