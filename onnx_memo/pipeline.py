@@ -14,6 +14,7 @@ from onnx_memo import __version__
 from onnx_memo.data.export import Source, as_onnx
 from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.labels import label_column
+from onnx_memo.data.lengths import CONFIG as TOKENIZER_CONFIG
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
@@ -355,5 +356,8 @@ def _copy_companions(source: Source, tokenizer: Path | None, folder: Path) -> No
     files = {file.name: file for file in source.companions}
     if tokenizer is not None:
         files[bundle.TOKENIZER] = tokenizer
+        limits = tokenizer.parent / TOKENIZER_CONFIG  # else the bundle's texts would be cut elsewhere
+        if limits.is_file():
+            files.setdefault(TOKENIZER_CONFIG, limits)
     for name, file in files.items():
         copy_file(file, folder / name)

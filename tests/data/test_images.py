@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import fixture
 from support_inputs import IDS, packed
 
 from onnx_memo import MemoError
@@ -185,6 +186,24 @@ def test_an_image_stands_as_its_camera_says(tmp_path):
 def test_pixels_take_the_models_type(tmp_path):
     half = ModelInput("x", np.dtype(np.float16), (None, 3, 8, 6))
     assert read(folder_of(tmp_path), half).arrays[0]["x"].dtype == np.float16
+
+
+def test_a_folder_of_images_becomes_a_bundle(tmp_path, cli):
+    """With the size of the fixture, 16 x 16 pixels."""
+    folder, size = folder_of(tmp_path), {"do_resize": True, "size": {"height": 16, "width": 16}}
+    processor = config(tmp_path, **RAW | size, resample=BICUBIC)
+    given = ("--data", folder, "--image-processor", processor)
+    done = cli("optimize", fixture("vit"), *given, "-o", tmp_path / "bundle")
+    assert done.code == 0, done.err
+    assert "4 inputs of vit.onnx stored" in done.out
+    told = cli("explain", tmp_path / "bundle", *given, "--line", "2")
+    assert told.code == 0, told.err
+    assert "image 2" in told.out
+    (folder / "b.png").write_bytes(b"none")
+    done = cli("optimize", fixture("vit"), *given, "-o", tmp_path / "other")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "b.png': it is not readable as an image" in done.err
+    assert not (tmp_path / "other").exists()
 
 
 # ---- What is refused
