@@ -91,7 +91,7 @@ def _pixels(file: Path, processor: Processor, wanted: ModelInput) -> npt.NDArray
 
 
 def _opened(file: Path) -> Image:
-    """The picture, turned as its camera says, its first frame where there are more.
+    """The picture in RGB, turned as its camera says, its first frame where there are more.
 
     Raises:
         MemoError: it is none, or a huge one.
@@ -107,14 +107,11 @@ def _opened(file: Path) -> Image:
         stream = io.BytesIO(content.whole()) if file.suffix.lower() in PACKINGS else content.stream
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # of odd metadata, and of what is twice as large as it should be
+                warnings.simplefilter("ignore")  # of odd metadata, and of what is refused below
                 picture = Image.open(stream, formats=sorted(set(FORMATS.values())))
-            if Image.MAX_IMAGE_PIXELS and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
-                raise MemoError(huge)
-            picture.load()
-            turned = ImageOps.exif_transpose(picture)
+                if Image.MAX_IMAGE_PIXELS and picture.width * picture.height > Image.MAX_IMAGE_PIXELS:
+                    raise MemoError(huge)
+                return ImageOps.exif_transpose(picture).convert("RGB")
         except MemoError:
             raise
         except Image.DecompressionBombError as error:
@@ -125,7 +122,6 @@ def _opened(file: Path) -> Image:
             raise MemoError(
                 f"it is not readable as an image ({why}): take it out, or save it as {kinds}"
             ) from error
-    return turned
 
 
 def _note_others(others: Sequence[Path]) -> list[str]:

@@ -63,12 +63,11 @@ class Processor:
     std: tuple[float, ...] | None
 
     def pixels(self, picture: Image) -> npt.NDArray[np.float32]:
-        """The pixels of a picture, f32[1, 3, height, width].
+        """The pixels of a picture in RGB, f32[1, 3, height, width].
 
         Raises:
             MemoError: it would be resized to more than `MOST_EDGE`.
         """
-        picture = picture.convert("RGB")
         if self.size is not None:
             height, width = self._resized(picture.height, picture.width)
             picture = picture.resize((width, height), self.resample)

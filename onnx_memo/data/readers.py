@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from onnx_memo.data.arrays import read_npz
 from onnx_memo.data.columns import read_arrow, read_parquet
@@ -82,7 +82,7 @@ def read_samples(
     reading = Reading(data_of(data), inputs, tokenizer, allow_unknown, labels)
     place = reading.data.place
     if place is not None and place.is_dir():
-        _check_options(reading, place, columns=False, texts=False, images=True)
+        _check_options(reading, "a folder of images", columns=False, texts=False, images=True)
         samples = read_images(reading, place)
     else:
         samples = _read(reading)
@@ -100,9 +100,7 @@ def _read(reading: Reading) -> Samples:
     with opened(reading.data) as content:
         kind = content.kind if place is not None else _kind_seen(content.start, bool(reading.data.columns))
         read = READERS[kind]
-        _check_options(
-            reading, PurePath(f"x{kind}"), columns=read not in (*PLAIN, read_npz), texts=read != read_npz
-        )
+        _check_options(reading, kind, columns=read not in (*PLAIN, read_npz), texts=read != read_npz)
         samples = read(reading, content)
     if place is not None:
         return samples
@@ -128,12 +126,9 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _check_options(
-    reading: Reading, what: PurePath, *, columns: bool, texts: bool, images: bool = False
-) -> None:
+def _check_options(reading: Reading, kind: str, *, columns: bool, texts: bool, images: bool = False) -> None:
     """Raises MemoError if something is asked for that this kind of data does not have."""
     data, labels = reading.data, reading.labels
-    kind = "a folder of images" if images else what.suffix
     if data.columns and not columns:
         raise MemoError(
             f"--column '{data.columns[0]}' names a column, and {reading.where}, read as {kind}, has none: "

@@ -10,12 +10,14 @@ from dataclasses import replace
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.data.texts import FIELD, Gathered, Reading, Record, check_letters, text_samples
-from onnx_memo.data.tokens import Text
+from onnx_memo.data.tokens import Text, reads_apart
 from onnx_memo.data.unpacked import Content
 from onnx_memo.errors import MemoError
 from onnx_memo.files import LFS_POINTER
 
 BLOCK = 1 << 16  # bytes that are decoded at a time
+FEW = 64  # letters of a sequence, by which it is seen how a tokenizer reads them
+APART = "sequences are read with spaces between their letters, which the tokenizer knows only so"
 
 _UTF16 = "UTF-16 text: convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8"
 # How files begin that are not what their names say.
@@ -48,7 +50,7 @@ def read_fasta(reading: Reading, content: Content) -> Samples:
     """A sample of each sequence (`onnx_memo.data.readers.Reader`): the lines below a `>` joined, as they are.
 
     A sample's number is that of its `>` line. Lines that begin with `;` are comments, and a `*` at the end,
-    where translation stopped, is no residue.
+    where translation stopped, is no residue. Letters are set apart for a tokenizer that knows them only so.
     """
     sequences = Gathered(content.where, "line")
     begun, parts, letters = 0, list[str](), 0
@@ -67,7 +69,11 @@ def read_fasta(reading: Reading, content: Content) -> Samples:
             letters += len(line)
             check_letters(letters, f"{content.where} line {begun}")
     _end_sequence(sequences, begun, parts)
-    return reading.samples_of(sequences)
+    first = next(iter(sequences.values()), "")
+    if reading.tokenizer is None or not reads_apart(reading.tokenizer, str(first)[:FEW]):
+        return reading.samples_of(sequences)
+    samples = reading.samples_of({number: " ".join(text) for number, text in sequences.items()})
+    return replace(samples, notes=[APART, *samples.notes])
 
 
 def _end_sequence(sequences: Gathered, begun: int, parts: list[str]) -> None:

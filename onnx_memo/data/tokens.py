@@ -209,6 +209,15 @@ def _unknown_id(loaded: Tokenizer) -> int | None:
     return None if name is None else loaded.token_to_id(name)
 
 
+def reads_apart(tokenizer: Path, text: str) -> bool:
+    """Whether a tokenizer knows the letters of a text only where spaces stand between them."""
+    loaded = load_tokenizer(tokenizer)
+    unknown = _unknown_id(loaded)
+    with _answering(f"'{tokenizer}' cannot read letters", "name the model's tokenizer.json"):
+        joined, apart = loaded.encode(text).ids, loaded.encode(" ".join(text)).ids
+    return unknown is not None and joined.count(unknown) > apart.count(unknown)
+
+
 def _note_truncated(encoded: Mapping[int, Encoding], limit: Limit | None, unit: str) -> list[str]:
     cut = [number for number, encoding in encoded.items() if encoding.overflowing]
     if not cut or limit is None:

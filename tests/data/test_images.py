@@ -195,7 +195,7 @@ def test_a_folder_of_images_becomes_a_bundle(tmp_path, cli):
     given = ("--data", folder, "--image-processor", processor)
     done = cli("optimize", fixture("vit"), *given, "-o", tmp_path / "bundle")
     assert done.code == 0, done.err
-    assert "4 inputs of vit.onnx stored" in done.out
+    assert "3 inputs of vit.onnx stored" in done.out, "two images are the same"
     told = cli("explain", tmp_path / "bundle", *given, "--line", "2")
     assert told.code == 0, told.err
     assert "image 2" in told.out

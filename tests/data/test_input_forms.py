@@ -28,6 +28,7 @@ from onnx_memo.data.given import Data
 from onnx_memo.data.labels import LabelColumn
 from onnx_memo.data.readers import READERS, read_samples
 from onnx_memo.data.samples import Samples
+from onnx_memo.data.text import APART
 
 TEXTS = ["a b", "c", "e, d", 'a "b" c', "ä a", "b a", "c", "d e e", "a b c d", "e", "a a a a a a a a a"]
 TOKENS = [[0, 1, 2, 7], [0, 3, 7], [0, 5, 6, 4, 7], [0, 1, 6, 2, 6, 3, 7]]
@@ -83,6 +84,14 @@ def test_sequences_are_joined_from_their_lines(tmp_path, kind, packing):
     assert samples.texts == ["ABCA", "B", "ACB"]
     assert ids(samples) == [[0, 1, 2, 0], [1], [0, 2, 1]]
     assert [samples.place(at) for at in range(3)] == ["line 1", "line 6", "line 8"]
+
+
+def test_letters_are_set_apart_for_tokenizers_that_know_only_words(tmp_path, words):
+    path = tmp_path / "x.fasta"
+    path.write_text(">x\nabc\nd\n>y\ne\n")
+    samples = read_samples(path, [IDS], words)
+    assert ids(samples) == [[0, 1, 2, 3, 4, 7], [0, 5, 7]]
+    assert samples.notes == [APART]
 
 
 @pytest.mark.parametrize("packing", PACKED)
