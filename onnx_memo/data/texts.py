@@ -59,10 +59,7 @@ class Reading:
 
 
 class Gathered(dict[int, Text]):
-    """Texts by their numbers, no more than memory holds.
-
-    Raises MemoError where they would be.
-    """
+    """Texts by their numbers, which are refused (MemoError) where they are more than memory holds."""
 
     def __init__(self, where: str, unit: str) -> None:
         super().__init__()
@@ -139,7 +136,7 @@ def check_columns(where: str, columns: Sequence[str], names: Sequence[str]) -> N
             more = f" and {len(names) - 2 * MOST_FIELDS} more" if len(names) > 2 * MOST_FIELDS else ""
             raise MemoError(
                 f"{where} has {found} '{column}'; there is {held}{more}: name the column of the texts with "
-                "--column, or two of them for pairs"
+                "--column, or those of a pair, each with a --column of its own"
             )
 
 

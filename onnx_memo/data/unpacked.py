@@ -189,9 +189,9 @@ def opened(data: Data) -> Iterator[Content]:
         with opened_file(data.place) as content:
             yield content
         return
-    if sys.stdin is None:
-        raise MemoError("there is no standard input: name a file of inputs")
-    stream = cast(io.BufferedReader, sys.stdin.buffer)
+    stream = getattr(sys.stdin, "buffer", None)  # closed, or a notebook's, it has none
+    if stream is None:
+        raise MemoError("there is no standard input of bytes: name a file of inputs")
     start = stream.read(START)
     for packing in (GZIP, ZSTD):
         if start.startswith(packing.magic):

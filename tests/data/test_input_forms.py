@@ -199,7 +199,7 @@ def test_nothing_on_standard_input(words, monkeypatch):
     with pytest.raises(MemoError, match="standard input holds no input that can be used"):
         read_samples("-", [IDS], words)
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(MemoError, match="there is no standard input"):
+    with pytest.raises(MemoError, match="there is no standard input of bytes"):
         read_samples("-", [IDS], words)
 
 
