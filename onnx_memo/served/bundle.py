@@ -15,7 +15,8 @@ from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, ModelInput, Samples
 from onnx_memo.data.tokens import load_tokenizer, tokenized
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.shapes import is_number
+from onnx_memo.graph.longest import most_positions
+from onnx_memo.graph.shapes import ShapeTable, is_number
 from onnx_memo.levels.decide import ANSWERS
 from onnx_memo.levels.inserter import STRICTNESS, mask_of
 from onnx_memo.levels.int8.guard import RAN
@@ -173,7 +174,7 @@ class TracedBundle:
 
 def _inputs(model: ir.Model, mask: str | None) -> list[ModelInput]:
     """What a guarded model takes; how many rows its tables have is not looked for."""
-    found = []
+    found, longest = [], _longest(model, mask)
     for value in model.graph.inputs:
         if value.is_initializer():
             continue
@@ -181,8 +182,16 @@ def _inputs(model: ir.Model, mask: str | None) -> list[ModelInput]:
             raise MemoError(f"the model's input '{value.name}' is no tensor of numbers")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = np.dtype(value.dtype.numpy())
-        found.append(ModelInput(str(value.name), dtype, shape, None, value.name == mask))
+        found.append(ModelInput(str(value.name), dtype, shape, None, value.name == mask, longest=longest))
     return found
+
+
+def _longest(model: ir.Model, mask: str | None) -> int | None:
+    """How many tokens the model has positions for: texts are cut as for its original."""
+    try:
+        return most_positions(model, ShapeTable(model), mask)
+    except MemoError:  # the shapes cannot be inferred, and nothing else needs them
+        return None
 
 
 def _difference(name: str, want: npt.NDArray[Any], have: npt.NDArray[Any], mask: Mask | None) -> Difference:

@@ -54,8 +54,11 @@ def test_texts_are_cut_to_it(tmp_path, cli, tokenizer):
         tokenizer,
     )
     assert done.code == 0, done.err
-    said = " ".join(done.out.split())
-    assert "1 inputs were cut to the 64 tokens that the model has positions for, first line 2" in said
+    told = cli("explain", tmp_path / "b", "--data", tmp_path / "x.txt")
+    assert told.code == 0, told.err
+    for out in (done.out, told.out):
+        said = " ".join(out.split())
+        assert "1 inputs were cut to the 64 tokens that the model has positions for, first line 2" in said
 
 
 def test_a_bundle_cuts_texts_where_its_original_did(tmp_path, cli, tokenizer):
