@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import gzip
 import io
+import struct
 import sys
 import zipfile
 import zlib
@@ -125,7 +126,14 @@ def test_damaged_packings(tmp_path, refused, packing):
     whole = gzip.compress(content) if packing == ".gz" else zstd(content)
     kind = "gzip" if packing == ".gz" else "zstd"
     because = f"is no whole {kind} file \\(.*\\): copy or pack it again"
-    for damaged in (b"", b"no packed file", whole[: len(whole) // 2], whole[:-2], whole + b"more"):
+    for damaged in (
+        b"",
+        b"no packed file",
+        whole[: len(whole) // 2],
+        whole[:-2],
+        whole + b"more",
+        whole + whole[:-2],
+    ):
         refused(file(tmp_path / f"x.txt{packing}", damaged), because)
 
 
@@ -162,6 +170,18 @@ def test_a_package_that_is_not_there(tmp_path, refused, monkeypatch, kind, packa
 
 
 # ---- Hostile files
+
+
+@pytest.mark.parametrize("kind", [".arrow", ".feather"])
+@pytest.mark.parametrize("places", [(0, 3, 1 << 30, 9), (0, 3, 2, 9), (-7, 3, 6, 9)])
+def test_texts_that_lie_elsewhere_than_in_their_file(tmp_path, refused, kind, places):
+    """Arrow takes the places of a column's texts from the file as they are, were they not checked."""
+    path = tmp_path / f"x{kind}"
+    write_arrow(path, {"text": ["abc", "def", "ghi"]})
+    whole, held = path.read_bytes(), struct.pack("<4i", 0, 3, 6, 9)
+    assert whole.count(held) == 1
+    path.write_bytes(whole.replace(held, struct.pack("<4i", *places)))
+    refused(path, "is no readable Arrow file")
 
 
 def test_what_unpacks_without_an_end(tmp_path, refused, monkeypatch):
