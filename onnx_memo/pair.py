@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.data.export import as_onnx
+from onnx_memo.data.given import Data
 from onnx_memo.data.labels import label_column
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import ModelInput, Samples, model_inputs
@@ -75,7 +76,7 @@ class Pair:
 def open_pair(
     model: Path | str,
     bundle: Path | str,
-    data: Path | str,
+    data: Data | Path | str,
     *,
     tokenizer: Path | str | None = None,
     threads: int = 1,
@@ -100,7 +101,7 @@ def open_pair(
     outputs = same_outputs(before, after, guarded.path)
     vocabulary = guarded.tokenizer if tokenizer is None else Path(tokenizer)
     column = label_column(labels, model)
-    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
+    samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
     return Pair(before, after, guarded.model, guarded.manifest, inputs, samples, outputs, threads)
 
 

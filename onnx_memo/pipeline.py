@@ -13,7 +13,9 @@ import onnx_ir as ir
 
 from onnx_memo import __version__
 from onnx_memo.data.export import Source, as_onnx
+from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.labels import label_column
+from onnx_memo.data.lengths import CONFIG as TOKENIZER_CONFIG
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
@@ -54,7 +56,7 @@ EXACT = "requests that reuse nothing run the original, bit for bit (--exact-miss
 @one_thread()
 def optimize(
     model: Path | str,
-    data: Path | str,
+    data: Data | Path | str,
     output: Path | str,
     *,
     tokenizer: Path | str | None = None,
@@ -91,7 +93,7 @@ def optimize(
 
     Args:
         model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
-        data: representative inputs (`onnx_memo.data.readers`).
+        data: representative inputs: a path, or `onnx_memo.Data`, which also says how to read them.
         output: the bundle's directory.
         tokenizer: a `tokenizer.json`, for text; None: the one beside the model. It goes into the
             bundle.
@@ -136,7 +138,7 @@ def optimize(
         MemoError: the input is unfit, or nothing can be guarded.
         NothingPays: nothing saves time within the tolerance.
     """
-    model, data, output = Path(model), Path(data), Path(output)
+    model, data, output = Path(model), data_of(data), Path(output)
     repeats = tolerance is None and keep is None
     wanted = Wanted(level, sites, threshold, exact_misses, compact, repeats)
     _check_options(wanted, tolerance if keep is None else keep)
@@ -367,5 +369,8 @@ def _copy_companions(source: Source, tokenizer: Path | None, folder: Path) -> No
     files = {file.name: file for file in source.companions}
     if tokenizer is not None:
         files[bundle.TOKENIZER] = tokenizer
+        limits = tokenizer.parent / TOKENIZER_CONFIG  # else the bundle's texts would be cut elsewhere
+        if limits.is_file():
+            files.setdefault(TOKENIZER_CONFIG, limits)
     for name, file in files.items():
         copy_file(file, folder / name)

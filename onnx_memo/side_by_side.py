@@ -14,6 +14,7 @@ import onnxruntime as ort
 from onnx_memo.compare import Ask, measuring_goal, reuse_of, right_answers
 from onnx_memo.comparison import Figures
 from onnx_memo.data.export import as_onnx
+from onnx_memo.data.given import Data
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.errors import MemoError
@@ -104,7 +105,7 @@ class SideBySide:
 def compare_bundles(
     model: Path | str,
     paths: Sequence[Path | str],
-    data: Path | str,
+    data: Data | Path | str,
     *,
     tokenizer: Path | str | None = None,
     threads: int = 1,
@@ -119,7 +120,7 @@ def compare_bundles(
     Args:
         model: the original that all bundles were made from.
         paths: the bundles, at least one.
-        data: requests (`onnx_memo.data.readers`).
+        data: requests, as for `optimize`.
         tokenizer: for text; None: the one that the bundles bring.
         threads: of each session; no more than there are cores.
         rounds: how often each request is timed; a spread needs at least two.
@@ -147,7 +148,7 @@ def compare_bundles(
         outputs = same_outputs(original, sessions[-1], one.path)
     judge = None if reference is None else Reference(Path(reference), inputs, outputs)
     vocabulary = _same_tokenizer(found) if tokenizer is None else Path(tokenizer)
-    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
+    samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown)
     notes = list(samples.notes)
     ask = right_answers(original, judge)
     goal = measuring_goal(ask, samples, notes, progress)

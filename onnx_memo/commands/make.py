@@ -12,12 +12,15 @@ from onnx_memo.advice.page import advice_page
 from onnx_memo.advice.run import advise as run_advise
 from onnx_memo.commands.shared import (
     AllowUnknown,
-    Data,
+    Columns,
+    DataPath,
     Decision,
     ExactMisses,
+    ImageProcessor,
     Json,
     Labels,
     Mask,
+    MaxLength,
     Output,
     Reference,
     Slack,
@@ -27,6 +30,7 @@ from onnx_memo.commands.shared import (
     show,
     show_progress,
 )
+from onnx_memo.data.given import Data
 from onnx_memo.errors import MemoError
 from onnx_memo.files import write_file
 from onnx_memo.inspection import inspect as run_inspect
@@ -60,7 +64,10 @@ def inspect(
 @app.command()
 def advise(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a Hugging Face model directory.")],
-    data: Data,
+    data: DataPath,
+    column: Columns = None,
+    image_processor: ImageProcessor = None,
+    max_length: MaxLength = None,
     tokenizer: Tokenizer = None,
     decision: Decision = None,
     slack: Slack = None,
@@ -77,7 +84,7 @@ def advise(
     with show_progress() as progress:
         advice = run_advise(
             model,
-            data,
+            Data(data, column or (), image_processor, max_length),
             tokenizer=tokenizer,
             decision=decision,
             slack=slack,
@@ -96,8 +103,11 @@ def advise(
 @app.command()
 def optimize(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a Hugging Face model directory.")],
-    data: Data,
+    data: DataPath,
     out_dir: Annotated[Path, typer.Option("-o", "--out", help="The bundle's directory.")],
+    column: Columns = None,
+    image_processor: ImageProcessor = None,
+    max_length: MaxLength = None,
     tokenizer: Tokenizer = None,
     tolerance: Annotated[
         float | None,
@@ -155,7 +165,7 @@ def optimize(
     with show_progress() as progress:
         result = run_optimize(
             model,
-            data,
+            Data(data, column or (), image_processor, max_length),
             out_dir,
             tokenizer=tokenizer,
             tolerance=tolerance,

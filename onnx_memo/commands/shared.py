@@ -49,8 +49,29 @@ Labels = Annotated[
         "both is told."
     ),
 ]
-Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
-
+KINDS = (
+    ".txt, .log, .csv, .tsv, .jsonl, .parquet, .arrow, .fasta or .npz, perhaps with .gz or .zst behind it, a "
+    "folder of images, or - for standard input"
+)
+DataPath = Annotated[Path, typer.Option("--data", help=f"Inputs: {KINDS}.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="The column of the inputs that holds the texts; given twice, the two texts of a pair. By "
+        "default 'text', and 'text_pair' where it is there.",
+    ),
+]
+ImageProcessor = Annotated[
+    Path | None,
+    typer.Option(
+        help="The preprocessor_config.json that says how images become pixels, for a folder of them."
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(min=1, help="The most tokens of a text; by default what tokenizer and model allow."),
+]
 
 Decision = Annotated[
     str | None,

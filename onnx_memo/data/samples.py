@@ -27,6 +27,7 @@ class ModelInput:
         rows: of the table that its numbers are looked up in, so they lie below; None: in none that is known.
         mask: whether it says which tokens are real, [batch, length]: 1, and 0 for padding.
         positions: whether it says where tokens stand, [batch, length]: 0, 1, 2, ..., whatever in padding.
+        longest: the most tokens for which the model has positions, where its graph tells.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModelInput:
     rows: int | None = None
     mask: bool = False
     positions: bool = False
+    longest: int | None = None
 
     def beyond(self, array: npt.NDArray[Any]) -> int | None:
         """A number of `array` that the model does not know, if there is one."""
@@ -74,6 +76,7 @@ class Samples:
         texts: what the samples were made from, where that was text.
         numbers: of the lines, or of the arrays' rows, that the samples stand in, from 1; None: 1, 2, 3, ...
         labels: what the answers ought to be, where the user says that; no model is given them.
+        unit: what is numbered, as messages name it; None: lines of text, inputs of arrays.
     """
 
     arrays: list[Arrays]
@@ -83,6 +86,7 @@ class Samples:
     texts: list[str] | None = None
     numbers: list[int] | None = None
     labels: Labels | None = None
+    unit: str | None = None
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -98,6 +102,7 @@ class Samples:
             texts=texts,
             numbers=[self.number(i) for i in order],
             labels=self.labels and self.labels.take(order),
+            unit=self.unit,
         )
 
     def real(self, at: int) -> npt.NDArray[np.bool_] | None:
@@ -110,7 +115,7 @@ class Samples:
 
     def place(self, at: int) -> str:
         """Where in its file a sample stands, as messages name it: `line 3`, or `input 3` of arrays."""
-        return f"{'input' if self.texts is None else 'line'} {self.number(at)}"
+        return f"{self.unit or ('input' if self.texts is None else 'line')} {self.number(at)}"
 
     def number(self, at: int) -> int:
         """Of the line or row that a sample stands in, from 1."""
@@ -165,7 +170,9 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
             raise MemoError(f"the model's input '{name}' is of type {value.dtype.name}: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = np.dtype(value.dtype.numpy())
-        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), name == mask, name == positions))
+        longest = opened.longest if dtype.kind in "iu" and len(shape) == 2 else None
+        rows = opened.rows.get(name)
+        found.append(ModelInput(name, dtype, shape, rows, name == mask, name == positions, longest))
     return found
 
 

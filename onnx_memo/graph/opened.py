@@ -17,6 +17,7 @@ from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.external import folder_of_weights
 from onnx_memo.graph.load import load_model, unhandled
+from onnx_memo.graph.longest import most_positions
 from onnx_memo.graph.plain.floats import computes_in_halves
 from onnx_memo.graph.plain.form import Plain, plain_form
 from onnx_memo.graph.plain.halves import as_computed
@@ -79,6 +80,11 @@ class OpenedModel:
     def rows(self) -> dict[str, int]:
         """How many rows the tables have in which inputs are looked up, by the input's name."""
         return rows_looked_up(self.searched.graph, self._form.shapes.at(LENGTHS[0]))
+
+    @cached_property
+    def longest(self) -> int | None:
+        """The most tokens for which the model has positions, where its graph tells."""
+        return most_positions(self.searched, self._form.shapes, self.findings.mask)
 
     @cached_property
     def findings(self) -> Findings:
