@@ -142,7 +142,7 @@ def optimize(
     check_output(output, force)
     with as_onnx(model) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
-        opened = OpenedModel(source.onnx, mask)
+        opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
         _check_original(opened)
         if goal is not None:
             goal.check_outputs(opened.outputs)

@@ -16,8 +16,15 @@ from onnx_ir.passes.common import DeduplicateInitializersPass
 from onnx_memo.graph.build import Builder, register
 
 QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+# Operators with one scale for all positions of a request, padded ones too, which the request itself sets.
+DYNAMIC = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
 # What ONNX Runtime moves a `DequantizeLinear` past, or removes where nothing comes of it.
 PASSED = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool", "Cast", "Identity"})
+
+
+def rounds_by_request(model: ir.Model) -> bool:
+    """Whether a model rounds what it computes, with scales that a request itself sets."""
+    return any(node.op_type in DYNAMIC for node in model.graph.all_nodes())
 
 
 def merge_initializers(model: ir.Model) -> None:
