@@ -15,7 +15,7 @@ from onnx_ir.passes.common import DeduplicateInitializersPass
 
 from onnx_memo.graph.build import Builder, register
 
-QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+Q_AND_DQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 # Operators with one scale for all positions of a request, padded ones too, which the request itself sets.
 DYNAMIC = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
 # What ONNX Runtime moves a `DequantizeLinear` past, or removes where nothing comes of it.
@@ -33,7 +33,7 @@ def merge_initializers(model: ir.Model) -> None:
     Quantizers of one value that read the same constants are one to ONNX Runtime, and then have two readers.
     """
     graph = model.graph
-    quantizers = [node for node in graph if node.op_type in QUANTIZERS]
+    quantizers = [node for node in graph if node.op_type in Q_AND_DQ]
     read = {value for node in quantizers for value in node.inputs if value is not None}
     kept = [value for value in graph.initializers.values() if value in read]
     for value in kept:
@@ -90,7 +90,7 @@ def _take_in_constants(branch: ir.Graph, graph: ir.Graph, prefix: str) -> None:
     """Let the quantizers of a branch read initializers of their own in place of the main graph's."""
     constants = {value for value in graph.initializers.values() if not value.is_graph_input()}
     taken: dict[ir.Value, ir.Value] = {}
-    for node in (node for node in branch if node.op_type in QUANTIZERS):
+    for node in (node for node in branch if node.op_type in Q_AND_DQ):
         for at, value in enumerate(node.inputs):
             if value not in constants or value.const_value is None:
                 continue
