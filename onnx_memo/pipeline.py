@@ -149,7 +149,7 @@ def optimize(
     check_output(output, force)
     with as_onnx(model) as source, ExitStack() as stack:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
-        opened = OpenedModel(source.onnx, mask)
+        opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
         _check_original(opened)
         stack.enter_context(mapped_sessions(bytes_outside(opened.model), output))
         if goal is not None:

@@ -23,7 +23,7 @@ from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError
 from onnx_memo.job import Job
 from onnx_memo.levels.inserter import LITERAL, STRICTNESS
-from onnx_memo.levels.padding import padded_requests, uneven_batch
+from onnx_memo.levels.padding import mixed_batch, padded_requests
 from onnx_memo.proof.answer import real_rows
 from onnx_memo.proof.metrics import relative
 from onnx_memo.runtime import library_path, session_options
@@ -147,7 +147,7 @@ def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
     # Only such models turn; of others no span need be searched, where the level has none.
     if given and job.opened.span is not None and job.opened.span.turns:
         padded += [_in_front(feeds, str(samples.mask)) for feeds in padded]
-    return [*some, *padded, *uneven_batch(original, some[0], some[-1], samples.mask)]
+    return [*some, *padded, *mixed_batch(original, samples)]
 
 
 def _in_front(feeds: Arrays, mask: str) -> Arrays:

@@ -142,7 +142,7 @@ def advise(
     goal = goal_of(Asked(tolerance=0.0, decision=decision, slack=slack, outputs=tuple(outputs)))
     with as_onnx(model) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
-        opened = OpenedModel(source.onnx, mask)
+        opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
         assert goal is not None, "a tolerance is asked for"
         goal.check_outputs(opened.outputs)
         notes: list[str] = []

@@ -21,6 +21,7 @@ from onnx_memo.graph.longest import most_positions
 from onnx_memo.graph.plain.floats import computes_in_halves
 from onnx_memo.graph.plain.form import Plain, plain_form
 from onnx_memo.graph.plain.halves import as_computed
+from onnx_memo.graph.quantizers import rounds_by_request
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings
 from onnx_memo.graph.sites import find_sites
@@ -41,8 +42,14 @@ class OpenedModel:
             whoever changes a model takes a `copy`.
     """
 
-    def __init__(self, path: Path, mask: str | None = None) -> None:
-        """`mask` is the input that the user calls the padding mask.
+    def __init__(self, path: Path, mask: str | None = None, in_floats: bool = False) -> None:
+        """Read and check it.
+
+        Args:
+            path: its file.
+            mask: the input that the user calls the padding mask.
+            in_floats: whether products that it rounds request by request count as the floats that they stand
+                for: where answers count from another model, in floats.
 
         Raises:
             MemoError: as `load_model` does; or there is no such mask.
@@ -50,6 +57,7 @@ class OpenedModel:
         self.path = path
         self.model = self._read = load_model(path)
         self._mask = mask
+        self._in_floats = in_floats and rounds_by_request(self.model)
         self._own = _Form(self.model, mask)
         try:
             self._own.shapes.at(LENGTHS[0])
@@ -156,7 +164,7 @@ class OpenedModel:
         try:
             more = other.shows > own.shows or not own.findings.sites
             # What is rounded between its operators is not read as it should be, in floats.
-            better = more or (plain.halves and other.shows == own.shows)
+            better = more or ((plain.halves or self._in_floats) and other.shows == own.shows)
         except MemoError:  # what a rule made of a strange model is none
             better = False
         return (other, plain) if better else (own, None)
