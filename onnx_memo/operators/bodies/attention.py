@@ -26,8 +26,10 @@ def attention_body(
     bias: ir.Value,
 ) -> Results:
     """One sequence, or a batch."""
+    bias_of_one = _bias_of_first(b, bias, rows, length)
+    one = _of_one(b.opset, query, key, value, entry, length, keys, values, offsets, scale, *bias_of_one)
     inputs = (query, key, value, rows, entry, length, padded_length, keys, values, offsets, scale, bias)
-    (context,) = of_one_or_many(b, entry, _of_one(b.opset, *inputs), _of_many(b.opset, *inputs))
+    (context,) = of_one_or_many(b, entry, one, _of_many(b.opset, *inputs))
     return {"context": context}
 
 
@@ -36,15 +38,14 @@ def _of_one(
     query: ir.Value,
     key: ir.Value,
     value: ir.Value,
-    rows: ir.Value,
     entry: ir.Value,
     length: ir.Value,
-    padded_length: ir.Value,
     keys: ir.Value,
     values: ir.Value,
     offsets: ir.Value,
     scale: ir.Value,
-    bias: ir.Value,
+    stored_bias: ir.Value,
+    own_bias: ir.Value,
 ) -> ir.Graph:
     """Softmax over n + R columns: the entry's, of which those of `rows` are shut out, then the rows' own.
 
@@ -58,7 +59,6 @@ def _of_one(
     stored_keys = b.op("Cast", b.op("Reshape", b.op("Slice", keys, first, end), shape), to=FLOAT)
     shape = b.op("Concat", heads, length, b.i64(-1), axis=0)
     stored_values = b.op("Cast", b.op("Reshape", b.op("Slice", values, first, end), shape), to=FLOAT)
-    stored_bias, own_bias = _bias_of_rows(b, bias, rows, entry, length)
     scaled = b.op("Mul", query, scale)
     stored = b.op("Add", b.op("MatMul", scaled, stored_keys), stored_bias)  # [H, R, n]
     own = b.op("Add", b.op("MatMul", scaled, key), own_bias)  # [H, R, R]
@@ -67,26 +67,26 @@ def _of_one(
     return ir.Graph([], [context], nodes=b.nodes, name="one")
 
 
-def _bias_of_rows(
-    b: Builder, bias: ir.Value, rows: ir.Value, entry: ir.Value, length: ir.Value
-) -> tuple[ir.Value, ir.Value]:
+def _bias_of_first(b: Builder, bias: ir.Value, rows: ir.Value, length: ir.Value) -> tuple[ir.Value, ir.Value]:
     """What is added to the scores of the stored columns [h, r, n] and of the rows' own [h, r, R].
 
-    h is 1 or H, and r is R. Stored columns that `rows` replace get -inf.
-
-    There is no constant here: ONNX Runtime computes what all layers share only once, but inside a
-    branch it takes the constants of two functions for different ones.
+    h is 1 or H, and r is R. Stored columns that `rows` replace get -inf. It is computed in front of the
+    branches, of the first sequence of any batch, so that all layers share it. And there is no constant here:
+    ONNX Runtime computes what all layers share only once, but inside a branch it takes the constants of two
+    functions for different ones.
     """
-    one = b.op("Shape", entry)  # the batch
+    one = b.op("Shape", b.op("Shape", length))
     zero = b.op("Sub", one, one)
+    n = b.op("Max", b.op("Gather", length, zero), one)  # [1]
+    rows = b.op("Min", b.op("Slice", rows, zero, n), b.op("Sub", n, one))  # of one sequence: all
     bias = b.op("Gather", bias, b.op("ReduceMin", zero, keepdims=0), axis=0)  # [h, L or 1, L or 1]
     bias = b.op("Gather", bias, _index(b, rows, b.dim(bias, 1), one), axis=1)
     columns = b.dim(bias, 2)
     own = b.op("Gather", bias, _index(b, rows, columns, one), axis=2)
-    nothing = b.op("ConstantOfShape", length, value=filling(0))  # [n]
+    nothing = b.op("ConstantOfShape", n, value=filling(0))  # [n]
     shut = b.op("ConstantOfShape", b.op("Shape", rows), value=filling(-np.inf))  # [R]
     mask = b.op("ScatterElements", nothing, rows, shut, axis=0)
-    stored = b.op("Slice", bias, zero, length, b.op("Add", one, one))
+    stored = b.op("Slice", bias, zero, n, b.op("Add", one, one))
     return b.op("Add", stored, mask), own
 
 

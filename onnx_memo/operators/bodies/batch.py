@@ -18,10 +18,11 @@ def of_one_or_many(b: Builder, entry: ir.Value, one: ir.Graph, many: ir.Graph) -
     """The results of `one` where the batch is one sequence, else of `many`.
 
     One sequence has a branch of its own, since it is a slice of the store: a batch takes four times as many
-    nodes.
+    nodes. All operators share the condition, which therefore has no constant (see `attention.py`).
     """
     names = [f"{b.prefix}/of_one_or_many/{number}" for number in range(len(one.outputs))]
-    alone = b.op("Equal", b.op("Shape", entry), b.i64(1))
+    size = b.op("Shape", entry)
+    alone = b.op("Equal", size, b.op("Shape", size))
     return list(b.ops("If", alone, names=names, then_branch=one, else_branch=many))
 
 
