@@ -11,7 +11,6 @@ from onnxruntime import quantization
 from support import FIXTURES, assert_identical, join, memoized, original, random_samples, write_samples
 
 import onnx_memo
-from onnx_memo.errors import MemoError
 
 FORMS = FIXTURES / "forms"
 LENGTHS = (3, 5, 9, 9, 16, 23)
@@ -40,23 +39,9 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "llama-optimum": (2, ("rows", "output")),
     "mpnet-optimum": (2, EVERY),
 }
-# What is found and yet cannot be made, and why; a defect each.
-NOT_YET = {
-    "bert-nbits-4-qdq": "ONNX Runtime merges its products in the original and not in the bundle",
-}
-
-
-def takes(form):
-    marks = (
-        [pytest.mark.xfail(strict=True, reason=NOT_YET[form], raises=MemoError)] if form in NOT_YET else []
-    )
-    return pytest.param(form, marks=marks)
-
 
 every_form = pytest.mark.parametrize("form", sorted(EXPECTED))
-taken = pytest.mark.parametrize(
-    "form", [takes(form) for form, (_, levels) in sorted(EXPECTED.items()) if levels]
-)
+taken = pytest.mark.parametrize("form", [form for form, (_, levels) in sorted(EXPECTED.items()) if levels])
 
 
 def path_of(form):

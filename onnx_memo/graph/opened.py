@@ -19,7 +19,7 @@ from onnx_memo.graph.external import folder_of_weights
 from onnx_memo.graph.load import load_model, unhandled
 from onnx_memo.graph.plain.floats import computes_in_halves
 from onnx_memo.graph.plain.form import Plain, plain_form
-from onnx_memo.graph.plain.halves import as_computed
+from onnx_memo.graph.plain.halves import as_computed as computed_by_onnx_runtime
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings
 from onnx_memo.graph.sites import find_sites
@@ -38,10 +38,16 @@ class OpenedModel:
         path: its file.
         model: as it was read, or, of half precision, as ONNX Runtime computes it. It is never changed:
             whoever changes a model takes a `copy`.
+        as_computed: whether it is as ONNX Runtime computes it.
     """
 
-    def __init__(self, path: Path, mask: str | None = None) -> None:
-        """`mask` is the input that the user calls the padding mask.
+    def __init__(self, path: Path, mask: str | None = None, as_computed: bool = False) -> None:
+        """Read and check a model.
+
+        Args:
+            path: its file.
+            mask: the input that the user calls the padding mask.
+            as_computed: take it as ONNX Runtime computes it even where it is not of half precision.
 
         Raises:
             MemoError: as `load_model` does; or there is no such mask.
@@ -56,9 +62,18 @@ class OpenedModel:
             raise unhandled(path, error) from error
         if mask is not None:
             _check_mask(path, self.model, mask)
-        if computes_in_halves(self.model.graph):
-            self.model = as_computed(path, self.model)
+        self.as_computed = as_computed or computes_in_halves(self.model.graph)
+        if self.as_computed:
+            self.model = computed_by_onnx_runtime(path, self.model)
             self._own = _Form(self.model, mask)
+
+    def again(self) -> OpenedModel:
+        """The same model, as ONNX Runtime computes it.
+
+        Raises:
+            MemoError: ONNX Runtime does not load it.
+        """
+        return OpenedModel(self.path, self._mask, as_computed=True)
 
     @property
     def outputs(self) -> list[str]:
@@ -144,13 +159,15 @@ class OpenedModel:
     def _choice(self) -> tuple[_Form, Plain | None]:
         """The form that is searched; the plain one, if it has one of its own and more is found there."""
         own, plain = self._own, plain_form(self._read)
+        if plain is None and self.as_computed:
+            plain = Plain(self._read, False, ())
         if plain is None:
             return own, None
         other = _Form(plain.model, self._mask, own_values(self.model.graph).keys())
         try:
             more = other.shows > own.shows or not own.findings.sites
             # What is rounded between its operators is not read as it should be, in floats.
-            better = more or (plain.halves and other.shows == own.shows)
+            better = more or (self.as_computed and other.shows == own.shows)
         except MemoError:  # what a rule made of a strange model is none
             better = False
         return (other, plain) if better else (own, None)
