@@ -38,6 +38,19 @@ def test_repeats_are_reused_and_others_are_the_originals(model, tmp_path):
             assert np.linalg.norm(have - want) <= 0.005 * np.linalg.norm(want)
 
 
+@pytest.mark.usefixtures("everything_pays")
+def test_with_a_tolerance_too(model, tmp_path):
+    before = original(model)
+    samples = random_samples(before, 10 * LENGTHS, seed=1)
+    data = write_samples(tmp_path / "data.npz", samples + samples[:30])
+    bundle = onnx_memo.optimize(model, data, tmp_path / "bundle", tolerance=0.3, level="rows")
+    assert AS_COMPUTED in bundle.manifest.notes
+    after = memoized(bundle.path, "stock")
+    for request in random_samples(before, LENGTHS, seed=2):
+        nothing_reused = request | {"memo_strictness": np.zeros((), np.float32)}
+        assert_identical(after.run(None, nothing_reused), before.run(None, request))
+
+
 def test_a_plain_model_is_searched_as_it_is_and_computed_as_it_is_fused():
     opened = OpenedModel(FIXTURES / "bert.onnx").again()
     assert opened.as_computed and len(opened.findings.sites) == 3
