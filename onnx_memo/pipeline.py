@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx_ir as ir
+import onnxruntime as ort
 
 from onnx_memo import __version__
 from onnx_memo.data.export import Source, as_onnx
@@ -47,10 +48,14 @@ from onnx_memo.store.manifest import Manifest, Promised
 from onnx_memo.store.publish import check_output, publishing
 from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
-from onnx_memo.verify import Checked, Unfit, check_bundle
+from onnx_memo.verify import Checked, Fused, Unfit, check_bundle
 
 ROUNDS = 3  # how often the held-out part is timed
 EXACT = "requests that reuse nothing run the original, bit for bit (--exact-misses)"
+AS_COMPUTED = (
+    "ONNX Runtime fuses this model across the places where it is guarded: it is written as version "
+    f"{ort.__version__} fuses it"
+)
 
 
 @one_thread()
@@ -188,8 +193,8 @@ def optimize(
                 notes=notes,
                 reference=judge,
             )
-            verdict, blueprint, checked = _build(job, uses, padding, folder)
-            note_unguarded(opened, blueprint.guarded(), notes)
+            job, (verdict, blueprint, checked) = _built(job, wanted, uses, padding, folder)
+            note_unguarded(job.opened, blueprint.guarded(), notes)
             _copy_companions(source, vocabulary, folder)
             evidence = promised = None
             if verdict is not None:
@@ -201,9 +206,35 @@ def optimize(
     return Result(output, manifest)
 
 
-def _build(
-    job: Job, uses: Sequence[tuple[Level, Use]], padding: str | None, folder: Path
-) -> tuple[Verdict | None, Blueprint, Checked]:
+Built = tuple[Verdict | None, Blueprint, Checked]
+
+
+def _built(
+    job: Job, wanted: Wanted, uses: Sequence[tuple[Level, Use]], padding: str | None, folder: Path
+) -> tuple[Job, Built]:
+    """As `_build`; where ONNX Runtime fuses the model across all places where it can be guarded, of what it
+    makes of the model, in which all is fused already.
+
+    Raises:
+        Unfit: neither bundle is right.
+    """
+    known = len(job.notes)
+    try:
+        return job, _build(job, uses, padding, folder)
+    except Fused as fused:
+        if job.opened.as_computed:
+            raise
+        try:
+            again = replace(job, opened=job.opened.again())
+            uses = allowed(again.opened, wanted, [], rounding=job.goal is not None)
+        except MemoError:
+            raise fused from None
+        _empty(folder)
+        job.notes[known:] = [AS_COMPUTED]  # what was noted is about another model
+        return again, _build(again, uses, padding, folder)
+
+
+def _build(job: Job, uses: Sequence[tuple[Level, Use]], padding: str | None, folder: Path) -> Built:
     """Decide what is guarded, write memo data and guarded model, and check them.
 
     `padding` is the mask, if padding counts.
@@ -229,13 +260,17 @@ def _build(
             if level is last:
                 raise
             job.notes.append(f"the level '{level.title}' is left out: {unfit.why}")
-            for part in folder.iterdir():
-                part.unlink() if part.is_file() else shutil.rmtree(part)
+            _empty(folder)
             job.scratch.mkdir()
         else:
             job.notes.extend(trial.notes)
             return None, blueprint, checked
     raise AssertionError("a model allows at least one level")
+
+
+def _empty(folder: Path) -> None:
+    for part in folder.iterdir():
+        part.unlink() if part.is_file() else shutil.rmtree(part)
 
 
 def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) -> Checked:

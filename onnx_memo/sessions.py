@@ -18,9 +18,9 @@ from onnx_memo.errors import MemoError, reason_of
 from onnx_memo.files import take_file
 from onnx_memo.graph.external import external_files
 from onnx_memo.mapped import opening
+from onnx_memo.runtime import EXTERNAL_FOLDER
 
 MOST_IN_A_MESSAGE, SMALL = 1 << 30, 1 << 16  # bytes: a protobuf message ends at 2 GiB
-EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def place_weights(model: ir.Model, source: Path, folder: Path) -> None:

@@ -49,6 +49,10 @@ class Unfit(MemoError):
         self.why = why
 
 
+class Fused(Unfit):
+    """A request that reuses nothing would not get the original's answer."""
+
+
 @dataclass(frozen=True)
 class Checked:
     """What was checked, and found right.
@@ -68,9 +72,9 @@ def check_bundle(job: Job, folder: Path) -> Checked:
     """Run some of the job's inputs through the bundle in `folder`.
 
     Raises:
-        Unfit: a request that reuses nothing would not get the original's answer, or one that is stored
-            gets another one; or, where the original's weights are left out, the two ways to run do not
-            agree.
+        Fused: a request that reuses nothing would not get the original's answer.
+        Unfit: one that is stored gets another answer; or, where the original's weights are left out, the two
+            ways to run do not agree.
     """
     # A session may hold the weights once more, packed: one is open at a time.
     asked = _asked(job)
@@ -132,6 +136,7 @@ def _check(job: Job, folder: Path, library: str, asked: _Asked, advance: Callabl
         _check_ways(job, session, asked.unseen, library, advance)
         return worst
     for feeds, want in asked.unseen:
+        _check_miss(session, feeds, want, library)
         _error(job, session, feeds, want, "an input that is not stored", library)
         advance()
     return worst
@@ -180,7 +185,7 @@ def _check_miss(session: ort.InferenceSession, feeds: Arrays, want: Outputs, lib
     for name, one, other in zip(_names(session), want, have, strict=True):
         if one.tobytes() != other.tobytes():
             apart = np.abs(one.astype(np.float64) - other.astype(np.float64)).max()
-            raise Unfit(
+            raise Fused(
                 f"with nothing reused its output '{name}' is off by {apart:.2g} ({library} operators), since "
                 "ONNX Runtime fuses this model across the place where it is guarded",
                 "try another --level",

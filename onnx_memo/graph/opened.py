@@ -20,7 +20,7 @@ from onnx_memo.graph.load import load_model, unhandled
 from onnx_memo.graph.longest import most_positions
 from onnx_memo.graph.plain.floats import computes_in_halves
 from onnx_memo.graph.plain.form import Plain, plain_form
-from onnx_memo.graph.plain.halves import as_computed
+from onnx_memo.graph.plain.halves import as_computed as computed_by_onnx_runtime
 from onnx_memo.graph.quantizers import rounds_by_request
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings
@@ -40,16 +40,20 @@ class OpenedModel:
         path: its file.
         model: as it was read, or, of half precision, as ONNX Runtime computes it. It is never changed:
             whoever changes a model takes a `copy`.
+        as_computed: whether it is as ONNX Runtime computes it.
     """
 
-    def __init__(self, path: Path, mask: str | None = None, in_floats: bool = False) -> None:
-        """Read and check it.
+    def __init__(
+        self, path: Path, mask: str | None = None, in_floats: bool = False, as_computed: bool = False
+    ) -> None:
+        """Read and check a model.
 
         Args:
             path: its file.
             mask: the input that the user calls the padding mask.
             in_floats: whether products that it rounds request by request count as the floats that they stand
                 for: where answers count from another model, in floats.
+            as_computed: take it as ONNX Runtime computes it even where it is not of half precision.
 
         Raises:
             MemoError: as `load_model` does; or there is no such mask.
@@ -65,9 +69,18 @@ class OpenedModel:
             raise unhandled(path, error) from error
         if mask is not None:
             _check_mask(path, self.model, mask)
-        if computes_in_halves(self.model.graph):
-            self.model = as_computed(path, self.model)
+        self.as_computed = as_computed or computes_in_halves(self.model.graph)
+        if self.as_computed:
+            self.model = computed_by_onnx_runtime(path, self.model)
             self._own = _Form(self.model, mask)
+
+    def again(self) -> OpenedModel:
+        """The same model, as ONNX Runtime computes it.
+
+        Raises:
+            MemoError: ONNX Runtime does not load it.
+        """
+        return OpenedModel(self.path, self._mask, self._in_floats, as_computed=True)
 
     @property
     def outputs(self) -> list[str]:
@@ -158,13 +171,15 @@ class OpenedModel:
     def _choice(self) -> tuple[_Form, Plain | None]:
         """The form that is searched; the plain one, if it has one of its own and more is found there."""
         own, plain = self._own, plain_form(self._read)
+        if plain is None and self.as_computed:
+            plain = Plain(self._read, False, ())
         if plain is None:
             return own, None
         other = _Form(plain.model, self._mask, own_values(self.model.graph).keys())
         try:
             more = other.shows > own.shows or not own.findings.sites
             # What is rounded between its operators is not read as it should be, in floats.
-            better = more or ((plain.halves or self._in_floats) and other.shows == own.shows)
+            better = more or ((self.as_computed or self._in_floats) and other.shows == own.shows)
         except MemoError:  # what a rule made of a strange model is none
             better = False
         return (other, plain) if better else (own, None)
