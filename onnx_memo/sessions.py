@@ -153,8 +153,8 @@ def _other_length(session: ort.InferenceSession, feeds: dict[str, Any]) -> str |
         longer = {name: np.pad(feeds[name], ((0, 0), (0, size - length))) for name in rows}
         if _runs(session, feeds | longer):
             return (
-                f"it has {length} tokens, and the next length that the model runs is {size}: its exporter has "
-                f"fixed which ones run; give arrays that are padded to {size}"
+                f"it has {length} tokens, and the next length that the model runs is {size}: its exporter "
+                "has fixed which ones run; export it with a free length, or give inputs of such lengths alone"
             )
     return None
 
