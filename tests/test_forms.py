@@ -31,6 +31,7 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "bert-qdq": (2, ROWS),
     "bert-qoperator": (2, ROWS),
     "bert-saved-extended": (2, ROWS),
+    "bert-torchscript-11": (2, EVERY),
     "bert-torchscript-float16": (2, ROWS),
     "bert-torchscript-normalized": (2, EVERY),
     "clip-torchscript": (2, SITES),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def converted(path: Path, model: ir.Model, saved: Path | None = None) -> ir.Mode
     Raises:
         MemoError: the converter cannot do it.
     """
-    opset, shapes = model.opset_imports[""], ShapeTable(model).at(LENGTHS[0], follow=True)
+    opset, table = model.opset_imports[""], ShapeTable(model)
+    # Of how many axes something is, is not known at a length that the model does not take.
+    shapes = ChainMap(*(dict(table.at(length, follow=True)) for length in LENGTHS))
     proto = onnx.load(saved or path)  # with weights of other files, which the converter would lose
     for node in proto.graph.node:
         if node.op_type in ("Softmax", "LogSoftmax"):

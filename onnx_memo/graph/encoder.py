@@ -143,7 +143,11 @@ class _Finder:
             positions=self.positions,
             turns=self._turns(output),
             width=self.sites[0].width,
+            output_width=self.sites[0].width,
+            per_row=self.sites[0].width,
+            length=self.sites[0].length,
             heads=self.sites[0].heads,
+            operators=len(self.sites),
             share=Work(self.graph, table).share(region),
         )
 

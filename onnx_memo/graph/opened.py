@@ -177,9 +177,11 @@ class OpenedModel:
             return own, None
         other = _Form(plain.model, self._mask, own_values(self.model.graph).keys())
         try:
-            more = other.shows > own.shows or not own.findings.sites
+            more = other.shows > own.shows or not (own.findings.sites or own.span)
             # What is rounded between its operators is not read as it should be, in floats.
             better = more or ((self.as_computed or self._in_floats) and other.shows == own.shows)
+            # In a form that is not the model's own nothing but a span is reused.
+            better = better and (other.span is not None or own.span is None)
         except MemoError:  # what a rule made of a strange model is none
             better = False
         return (other, plain) if better else (own, None)
@@ -215,7 +217,7 @@ class _Form:
         encoder = self.encoder if isinstance(self.encoder, Encoder) else None
         if encoder is not None and (encoder.why_no_rows is None or self._ends is not None):
             return encoder  # of a plain form as well: a graft has one span
-        return find_span(self.model, self.findings.sites, self.shapes, self._ends) or encoder
+        return find_span(self.model, self.findings, self.shapes, self._ends) or encoder
 
     @cached_property
     def encoder(self) -> Encoder | NoEncoder:

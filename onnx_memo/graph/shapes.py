@@ -32,6 +32,9 @@ FOLDED = frozenset(
     | {"Split"}  # ONNX Runtime's optimizer takes shapes apart so
 )
 
+# Their results have the shape of the first operand, which ONNX's inference does not know.
+LIKE_FIRST = frozenset({"GroupNormalization"})
+
 STANDARD = ("", "ai.onnx")  # the domains of ONNX's own operators
 Shape = tuple[int | None, ...]
 
@@ -108,6 +111,9 @@ class ShapeTable:
     def _bare(self) -> onnx.ModelProto:
         """The model without weights and without the shapes that it was saved with."""
         proto, _ = without_weights(self.model)
+        for node in proto.graph.node:
+            if node.op_type in LIKE_FIRST and node.domain in STANDARD:
+                node.CopyFrom(onnx.helper.make_node("Relu", node.input[:1], node.output, node.name))
         for output in proto.graph.output:
             output.type.tensor_type.ClearField("shape")
         del proto.graph.value_info[:]

@@ -86,6 +86,7 @@ class _Finder:
                 lost = lost_at(softmax.outputs[0], self.shapes)
                 where = f"; sizes are not known after '{lost.name}' ({lost.op_type})" if lost else ""
                 refusals.append(Refusal(name, f"{refused}{where}"))
+        called_mask = None if sites else self.masks.by_name()
         notes = [
             f"'{name}' is taken for the padding mask for its name: what it does could not be tried"
             for name in sorted(self.masks.assumed)
@@ -99,7 +100,7 @@ class _Finder:
             "..."
             for value in self.given
         ]
-        return Findings(sites, refusals, notes, counted=bool(self.masks.counted))
+        return Findings(sites, refusals, notes, bool(self.masks.counted), called_mask)
 
     def _site(self, softmax: ir.Node, name: str) -> Site:
         probabilities, product = self._product_with_values(softmax)

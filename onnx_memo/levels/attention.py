@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx_memo.errors import MemoError
+from onnx_memo.graph import flow
 from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.graph.site import Findings, Site
+from onnx_memo.graph.site import Refusal, Site
+from onnx_memo.graph.span import Span
+from onnx_memo.levels.base import NotAllowed
 from onnx_memo.store.manifest import GuardedSite
 
 
@@ -14,25 +16,29 @@ def attention_of(opened: OpenedModel) -> list[Site]:
     """The model's attention blocks, at least one.
 
     Raises:
-        MemoError: it has none.
+        NotAllowed: it has none.
     """
-    findings = opened.findings
-    if not findings.sites:
-        raise MemoError(
-            f"'{opened.path}' has no attention that can be memoized. Looked for: a softmax over square "
-            f"scores whose result is multiplied with values and projected. Found: {_looked_at(findings)}"
-        )
-    return findings.sites
+    if not opened.findings.sites:
+        raise NotAllowed(f"it has {no_attention(opened)}")
+    return opened.findings.sites
 
 
-def _looked_at(findings: Findings) -> str:
-    reasons = "; ".join(not_taken(findings))
-    return reasons or "it has no softmax at all"
+def no_attention(opened: OpenedModel) -> str:
+    """What was looked for in a model without attention blocks, and what was found."""
+    found = "; ".join(not_taken(opened.findings.refusals)) or "it has no softmax at all"
+    repeats = "" if opened.span is None else "; without a tolerance literal repeats can be reused"
+    return (
+        "no attention that can be memoized. Looked for: a softmax over square scores whose result is "
+        f"multiplied with values and projected. Found: {found}{repeats}"
+    )
 
 
 def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: list[str]) -> None:
     """Say which attention is not looked into, and where it is not known what part of the work is guarded."""
-    notes += [f"not memoized: {line}" for line in not_taken(opened.findings)]
+    refusals = opened.findings.refusals
+    if opened.span is not None and any(not guard.softmax for guard in guards):  # all layers as a whole
+        refusals = _outside(opened.span, refusals)
+    notes += [f"not memoized: {line}" for line in not_taken(refusals)]
     if any(guard.share is None for guard in guards):
         first, *others = opened.uncounted
         more = f" and {len(others)} more" if others else ""
@@ -42,9 +48,19 @@ def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: li
         )
 
 
-def not_taken(findings: Findings) -> list[str]:
-    """Every softmax or attention operator that is not taken, a line for each reason."""
+def _outside(span: Span, refusals: Sequence[Refusal]) -> list[Refusal]:
+    """Those of operators that are not among the nodes of a span, nor in their branches."""
+    graph = span.region[0].graph
+    assert graph is not None, "the nodes of a region are in a graph"
+    inside = {*span.region}
+    inside |= {inner for inner, holder in flow.holders(graph).items() if holder in inside}
+    names = {str(name) for node in inside for name in (node.name, node.outputs[0].name)}
+    return [refusal for refusal in refusals if refusal.name not in names]
+
+
+def not_taken(refusals: Sequence[Refusal]) -> list[str]:
+    """Softmax or attention operators that are not taken, a line for each reason."""
     by_reason: dict[str, list[str]] = {}
-    for refusal in findings.refusals:
+    for refusal in refusals:
         by_reason.setdefault(refusal.reason, []).append(f"'{refusal.name}'")
     return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]

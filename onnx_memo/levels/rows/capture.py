@@ -22,6 +22,7 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.prune import prune
+from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys.network import segment_means
 from onnx_memo.levels.rows.layout import RowsForm
@@ -51,6 +52,7 @@ class RowsCapture:
         heads: (H, dk, dv) of each core; none where only literal repeats are reused.
         stages: the first layer of each stage (`onnx_memo.graph.stages`).
         share: of the model's multiply-adds that lie in the encoder, 0 to 1; None: not known.
+        final: numbers of the output for each row of the input; d of an encoder.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class RowsCapture:
     heads: tuple[tuple[int, int, int], ...]
     stages: tuple[int, ...]
     share: float | None
+    final: int
 
     def tokens(self, sample: int) -> slice:
         """Where a sample's tokens lie in `states`."""
@@ -85,7 +88,7 @@ class RowsCapture:
     @property
     def form(self) -> RowsForm:
         """The sizes of the encoder."""
-        return RowsForm(self.width, self.heads, len(self.stages))
+        return RowsForm(self.width, self.heads, len(self.stages), self.final)
 
     @property
     def means(self) -> Floats:
@@ -96,7 +99,7 @@ class RowsCapture:
         """States before a stage, mapped: f16[T, d]; after the last, at the encoder's output, f32[T, d]."""
         last = stage == len(self.stages)
         kind, dtype = ("final", np.float32) if last else (f"states.{stage}", np.float16)
-        return self._mapped(kind, dtype, (int(self.lengths.sum()), self.width))
+        return self._mapped(kind, dtype, (int(self.lengths.sum()), self.final if last else self.width))
 
     def past(self, stage: int) -> npt.NDArray[np.float16]:
         """Attention rollouts [n, n] of all samples over the layers before a stage, mapped: f16[Q]."""
@@ -177,7 +180,8 @@ def capture_rows(
         if given is not None:
             before = given(feeds, number)
         n = real_length(feeds, span.mask, before)
-        pieces: list[_Piece] = [("final", after[0, :n]), ("means", segment_means(before[0, :n]))]
+        final = _by_rows(after, before.shape[1], span)[:n]
+        pieces: list[_Piece] = [("final", final), ("means", segment_means(before[0, :n]))]
         for stage, states in enumerate([before, *others[: len(later)]]):
             pieces.append((f"states.{stage}", _half(states.reshape(-1, span.width)[:n])))
         return n, pieces + _of_cores(others[len(later) :], firsts, n)
@@ -190,7 +194,8 @@ def capture_rows(
                 files.write(kind, array)
             advance()
     form = RowsForm.literal(span) if encoder is None else RowsForm.of(encoder)
-    return RowsCapture(folder, np.asarray(lengths, np.int64), span.width, form.heads, firsts, span.share)
+    sizes = span.width, form.heads, firsts, span.share, form.final
+    return RowsCapture(folder, np.asarray(lengths, np.int64), *sizes)
 
 
 def _input_by(opened: OpenedModel, tables: Tables) -> Callable[[Arrays, int], Floats]:
@@ -237,6 +242,16 @@ class _Files(ExitStack):
         if kind not in self.files:
             self.files[kind] = self.enter_context(NewFile(self.folder / f"rows.{kind}", replace=True))
         self.files[kind].array(array)
+
+
+def _by_rows(made: Floats, rows: int, span: Span) -> Floats:
+    """The output of a span for one sample, [1, L', d'], divided among the `rows` of its input."""
+    if made.size != rows * span.per_row:
+        raise MemoError(
+            f"'{span.output.name}' has not {span.per_row} numbers for each of the {rows} rows of "
+            f"'{span.input.name}', as the graph says, but {made.size} in all: 'rows' cannot store them"
+        )
+    return made.reshape(rows, span.per_row)
 
 
 def _in_floats(model: ir.Model, value: ir.Value) -> ir.Value:

@@ -174,7 +174,7 @@ class _RowsInserter(Inserter):
     def _ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
         """The final states of the rows that run, what they spread, [R, d], and which they are."""
         if not self.guard.keys:  # only literal repeats are reused: nothing ever runs
-            nothing = b.const(np.zeros((0, self.span.width)), np.float32)
+            nothing = b.const(np.zeros((0, self.span.per_row)), np.float32)
             return nothing, nothing, self.rows
         some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
         stages = find_stages(self.encoder)[1:]
@@ -201,7 +201,10 @@ class _RowsInserter(Inserter):
         )
         if self.turned is not None:
             merged = self.turned.back(b, merged)
-        return _graph(b, [merged], [None, None, self.span.width])
+        width = self.span.output_width
+        if width != self.span.per_row:  # it is stored with as many rows as the input has
+            merged = b.op("Reshape", merged, b.i64(0, -1, width))
+        return _graph(b, [merged], [None, None, width])
 
     def _nothing(self, stages: int) -> ir.Graph:
         b = Builder(f"memo/{NAME}/nothing", self.opset)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.flow import constant_nodes
@@ -36,22 +35,24 @@ class RowsForm:
         width: d, of the hidden states.
         heads: (H, dk, dv) of each core; none where layers are taken as a whole.
         stages: how many there are; 1 where only literal repeats are reused.
+        final: numbers of the output for each row of the input.
     """
 
     width: int
     heads: tuple[tuple[int, int, int], ...]
     stages: int
+    final: int
 
     @staticmethod
     def of(encoder: Encoder) -> RowsForm:
         """That of a guard that runs rows of `encoder`."""
         heads = tuple((core.heads, core.key_width, core.value_width) for core in encoder.cores)
-        return RowsForm(encoder.width, heads, len(find_stages(encoder)))
+        return RowsForm(encoder.width, heads, len(find_stages(encoder)), encoder.per_row)
 
     @staticmethod
     def literal(span: Span) -> RowsForm:
         """That of a guard that reuses literal repeats of `span`."""
-        return RowsForm(span.width, (), 1)
+        return RowsForm(span.width, (), 1, span.per_row)
 
 
 def stored_name(kind: str) -> str:
@@ -157,6 +158,8 @@ def _lookup_specs(form: RowsForm, reduced: int) -> list[TensorSpec]:
 
 
 def _states_specs(form: RowsForm) -> list[TensorSpec]:
-    kinds: list[tuple[str, npt.DTypeLike]] = [("final", np.float32)]
-    kinds += [(f"states.{stage}", np.float16) for stage in range(form.stages)]
-    return [TensorSpec(stored_name(kind), dtype, (tokens, form.width)) for kind, dtype in kinds]
+    states = (f"states.{stage}" for stage in range(form.stages))
+    return [
+        TensorSpec(stored_name("final"), np.float32, (tokens, form.final)),
+        *(TensorSpec(stored_name(kind), np.float16, (tokens, form.width)) for kind in states),
+    ]

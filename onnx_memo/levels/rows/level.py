@@ -40,7 +40,8 @@ class RowsLevel(Level):
 
     def use(self, opened: OpenedModel, wanted: Wanted, notes: list[str]) -> Use:
         """The encoder as a whole."""
-        attention_of(opened)
+        if opened.span is None or not wanted.repeats:
+            attention_of(opened)
         if wanted.compact and library_path() is None:
             raise NotAllowed("--compact leaves out the weights that rows run with where no native library is")
         try:
@@ -51,7 +52,10 @@ class RowsLevel(Level):
             return RowsUse(encoder, wanted.exact_misses)
         if opened.span is None or not wanted.repeats:
             raise NotAllowed(str(why))
-        notes.append(f"the level 'rows' reuses literal repeats alone, whatever the tolerance: {why}")
+        if opened.findings.sites:
+            notes.append(f"the level 'rows' reuses literal repeats alone, whatever the tolerance: {why}")
+        else:
+            notes.append(f"only equal inputs are reused: attention is not understood, for one {why}")
         return RepeatsUse(opened.span)
 
     def describe(self, guards: Sequence[GuardedSite]) -> list[str]:
@@ -108,7 +112,8 @@ class RowsUse(RepeatsUse):
 
 
 def _most_tokens(job: Job) -> npt.NDArray[np.int64]:
-    return most_tokens(job.samples, job.opened.findings.sites[0].length)
+    assert job.opened.span is not None, "there is something to store"
+    return most_tokens(job.samples, job.opened.span.length)
 
 
 def _bytes_needed(job: Job, size: Footprint, scratch: Layout) -> int:
