@@ -15,12 +15,14 @@ from onnx_memo.commands.shared import (
     Data,
     Decision,
     ExactMisses,
+    File,
     Json,
     Labels,
     Mask,
     Output,
     Reference,
     Slack,
+    Task,
     Tokenizer,
     app,
     check_place,
@@ -35,16 +37,21 @@ from onnx_memo.pipeline import optimize as run_optimize
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
 from onnx_memo.proof.scores import SCORE_METRICS
 from onnx_memo.store.budget import parse_bytes
-from onnx_memo.store.bundle import is_bundle, read_bundle
+from onnx_memo.store.bundle import LAYOUTS, is_bundle, read_bundle
 from onnx_memo.store.publish import clean as run_clean
 
 METRIC_NAMES = ", ".join([*METRICS, *SCORE_METRICS])
 LEVEL_NAMES = ", ".join(name for level in LEVELS for name in level.names)
+LAYOUT_NAMES = " or ".join(LAYOUTS)
 
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="An ONNX model, or a bundle.")],
+    model: Annotated[
+        Path, typer.Argument(help="An ONNX model, a Hugging Face model directory, or a bundle.")
+    ],
+    file: File = None,
+    task: Task = None,
     mask: Mask = None,
     as_json: Json = False,
 ) -> None:
@@ -53,7 +60,7 @@ def inspect(
         manifest = read_bundle(model)
         show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
         return
-    inspection = run_inspect(model, mask=mask)
+    inspection = run_inspect(model, file=file, task=task, mask=mask)
     show(as_json, inspection.as_json(), lambda: tables.inspection_tables(inspection))
 
 
@@ -61,6 +68,8 @@ def inspect(
 def advise(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a Hugging Face model directory.")],
     data: Data,
+    file: File = None,
+    task: Task = None,
     tokenizer: Tokenizer = None,
     decision: Decision = None,
     slack: Slack = None,
@@ -78,6 +87,8 @@ def advise(
         advice = run_advise(
             model,
             data,
+            file=file,
+            task=task,
             tokenizer=tokenizer,
             decision=decision,
             slack=slack,
@@ -98,6 +109,8 @@ def optimize(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a Hugging Face model directory.")],
     data: Data,
     out_dir: Annotated[Path, typer.Option("-o", "--out", help="The bundle's directory.")],
+    file: File = None,
+    task: Task = None,
     tokenizer: Tokenizer = None,
     tolerance: Annotated[
         float | None,
@@ -141,6 +154,10 @@ def optimize(
     ] = False,
     mask: Mask = None,
     allow_unknown: AllowUnknown = False,
+    layout: Annotated[
+        str,
+        typer.Option(help=f"Where the bundle's model stands: {LAYOUT_NAMES} (in a folder of that name)."),
+    ] = "flat",
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
     show_inputs: Annotated[
         bool, typer.Option("--show-inputs", help="Show requests' texts in the report, not only their places.")
@@ -153,6 +170,8 @@ def optimize(
             model,
             data,
             out_dir,
+            file=file,
+            task=task,
             tokenizer=tokenizer,
             tolerance=tolerance,
             metric=metric,
@@ -172,6 +191,7 @@ def optimize(
             compact=compact,
             mask=mask,
             allow_unknown=allow_unknown,
+            layout=layout,
             force=force,
             show_inputs=show_inputs,
             progress=progress,
