@@ -274,19 +274,28 @@ def link_the_list(directory: Path, outside: Path) -> None:
     (directory / "modules.json").symlink_to(outside / "secret.json")
 
 
+# Folders that are no cache of a hub, or not this one's, though they look like it.
+PLACES = [
+    ("model", "elsewhere"),
+    ("snapshots/5555", "blobs"),
+    ("no-model/snapshots/5555", "no-model/blobs"),
+    ("models--a--b/other/5555", "models--a--b/blobs"),
+    ("models--a--b/snapshots/5555", "models--c--d/blobs"),
+]
+
+
 @pytest.mark.parametrize("link", [link_a_file, link_a_folder, link_the_list])
-@pytest.mark.parametrize("place", ["model", "snapshots/5555"])
+@pytest.mark.parametrize(("place", "elsewhere"), PLACES)
 def test_links_out_of_the_directory_are_not_followed(
-    cli, sentence_directory, data, tmp_path, link: Callable[[Path, Path], None], place
+    cli, sentence_directory, data, tmp_path, link: Callable[[Path, Path], None], place, elsewhere
 ):
-    outside = tmp_path / "elsewhere"
-    write(outside / "secret.json", MODULES)
-    link(sentence_directory, outside)
-    moved = tmp_path / "moved" / place
-    moved.parent.mkdir(parents=True)
-    sentence_directory.rename(moved)
+    root = tmp_path / "moved"
+    write(root / elsewhere / "secret.json", MODULES)
+    link(sentence_directory, root / elsewhere)
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    sentence_directory.rename(root / place)
     with nothing_left_in(tmp_path):
-        outcome = cli("optimize", moved, "--data", data, "-o", tmp_path / "bundle")
+        outcome = cli("optimize", root / place, "--data", data, "-o", tmp_path / "bundle")
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 1
     assert "a link out of its directory" in outcome.err

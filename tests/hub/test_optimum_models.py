@@ -46,6 +46,22 @@ def test_models_of_optimum_give_what_the_directory_gives(bundles, task, layout, 
             np.testing.assert_allclose(have[name].numpy()[real], wanted[real], atol=atol, rtol=0)
 
 
+def test_a_decoder_keeps_its_logits(directory_of, lines, tmp_path):
+    directory = directory_of("LlamaForCausalLM", num_key_value_heads=2)
+    made = onnx_memo.optimize(directory, lines, tmp_path / "bundle")
+    options = onnx_memo.session_options()
+    model = optimum.onnxruntime.ORTModelForCausalLM.from_pretrained(
+        made.path, use_cache=False, session_options=options
+    )
+    original = transformers.AutoModelForCausalLM.from_pretrained(directory).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(made.path)
+    for text in [*LINES, *UNSEEN]:
+        tokens = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+        want = original(**tokens).logits.detach().numpy()
+        atol = NEAR * np.abs(want).max()
+        np.testing.assert_allclose(model(**tokens).logits.numpy(), want, atol=atol, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def bundles(directory_of, lines, tmp_path_factory):
     """`bundles(task, layout)`: a directory, its bundle, and its outputs' names."""
