@@ -27,6 +27,7 @@ except ImportError:  # Windows
 
 BUFFER = 1 << 20
 FICLONE = 0x40049409  # of Linux: let a file share another's blocks until one of them is written to
+MOST_LETTERS = 255  # of a file's name
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a file begins that stands for another
 
 
@@ -163,6 +164,17 @@ def sync_folder(folder: Path) -> None:
                 raise
         finally:
             os.close(handle)
+
+
+def is_plain_path(name: str) -> bool:
+    """Whether a name from anywhere is that of a file in a folder or below it, on every system."""
+    return all(
+        part.isprintable()
+        and 0 < len(part.encode()) <= MOST_LETTERS
+        and part not in (".", "..")
+        and not {"\\", ":"} & set(part)
+        for part in name.split("/")
+    )
 
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:

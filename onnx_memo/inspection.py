@@ -62,19 +62,26 @@ class Inspection:
         return asdict(self)
 
 
-def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
+def inspect(
+    model: Path | str, *, file: str | None = None, task: str | None = None, mask: str | None = None
+) -> Inspection:
     """Find the attention in `model`, an ONNX file or a Hugging Face model directory.
 
     Args:
         model: the model.
+        file: of a directory, the ONNX file to take.
+        task: of a directory, what optimum shall export it for.
         mask: the input that is its padding mask, where that is not seen.
 
     Raises:
         MemoError: it cannot be read as an ONNX model, or has no such mask.
     """
-    with as_onnx(Path(model)) as source:
+    with as_onnx(Path(model), file, task) as source:
         opened = OpenedModel(source.onnx, mask)
         findings = opened.findings
+    notes = list[str]()
+    source.note_choice(opened.outputs, notes)
+    notes += findings.notes
     sites = [
         SiteReport(
             name=site.name,
@@ -97,7 +104,7 @@ def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
         why = str(none)
     if why is not None:
         repeats = opened.span is not None
-        return Inspection(str(model), sites, refusals, None, why, repeats, findings.notes)
+        return Inspection(str(model), sites, refusals, None, why, repeats, notes)
     encoder = EncoderReport(
         input=found.input.name or "",
         output=found.output.name or "",
@@ -105,4 +112,4 @@ def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
         width=found.width,
         share=found.share,
     )
-    return Inspection(str(model), sites, refusals, encoder, None, True, findings.notes)
+    return Inspection(str(model), sites, refusals, encoder, None, True, notes)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo import __version__
+from onnx_memo.data.directory import Files
 from onnx_memo.data.export import Source, as_onnx
 from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.labels import label_column
@@ -20,7 +21,7 @@ from onnx_memo.data.lengths import CONFIG as TOKENIZER_CONFIG
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.files import copy_file, sha256, write_file
+from onnx_memo.files import sha256, write_file
 from onnx_memo.graph.external import bytes_outside, external_files
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
@@ -64,6 +65,8 @@ def optimize(
     data: Data | Path | str,
     output: Path | str,
     *,
+    file: str | None = None,
+    task: str | None = None,
     tokenizer: Path | str | None = None,
     tolerance: float | None = None,
     metric: str | None = None,
@@ -85,6 +88,7 @@ def optimize(
     copy_weights: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
+    layout: str = "flat",
     force: bool = False,
     show_inputs: bool = False,
     progress: Progress = silent,
@@ -97,9 +101,14 @@ def optimize(
     reused (or what lies within `threshold`).
 
     Args:
-        model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
+        model: an ONNX file, or a Hugging Face or sentence-transformers model directory. Its `model.onnx` or
+            `onnx/model.onnx` is taken; where there is none, it is exported (extra `export`). Configuration,
+            tokenizer and modules of a directory go into the bundle.
         data: representative inputs: a path, or `onnx_memo.Data`, which also says how to read them.
         output: the bundle's directory.
+        file: of a directory, the ONNX file to take, by its name there.
+        task: of a directory, what optimum shall export it for, as in "text-classification", whatever ONNX
+            files there are; None: what its configuration says.
         tokenizer: a `tokenizer.json`, for text; None: the one beside the model. It goes into the
             bundle.
         tolerance: the largest error that is acceptable, in terms of `metric`.
@@ -135,6 +144,8 @@ def optimize(
         mask: the input that says which tokens are real (1) and which are padding (0), where that is not seen
             in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
+        layout: where the bundle's model stands: `flat`, or `onnx` for the folder of that name
+            (`onnx_memo.store.bundle.LAYOUTS`).
         force: replace a bundle that is there.
         show_inputs: show the texts of requests in the report, not only where they stand in `data`.
         progress: is called for each step and its parts.
@@ -147,12 +158,13 @@ def optimize(
     repeats = tolerance is None and keep is None
     wanted = Wanted(level, sites, threshold, exact_misses, compact, repeats)
     _check_options(wanted, tolerance if keep is None else keep)
+    bundle.check_layout(layout)
     about = tolerance, metric, within, confidence, keep, decision, slack, decide
     asked = Asked(*about, tuple(outputs), labels, reference)
     goal = goal_of(asked)
     column = label_column(labels, model)
     check_output(output, force)
-    with as_onnx(model) as source, ExitStack() as stack:
+    with as_onnx(model, file, task) as source, ExitStack() as stack:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
         _check_original(opened)
@@ -160,6 +172,7 @@ def optimize(
         if goal is not None:
             goal.check_outputs(opened.outputs)
         notes: list[str] = []
+        source.note_choice(opened.outputs, notes)
         uses = allowed(opened, wanted, notes, rounding=goal is not None)
         notes += opened.findings.notes
         notes += [EXACT] if exact_misses else []
@@ -195,13 +208,14 @@ def optimize(
             )
             job, (verdict, blueprint, checked) = _built(job, wanted, uses, padding, folder)
             note_unguarded(job.opened, blueprint.guarded(), notes)
-            _copy_companions(source, vocabulary, folder)
+            bundle.add_files(folder, source.companions | _tokenizer(vocabulary))
             evidence = promised = None
             if verdict is not None:
                 promised = _promised(verdict.goal, judge)
                 names = Names(output.name, model.name, data.name, promised.reference)
                 evidence = _report(job, folder, verdict, names, show_inputs)
-            manifest = _manifest(model, blueprint, notes, evidence, promised, checked, compact)
+            bundle.lay_out(folder, layout)
+            manifest = _manifest(model.name, source, blueprint, notes, evidence, promised, checked, compact)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
 
@@ -282,7 +296,8 @@ def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) ->
 
 
 def _manifest(
-    model: Path,
+    name: str,
+    source: Source,
     blueprint: Blueprint,
     notes: list[str],
     evidence: Evidence | None,
@@ -292,8 +307,10 @@ def _manifest(
 ) -> Manifest:
     return Manifest(
         version=__version__,
-        source=model.name,
-        source_sha256=sha256(model) if model.is_file() else None,
+        source=name,
+        source_sha256=sha256(source.onnx) if source.task is None else None,
+        source_file=source.file,
+        task=source.task,
         entries=len(blueprint.lengths),
         tokens=int(blueprint.lengths.sum()),
         sites=blueprint.guarded(),
@@ -399,13 +416,11 @@ def _write_model(
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
 
 
-def _copy_companions(source: Source, tokenizer: Path | None, folder: Path) -> None:
-    """Configuration and tokenizer, so that the bundle loads wherever the original did."""
-    files = {file.name: file for file in source.companions}
-    if tokenizer is not None:
-        files[bundle.TOKENIZER] = tokenizer
-        limits = tokenizer.parent / TOKENIZER_CONFIG  # else the bundle's texts would be cut elsewhere
-        if limits.is_file():
-            files.setdefault(TOKENIZER_CONFIG, limits)
-    for name, file in files.items():
-        copy_file(file, folder / name)
+def _tokenizer(path: Path | None) -> Files:
+    """The tokenizer's files that say how the bundle reads text, and where it cuts it off."""
+    files: Files = {}
+    if path is not None:
+        files[bundle.TOKENIZER] = path
+        if (limits := path.parent / TOKENIZER_CONFIG).is_file():
+            files[TOKENIZER_CONFIG] = limits
+    return files

@@ -212,8 +212,8 @@ def _check_ways(
         served, other = (
             session.run(None, feeds | {STRICTNESS: np.full((), one, np.float32)}) for one in (LITERAL, 0.0)
         )
-        apart += _largest_error(served, other, mask)
-        off += _largest_error(want, served, mask)
+        apart += _largest_error(session, served, other, mask)
+        off += _largest_error(session, want, served, mask)
         advance()
     if apart > WAYS * off:
         raise Unfit(
@@ -228,7 +228,7 @@ def _error(
 ) -> float:
     """How far an answer is from the original's, where it should be the same but for half precision."""
     mask = None if job.samples.mask is None else feeds[job.samples.mask] != 0
-    error = _largest_error(want, session.run(None, feeds), mask)
+    error = _largest_error(session, want, session.run(None, feeds), mask)
     if error > STORED:
         raise Unfit(
             f"the answer to {what} is off by {error:.2g} ({library} operators; relative L2 error)",
@@ -237,14 +237,19 @@ def _error(
     return error
 
 
-def _largest_error(want: Outputs, have: Outputs, mask: npt.NDArray[np.bool_] | None) -> float:
+def _largest_error(
+    session: ort.InferenceSession, want: Outputs, have: Outputs, mask: npt.NDArray[np.bool_] | None
+) -> float:
     """The relative L2 error of a request, the worst over its sequences and its outputs of floats."""
-    errors = [
-        relative(one[row], other[row], real_rows(one, None if mask is None else mask[row]))
-        for one, other in zip(want, have, strict=True)
-        for row in range(len(one))
-        if np.issubdtype(one.dtype, np.floating)
-    ]
+    errors = []
+    for output, one, other in zip(session.get_outputs(), want, have, strict=True):
+        if not np.issubdtype(one.dtype, np.floating):
+            continue
+        if mask is not None and one.shape == mask.shape and not isinstance(output.shape[1], int):
+            one, other = one[..., None], other[..., None]  # a number for each token, as where answers begin
+        for row in range(len(one)):
+            real = real_rows(one, None if mask is None else mask[row])
+            errors.append(relative(one[row], other[row], real))
     return max(errors, default=0.0)
 
 

@@ -424,14 +424,18 @@ def check(path: Path) -> None:
         assert change > 0.1 * first.std(), f"{path.name}: the mask hardly matters"
 
 
-def write_tiny_hf_directory(path: Path) -> None:
-    """Write a Hugging Face model directory: a tiny BERT and a lower-casing WordPiece tokenizer.
+def write_tiny_hf_directory(path: Path, build: Callable[[], torch.nn.Module] | None = None) -> None:
+    """Write a Hugging Face model directory: a tiny model and a lower-casing WordPiece tokenizer.
 
     Its tokens are the special ones, the letters, and a few words: any text of Latin letters
     tokenizes without [UNK].
+
+    Args:
+        path: of the directory.
+        build: makes the model; None: a BERT without a head.
     """
     config = transformers.BertConfig(**(SIZES | TEXT))
-    model: Any = seeded(lambda: transformers.BertModel(config, add_pooling_layer=False))
+    model: Any = seeded(build or (lambda: transformers.BertModel(config, add_pooling_layer=False)))
     model.save_pretrained(path)
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]

@@ -107,6 +107,8 @@ def advise(
     model: Path | str,
     data: Data | Path | str,
     *,
+    file: str | None = None,
+    task: str | None = None,
     tokenizer: Path | str | None = None,
     decision: str | None = None,
     slack: float | None = None,
@@ -123,8 +125,10 @@ def advise(
     so `optimize` can prove on it what is chosen here.
 
     Args:
-        model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
+        model: an ONNX file, or a Hugging Face model directory (`onnx_memo.optimize`).
         data: representative inputs, 197 or more, as for `optimize`.
+        file: of a directory, the ONNX file to take.
+        task: of a directory, what optimum shall export it for.
         tokenizer: a `tokenizer.json`, for text; None: the one beside the model.
         decision: that people make with answers (`onnx_memo.proof.choice`); None: what the outputs suggest.
         slack: of neighbours.
@@ -140,12 +144,13 @@ def advise(
     """
     model, data = Path(model), data_of(data)
     goal = goal_of(Asked(tolerance=0.0, decision=decision, slack=slack, outputs=tuple(outputs)))
-    with as_onnx(model) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
+    with as_onnx(model, file, task) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
         assert goal is not None, "a tolerance is asked for"
         goal.check_outputs(opened.outputs)
         notes: list[str] = []
+        source.note_choice(opened.outputs, notes)
         uses = allowed(opened, Wanted(exact_misses=exact_misses), notes)
         inputs = model_inputs(opened)
         judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
@@ -164,7 +169,8 @@ def advise(
         original = runner(open_file(opened.path, session_options(native=False, threads=1)))
         times, rungs = ladder(goal, found, original, parts.fit.arrays, len(parts.held_out), notes)
     chosen, why = chosen_of(rungs, reason)
-    asked: list[tuple[str, object]] = [*data.options(), ("--tokenizer", tokenizer), ("--mask", mask)]
+    asked: list[tuple[str, object]] = [("--file", file), ("--task", task), *data.options()]
+    asked += [("--tokenizer", tokenizer), ("--mask", mask)]
     if chosen is not None and chosen.options:  # the others say what a promise means
         asked += [("--decision", decision), ("--slack", slack), ("--reference", reference)]
         asked += [("--output", name) for name in outputs]

@@ -16,6 +16,7 @@ from onnx_memo.commands.shared import (
     DataPath,
     Decision,
     ExactMisses,
+    File,
     ImageProcessor,
     Json,
     Labels,
@@ -24,6 +25,7 @@ from onnx_memo.commands.shared import (
     Output,
     Reference,
     Slack,
+    Task,
     Tokenizer,
     app,
     check_place,
@@ -39,16 +41,21 @@ from onnx_memo.pipeline import optimize as run_optimize
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
 from onnx_memo.proof.scores import SCORE_METRICS
 from onnx_memo.store.budget import parse_bytes
-from onnx_memo.store.bundle import is_bundle, read_bundle
+from onnx_memo.store.bundle import LAYOUTS, is_bundle, read_bundle
 from onnx_memo.store.publish import clean as run_clean
 
 METRIC_NAMES = ", ".join([*METRICS, *SCORE_METRICS])
 LEVEL_NAMES = ", ".join(name for level in LEVELS for name in level.names)
+LAYOUT_NAMES = " or ".join(LAYOUTS)
 
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="An ONNX model, or a bundle.")],
+    model: Annotated[
+        Path, typer.Argument(help="An ONNX model, a Hugging Face model directory, or a bundle.")
+    ],
+    file: File = None,
+    task: Task = None,
     mask: Mask = None,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +64,7 @@ def inspect(
         manifest = read_bundle(model)
         show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
         return
-    inspection = run_inspect(model, mask=mask)
+    inspection = run_inspect(model, file=file, task=task, mask=mask)
     show(as_json, inspection.as_json(), lambda: tables.inspection_tables(inspection))
 
 
@@ -68,6 +75,8 @@ def advise(
     column: Columns = None,
     image_processor: ImageProcessor = None,
     max_length: MaxLength = None,
+    file: File = None,
+    task: Task = None,
     tokenizer: Tokenizer = None,
     decision: Decision = None,
     slack: Slack = None,
@@ -85,6 +94,8 @@ def advise(
         advice = run_advise(
             model,
             Data(data, column or (), image_processor, max_length),
+            file=file,
+            task=task,
             tokenizer=tokenizer,
             decision=decision,
             slack=slack,
@@ -108,6 +119,8 @@ def optimize(
     column: Columns = None,
     image_processor: ImageProcessor = None,
     max_length: MaxLength = None,
+    file: File = None,
+    task: Task = None,
     tokenizer: Tokenizer = None,
     tolerance: Annotated[
         float | None,
@@ -155,6 +168,10 @@ def optimize(
     ] = False,
     mask: Mask = None,
     allow_unknown: AllowUnknown = False,
+    layout: Annotated[
+        str,
+        typer.Option(help=f"Where the bundle's model stands: {LAYOUT_NAMES} (in a folder of that name)."),
+    ] = "flat",
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
     show_inputs: Annotated[
         bool, typer.Option("--show-inputs", help="Show requests' texts in the report, not only their places.")
@@ -167,6 +184,8 @@ def optimize(
             model,
             Data(data, column or (), image_processor, max_length),
             out_dir,
+            file=file,
+            task=task,
             tokenizer=tokenizer,
             tolerance=tolerance,
             metric=metric,
@@ -187,6 +206,7 @@ def optimize(
             copy_weights=copy_weights,
             mask=mask,
             allow_unknown=allow_unknown,
+            layout=layout,
             force=force,
             show_inputs=show_inputs,
             progress=progress,

@@ -39,6 +39,13 @@ Mask = Annotated[
     str | None,
     typer.Option(help="The input that tells real tokens (1) from padding (0), where that is not seen."),
 ]
+File = Annotated[
+    str | None,
+    typer.Option("--file", help="Of a model directory: the ONNX file to take, as in onnx/model.onnx."),
+]
+Task = Annotated[
+    str | None, typer.Option("--task", help="Of a model directory: what optimum shall export it for.")
+]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each session.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How many times each request is timed.")]
 Stock = Annotated[bool, typer.Option("--stock", help="Run without the native library.")]

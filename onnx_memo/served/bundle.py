@@ -53,7 +53,7 @@ class TracedBundle:
             )
         self.guards, self.promised = manifest.sites, manifest.promised
         self.level = level_of(self.guards)
-        self.path = bundle / bundles.MODEL
+        self.path = bundles.model_of(bundle, manifest)
         own = bundle / bundles.TOKENIZER
         self.tokenizer = Path(tokenizer) if tokenizer else own if own.is_file() else None
         self.names = load_tokenizer(self.tokenizer) if self.tokenizer else None
@@ -65,7 +65,7 @@ class TracedBundle:
             self.lookups, self.rows = trace_model(model, self.guards)
             self.literal = not self.guards[0].threshold
             self.in_bytes = any(str(node.outputs[0].name) == WHOLE for node in model.graph)
-        self.session = open_session(model, bundle, session_options(native=native))
+        self.session = open_session(model, self.path.parent, session_options(native=native))
 
     def read(self, data: Data | Path | str) -> Samples:
         """The requests of a file; unknown tokens are no fault here, but noted."""

@@ -56,20 +56,24 @@ def test_a_command_is_recommended_or_the_reason_given(data, cli):
         assert str(data) in advice["command"]
 
 
-def test_the_command_asks_for_all_that_was_asked_for(data, monkeypatch):
+def test_the_command_asks_for_all_that_was_asked_for(data, tmp_path, monkeypatch):
     """Here the last rung is taken, whatever it saves."""
+    (tmp_path / "small.onnx").write_bytes(fixture("bert").read_bytes())
     monkeypatch.setattr(run, "chosen_of", lambda rungs, reason: (rungs[-1], "it is the last"))
     asked = {"decision": "neighbours", "slack": 1.5, "mask": "attention_mask", "allow_unknown": True}
-    advice = onnx_memo.advise(fixture("bert"), data, outputs=["last_hidden_state"], **asked)
+    asked["file"] = "small.onnx"
+    advice = onnx_memo.advise(tmp_path, data, outputs=["last_hidden_state"], **asked)
     for option in (
         "--decision neighbours",
         "--slack 1.5",
+        "--file small.onnx",
         "--mask attention_mask",
         "--allow-unknown",
         "--output last_hidden_state",
         "--keep 0.9 -o bundle",
     ):
         assert option in advice.command
+    assert "the directory's 'small.onnx' is taken; outputs: 'last_hidden_state'" in advice.notes
 
 
 def test_too_few_inputs_are_told(tmp_path, cli):
