@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -42,6 +42,8 @@ class AskingStep:
         axis: which axis of the results holds the rows that ask; None: all of them are made.
         inputs: the same of its inputs.
         passes: for a batch of one it changes nothing: the result is the first input.
+        product: of a node that picks columns, the product with a table that makes them, for it alone: only
+            those are needed that are picked.
         sizes: of a node that reads them; None is the length.
     """
 
@@ -49,6 +51,7 @@ class AskingStep:
     axis: int | None
     inputs: tuple[int | None, ...]
     passes: bool = False
+    product: AskingStep | None = None
     sizes: tuple[int | None, ...] = ()
 
     @property
@@ -75,6 +78,12 @@ class Asking:
     asking: tuple[ir.Value, ...]
     kept: tuple[ir.Value, ...]
     context: Part
+
+    @property
+    def nodes(self) -> set[ir.Node]:
+        """Those of all steps."""
+        products = (step.product for step in self.steps)
+        return {step.node for step in (*self.steps, *products) if step is not None}
 
 
 def find_asking(
@@ -124,6 +133,12 @@ class _Finder:
             todo += fresh
         if not self.asking:
             raise Refused("no row of its own is asked for")
+
+        picked = {key: product for key in self.steps if (product := self._product_of(key)) is not None}
+        for key, product in picked.items():
+            self.steps[key] = replace(self.steps[key], product=self.steps[product])
+        for product in set(picked.values()):
+            del self.steps[product]
 
         def order(key: tuple[ir.Node, int | None]) -> tuple[int, int]:
             node, axis = key
@@ -226,6 +241,20 @@ class _Finder:
         assert source is not None, "something is repeated"
         given, made = self.rules.shape(source), self.rules.shape(node.outputs[0])
         return made[1:] == given[1:] and made[:1] in (given[:1], (given[0] * self.rules.batch,))
+
+    def _product_of(self, key: tuple[ir.Node, int | None]) -> tuple[ir.Node, int | None] | None:
+        """Of a step that picks columns the product with a table that gives them alone."""
+        node, source = key[0], key[0].inputs[0]
+        product = source.producer() if source is not None and node.op_type == "GatherElements" else None
+        if source is None or product is None or product.op_type != "MatMul":
+            return None
+        last, own = len(self.rules.shape(source)) - 1, node.attributes.get_int("axis", 0)
+        readers = {reader for reader, _ in source.uses() if reader.op_type not in flow.SHAPE_READERS}
+        table, made = product.inputs[1], (product, self.steps[key].inputs[0])
+        of_rows = table is None or table in self.forms or self._is_made_of_rows(table)
+        return (
+            made if own in (-1, last) and readers == {node} and not of_rows and made in self.steps else None
+        )
 
     def _sizes(self, node: ir.Node) -> tuple[int | None, ...]:
         """The sizes that a node reads, of a batch of one."""

@@ -150,11 +150,12 @@ class MeetingFinder:
         asking = None
         try:
             asking = find_asking(site.context, self.rules, self.forms, touched, self.place, self.constant)
-            nodes, rows = {step.node for step in asking.steps}, (*asking.asking, *asking.kept)
+            nodes, rows = asking.nodes, (*asking.asking, *asking.kept)
         except Refused as refused:
             why = str(refused)
             nodes, rows = self._between(site.context, touched)
-        read = dict.fromkeys(value for node in nodes for value in flow.inputs_of(node))
+        ordered = sorted(nodes, key=self.place.__getitem__)
+        read = dict.fromkeys(value for node in ordered for value in flow.inputs_of(node))
         others = [value for value in read if value not in rows and value.producer() not in nodes]
         shape, batch = self.rules.shape(site.context), self.rules.batch
         apart = all(self.forms[value].axis is not None and not self.forms[value].merged for value in rows)
@@ -167,7 +168,7 @@ class MeetingFinder:
             context=site.context,
             heads=site.heads,
             value_width=shape[-1],
-            nodes=tuple(sorted(nodes, key=self.place.__getitem__)),
+            nodes=tuple(ordered),
             rows=tuple(dict.fromkeys(rows)),
             others=tuple(others),
             asking=asking,

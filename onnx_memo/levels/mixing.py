@@ -82,6 +82,7 @@ class Asker:
         self.b, self.outside, self.constant, self.rows, self.padded = b, outside, constant, rows, padded
         self.count = b.dim(rows, 0)
         self.beside: dict[Part, ir.Value] = {}  # what rows have no part in, by what is needed
+        self.columns: dict[Part, tuple[ir.Value, ir.Value]] = {}  # that are picked, by the index
         self.fixed: set[ir.Value] = set()  # of these what is the same in every run
 
     def context(self, copier: Copier, mixing: Mixing, kept: Sequence[ir.Value]) -> ir.Value:
@@ -95,15 +96,18 @@ class Asker:
             Part(value, copier.encoder.forms[value].axis): copier.made[value] for value in asking.asking
         } | {Part(value, None): whole for value, whole in zip(asking.kept, kept, strict=True)}
         for step in asking.steps:
-            inputs = [
-                None if value is None else self._read(Part(value, axis), made)
-                for value, axis in zip(step.node.inputs, step.inputs, strict=True)
-            ]
-            own = made if any(part in made for part in step.needs) else self.beside
+            read = step.needs if step.product is None else [*step.product.needs, *step.needs]
+            own = made if any(part in made for part in read) else self.beside
             parts = [Part(value, step.axis) for value in step.node.outputs]
             if parts[0] not in own:
-                own.update(zip(parts, self._written(step, inputs), strict=True))
+                own.update(zip(parts, self._written(step, made), strict=True))
         return made[asking.context]
+
+    def _inputs(self, step: AskingStep, made: dict[Part, ir.Value]) -> list[ir.Value | None]:
+        return [
+            None if value is None else self._read(Part(value, axis), made)
+            for value, axis in zip(step.node.inputs, step.inputs, strict=True)
+        ]
 
     def _read(self, part: Part, made: dict[Part, ir.Value]) -> ir.Value:
         """What a copy reads."""
@@ -116,8 +120,11 @@ class Asker:
             self.beside[part] = self.b.op("Gather", whole, self.rows, axis=part.axis)
         return self.beside[part]
 
-    def _written(self, step: AskingStep, inputs: list[ir.Value | None]) -> Sequence[ir.Value]:
+    def _written(self, step: AskingStep, made: dict[Part, ir.Value]) -> Sequence[ir.Value]:
         b, node = self.b, step.node
+        if step.product is not None:
+            return self._picked(step, step.product, made)
+        inputs = self._inputs(step, made)
         if step.sizes:
             begin, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(step.sizes))
             sizes = step.sizes[begin:end]
@@ -135,6 +142,33 @@ class Asker:
             self.fixed.update(results)
             return results
         return b.again(node, *inputs)
+
+    def _picked(
+        self, step: AskingStep, product: AskingStep, made: dict[Part, ir.Value]
+    ) -> Sequence[ir.Value]:
+        """The columns that are picked of a product with a table: others are not multiplied.
+
+        All that are between the first and the last one are: of distances these are the ones that occur.
+        """
+        b, index = self.b, step.needs[1]
+        rows, table = self._inputs(product, made)
+        picked = b.op("Cast", self._read(index, made), to=ir.DataType.INT64.value)
+        if index not in self.columns:
+            self.columns[index] = self._columns(picked)
+        first, end = self.columns[index]
+        some = b.op("Slice", table, first, end, b.i64(-1))
+        of_some = b.again(product.node, rows, some)[0]
+        return b.again(step.node, of_some, b.op("Sub", picked, first))
+
+    def _columns(self, index: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The first column of an index and the one after its last, i64[1] each; all where it counts back."""
+        b = self.b
+        least = b.op("Reshape", b.op("ReduceMin", index, keepdims=0), b.i64(1))
+        most = b.op("Reshape", b.op("ReduceMax", index, keepdims=0), b.i64(1))
+        counts_back = b.op("Less", least, b.i64(0))
+        first = b.op("Where", counts_back, b.i64(0), least)
+        every = b.i64(np.iinfo(np.int64).max)
+        return first, b.op("Where", counts_back, every, b.op("Add", most, b.i64(1)))
 
 
 def side_by_side(b: Builder, mixing: Mixing, context: ir.Value, name: str) -> ir.Value:
