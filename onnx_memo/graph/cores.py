@@ -72,15 +72,17 @@ class Mixing(Meeting):
         nodes: all from what it reads to the context, in order.
         rows: what it reads that is made of rows.
         others: what else it reads.
+        why: it is no core.
         asking: how some rows ask all others; None: they cannot be run without the others that ask,
-        why: and the reason.
+        why_no_rows: for that reason.
     """
 
     nodes: tuple[ir.Node, ...]
     rows: tuple[ir.Value, ...]
     others: tuple[ir.Value, ...]
+    why: str
     asking: Asking | None
-    why: str = ""
+    why_no_rows: str | None
 
     @property
     def reads(self) -> Sequence[ir.Value]:
@@ -147,12 +149,12 @@ class MeetingFinder:
 
     def _mixing(self, site: Site, why: str) -> Mixing:
         touched = _Touched(self.forms)
-        asking = None
+        asking, stuck = None, None
         try:
             asking = find_asking(site.context, self.rules, self.forms, touched, self.place, self.constant)
             nodes, rows = asking.nodes, (*asking.asking, *asking.kept)
         except Refused as refused:
-            why = str(refused)
+            stuck = f"{site.name}: {refused}"
             nodes, rows = self._between(site.context, touched)
         ordered = sorted(nodes, key=self.place.__getitem__)
         read = dict.fromkeys(value for node in ordered for value in flow.inputs_of(node))
@@ -171,8 +173,9 @@ class MeetingFinder:
             nodes=tuple(ordered),
             rows=tuple(dict.fromkeys(rows)),
             others=tuple(others),
+            why=f"{site.name}: {why}",
             asking=asking,
-            why="" if asking is not None else f"{site.name}: {why}",
+            why_no_rows=stuck,
         )
 
     def _between(self, context: ir.Value, touched: _Touched) -> tuple[set[ir.Node], tuple[ir.Value, ...]]:

@@ -57,7 +57,7 @@ class Encoder(Span):
     def why_no_rows(self) -> str | None:
         """Why it cannot be run for some rows only, if so."""
         mixings = (meeting for meeting in self.meetings if isinstance(meeting, Mixing))
-        return next((mixing.why for mixing in mixings if mixing.asking is None), None)
+        return next((mixing.why_no_rows for mixing in mixings if mixing.asking is None), None)
 
 
 class NoEncoder(Exception):
