@@ -227,6 +227,10 @@ SCORES = {
   s2_{n} = Add (s1_{n}, bias)
 """,
     "with terms of distances": DISTANCES,
+    # The same columns, counted from the last one.
+    "with distances that count back": DISTANCES.replace(
+        "d_{n} = Expand (d2_{n},", "d3_{n} = Sub (d2_{n}, eight)\n  d_{n} = Expand (d3_{n},"
+    ),
 }
 
 
@@ -237,5 +241,5 @@ def mixing_model(path: Path, scores: str, *, layers: int = 2) -> Path:
         name: rng.standard_normal((1, HEADS, HEAD, 8)).astype(np.float32)
         for name in ("of_keys", "of_queries")
     }
-    constants = tables | {"seven": np.asarray(7, np.int64)}
+    constants = tables | {"seven": np.asarray(7, np.int64), "eight": np.asarray(8, np.int64)}
     return encoder_model(path, layers=layers, scale=SCORES.get(scores, scores), constants=constants)

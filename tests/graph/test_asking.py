@@ -10,7 +10,7 @@ from onnx_memo.graph.cores import Mixing
 from onnx_memo.graph.opened import OpenedModel
 
 # Of the second the term is made of queries: their product stands between the scores and the softmax.
-ASKED = {"bent": "q_0", "with terms of queries": "hidden_0", "with terms of distances": "q_0"}
+ASKED = dict.fromkeys(SCORES, "q_0") | {"with terms of queries": "hidden_0"}
 MASKED = "  s2_{n} = Add (s1_{n}, bias)\n"
 
 
