@@ -79,7 +79,18 @@ def test_no_arrow_goes_up(name):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_knows_the_contract_alone(level):
-    names = ("attention", "base", "explored", "inserter", "lookup", "repeats", "trial", "tried", "whole")
+    names = (
+        "attention",
+        "base",
+        "explored",
+        "inserter",
+        "lookup",
+        "mixing",
+        "repeats",
+        "trial",
+        "tried",
+        "whole",
+    )
     shared = {f"levels.{name}" for name in names}
     for name, path in modules().items():
         if name.startswith(f"levels.{level}."):

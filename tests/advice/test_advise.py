@@ -17,7 +17,7 @@ def data(tmp_path):
     return write_samples(tmp_path / "data.npz", variants(240, seed=1))
 
 
-@pytest.mark.parametrize(("model", "level"), [("bert", "rows in "), ("deberta_v2", "output")])
+@pytest.mark.parametrize(("model", "level"), [("bert", "rows in "), ("deberta_v2_conv", "output")])
 def test_a_ladder_goes_from_exact_to_loose(data, model, level):
     """Of a model that allows `rows`, and of one that does not."""
     advice = onnx_memo.advise(fixture(model), data)
