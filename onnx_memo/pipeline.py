@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import onnx_ir as ir
-import onnxruntime as ort
-
 from onnx_memo import __version__
+from onnx_memo.build import built
 from onnx_memo.data.directory import Files
 from onnx_memo.data.export import Source, as_onnx
 from onnx_memo.data.given import Data, data_of
@@ -21,15 +18,14 @@ from onnx_memo.data.lengths import CONFIG as TOKENIZER_CONFIG
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.files import sha256, write_file
-from onnx_memo.graph.external import bytes_outside, external_files
+from onnx_memo.files import sha256
+from onnx_memo.graph.external import bytes_outside
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.attention import note_unguarded
-from onnx_memo.levels.base import PAYS, Blueprint, Level, NothingPays, Use, Verdict, Wanted
-from onnx_memo.levels.decide import decide
+from onnx_memo.levels.base import PAYS, Blueprint, NothingPays, Verdict, Wanted
 from onnx_memo.levels.inserter import STRICTNESS
-from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded, note_padding
+from onnx_memo.levels.padding import note_padding
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.mapped import mapped_sessions
 from onnx_memo.progress import Progress, silent
@@ -44,19 +40,14 @@ from onnx_memo.result import Result
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
-from onnx_memo.store.data import memo_data, rewrite_weights, take_weights, write_computed, write_store
+from onnx_memo.store.data import memo_data
 from onnx_memo.store.manifest import Manifest, Promised
 from onnx_memo.store.publish import check_output, publishing
-from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
-from onnx_memo.verify import Checked, Fused, Unfit, check_bundle
+from onnx_memo.verify import Checked
 
 ROUNDS = 3  # how often the held-out part is timed
 EXACT = "requests that reuse nothing run the original, bit for bit (--exact-misses)"
-AS_COMPUTED = (
-    "ONNX Runtime fuses this model across the places where it is guarded: it is written as version "
-    f"{ort.__version__} fuses it"
-)
 
 
 @one_thread()
@@ -206,7 +197,7 @@ def optimize(
                 notes=notes,
                 reference=judge,
             )
-            job, (verdict, blueprint, checked) = _built(job, wanted, uses, padding, folder)
+            job, (verdict, blueprint, checked) = built(job, wanted, uses, padding, folder)
             note_unguarded(job.opened, blueprint.guarded(), notes)
             bundle.add_files(folder, source.companions | _tokenizer(vocabulary))
             evidence = promised = None
@@ -218,81 +209,6 @@ def optimize(
             manifest = _manifest(model.name, source, blueprint, notes, evidence, promised, checked, compact)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
-
-
-Built = tuple[Verdict | None, Blueprint, Checked]
-
-
-def _built(
-    job: Job, wanted: Wanted, uses: Sequence[tuple[Level, Use]], padding: str | None, folder: Path
-) -> tuple[Job, Built]:
-    """As `_build`; where ONNX Runtime fuses the model across all places where it can be guarded, of what it
-    makes of the model, in which all is fused already.
-
-    Raises:
-        Unfit: neither bundle is right.
-    """
-    known = len(job.notes)
-    try:
-        return job, _build(job, uses, padding, folder)
-    except Fused as fused:
-        if job.opened.as_computed:
-            raise
-        try:
-            again = replace(job, opened=job.opened.again())
-            uses = allowed(again.opened, wanted, [], rounding=job.goal is not None)
-        except MemoError:
-            raise fused from None
-        _empty(folder)
-        job.notes[known:] = [AS_COMPUTED]  # what was noted is about another model
-        return again, _build(again, uses, padding, folder)
-
-
-def _build(job: Job, uses: Sequence[tuple[Level, Use]], padding: str | None, folder: Path) -> Built:
-    """Decide what is guarded, write memo data and guarded model, and check them.
-
-    `padding` is the mask, if padding counts.
-
-    Without a tolerance the first level is taken whose bundle is right. A proof is done once, for one level.
-
-    Raises:
-        Unfit: the bundle of the last level is not right.
-    """
-    job.scratch.mkdir()
-    if job.goal is not None:
-        check_room(folder, _bytes_needed(job, [use for _, use in uses], folder))
-        verdict = decide(job, uses)
-        return verdict, verdict.blueprint, _write(job, verdict.blueprint, padding, folder)
-    *_, (last, _) = uses
-    for level, use in uses:
-        check_room(folder, _bytes_needed(job, [use], folder))
-        trial = job.on_trial()
-        try:
-            blueprint = use.repeats(trial)
-            checked = _write(trial, blueprint, padding, folder)
-        except Unfit as unfit:
-            if level is last:
-                raise
-            job.notes.append(f"the level '{level.title}' is left out: {unfit.why}")
-            _empty(folder)
-            job.scratch.mkdir()
-        else:
-            job.notes.extend(trial.notes)
-            return None, blueprint, checked
-    raise AssertionError("a model allows at least one level")
-
-
-def _empty(folder: Path) -> None:
-    for part in folder.iterdir():
-        part.unlink() if part.is_file() else shutil.rmtree(part)
-
-
-def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) -> Checked:
-    """Write the memo data and the guarded model, and check them."""
-    external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
-    shutil.rmtree(job.scratch)
-    _write_model(job, blueprint, padding, external, folder)
-    return check_bundle(job, folder)
 
 
 def _manifest(
@@ -350,17 +266,6 @@ def _check_options(wanted: Wanted, tolerance: float | None) -> None:
         raise MemoError(f"the threshold {threshold} is no distance: give a finite number of at least 0")
 
 
-def _bytes_needed(job: Job, uses: Sequence[Use], folder: Path) -> int:
-    """An upper bound of what captured tensors, memo data and the model's weights take in `folder`, in bytes.
-
-    Files of weights are linked within a file system; from another one they are copied, for trials as well.
-    """
-    device, weights = folder.stat().st_dev, 0
-    for status in ((job.opened.folder / name).stat() for name in external_files(job.opened.model)):
-        weights += status.st_size * (2 if status.st_dev != device else job.copy_weights)
-    return sum(use.bytes_needed(job) for use in uses) + weights + 2 * job.path.stat().st_size
-
-
 def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs: bool) -> Evidence:
     """Run the held-out part through original and bundle, and write the report.
 
@@ -391,29 +296,6 @@ def _check_original(opened: OpenedModel) -> None:
     # Not by the operators' domain: ONNX Runtime, saving a model, names all domains that it knows.
     if any(value.name == STRICTNESS for value in opened.model.graph.inputs):
         raise MemoError(f"'{opened.path}' is the model of a bundle, guarded already: name the original model")
-
-
-def _write_model(
-    job: Job,
-    blueprint: Blueprint,
-    padding: str | None,
-    tensors: Mapping[str, ir.TensorProtocol],
-    folder: Path,
-) -> None:
-    """Write the guarded model, and beside it the files that hold what it reads of the original's weights."""
-    copy = job.opened.copy()
-    if not job.compact:
-        link = not job.copy_weights
-        job.notes.extend(take_weights(copy.model, job.opened.folder, folder, link))
-    blueprint.insert(copy, tensors)
-    if job.compact:
-        rewrite_weights(copy.model, folder)
-    write_computed(copy.model, folder)
-    if padding is not None:
-        miss_where_padded(copy.model, padding)
-    if job.opened.findings.counted:
-        miss_where_irregular(copy.model, str(job.opened.findings.mask))
-    write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
 
 
 def _tokenizer(path: Path | None) -> Files:

@@ -29,6 +29,7 @@ FLOORS = [
     {"report", "verify"},
     {"notebook", "pair"},
     {"result", "comparison"},
+    {"build"},
     {"pipeline", "compare", "inspection", "ranking"},
     {"side_by_side", "advice"},
     {"tables"},

@@ -36,7 +36,7 @@ def no_attention(opened: OpenedModel) -> str:
 def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: list[str]) -> None:
     """Say which attention is not looked into, and where it is not known what part of the work is guarded."""
     refusals = opened.findings.refusals
-    if opened.span is not None and any(not guard.softmax for guard in guards):  # all layers as a whole
+    if any(not guard.softmax for guard in guards) and opened.span is not None:  # all layers as a whole
         refusals = _outside(opened.span, refusals)
     notes += [f"not memoized: {line}" for line in not_taken(refusals)]
     if any(guard.share is None for guard in guards):

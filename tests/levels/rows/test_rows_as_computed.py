@@ -8,8 +8,8 @@ from onnxruntime import quantization
 from support import FIXTURES, assert_identical, join, memoized, original, random_samples, write_samples
 
 import onnx_memo
+from onnx_memo.build import AS_COMPUTED
 from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.pipeline import AS_COMPUTED
 
 LENGTHS = 6 * (16, 23, 29, 32)  # few short requests show a difference
 
