@@ -24,7 +24,7 @@ from onnx_memo.job import Job
 from onnx_memo.levels.attention import note_unguarded
 from onnx_memo.levels.base import PAYS, Blueprint, Level, NothingPays, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
-from onnx_memo.levels.inserter import STRICTNESS
+from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded, note_padding
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.progress import Progress, silent
@@ -155,7 +155,7 @@ def optimize(
     with as_onnx(model, file, task) as source:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask)
-        _check_original(opened)
+        check_original(opened)
         if goal is not None:
             goal.check_outputs(opened.outputs)
         notes: list[str] = []
@@ -336,13 +336,6 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs:
         )
     write_report(folder / bundle.REPORT, evidence)
     return evidence
-
-
-def _check_original(opened: OpenedModel) -> None:
-    """Raises MemoError if it is guarded already."""
-    # Not by the operators' domain: ONNX Runtime, saving a model, names all domains that it knows.
-    if any(value.name == STRICTNESS for value in opened.model.graph.inputs):
-        raise MemoError(f"'{opened.path}' is the model of a bundle, guarded already: name the original model")
 
 
 def _write_model(
