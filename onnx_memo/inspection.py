@@ -9,6 +9,7 @@ from typing import Any
 from onnx_memo.data.export import as_onnx
 from onnx_memo.graph.encoder import NoEncoder
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.inserter import check_original
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def inspect(
     """
     with as_onnx(Path(model), file, task) as source:
         opened = OpenedModel(source.onnx, mask)
+        if source.file is not None:  # the directory may be a bundle without its manifest
+            check_original(opened)
         findings = opened.findings
     notes = list[str]()
     source.note_choice(opened.outputs, notes)

@@ -24,7 +24,7 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.attention import note_unguarded
 from onnx_memo.levels.base import PAYS, Blueprint, NothingPays, Verdict, Wanted
-from onnx_memo.levels.inserter import STRICTNESS
+from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.padding import note_padding
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.mapped import mapped_sessions
@@ -158,7 +158,7 @@ def optimize(
     with as_onnx(model, file, task) as source, ExitStack() as stack:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
-        _check_original(opened)
+        check_original(opened)
         stack.enter_context(mapped_sessions(bytes_outside(opened.model), output))
         if goal is not None:
             goal.check_outputs(opened.outputs)
@@ -289,13 +289,6 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs:
         )
     write_report(folder / bundle.REPORT, evidence)
     return evidence
-
-
-def _check_original(opened: OpenedModel) -> None:
-    """Raises MemoError if it is guarded already."""
-    # Not by the operators' domain: ONNX Runtime, saving a model, names all domains that it knows.
-    if any(value.name == STRICTNESS for value in opened.model.graph.inputs):
-        raise MemoError(f"'{opened.path}' is the model of a bundle, guarded already: name the original model")
 
 
 def _tokenizer(path: Path | None) -> Files:

@@ -21,6 +21,7 @@ from onnx_memo.job import Job
 from onnx_memo.levels.base import PAYS, Brief, Level, NothingPays, Use, Wanted
 from onnx_memo.levels.decide import ask_the_original
 from onnx_memo.levels.explored import Explored
+from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.registry import allowed
 from onnx_memo.notebook import Part, Table, as_html
 from onnx_memo.precision.whole import Rounding
@@ -147,6 +148,7 @@ def advise(
     with as_onnx(model, file, task) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
+        check_original(opened)
         assert goal is not None, "a tolerance is asked for"
         goal.check_outputs(opened.outputs)
         notes: list[str] = []

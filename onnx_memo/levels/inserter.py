@@ -20,9 +20,11 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from onnx_memo.errors import MemoError
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder, register
 from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.quantizers import take_in_dequantized
 from onnx_memo.graph.scores import Bias
@@ -40,6 +42,13 @@ LITERAL = 1e-9  # a strictness at which only what is stored literally is reused
 def entry_name(site_name: str) -> str:
     """The name of the value that holds the entries, int64 [B], which the lookup at a site found."""
     return f"memo/{site_name}/entry"
+
+
+def check_original(opened: OpenedModel) -> None:
+    """Raises MemoError if a model is guarded already."""
+    # Not by the operators' domain: ONNX Runtime, saving a model, names all domains that it knows.
+    if any(value.name == STRICTNESS for value in opened.model.graph.inputs):
+        raise MemoError(f"'{opened.path}' is the model of a bundle, guarded already: name the original model")
 
 
 def mask_of(model: ir.Model) -> str | None:

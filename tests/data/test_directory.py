@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import contents, fixture, nothing_left_in, variants, write_samples
+from support import contents, copied, fixture, nothing_left_in, variants, write_samples
 
 import onnx_memo
 from onnx_memo.data.directory import ModelDirectory
@@ -129,6 +129,13 @@ def test_a_directory_with_other_onnx_files_alone_names_them(tmp_path):
         MemoError, match=r"without config\.json.*'model_0\.onnx', .*'model_4\.onnx' and 2 more"
     ):
         onnx_memo.inspect(tmp_path)
+
+
+def test_a_bundle_that_lost_its_manifest_is_no_model(made, tmp_path):
+    bundle = copied(made("bert").bundle, tmp_path / "bundle")
+    (bundle / "manifest.json").unlink()
+    with pytest.raises(MemoError, match="is the model of a bundle"):
+        onnx_memo.inspect(bundle)
 
 
 # ---- What it is exported for
