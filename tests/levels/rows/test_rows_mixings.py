@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from support import assert_identical, fixture, join, original, random_samples
+from support import assert_identical, fixture, join, original, random_samples, variants, write_samples
 from support_encoder import SCORES, mixing_model
 from support_rows import TINY, Built, build, changed_at, made_rows, open_pair
 
+import onnx_memo
 from onnx_memo.graph.cores import Mixing
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.rows import blueprint as rows_blueprint
@@ -73,6 +74,18 @@ def test_rows_in_8_bits(tmp_path, monkeypatch, mode, scores):
     answer = pair.ask(near, TINY)
     if answer.hit:  # the products are exact here
         assert 0 < pair.error(near, TINY) <= IN_BYTES
+
+
+def test_a_tolerance_is_kept_there(tmp_path, everything_pays):
+    """As of any encoder: a bound is found and proven, and the bundle is checked."""
+    data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
+    made = onnx_memo.optimize(
+        fixture("deberta_v2"), data, tmp_path / "b", level="rows", tolerance=0.05
+    ).manifest
+    (site,) = made.sites
+    assert site.level == "rows" and site.threshold > 0
+    assert made.predicted["hit_rate"] > 0.9
+    assert not any("literal repeats alone" in note for note in made.notes)
 
 
 def test_a_batch_reuses_repeats_alone(rows_root):
