@@ -89,7 +89,7 @@ HUB := .cache/hub
 $(HUB)/.setup: pyproject.toml onnx_memo/__init__.py custom_ops/CMakeLists.txt $(CPP)
 	test -x $(HUB)/bin/python || $(PYTHON) -m venv $(HUB)
 	$(HUB)/bin/python -m pip install --quiet --upgrade "pip>=24"
-	$(HUB)/bin/python -m pip install --quiet --editable ".[hub]" "pytest>=8"
+	$(HUB)/bin/python -m pip install --quiet --editable ".[hub]" "pytest>=8" "hypothesis>=6.100"
 	touch $@
 
 test-hub: $(HUB)/.setup
