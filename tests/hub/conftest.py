@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from support import ROOT
+from support_hub import LINES
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.insert(0, str(ROOT))
@@ -22,9 +23,6 @@ sys.path.insert(0, str(ROOT))
 NEEDED = ("torch", "optimum", "sentence_transformers", "fastembed")
 if any(importlib.util.find_spec(name) is None for name in NEEDED):  # the extra `hub` is not installed
     collect_ignore_glob = ["test_*.py"]
-
-LINES = ["a b c", "the cat sat on the mat", "hello world", "one two three four five six seven"]
-UNSEEN = ["never seen before", "x y", "the cat sat on the hat"]
 
 
 @pytest.fixture(scope="session")

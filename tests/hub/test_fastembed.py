@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from conftest import LINES, UNSEEN
 from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
+from support_hub import LINES, UNSEEN
 
 import onnx_memo
 

@@ -6,8 +6,8 @@ import numpy as np
 import optimum.onnxruntime
 import pytest
 import transformers
-from conftest import LINES, UNSEEN
 from support import MODES
+from support_hub import LINES, UNSEEN
 
 import onnx_memo
 

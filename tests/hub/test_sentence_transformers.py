@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LINES, UNSEEN
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from support import MODES
+from support_hub import LINES, UNSEEN
 
 import onnx_memo
 
