@@ -183,7 +183,12 @@ def _counts(positions: npt.NDArray[Any], length: int) -> bool:
 def _trim(
     array: npt.NDArray[Any], wanted: ModelInput, padded: int, begin: int, length: int
 ) -> npt.NDArray[Any]:
-    """Cut the padding off where axis 1 is the free sequence axis; a fixed one stays as it is."""
-    if array.ndim >= 2 and wanted.shape[1] is None and array.shape[1] == padded:
-        return array[:, begin : begin + length]
-    return array
+    """Cut the padding off where axis 1 is the free sequence axis; a fixed one stays as it is.
+
+    Of another sequence than the mask's, as long by chance, nothing is cut off but one number repeated.
+    """
+    if array.ndim < 2 or wanted.shape[1] is not None or array.shape[1] != padded:
+        return array
+    kept = array[:, begin : begin + length]
+    beyond = np.delete(array, np.s_[begin : begin + length], axis=1) if wanted.beside else array[:, :0]
+    return kept if np.all(beyond == beyond[:, :1]) else array

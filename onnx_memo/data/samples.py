@@ -27,6 +27,7 @@ class ModelInput:
         rows: of the table that its numbers are looked up in, so they lie below; None: in none that is known.
         mask: whether it says which tokens are real, [batch, length]: 1, and 0 for padding.
         positions: whether it says where tokens stand, [batch, length]: 0, 1, 2, ..., whatever in padding.
+        beside: whether it is of another sequence than the one whose tokens the mask tells.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModelInput:
     rows: int | None = None
     mask: bool = False
     positions: bool = False
+    beside: bool = False
 
     def beyond(self, array: npt.NDArray[Any]) -> int | None:
         """A number of `array` that the model does not know, if there is one."""
@@ -156,6 +158,8 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
     """
     required = [value for value in opened.model.graph.inputs if not value.is_initializer()]
     mask, positions = opened.findings.mask, opened.findings.positions
+    several = len({site.mask for site in opened.findings.sites}) > 1
+    beside = opened.linked.inputs_beside(mask) if several and mask is not None else set()
     found = []
     for value in required:
         name = str(value.name)
@@ -165,7 +169,8 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
             raise MemoError(f"the model's input '{name}' is of type {value.dtype.name}: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = np.dtype(value.dtype.numpy())
-        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), name == mask, name == positions))
+        known, rows = (name == mask, name == positions, name in beside), opened.rows.get(name)
+        found.append(ModelInput(name, dtype, shape, rows, *known))
     return found
 
 

@@ -16,6 +16,7 @@ from onnx_memo.graph.cost import Work
 from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.external import folder_of_weights
+from onnx_memo.graph.linked import Linked, find_linked
 from onnx_memo.graph.load import load_model, unhandled
 from onnx_memo.graph.plain.floats import computes_in_halves
 from onnx_memo.graph.plain.form import Plain, plain_form
@@ -122,6 +123,18 @@ class OpenedModel:
         return self._form.span
 
     @cached_property
+    def linked(self) -> Linked:
+        """Where there is no such span: several, around as many of the sites as can be, in the model itself.
+
+        Not in models that compute in half precision: where rows begin, nothing is in floats.
+        """
+        found = Linked() if self.span is not None else self._form.linked
+        if self._plain is None:
+            return found
+        own = own_values(self.model.graph)
+        return Linked(left=found.left) if self._plain.halves else found.in_model(self.model.graph, own)
+
+    @cached_property
     def uncounted(self) -> list[ir.Node]:
         """The nodes of which it is not known what they multiply, since their shapes are not, for one."""
         return Work(self.searched.graph, self._form.shapes).uncounted
@@ -187,6 +200,11 @@ class _Form:
         if encoder is not None and (encoder.why_no_rows is None or self._ends is not None):
             return encoder  # of a plain form as well: a graft has one span
         return find_span(self.model, self.findings.sites, self.shapes, self._ends) or encoder
+
+    @cached_property
+    def linked(self) -> Linked:
+        """The spans of several towers, or of encoder and decoder."""
+        return find_linked(self.model, self.findings, self.shapes, self._ends)
 
     @cached_property
     def encoder(self) -> Encoder | NoEncoder:

@@ -58,12 +58,15 @@ class Findings:
     Attributes:
         counted: whether the attention only counts the ones of its mask, so that zeros mean padding at the end
             alone.
+        contexts: hidden states [B, L, d] that values of refused attention are made of: where that is cross-
+            attention, those of another sequence.
     """
 
     sites: list[Site]
     refusals: list[Refusal]
     notes: list[str]
     counted: bool = False
+    contexts: frozenset[ir.Value] = frozenset()
 
     @property
     def positions(self) -> str | None:

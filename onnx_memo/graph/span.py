@@ -6,7 +6,7 @@ the mask and constants. Which rows meet where, and how attention is computed, do
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -43,17 +43,25 @@ def first_states(
     sites: Sequence[Site], shapes: Mapping[str, Shape], ends: Collection[str] | None
 ) -> ir.Value | None:
     """The first hidden states after which the last site depends on masks, positions and constants alone."""
-    site, given = sites[0], _masks(sites) | {site.positions for site in sites}
+    given = masks_of(sites) | {site.positions for site in sites}
+    for value in states_before(sites[0], shapes, ends):
+        if not flow.sources(sites[-1].output, (value,)) - given:
+            return value
+    return None
+
+
+def states_before(
+    site: Site, shapes: Mapping[str, Shape], ends: Collection[str] | None
+) -> Iterator[ir.Value]:
+    """The hidden states of a site, and going back from them what has their shape and may begin a span."""
     value: ir.Value | None = site.hidden
     while value is not None:
         shape = shapes.get(value.name or "", ())
-        is_states = len(shape) == 3 and shape[2] == site.width and may_end(value, ends)
-        if is_states and not flow.sources(sites[-1].output, (value,)) - given:
-            return value
+        if len(shape) == 3 and shape[2] == site.width and may_end(value, ends):
+            yield value
         producer = value.producer()
         dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
         value = dynamic[0] if dynamic else None
-    return None
 
 
 def reads_mask(
@@ -89,7 +97,9 @@ def find_span(
     for length in LENGTHS if sites else ():
         shapes = table.at(length, follow=True)
         start = first_states(sites, shapes, ends)
-        found = None if start is None else _span_from(start, model.graph, sites, shapes, ends)
+        found = None
+        if start is not None:
+            found = last_states((start,), model.graph, sites, masks_of(sites), shapes, ends)
         if start is not None and found is not None:
             output, region = found
             return Span(
@@ -108,29 +118,41 @@ def find_span(
     return None
 
 
-def _span_from(
-    start: ir.Value,
+def last_states(
+    boundary: Sequence[ir.Value],
     graph: ir.Graph,
     sites: Sequence[Site],
+    allowed: Set[ir.Value],
     shapes: Mapping[str, Shape],
     ends: Collection[str] | None,
 ) -> tuple[ir.Value, list[ir.Node]] | None:
-    """The last states that follow from `start`, with the nodes that make them; no layer may lie outside."""
-    softmaxes, masks, constant = {site.softmax for site in sites}, _masks(sites), flow.constant_nodes(graph)
-    wanted, behind = shapes.get(start.name or ""), flow.downstream(sites[-1].output)
+    """The last states that follow from `boundary`, with the nodes that make them; no layer may lie outside.
+
+    Args:
+        boundary: the first states, and what else the nodes may read of what is computed.
+        graph: of the model.
+        sites: the layers.
+        allowed: masks that may be read beside that.
+        shapes: of the model's values.
+        ends: names of values at which a span may end; None: all.
+    """
+    start, last = boundary[0], sites[-1].output
+    softmaxes, constant = {site.softmax for site in sites}, flow.constant_nodes(graph)
+    wanted, behind = shapes.get(start.name or ""), flow.downstream(last)
     for node in reversed(list(graph)):
         for value in node.outputs:
             if value not in behind or shapes.get(value.name or "") != wanted or not may_end(value, ends):
                 continue
-            if flow.sources(value, (start,)) - masks:
+            if flow.sources(value, boundary) - allowed:
                 continue
-            region = flow.region(graph, value, (start,), constant)
-            if reads_mask(region, sites[-1].output, start, masks) is not None:
+            region = flow.region(graph, value, boundary, constant)
+            if reads_mask(region, last, start, masks_of(sites)) is not None:
                 continue
             if softmaxes <= set(region) and not any(inner.op_type in flow.RANDOM for inner in region):
                 return value, region
     return None
 
 
-def _masks(sites: Sequence[Site]) -> set[ir.Value]:
+def masks_of(sites: Iterable[Site]) -> set[ir.Value]:
+    """The masks of some sites."""
     return {site.mask for site in sites if site.mask is not None}

@@ -42,10 +42,14 @@ def entry_name(site_name: str) -> str:
 
 
 def mask_of(model: ir.Model) -> str | None:
-    """The name of the input that a guarded model reads as its padding mask; None if there is none."""
+    """The name of the input that a guarded model reads as its padding mask; None if there is none.
+
+    Of several spans the first that has one counts.
+    """
     for node in model.graph:
         if node.op_type == "MemoSegments" and node.inputs[0] is not None:
-            return next((str(value.name) for value in flow.sources(node.inputs[0], ())), None)
+            for value in flow.sources(node.inputs[0], ()):
+                return str(value.name)
     return None
 
 
@@ -94,8 +98,8 @@ class Inserter:
         hit: ir.Value,
         reuse: ir.Graph,
         instead: ir.Graph | None = None,
-    ) -> None:
-        """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood.
+    ) -> ir.Value:
+        """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood; give its result.
 
         If a branch is given `instead` of the region, that is gone. Branches make floats; where the region
         gives half precision, so do they.
@@ -118,11 +122,12 @@ class Inserter:
         result.name = f"{result.name}/computed"
         self.graph.remove(region, safe=instead is not None)  # then it no longer counts as a reader
         if instead is not None:
-            return
+            return chosen
         compute = condition.attributes["else_branch"].as_graph()
         compute.extend(region)
         compute.outputs.append(result)
         _take_in_moves(compute)
+        return chosen
 
     def _round(self, branch: ir.Graph, half: ir.DataType) -> None:
         """Let a branch give its result in half precision."""

@@ -29,7 +29,7 @@ from onnx_memo.proof.scores import is_score
 from onnx_memo.runtime import session_options
 from onnx_memo.served.decided import about_others, decided, decision_about, known_by
 from onnx_memo.served.explanation import REPEAT, Difference, Explanation
-from onnx_memo.served.outcomes import Seen, seen_at_rows, seen_at_sites, seen_in_8_bits
+from onnx_memo.served.outcomes import Seen, seen_at_rows, seen_at_sites, seen_at_spans, seen_in_8_bits
 from onnx_memo.served.trace import trace_model
 from onnx_memo.sessions import open_session, run_model
 from onnx_memo.store import bundle as bundles
@@ -115,7 +115,8 @@ class TracedBundle:
         if not self.lookups:
             return seen_in_8_bits(bool(results[RAN]))
         if self.rows is None:
-            return seen_at_sites(self.lookups, results, mask)
+            seen_at = seen_at_spans if self.lookups[0].of_span else seen_at_sites
+            return seen_at(self.lookups, results, mask)
 
         def name_of(at: int) -> str:
             ids = request.get(TOKENS)

@@ -51,8 +51,19 @@ from onnx_memo.precision.form import Form, FormBuilder
 from onnx_memo.precision.whole import WholeInCopy
 
 NAME = "encoder"
-ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
-HIT = f"memo/{NAME}/reused"  # and whether only they run, bool
+
+
+def rows_name(name: str) -> str:
+    """The name of the value that holds the rows that run, i64[R], of the guard of a name."""
+    return f"memo/{name}/rows"
+
+
+def hit_name(name: str) -> str:
+    """The name of the value that says whether only they run, bool."""
+    return f"memo/{name}/reused"
+
+
+ROWS, HIT = rows_name(NAME), hit_name(NAME)
 WHOLE = f"memo/{NAME}/whole"  # the value that holds what reuses nothing and ran in 8 bits, f32[B, L, d]
 _ATTENTION = ("MemoAttention", "MemoRowsAttention")  # each layer that runs has one of them
 
@@ -61,7 +72,7 @@ def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: I
     """Guard `span`, an encoder where rows run; `model` is changed. `in_bytes` says what runs in 8 bits."""
     if isinstance(span, Encoder):
         span = to_be_guarded(model, span)
-    _RowsInserter(model, span, guard, in_bytes).run()
+    RowsInserter(model, span, guard, in_bytes).run()
     add_operators(model)
     remove_graft(model, span)
     if in_bytes is not None and in_bytes.compact:
@@ -73,8 +84,24 @@ def count_layers(model: ir.Model) -> int:
     return sum(node.op_type in _ATTENTION for node in model.graph.all_nodes())
 
 
-class _RowsInserter(Inserter):
-    def __init__(self, model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None) -> None:
+class RowsInserter(Inserter):
+    """Guards the span of a model, which is changed.
+
+    Attributes:
+        name: of the guard.
+        entry: what its lookup found, i64[B], once it has run.
+        hit: whether it reuses that, bool.
+        answer: what takes the place of the span's result.
+    """
+
+    name = NAME
+    entry: ir.Value
+    hit: ir.Value
+    answer: ir.Value
+
+    def __init__(
+        self, model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None
+    ) -> None:
         super().__init__(model)
         self.span, self.guard, self.in_bytes = span, guard, in_bytes
         self.biases: dict[Bias, ir.Value] = {}  # as the branch that runs reads them
@@ -86,9 +113,19 @@ class _RowsInserter(Inserter):
         assert isinstance(self.span, Encoder), "rows run in an encoder"
         return self.span
 
+    def kinds(self, b: Builder) -> ir.Value:
+        """What an entry must have in common with each sequence for its key to be compared, i64[B]."""
+        del b
+        return self.length
+
+    def region(self) -> list[ir.Node]:
+        """The nodes that a hit saves."""
+        return flow.region(self.graph, self.span.result, self.span.boundary, self.constant)
+
     def run(self) -> None:
+        """Insert the guard."""
         span, guard = self.span, self.guard
-        b = Builder(f"memo/{NAME}", self.opset)
+        b = Builder(f"memo/{self.name}", self.opset)
         self.states, mask, positions = span.input, span.mask, span.positions
         if span.turns:
             assert mask is not None and positions is not None, "what is turned has both"
@@ -99,7 +136,7 @@ class _RowsInserter(Inserter):
         query = self.query(b, guard.lookup, weights, self.states)
         radius = self.initializer(guard.lookup.threshold)
         self.padded = b.dim(span.input, 1)
-        self.entry, found = self.look_up(b, guard.lookup, query, self.length, guard.lengths, radius)
+        self.entry, found = self.look_up(b, guard.lookup, query, self.kinds(b), guard.lengths, radius)
         self.bound = b.op("Mul", self.initializer(guard.bound), self.strictness(b))
         bound, limit = self.bound, self.initializer(guard.limit)
         if guard.int8 or self._rows_in_bytes:
@@ -108,7 +145,9 @@ class _RowsInserter(Inserter):
         if self._rows_in_bytes:  # where they are not exact, only repeats are reused, of which no row runs
             limit = b.op("Where", exact, limit, b.const(0, np.float32))
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
-        self.rows, self.stored_rows, hit, self.change, self.predicted = b.ops(
+        names = ("stored_rows", "change", "predicted")
+        stored_rows, change, predicted = (f"memo/{self.name}/{part}" for part in names)
+        self.rows, self.stored_rows, self.hit, self.change, self.predicted = b.ops(
             "MemoRows",
             self.states,
             self.entry,
@@ -118,18 +157,17 @@ class _RowsInserter(Inserter):
             bound,
             limit,
             domain=DOMAIN,
-            names=(ROWS, f"memo/{NAME}/stored_rows", HIT, f"memo/{NAME}/change", f"memo/{NAME}/predicted"),
+            names=(rows_name(self.name), stored_rows, hit_name(self.name), change, predicted),
         )
         states, spread, rows = self._ran(b)
-        region = flow.region(self.graph, span.result, span.boundary, self.constant)
-        merged = self._merged(states, spread, rows)
+        region, merged = self.region(), self._merged(states, spread, rows)
         if exact is None or self.in_bytes is None or not self.in_bytes.misses:
-            self.make_conditional(b, region, span.result, hit, merged)
+            self.answer = self.make_conditional(b, region, span.result, self.hit, merged)
             return
         whole = self.in_bytes.whole
-        answered, either = self._or_whole(b, hit, exact, merged, whole)
+        answered, either = self._or_whole(b, self.hit, exact, merged, whole)
         instead = whole_branch(self, self.encoder, whole, everywhere=True) if self.in_bytes.compact else None
-        self.make_conditional(b, region, span.result, answered, either, instead)
+        self.answer = self.make_conditional(b, region, span.result, answered, either, instead)
 
     def _or_whole(
         self, b: Builder, hit: ir.Value, exact: ir.Value, merged: ir.Graph, whole: WholeInCopy
@@ -186,7 +224,7 @@ class _RowsInserter(Inserter):
     def _merged(self, states: ir.Value, spread: ir.Value, rows: ir.Value) -> ir.Graph:
         """The branch of a hit: the rows that ran, merged with what is stored."""
         guard = self.guard
-        b = Builder(f"memo/{NAME}/reuse", self.opset)
+        b = Builder(f"memo/{self.name}/reuse", self.opset)
         stored = (guard.final, guard.rollout, guard.offsets, guard.squares)
         merged = b.op(
             "MemoMerge",
