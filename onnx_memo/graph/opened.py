@@ -134,6 +134,13 @@ class OpenedModel:
         own = own_values(self.model.graph)
         return Linked(left=found.left) if self._plain.halves else found.in_model(self.model.graph, own)
 
+    @property
+    def spanned(self) -> set[ir.Node]:
+        """The nodes of the form that is searched that lie in its spans, be it one or several."""
+        form = self._form
+        spans = form.linked.spans if form.span is None else (form.span,)
+        return {node for span in spans for node in span.region}
+
     @cached_property
     def uncounted(self) -> list[ir.Node]:
         """The nodes of which it is not known what they multiply, since their shapes are not, for one."""

@@ -49,6 +49,7 @@ class Refusal:
 
     name: str
     reason: str
+    node: ir.Node | None = None
 
 
 @dataclass(frozen=True)

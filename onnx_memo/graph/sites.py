@@ -86,7 +86,7 @@ class _Finder:
                 contexts.update(self._contexts(softmax))
                 lost = lost_at(softmax.outputs[0], self.shapes)
                 where = f"; sizes are not known after '{lost.name}' ({lost.op_type})" if lost else ""
-                refusals.append(Refusal(name, f"{refused}{where}"))
+                refusals.append(Refusal(name, f"{refused}{where}", softmax))
         notes = [
             f"'{name}' is taken for the padding mask for its name: what it does could not be tried"
             for name in sorted(self.masks.assumed)

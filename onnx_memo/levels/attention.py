@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+import onnx_ir as ir
 
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
@@ -32,7 +34,9 @@ def _looked_at(findings: Findings) -> str:
 
 def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: list[str]) -> None:
     """Say which attention is not looked into, and where it is not known what part of the work is guarded."""
-    notes += [f"not memoized: {line}" for line in not_taken(opened.findings)]
+    # What is no site may lie in a span all the same, as cross-attention does in that of a decoder.
+    inside = opened.spanned if any(guard.level == "rows" for guard in guards) else set()
+    notes += [f"not memoized: {line}" for line in not_taken(opened.findings, inside)]
     if any(guard.share is None for guard in guards):
         first, *others = opened.uncounted
         more = f" and {len(others)} more" if others else ""
@@ -42,9 +46,10 @@ def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: li
         )
 
 
-def not_taken(findings: Findings) -> list[str]:
-    """Every softmax or attention operator that is not taken, a line for each reason."""
+def not_taken(findings: Findings, inside: Collection[ir.Node] = ()) -> list[str]:
+    """Every softmax or attention operator that is not taken, nor `inside` what is, a line for each reason."""
     by_reason: dict[str, list[str]] = {}
     for refusal in findings.refusals:
-        by_reason.setdefault(refusal.reason, []).append(f"'{refusal.name}'")
+        if refusal.node not in inside:
+            by_reason.setdefault(refusal.reason, []).append(f"'{refusal.name}'")
     return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]

@@ -54,13 +54,14 @@ class RowsLevel(Level):
         if encoder is not None and why is None:
             return RowsUse(encoder, wanted.exact_misses)
         linked = opened.linked
-        if (opened.span is None and not linked.spans) or not wanted.repeats:
+        if opened.span is None and not linked.spans:
             raise NotAllowed(str(why))
-        alone = "the level 'rows' reuses literal repeats alone"
+        spans = "" if opened.span is not None else f", of {len(linked.spans)} spans, each by itself"
+        if not wanted.repeats:
+            raise NotAllowed(f"{why}; without a tolerance it reuses literal repeats{spans}")
+        notes.append(f"the level 'rows' reuses literal repeats alone{spans}, whatever the tolerance: {why}")
         if opened.span is not None:
-            notes.append(f"{alone}, whatever the tolerance: {why}")
             return RepeatsUse(opened.span)
-        notes.append(f"{alone}, of {len(linked.spans)} spans, each by itself: {why}")
         notes += linked.notes()
         return LinkedUse(linked.spans)
 

@@ -153,6 +153,7 @@ def test_padding_is_no_obstacle(pair, mode):
 def test_an_exported_decoder_behind_one_layer_of_its_encoder(tmp_path, mode):
     one, other = random_samples(original(BART), (6, 6), seed=1)
     built = made(BART, tmp_path, [one])
+    assert not [note for note in read_bundle(built[1]).notes if "not memoized" in note]  # it is inside
     assert_served(built, one, mode, True, True)
     assert_served(built, one | {"decoder_input_ids": other["decoder_input_ids"]}, mode, True, False)
 
@@ -175,6 +176,13 @@ def test_explain_tells_what_is_reused(clip, mode):
     assert [each.outcome for each in told] == [say.REPEAT, say.PARTLY, say.NO_REPEAT]
     assert [lookup.reused for lookup in told[1].lookups] == [True, False]
     assert "1 of 2 spans" in told[1].reason
+
+
+def test_near_repeats_are_refused_in_one_line(clip, tmp_path):
+    data = write_samples(tmp_path / "data.npz", clip[2])
+    with pytest.raises(MemoError, match=r"without a tolerance it reuses literal repeats, of 2 spans"):
+        onnx_memo.optimize(CLIP, data, tmp_path / "bundle", tolerance=0.01, level="rows")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_inspect_names_the_spans():
