@@ -167,12 +167,12 @@ def _check_ways(
     """
     apart = off = 0.0
     for feeds, want in unseen:
-        mask = None if job.samples.mask is None else feeds[job.samples.mask] != 0
+        masks = _masks(job, feeds)
         served, other = (
             session.run(None, feeds | {STRICTNESS: np.full((), one, np.float32)}) for one in (LITERAL, 0.0)
         )
-        apart += _largest_error(served, other, mask)
-        off += _largest_error(want, served, mask)
+        apart += _largest_error(served, other, masks)
+        off += _largest_error(want, served, masks)
         advance()
     if apart > WAYS * off:
         raise Unfit(
@@ -186,8 +186,7 @@ def _error(
     job: Job, session: ort.InferenceSession, feeds: Arrays, want: Outputs, what: str, library: str
 ) -> float:
     """How far an answer is from the original's, where it should be the same but for half precision."""
-    mask = None if job.samples.mask is None else feeds[job.samples.mask] != 0
-    error = _largest_error(want, session.run(None, feeds), mask)
+    error = _largest_error(want, session.run(None, feeds), _masks(job, feeds))
     if error > STORED:
         raise Unfit(
             f"the answer to {what} is off by {error:.2g} ({library} operators; relative L2 error)",
@@ -196,11 +195,16 @@ def _error(
     return error
 
 
-def _largest_error(want: Outputs, have: Outputs, mask: npt.NDArray[np.bool_] | None) -> float:
+def _masks(job: Job, feeds: Arrays) -> list[npt.NDArray[np.bool_] | None]:
+    """Which tokens of a request are real, for each output, bool[B, L]; None: no mask tells."""
+    return [feeds[name] != 0 if name in feeds else None for name in job.opened.masks]
+
+
+def _largest_error(want: Outputs, have: Outputs, masks: Sequence[npt.NDArray[np.bool_] | None]) -> float:
     """The relative L2 error of a request, the worst over its sequences and its outputs of floats."""
     errors = [
         relative(one[row], other[row], real_rows(one, None if mask is None else mask[row]))
-        for one, other in zip(want, have, strict=True)
+        for one, other, mask in zip(want, have, masks, strict=True)
         for row in range(len(one))
         if np.issubdtype(one.dtype, np.floating)
     ]

@@ -27,7 +27,8 @@ class ModelInput:
         rows: of the table that its numbers are looked up in, so they lie below; None: in none that is known.
         mask: whether it says which tokens are real, [batch, length]: 1, and 0 for padding.
         positions: whether it says where tokens stand, [batch, length]: 0, 1, 2, ..., whatever in padding.
-        beside: whether it is of another sequence than the one whose tokens the mask tells.
+        beside: whether it is of another sequence than the one whose tokens the mask tells,
+        own_mask: and if so, the name of the input that tells those of its own; None: no input does.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelInput:
     mask: bool = False
     positions: bool = False
     beside: bool = False
+    own_mask: str | None = None
 
     def beyond(self, array: npt.NDArray[Any]) -> int | None:
         """A number of `array` that the model does not know, if there is one."""
@@ -158,8 +160,7 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
     """
     required = [value for value in opened.model.graph.inputs if not value.is_initializer()]
     mask, positions = opened.findings.mask, opened.findings.positions
-    several = len({site.mask for site in opened.findings.sites}) > 1
-    beside = opened.linked.inputs_beside(mask) if several and mask is not None else set()
+    beside = opened.sequences.inputs_beside(mask)
     found = []
     for value in required:
         name = str(value.name)
@@ -169,8 +170,8 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
             raise MemoError(f"the model's input '{name}' is of type {value.dtype.name}: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = np.dtype(value.dtype.numpy())
-        known, rows = (name == mask, name == positions, name in beside), opened.rows.get(name)
-        found.append(ModelInput(name, dtype, shape, rows, *known))
+        known = name == mask, name == positions, name in beside, beside.get(name)
+        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), *known))
     return found
 
 

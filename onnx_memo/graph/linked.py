@@ -44,13 +44,16 @@ class Linked:
             return []
         return [f"in no span of which the level 'rows' could reuse repeats: {', '.join(self.left)}"]
 
-    def inputs_beside(self, mask: str) -> set[str]:
-        """The inputs that go into spans of other sequences alone than that whose padding `mask` tells."""
-        of_mask = [span.mask is not None and span.mask.name == mask for span in self.spans]
-        given = {own: set[str]() for own in (True, False)}
-        for span, own in zip(self.spans, of_mask, strict=True):
-            given[own] |= span.given
-        return given[False] - given[True]
+    def inputs_beside(self, mask: str | None) -> dict[str, str | None]:
+        """The inputs of other sequences than that whose padding `mask` tells, each with its own mask."""
+        masks = {span: None if span.mask is None else str(span.mask.name) for span in self.spans}
+        own = {name for span in self.spans if masks[span] == mask for name in span.given}
+        return {name: masks[span] for span in self.spans for name in span.given if name not in own}
+
+    def mask_behind(self, value: ir.Value) -> ir.Value | None:
+        """The mask of the sequence that a value follows from: that of the last span that leads to it."""
+        reached = _reached(value, {span.output for span in self.spans})
+        return next((span.mask for span in reversed(self.spans) if span.output in reached), None)
 
     def masks(self, number: int) -> set[ir.Value]:
         """The masks that the result of a span may follow from: its own, and those of spans that it reads."""

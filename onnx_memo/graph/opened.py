@@ -67,6 +67,19 @@ class OpenedModel:
         return [str(value.name) for value in self.model.graph.outputs]
 
     @property
+    def masks(self) -> list[str | None]:
+        """For each output, the mask that tells which of its rows are padding; None: no mask does."""
+        if self.sequences.spans:
+            found = [self.sequences.mask_behind(value) for value in self.model.graph.outputs]
+            return [None if mask is None else str(mask.name) for mask in found]
+        return [self.findings.mask for _ in self.outputs]
+
+    @property
+    def sequences(self) -> Linked:
+        """The several spans, if their masks may differ; else none, and no span is searched."""
+        return self.linked if len({site.mask for site in self.findings.sites}) > 1 else Linked()
+
+    @property
     def folder(self) -> Path:
         """Where the files lie that hold weights of the model."""
         return folder_of_weights(self.model, self.path)

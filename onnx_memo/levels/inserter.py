@@ -44,13 +44,19 @@ def entry_name(site_name: str) -> str:
 def mask_of(model: ir.Model) -> str | None:
     """The name of the input that a guarded model reads as its padding mask; None if there is none.
 
-    Of several spans the first that has one counts.
+    None as well where there are several: then the user named none, and they are found as they were.
     """
+    masks = masks_of(model)
+    return masks[0] if len(masks) == 1 else None
+
+
+def masks_of(model: ir.Model) -> list[str]:
+    """The names of the inputs that a guarded model reads as padding masks: several spans may have several."""
+    found: dict[str, None] = {}
     for node in model.graph:
         if node.op_type == "MemoSegments" and node.inputs[0] is not None:
-            for value in flow.sources(node.inputs[0], ()):
-                return str(value.name)
-    return None
+            found.update((str(value.name), None) for value in flow.sources(node.inputs[0], ()))
+    return list(found)
 
 
 def add_operators(model: ir.Model) -> None:

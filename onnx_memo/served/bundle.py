@@ -16,7 +16,7 @@ from onnx_memo.data.tokens import load_tokenizer, tokenized
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.shapes import is_number
 from onnx_memo.levels.decide import ANSWERS
-from onnx_memo.levels.inserter import STRICTNESS, mask_of
+from onnx_memo.levels.inserter import STRICTNESS, masks_of
 from onnx_memo.levels.int8.guard import RAN
 from onnx_memo.levels.registry import level_of
 from onnx_memo.levels.rows.guard import WHOLE
@@ -57,7 +57,7 @@ class TracedBundle:
         self.names = load_tokenizer(self.tokenizer) if self.tokenizer else None
         with one_line(self.path):
             model = ir.load(self.path)
-            self.mask = mask_of(model)
+            self.mask = next(iter(masks_of(model)), None)
             self.outputs = [str(value.name) for value in model.graph.outputs]
             self.inputs = _inputs(model, self.mask)
             self.lookups, self.rows = trace_model(model, self.guards)

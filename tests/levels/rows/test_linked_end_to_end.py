@@ -211,6 +211,17 @@ def test_targets_that_no_mask_tells_are_cut_only_of_what_is_one_number(tmp_path)
         assert reused(bundle, sample, "stock") == {FIRST: True, SECOND: True}
 
 
+def test_each_sequence_is_cut_by_its_own_mask_and_answers_are_judged_by_it(tmp_path):
+    """The decoder's answer has rows of padding where the encoder has none, and the other way round."""
+    masks = [{"other_mask": np.ones((1, length), np.int64)} for length in (3, 8)]
+    samples = [source(8, 1) | target(3, 3) | masks[0], source(5, 2) | target(8, 4) | masks[1]]
+    built = made(two_sequences(tmp_path / "model.onnx", masked=True), tmp_path, samples)
+    for sample in samples:
+        assert_served(built, sample, "stock", True, True)
+    told = onnx_memo.bench(built[0], built[1], tmp_path / "data.npz", native=False, rounds=1)
+    assert told.hit_rate == 1 and told.outputs["other_states"]["relative"].worst < 1e-6
+
+
 def test_inputs_whose_second_mask_has_holes_are_left_out_and_said(tmp_path):
     samples = [source(6, a) | target(6, a + 3) | {"other_mask": np.ones((1, 6), np.int64)} for a in (1, 2, 3)]
     states = {"outputs": ", float[B, L, 8] states", "behind": "  states = Identity (h3_1)\n"}
