@@ -129,6 +129,14 @@ def test_a_target_that_was_stored_with_another_source_only_is_not_reused(tmp_pat
     assert_served(built, source(6, 1) | target(4, 4), mode, True, False)
 
 
+def test_no_branch_lies_in_another(pair):
+    """There ONNX Runtime does not rearrange the weights of products."""
+    graph = ir.load(pair[1] / "model.onnx").graph
+    assert sum(node.op_type == "If" for node in graph) == 2
+    inner = [node for node in graph.all_nodes() if node.op_type == "If" and node.graph is not graph]
+    assert not inner
+
+
 def test_a_batch_is_reused_where_all_of_it_is(pair):
     """In stock ONNX Runtime more than one sequence runs the original."""
     if onnx_memo.library_path() is None:
