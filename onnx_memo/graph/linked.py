@@ -39,8 +39,8 @@ class Linked:
     left: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
-        """What people should know of them."""
-        if not self.left:
+        """What people should know of them, if there are any."""
+        if not self.spans or not self.left:
             return []
         return [f"in no span of which the level 'rows' could reuse repeats: {', '.join(self.left)}"]
 

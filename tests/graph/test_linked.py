@@ -93,6 +93,11 @@ def test_a_tower_that_more_decides_than_its_input_is_left_and_said(tmp_path):
     ]
 
 
+def test_of_a_model_without_any_nothing_is_said():
+    linked = Linked(left=("attention.0",))
+    assert linked.notes() == []
+
+
 def test_a_model_of_one_span_has_no_others():
     assert OpenedModel(FIXTURES / "bert.onnx").linked == Linked()
 
