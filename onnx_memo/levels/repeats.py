@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from onnx_memo.data.distinct import distinct
@@ -13,14 +11,14 @@ from onnx_memo.store.budget import Budget
 from onnx_memo.store.layout import Footprint
 
 
-def inputs_to_store(job: Job, size_of: Callable[[Samples], Footprint]) -> Samples:
+def inputs_to_store(job: Job, size: Footprint) -> Samples:
     """The distinct inputs of a job, shortest first (the store's order).
 
     Where `max_bytes` does not hold all, those that cover the others best.
 
     Args:
         job: its notes say what is left out.
-        size_of: what these inputs take.
+        size: what inputs take.
 
     Raises:
         MemoError: not a single input fits.
@@ -31,7 +29,7 @@ def inputs_to_store(job: Job, size_of: Callable[[Samples], Footprint]) -> Sample
         job.notes.append(f"{len(job.samples) - len(stored)} inputs repeat others and are stored once")
     if job.max_bytes is None:
         return stored
-    budget = Budget(job.opened, stored, size_of(stored), job.max_bytes, job.progress)
+    budget = Budget(job.opened, stored, size, job.max_bytes, job.progress)
     kept = np.flatnonzero(budget.fill(counts, counts > 0))
     if len(kept) < len(counts):
         job.notes.append(budget.note(len(kept)))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_memo.data.distinct import distinct
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph.encoder import Encoder, NoEncoder
 from onnx_memo.graph.linked import LinkedSpan
@@ -88,8 +89,7 @@ class RepeatsUse(Use):
 
     def repeats(self, job: Job) -> RowsBlueprint:
         """Store the output of all layers for each input."""
-        size = literal_footprint(self.span, int(_most_tokens(job).max()))
-        stored = inputs_to_store(job, lambda _: size)
+        stored = inputs_to_store(job, literal_footprint(self.span, int(_most_tokens(job).max())))
         advance = job.progress("running the inputs", len(stored))
         captured = capture_rows(job.opened, stored, job.scratch, advance, literal=True)
         settings = RowsSettings(fit_keys(captured.means), None, 0.0)
@@ -112,7 +112,9 @@ class LinkedUse(Use):
 
     def repeats(self, job: Job) -> LinkedBlueprint:
         """Store the output of each span for each input that is distinct there."""
-        stored = regular(self.spans, inputs_to_store(job, self._footprint), job.notes)
+        numbers, _ = distinct(job.samples, range(len(job.samples)))
+        size = self._footprint(job.samples.take(numbers))  # of these alone, in this order
+        stored = regular(self.spans, inputs_to_store(job, size), job.notes)
         entries = entries_of(self.spans, stored)
         advance = job.progress("running the inputs", sum(len(own.samples) for own in entries))
         parts = []

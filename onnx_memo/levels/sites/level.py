@@ -94,7 +94,7 @@ class SitesUse(Use):
             MemoError: also where no site can be stored.
         """
         level = self.levels[0]
-        stored = inputs_to_store(job, lambda _: footprint(self.sites, [level], False))
+        stored = inputs_to_store(job, footprint(self.sites, [level], False))
         advance = job.progress("running the inputs", len(stored))
         captured = capture(job.opened, self.sites, level, stored, job.scratch, advance)
         kept = self._storable(captured, job.notes)
