@@ -3,6 +3,7 @@
 # make faults the tests that make faults, at length: kills, full disks, hostile files (a quarter of an hour)
 # make lint   format and type checks alone
 # make test-aarch64  the C++ tests for 64-bit Arm, cross-compiled, in QEMU (needs both; not part of make test)
+# make test-hub  bundles in sentence-transformers, optimum and fastembed (installs PyTorch in .cache/hub)
 # make fuzz   the C++ fuzz targets, each for FUZZ_SECONDS (needs clang); their corpora are also replayed by make test
 # make accessibility  axe on reports, in headless Chromium (needs node, npm, chromium, and once a network)
 # make bench  the workloads of docs/benchmarks.md (needs PyTorch to export models: installed too)
@@ -18,7 +19,7 @@ ORT_VERSIONS := 1.17.3 1.18.1 1.19.2 1.20.1
 FUZZ_SECONDS ?= 600
 AARCH64_CPUS := cortex-a72 neoverse-n1 max # without dot products of bytes, with signed ones, with mixed ones
 
-.PHONY: demo test faults lint native-test test-aarch64 fuzz accessibility bench setup
+.PHONY: demo test test-hub faults lint native-test test-aarch64 fuzz accessibility bench setup
 setup: $(SETUP)
 
 $(SETUP): pyproject.toml onnx_memo/__init__.py custom_ops/CMakeLists.txt $(CPP)
@@ -81,6 +82,18 @@ models/cache/minilm-demo/model.onnx: | $(SETUP)
 
 test: lint native-test $(ORT_VERSIONS:%=.cache/onnxruntime-%) models/cache/minilm-demo/model.onnx
 	$(BIN)/python -m pytest -n logical --dist worksteal  # a process for each processor
+
+# In an environment of its own: what it needs holds back other packages, and `make test` stays free of PyTorch.
+HUB := .cache/hub
+
+$(HUB)/.setup: pyproject.toml onnx_memo/__init__.py custom_ops/CMakeLists.txt $(CPP)
+	test -x $(HUB)/bin/python || $(PYTHON) -m venv $(HUB)
+	$(HUB)/bin/python -m pip install --quiet --upgrade "pip>=24"
+	$(HUB)/bin/python -m pip install --quiet --editable ".[hub]" "pytest>=8"
+	touch $@
+
+test-hub: $(HUB)/.setup
+	HF_HUB_OFFLINE=1 $(HUB)/bin/python -m pytest tests/hub tests/data/test_export.py
 
 faults: $(SETUP)
 	ONNX_MEMO_FAULTS=full $(BIN)/python -m pytest -m faults

@@ -1,4 +1,5 @@
-// The library's only exported function: registers the operators of the domain `onnx_memo` with ONNX Runtime.
+// What the library exports: it registers the operators of the domain `onnx_memo` with ONNX Runtime, and maps memory.
+#include <atomic>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "kernels/memo_rows_attention.h"
 #include "kernels/memo_segments.h"
 #include "kernels/memo_self_attention.h"
+#include "ort/mapped_memory.h"
 #include "ort/operator.h"
 #include "ort/ort_abi.h"
 
@@ -29,6 +31,8 @@ namespace onnx_memo {
 namespace {
 
 constexpr const char* kDomain = "onnx_memo";
+
+std::atomic<const ort::Api*> latest{nullptr};  // whose sessions take the operators
 
 ort::CustomOpDomain* CreateDomain(const ort::Api* api) {
   ort::CustomOpDomain* domain = nullptr;
@@ -88,5 +92,12 @@ RegisterCustomOps(onnx_memo::ort::SessionOptions* options, const onnx_memo::ort:
   using namespace onnx_memo;
   const ort::Api* api = base->GetApi(ort::kApiVersion);
   if (api == nullptr) return RefuseVersion(base);
+  latest = api;
   return Guarded(api, kDomain, [&] { Check(ort::AddCustomOpDomain::Call(api, options, SharedDomain(api))); });
+}
+
+// As `MapMemory`; false as well where no session options were given the library yet. For `onnx_memo/mapped.py`.
+extern "C" ONNX_MEMO_EXPORT bool onnx_memo_map_memory(const char* folder) {
+  const onnx_memo::ort::Api* api = onnx_memo::latest;
+  return api != nullptr && onnx_memo::ort::MapMemory(api, folder);
 }

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from onnx_memo.advice.run import Advice, advise
     from onnx_memo.compare import bench
     from onnx_memo.comparison import Comparison
+    from onnx_memo.data.given import Data
     from onnx_memo.errors import MemoError
     from onnx_memo.inspection import Inspection, inspect
     from onnx_memo.pipeline import optimize
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Advice",
     "Comparison",
+    "Data",
     "Explanation",
     "Inspection",
     "MemoError",
@@ -47,6 +49,7 @@ __all__ = [
 _HOMES = {
     "Advice": "advice.run",
     "Comparison": "comparison",
+    "Data": "data.given",
     "Explanation": "served.explanation",
     "Inspection": "inspection",
     "MemoError": "errors",

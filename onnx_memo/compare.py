@@ -14,6 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from onnx_memo.comparison import Comparison, Figures, latency_of
+from onnx_memo.data.given import Data
 from onnx_memo.data.labels import accuracy_by, label_decision
 from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
@@ -42,7 +43,7 @@ _Pair = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_] | None]
 def bench(
     model: Path | str,
     bundle: Path | str,
-    data: Path | str,
+    data: Data | Path | str,
     *,
     tokenizer: Path | str | None = None,
     threads: int = 1,

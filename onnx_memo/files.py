@@ -6,19 +6,28 @@ a file that is to stay is on the disk before its name is used.
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import errno
 import hashlib
 import io
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 BUFFER = 1 << 20
+FICLONE = 0x40049409  # of Linux: let a file share another's blocks until one of them is written to
+MOST_LETTERS = 255  # of a file's name
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a file begins that stands for another
 
 
@@ -47,13 +56,23 @@ class NewFile(io.BufferedWriter):
             while block := file.read(BUFFER):
                 self.write(block)
 
+    def reflink(self, source: Path) -> bool:
+        """Share the blocks of another file, if the file system can; nothing was written yet."""
+        if fcntl is None or sys.platform != "linux":
+            return False
+        with open(source, "rb") as file, contextlib.suppress(OSError):
+            fcntl.ioctl(self.fileno(), FICLONE, file.fileno())
+            self.seek(0, os.SEEK_END)
+            return True
+        return False
+
     def sync(self) -> None:
         """Return when all that was written is on the disk."""
         self.flush()
         os.fsync(self.fileno())
 
 
-@contextmanager
+@contextlib.contextmanager
 def new_file(path: Path, replace: bool = False) -> Iterator[NewFile]:
     """A file at `path`, as `NewFile`; at the end of the block it is whole and on the disk.
 
@@ -81,6 +100,53 @@ def copy_file(source: Path, to: Path) -> None:
         file.copy(source)
 
 
+class Taken(enum.Enum):
+    """How a file came to another place, the best first."""
+
+    REFLINK = "reflink"  # a file of its own, whose blocks are shared until one of both is written to
+    LINK = "link"  # another name of the same file
+    COPY = "copy"
+
+
+def take_file(source: Path, to: Path, link: bool = True) -> Taken:
+    """Let `to` be a file like another one, without a second copy of it where the file system allows that.
+
+    Args:
+        source: a file; a link leads to it.
+        to: a place where none is.
+        link: whether it may be a name of the same file, which changes with it.
+
+    Raises:
+        OSError: `to` is there already, or could not be written whole.
+    """
+    source = source.resolve()
+    if _reflinked(source, to):
+        return Taken.REFLINK
+    if link and _linked(source, to):
+        return Taken.LINK
+    copy_file(source, to)
+    return Taken.COPY
+
+
+def _reflinked(source: Path, to: Path) -> bool:
+    with new_file(to) as file:
+        if file.reflink(source):
+            return True
+    to.unlink()
+    return False
+
+
+def _linked(source: Path, to: Path) -> bool:
+    try:
+        to.hardlink_to(source)
+    except OSError:  # another file system, one without links, or a file of somebody else's
+        return False
+    if os.name != "nt":  # there only what may be written is flushed
+        with open(to, "rb") as file:
+            os.fsync(file.fileno())  # whoever wrote it may not have waited for the disk
+    return True
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
@@ -98,6 +164,17 @@ def sync_folder(folder: Path) -> None:
                 raise
         finally:
             os.close(handle)
+
+
+def is_plain_path(name: str) -> bool:
+    """Whether a name from anywhere is that of a file in a folder or below it, on every system."""
+    return all(
+        part.isprintable()
+        and 0 < len(part.encode()) <= MOST_LETTERS
+        and part not in (".", "..")
+        and not {"\\", ":"} & set(part)
+        for part in name.split("/")
+    )
 
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:

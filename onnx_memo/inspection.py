@@ -10,6 +10,7 @@ from onnx_memo.data.export import as_onnx
 from onnx_memo.graph.encoder import NoEncoder
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.span import Span
+from onnx_memo.levels.inserter import check_original
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,28 @@ class Inspection:
         return asdict(self)
 
 
-def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
+def inspect(
+    model: Path | str, *, file: str | None = None, task: str | None = None, mask: str | None = None
+) -> Inspection:
     """Find the attention in `model`, an ONNX file or a Hugging Face model directory.
 
     Args:
         model: the model.
+        file: of a directory, the ONNX file to take.
+        task: of a directory, what optimum shall export it for.
         mask: the input that is its padding mask, where that is not seen.
 
     Raises:
         MemoError: it cannot be read as an ONNX model, or has no such mask.
     """
-    with as_onnx(Path(model)) as source:
+    with as_onnx(Path(model), file, task) as source:
         opened = OpenedModel(source.onnx, mask)
+        if source.file is not None:  # the directory may be a bundle without its manifest
+            check_original(opened)
         findings = opened.findings
+    notes = list[str]()
+    source.note_choice(opened.outputs, notes)
+    notes += findings.notes
     sites = [
         SiteReport(
             name=site.name,
@@ -101,10 +111,11 @@ def inspect(model: Path | str, *, mask: str | None = None) -> Inspection:
         why = str(none)
     if why is not None:
         spans = [_span(each, len(each.sites)) for each in opened.linked.spans]
-        repeats, notes = opened.span is not None or bool(spans), findings.notes + opened.linked.notes()
+        repeats = opened.span is not None or bool(spans)
+        notes += opened.linked.notes()
         return Inspection(str(model), sites, refusals, None, why, repeats, notes, spans)
     encoder = _span(found, len(found.meetings))
-    return Inspection(str(model), sites, refusals, encoder, None, True, findings.notes)
+    return Inspection(str(model), sites, refusals, encoder, None, True, notes)
 
 
 def _span(span: Span, layers: int) -> EncoderReport:

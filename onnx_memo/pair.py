@@ -11,7 +11,8 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
-from onnx_memo.data.export import as_onnx
+from onnx_memo.data.export import Source, as_onnx
+from onnx_memo.data.given import Data
 from onnx_memo.data.labels import label_column
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import ModelInput, Samples, model_inputs
@@ -27,7 +28,7 @@ from onnx_memo.store.manifest import Manifest
 
 @dataclass(frozen=True)
 class Guarded:
-    """A bundle that was made from the model at hand.
+    """A bundle, looked at.
 
     Attributes:
         mask: the input that its guards take as the padding mask.
@@ -40,12 +41,34 @@ class Guarded:
     @property
     def model(self) -> Path:
         """The guarded model."""
-        return self.path / bundles.MODEL
+        return bundles.model_of(self.path, self.manifest)
 
     @property
     def tokenizer(self) -> Path | None:
         """The one that it brings."""
         return self.path / bundles.TOKENIZER if bundles.TOKENIZER in self.manifest.files else None
+
+    @contextlib.contextmanager
+    def original(self, model: Path) -> Iterator[Source]:
+        """The original model as `as_onnx` gives it; of a directory, what the bundle was made from.
+
+        Raises:
+            MemoError: it is another one.
+        """
+        made = self.manifest
+        file, task = (made.source_file, made.task) if model.is_dir() else (None, None)
+        with as_onnx(model, file, task) as source:
+            self.check(source)
+            yield source
+
+    def check(self, source: Source) -> None:
+        """Raises MemoError if the bundle was made from another model, as far as a file's digest tells."""
+        digest = self.manifest.source_sha256
+        if digest and source.task is None and sha256(source.onnx) != digest:
+            raise MemoError(
+                f"'{self.path}' was made from another model, '{self.manifest.source}' (its SHA-256 is not "
+                f"that of '{source.onnx}'): name the model that it was made from"
+            )
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,7 @@ class Pair:
 def open_pair(
     model: Path | str,
     bundle: Path | str,
-    data: Path | str,
+    data: Data | Path | str,
     *,
     tokenizer: Path | str | None = None,
     threads: int = 1,
@@ -91,32 +114,27 @@ def open_pair(
         MemoError: the bundle is damaged or was made from another model, or the data does not fit.
     """
     model = Path(model)
-    guarded = bundle_of(model, Path(bundle))
+    guarded = bundle_of(Path(bundle))
     threads = min(threads, os.cpu_count() or 1)
-    with as_onnx(model) as source:
+    with guarded.original(model) as source:
         inputs = model_inputs(OpenedModel(source.onnx, guarded.mask))
         before = open_file(source.onnx, session_options(native=False, threads=threads))
     after = open_file(guarded.model, session_options(native=native, threads=threads))
     outputs = same_outputs(before, after, guarded.path)
     vocabulary = guarded.tokenizer if tokenizer is None else Path(tokenizer)
     column = label_column(labels, model)
-    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
+    samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
     return Pair(before, after, guarded.model, guarded.manifest, inputs, samples, outputs, threads)
 
 
-def bundle_of(model: Path, path: Path) -> Guarded:
+def bundle_of(path: Path) -> Guarded:
     """The bundle at `path`.
 
     Raises:
-        MemoError: it is damaged, or was made from another model than `model`.
+        MemoError: it is damaged.
     """
     manifest = bundles.read_bundle(path)
-    if manifest.source_sha256 and model.is_file() and sha256(model) != manifest.source_sha256:
-        raise MemoError(
-            f"'{path}' was made from another model, '{manifest.source}' (its SHA-256 is not that of "
-            f"'{model}'): name the model that it was made from"
-        )
-    file = path / bundles.MODEL
+    file = bundles.model_of(path, manifest)
     with one_line(file):
         return Guarded(path, manifest, mask_of(ir.load(file)))
 

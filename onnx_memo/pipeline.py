@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import onnx_ir as ir
-
 from onnx_memo import __version__
+from onnx_memo.build import built
+from onnx_memo.data.directory import Files
 from onnx_memo.data.export import Source, as_onnx
+from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.labels import label_column
+from onnx_memo.data.lengths import CONFIG as TOKENIZER_CONFIG
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
-from onnx_memo.files import copy_file, sha256, write_file
-from onnx_memo.graph.external import external_files
+from onnx_memo.files import sha256
+from onnx_memo.graph.external import bytes_outside
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.attention import note_unguarded
-from onnx_memo.levels.base import PAYS, Blueprint, Level, NothingPays, Use, Verdict, Wanted
-from onnx_memo.levels.decide import decide
-from onnx_memo.levels.inserter import STRICTNESS
-from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded, note_padding
+from onnx_memo.levels.base import PAYS, Blueprint, NothingPays, Verdict, Wanted
+from onnx_memo.levels.inserter import check_original
+from onnx_memo.levels.padding import note_padding
 from onnx_memo.levels.registry import allowed, check_options
+from onnx_memo.mapped import mapped_sessions
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal
@@ -38,12 +40,11 @@ from onnx_memo.result import Result
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, runner
 from onnx_memo.store import bundle
-from onnx_memo.store.data import memo_data, rewrite_weights, take_weights, write_computed, write_store
+from onnx_memo.store.data import memo_data
 from onnx_memo.store.manifest import Manifest, Promised
 from onnx_memo.store.publish import check_output, publishing
-from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
-from onnx_memo.verify import Checked, Unfit, check_bundle
+from onnx_memo.verify import Checked
 
 ROUNDS = 3  # how often the held-out part is timed
 EXACT = "requests that reuse nothing run the original, bit for bit (--exact-misses)"
@@ -52,9 +53,11 @@ EXACT = "requests that reuse nothing run the original, bit for bit (--exact-miss
 @one_thread()
 def optimize(
     model: Path | str,
-    data: Path | str,
+    data: Data | Path | str,
     output: Path | str,
     *,
+    file: str | None = None,
+    task: str | None = None,
     tokenizer: Path | str | None = None,
     tolerance: float | None = None,
     metric: str | None = None,
@@ -73,8 +76,10 @@ def optimize(
     exact_misses: bool = False,
     max_bytes: int | None = None,
     compact: bool = False,
+    copy_weights: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
+    layout: str = "flat",
     force: bool = False,
     show_inputs: bool = False,
     progress: Progress = silent,
@@ -87,9 +92,14 @@ def optimize(
     reused (or what lies within `threshold`).
 
     Args:
-        model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
-        data: representative inputs (`onnx_memo.data.readers`).
+        model: an ONNX file, or a Hugging Face or sentence-transformers model directory. Its `model.onnx` or
+            `onnx/model.onnx` is taken; where there is none, it is exported (extra `export`). Configuration,
+            tokenizer and modules of a directory go into the bundle.
+        data: representative inputs: a path, or `onnx_memo.Data`, which also says how to read them.
         output: the bundle's directory.
+        file: of a directory, the ONNX file to take, by its name there.
+        task: of a directory, what optimum shall export it for, as in "text-classification", whatever ONNX
+            files there are; None: what its configuration says.
         tokenizer: a `tokenizer.json`, for text; None: the one beside the model. It goes into the
             bundle.
         tolerance: the largest error that is acceptable, in terms of `metric`.
@@ -120,9 +130,13 @@ def optimize(
             the sample (`onnx_memo.store.budget`). None: no bound.
         compact: leave out the original's weights, so that those left take about a quarter of them; all that
             runs, runs in 8 bits, and no answer is the original's, bit for bit, but that to a stored input.
+        copy_weights: copy the files that hold the original's weights, where they would be linked: a hard link
+            changes with the original's file if that is written to in place.
         mask: the input that says which tokens are real (1) and which are padding (0), where that is not seen
             in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
+        layout: where the bundle's model stands: `flat`, or `onnx` for the folder of that name
+            (`onnx_memo.store.bundle.LAYOUTS`).
         force: replace a bundle that is there.
         show_inputs: show the texts of requests in the report, not only where they stand in `data`.
         progress: is called for each step and its parts.
@@ -131,22 +145,25 @@ def optimize(
         MemoError: the input is unfit, or nothing can be guarded.
         NothingPays: nothing saves time within the tolerance.
     """
-    model, data, output = Path(model), Path(data), Path(output)
+    model, data, output = Path(model), data_of(data), Path(output)
     repeats = tolerance is None and keep is None
     wanted = Wanted(level, sites, threshold, exact_misses, compact, repeats)
     _check_options(wanted, tolerance if keep is None else keep)
+    bundle.check_layout(layout)
     about = tolerance, metric, within, confidence, keep, decision, slack, decide
     asked = Asked(*about, tuple(outputs), labels, reference)
     goal = goal_of(asked)
     column = label_column(labels, model)
     check_output(output, force)
-    with as_onnx(model) as source:
+    with as_onnx(model, file, task) as source, ExitStack() as stack:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
-        opened = OpenedModel(source.onnx, mask)
-        _check_original(opened)
+        opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
+        check_original(opened)
+        stack.enter_context(mapped_sessions(bytes_outside(opened.model), output))
         if goal is not None:
             goal.check_outputs(opened.outputs)
         notes: list[str] = []
+        source.note_choice(opened.outputs, notes)
         uses = allowed(opened, wanted, notes, rounding=goal is not None)
         notes += opened.findings.notes
         notes += [EXACT] if exact_misses else []
@@ -175,70 +192,28 @@ def optimize(
                 threshold,
                 max_bytes,
                 compact=compact,
+                copy_weights=copy_weights,
                 progress=progress,
                 notes=notes,
                 reference=judge,
             )
-            verdict, blueprint, checked = _build(job, uses, padding, folder)
-            note_unguarded(opened, blueprint.guarded(), notes)
-            _copy_companions(source, vocabulary, folder)
+            job, (verdict, blueprint, checked) = built(job, wanted, uses, padding, folder)
+            note_unguarded(job.opened, blueprint.guarded(), notes)
+            bundle.add_files(folder, source.companions | _tokenizer(vocabulary))
             evidence = promised = None
             if verdict is not None:
                 promised = _promised(verdict.goal, judge)
                 names = Names(output.name, model.name, data.name, promised.reference)
                 evidence = _report(job, folder, verdict, names, show_inputs)
-            manifest = _manifest(model, blueprint, notes, evidence, promised, checked, compact)
+            bundle.lay_out(folder, layout)
+            manifest = _manifest(model.name, source, blueprint, notes, evidence, promised, checked, compact)
             bundle.write_manifest(folder, manifest)
     return Result(output, manifest)
 
 
-def _build(
-    job: Job, uses: Sequence[tuple[Level, Use]], padding: str | None, folder: Path
-) -> tuple[Verdict | None, Blueprint, Checked]:
-    """Decide what is guarded, write memo data and guarded model, and check them.
-
-    `padding` is the mask, if padding counts.
-
-    Without a tolerance the first level is taken whose bundle is right. A proof is done once, for one level.
-
-    Raises:
-        Unfit: the bundle of the last level is not right.
-    """
-    job.scratch.mkdir()
-    if job.goal is not None:
-        check_room(folder, _bytes_needed(job, [use for _, use in uses]))
-        verdict = decide(job, uses)
-        return verdict, verdict.blueprint, _write(job, verdict.blueprint, padding, folder)
-    *_, (last, _) = uses
-    for level, use in uses:
-        check_room(folder, _bytes_needed(job, [use]))
-        trial = job.on_trial()
-        try:
-            blueprint = use.repeats(trial)
-            checked = _write(trial, blueprint, padding, folder)
-        except Unfit as unfit:
-            if level is last:
-                raise
-            job.notes.append(f"the level '{level.title}' is left out: {unfit.why}")
-            for part in folder.iterdir():
-                part.unlink() if part.is_file() else shutil.rmtree(part)
-            job.scratch.mkdir()
-        else:
-            job.notes.extend(trial.notes)
-            return None, blueprint, checked
-    raise AssertionError("a model allows at least one level")
-
-
-def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) -> Checked:
-    """Write the memo data and the guarded model, and check them."""
-    external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
-    shutil.rmtree(job.scratch)
-    _write_model(job, blueprint, padding, external, folder)
-    return check_bundle(job, folder)
-
-
 def _manifest(
-    model: Path,
+    name: str,
+    source: Source,
     blueprint: Blueprint,
     notes: list[str],
     evidence: Evidence | None,
@@ -248,8 +223,10 @@ def _manifest(
 ) -> Manifest:
     return Manifest(
         version=__version__,
-        source=model.name,
-        source_sha256=sha256(model) if model.is_file() else None,
+        source=name,
+        source_sha256=sha256(source.onnx) if source.task is None else None,
+        source_file=source.file,
+        task=source.task,
         entries=len(blueprint.lengths),
         tokens=int(blueprint.lengths.sum()),
         sites=blueprint.guarded(),
@@ -289,12 +266,6 @@ def _check_options(wanted: Wanted, tolerance: float | None) -> None:
         raise MemoError(f"the threshold {threshold} is no distance: give a finite number of at least 0")
 
 
-def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:
-    """An upper bound of what captured tensors, memo data and the model's weights take together, in bytes."""
-    weights = sum((job.opened.folder / name).stat().st_size for name in external_files(job.opened.model))
-    return sum(use.bytes_needed(job) for use in uses) + 2 * (weights + job.path.stat().st_size)
-
-
 def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs: bool) -> Evidence:
     """Run the held-out part through original and bundle, and write the report.
 
@@ -320,39 +291,11 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs:
     return evidence
 
 
-def _check_original(opened: OpenedModel) -> None:
-    """Raises MemoError if it is guarded already."""
-    # Not by the operators' domain: ONNX Runtime, saving a model, names all domains that it knows.
-    if any(value.name == STRICTNESS for value in opened.model.graph.inputs):
-        raise MemoError(f"'{opened.path}' is the model of a bundle, guarded already: name the original model")
-
-
-def _write_model(
-    job: Job,
-    blueprint: Blueprint,
-    padding: str | None,
-    tensors: Mapping[str, ir.TensorProtocol],
-    folder: Path,
-) -> None:
-    """Write the guarded model, and beside it the files that hold what it reads of the original's weights."""
-    copy = job.opened.copy()
-    if not job.compact:
-        take_weights(copy.model, job.opened.folder, folder)
-    blueprint.insert(copy, tensors)
-    if job.compact:
-        rewrite_weights(copy.model, folder)
-    write_computed(copy.model, folder)
-    if padding is not None:
-        miss_where_padded(copy.model, padding)
-    if job.opened.findings.counted:
-        miss_where_irregular(copy.model, str(job.opened.findings.mask))
-    write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
-
-
-def _copy_companions(source: Source, tokenizer: Path | None, folder: Path) -> None:
-    """Configuration and tokenizer, so that the bundle loads wherever the original did."""
-    files = {file.name: file for file in source.companions}
-    if tokenizer is not None:
-        files[bundle.TOKENIZER] = tokenizer
-    for name, file in files.items():
-        copy_file(file, folder / name)
+def _tokenizer(path: Path | None) -> Files:
+    """The tokenizer's files that say how the bundle reads text, and where it cuts it off."""
+    files: Files = {}
+    if path is not None:
+        files[bundle.TOKENIZER] = path
+        if (limits := path.parent / TOKENIZER_CONFIG).is_file():
+            files[TOKENIZER_CONFIG] = limits
+    return files

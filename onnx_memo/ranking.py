@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from onnx_memo.data.given import Data
 from onnx_memo.errors import MemoError
 from onnx_memo.notebook import Part, Table, as_html
 from onnx_memo.pair import Pair, open_pair
@@ -108,7 +109,7 @@ class Screened:
 def screen(
     model: Path | str,
     bundle: Path | str,
-    data: Path | str,
+    data: Data | Path | str,
     *,
     top: float,
     score: str | Decide | None = None,

@@ -8,6 +8,8 @@ from pathlib import Path
 import onnxruntime as ort
 
 NAMES = ("libonnx_memo.so", "libonnx_memo.dylib", "onnx_memo.dll")
+# Where a session finds the external data of a model that it is given without its folder.
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def library_path() -> Path | None:

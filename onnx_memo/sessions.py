@@ -15,19 +15,23 @@ import onnxruntime as ort
 
 from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError, reason_of
-from onnx_memo.files import copy_file
+from onnx_memo.files import take_file
 from onnx_memo.graph.external import external_files
+from onnx_memo.mapped import opening
+from onnx_memo.runtime import EXTERNAL_FOLDER
 
 MOST_IN_A_MESSAGE, SMALL = 1 << 30, 1 << 16  # bytes: a protobuf message ends at 2 GiB
-EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+MOST_TRIED = 512  # tokens to which a request is padded to see whether it runs then
 
 
 def place_weights(model: ir.Model, source: Path, folder: Path) -> None:
-    """Copy what the model keeps in files in `source` to `folder`: one folder serves a whole session."""
+    """Have what the model keeps in files in `source` in `folder` as well, for a while: one folder serves a
+    whole session. It is linked where the file system allows.
+    """
     for name in external_files(model):
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            copy_file(source / name, folder / name)
+            take_file(source / name, folder / name)
 
 
 def open_file(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
@@ -78,7 +82,8 @@ def _with_weights_apart(model: ir.Model) -> tuple[ir.Model, dict[str, ort.OrtVal
 
 def _opened(source: str | bytes, options: ort.SessionOptions, what: str) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        with opening(options):
+            return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no public base class
         raise MemoError(f"ONNX Runtime {ort.__version__} cannot load {what}: {reason_of(error)}") from error
 
@@ -95,7 +100,7 @@ def run_model(
         results: list[npt.NDArray[Any]] = session.run(outputs, feeds)
     except Exception as error:  # ONNX Runtime's errors share no public base class
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
-        why = _too_long(session, feeds) or _out_of_range(session, feeds)
+        why = _too_long(session, feeds) or _out_of_range(session, feeds) or _other_length(session, feeds)
         raise MemoError(
             f"the model cannot run input {number + 1} ({shapes}): "
             f"{why or 'ONNX Runtime says: ' + reason_of(error)}"
@@ -124,8 +129,7 @@ def _out_of_range(session: ort.InferenceSession, feeds: dict[str, Any]) -> str |
 
 def _too_long(session: ort.InferenceSession, feeds: dict[str, Any]) -> str | None:
     """Says so where the model runs the same numbers at a shorter length, but not zeros at this one."""
-    length = max((array.shape[1] for array in feeds.values() if array.ndim == 2), default=0)
-    rows = {name for name, array in feeds.items() if array.ndim == 2 and array.shape[1] == length}
+    length, rows = _tokens(feeds)
     zeros = {name: np.zeros_like(array) if name in rows else array for name, array in feeds.items()}
 
     def runs(size: int) -> bool:
@@ -137,9 +141,32 @@ def _too_long(session: ort.InferenceSession, feeds: dict[str, Any]) -> str | Non
     while beyond - most > 1:
         middle = (most + beyond) // 2
         most, beyond = (middle, beyond) if runs(middle) else (most, middle)
+    if most == 1:  # a single token meets no other: what fails is not the length
+        return None
     return (
         f"it is longer than the model allows: {length} tokens, and the model runs at most {most}; shorten it"
     )
+
+
+def _other_length(session: ort.InferenceSession, feeds: dict[str, Any]) -> str | None:
+    """Says so where the model runs the same numbers with zeros behind them, at one of few lengths."""
+    length, rows = _tokens(feeds)
+    if not any(np.issubdtype(feeds[name].dtype, np.integer) for name in rows):
+        return None  # no tokens
+    for size in range(length + 1, MOST_TRIED + 1):
+        longer = {name: np.pad(feeds[name], ((0, 0), (0, size - length))) for name in rows}
+        if _runs(session, feeds | longer):
+            return (
+                f"it has {length} tokens, and the next length that the model runs is {size}: its exporter "
+                "has fixed which ones run; export it with a free length, or give inputs of such lengths alone"
+            )
+    return None
+
+
+def _tokens(feeds: dict[str, Any]) -> tuple[int, set[str]]:
+    """The length of a request, and the names of the inputs that have it: [B, L]."""
+    length = max((array.shape[1] for array in feeds.values() if array.ndim == 2), default=0)
+    return length, {name for name, array in feeds.items() if array.ndim == 2 and array.shape[1] == length}
 
 
 def real_length(feeds: dict[str, Any], mask: ir.Value | None, states: npt.NDArray[Any]) -> int:

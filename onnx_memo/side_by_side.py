@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from onnx_memo.compare import Ask, measuring_goal, reuse_of, right_answers
 from onnx_memo.comparison import Figures
-from onnx_memo.data.export import as_onnx
+from onnx_memo.data.given import Data
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.errors import MemoError
@@ -28,7 +28,6 @@ from onnx_memo.reference import Reference
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_file, race, run_model, runner
 from onnx_memo.store import bundle as bundles
-from onnx_memo.store.data import DATA_NAME, MEMO
 from onnx_memo.store.manifest import Manifest
 from onnx_memo.timing import Measured, Times, ratio_of, times_of
 
@@ -104,7 +103,7 @@ class SideBySide:
 def compare_bundles(
     model: Path | str,
     paths: Sequence[Path | str],
-    data: Path | str,
+    data: Data | Path | str,
     *,
     tokenizer: Path | str | None = None,
     threads: int = 1,
@@ -119,7 +118,7 @@ def compare_bundles(
     Args:
         model: the original that all bundles were made from.
         paths: the bundles, at least one.
-        data: requests (`onnx_memo.data.readers`).
+        data: requests, as for `optimize`.
         tokenizer: for text; None: the one that the bundles bring.
         threads: of each session; no more than there are cores.
         rounds: how often each request is timed; a spread needs at least two.
@@ -136,9 +135,11 @@ def compare_bundles(
         raise MemoError("name at least one bundle to compare with the model")
     if rounds < 1 or threads < 1:
         raise MemoError("--rounds and --threads take numbers of at least 1")
-    found = [bundle_of(model, path) for path in _distinct(paths)]
+    found = [bundle_of(path) for path in _distinct(paths)]
     threads = min(threads, os.cpu_count() or 1)
-    with as_onnx(model) as source:
+    with found[0].original(model) as source:
+        for other in found[1:]:
+            other.check(source)
         inputs = model_inputs(OpenedModel(source.onnx, _same_mask(found)))
         original = open_file(source.onnx, session_options(native=False, threads=threads))
     sessions = [original]
@@ -147,7 +148,7 @@ def compare_bundles(
         outputs = same_outputs(original, sessions[-1], one.path)
     judge = None if reference is None else Reference(Path(reference), inputs, outputs)
     vocabulary = _same_tokenizer(found) if tokenizer is None else Path(tokenizer)
-    samples = read_samples(Path(data), inputs, vocabulary, allow_unknown=allow_unknown)
+    samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown)
     notes = list(samples.notes)
     ask = right_answers(original, judge)
     goal = measuring_goal(ask, samples, notes, progress)
@@ -223,8 +224,7 @@ def _same_tokenizer(found: Sequence[Guarded]) -> Path | None:
 
 
 def _memo_bytes(manifest: Manifest) -> int:
-    named = {name: DATA_NAME.fullmatch(name) for name in manifest.files}
-    (memo,) = (name for name, data in named.items() if data and data[1] == MEMO)
+    (memo,) = bundles.memo_of(manifest)
     return int(manifest.files[memo]["bytes"])
 
 

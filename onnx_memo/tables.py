@@ -49,6 +49,9 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
         if inspection.sites[0].why_no_level:
             parts.append(f"levels output and probs: not possible: {inspection.sites[0].why_no_level}")
         parts += [_encoder(inspection), *map(_span, inspection.spans), _mask(inspection)]
+    elif inspection.repeats:
+        parts.append(_encoder(inspection))
+    if inspection.sites or inspection.repeats:
         parts += [f"note: {note}" for note in inspection.notes]
     if inspection.refusals:
         refused = Table(title="Not taken", title_justify="left")

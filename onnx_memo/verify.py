@@ -23,7 +23,7 @@ from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError
 from onnx_memo.job import Job
 from onnx_memo.levels.inserter import LITERAL, STRICTNESS
-from onnx_memo.levels.padding import padded_requests, uneven_batch
+from onnx_memo.levels.padding import mixed_batch, padded_requests
 from onnx_memo.proof.answer import real_rows
 from onnx_memo.proof.metrics import relative
 from onnx_memo.runtime import library_path, session_options
@@ -49,6 +49,10 @@ class Unfit(MemoError):
         self.why = why
 
 
+class Fused(Unfit):
+    """A request that reuses nothing would not get the original's answer."""
+
+
 @dataclass(frozen=True)
 class Checked:
     """What was checked, and found right.
@@ -68,37 +72,74 @@ def check_bundle(job: Job, folder: Path) -> Checked:
     """Run some of the job's inputs through the bundle in `folder`.
 
     Raises:
-        Unfit: a request that reuses nothing would not get the original's answer, or one that is stored
-            gets another one; or, where the original's weights are left out, the two ways to run do not
-            agree.
+        Fused: a request that reuses nothing would not get the original's answer.
+        Unfit: one that is stored gets another answer; or, where the original's weights are left out, the two
+            ways to run do not agree.
     """
+    # A session may hold the weights once more, packed: one is open at a time.
+    asked = _asked(job)
+    libraries = ["stock", *(["native"] if library_path() is not None else [])]
+    advance = job.progress("checking the bundle", len(libraries) * asked.count)
+    worst = max(_check(job, folder, library, asked, advance) for library in libraries)
+    return Checked(asked.count, libraries, worst if _comes_back(job) else None)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Requests with the original's answers.
+
+    Attributes:
+        known: inputs of the sample, that must miss with the original's bits.
+        unseen: inputs that are not in the sample, of which only the error is looked at.
+    """
+
+    known: list[tuple[Arrays, Outputs]]
+    unseen: list[tuple[Arrays, Outputs]]
+
+    @property
+    def count(self) -> int:
+        return len(self.known) + len(self.unseen)
+
+
+def _asked(job: Job) -> _Asked:
+    """What the bundle is asked; the original's session ends here."""
     original = open_file(job.path, session_options(native=False, threads=1))
-    requests, unseen = _requests(job, original), list[tuple[Arrays, Outputs]]()
-    # With a threshold, inputs that are not stored may reuse others.
-    stored = job.goal is None and (job.threshold is None or job.max_bytes is None)
+    requests = _requests(job, original)
     if job.compact:  # what is stored runs nothing
-        requests, unseen = [], _turned(job, original, requests)
-    elif job.goal is None and job.threshold is None:
+        return _Asked([], _turned(job, original, requests))
+    unseen: list[tuple[Arrays, Outputs]] = []
+    if job.goal is None and job.threshold is None:
         arrays = job.samples.arrays
         unseen = _turned(job, original, arrays[:: max(1, len(arrays) // UNSEEN)][:UNSEEN])
-    wanted = [run_model(original, feeds, at) for at, feeds in enumerate(requests)]
-    libraries = ["stock", *(["native"] if library_path() is not None else [])]
-    advance = job.progress("checking the bundle", len(libraries) * (len(requests) + len(unseen)))
+    return _Asked([(feeds, run_model(original, feeds, at)) for at, feeds in enumerate(requests)], unseen)
+
+
+def _comes_back(job: Job) -> bool:
+    """Whether what is stored must come back. With a threshold, inputs that are not may reuse others."""
+    return job.goal is None and (job.threshold is None or job.max_bytes is None)
+
+
+def _check(job: Job, folder: Path, library: str, asked: _Asked, advance: Callable[[], None]) -> float:
+    """Run what is asked through the bundle; the largest error of what is stored, 0 where none is looked at.
+
+    Raises:
+        Unfit: as of `check_bundle`.
+    """
+    session = open_file(folder / bundle.MODEL, session_options(native=library == "native", threads=1))
     worst = 0.0
-    for library in libraries:
-        session = open_file(folder / bundle.MODEL, session_options(native=library == "native", threads=1))
-        for feeds, want in zip(requests, wanted, strict=True):
-            _check_miss(session, feeds, want, library)
-            if stored:
-                worst = max(worst, _error(job, session, feeds, want, "a stored input", library))
-            advance()
-        if job.compact:
-            _check_ways(job, session, unseen, library, advance)
-            continue
-        for feeds, want in unseen:
-            _error(job, session, feeds, want, "an input that is not stored", library)
-            advance()
-    return Checked(len(requests) + len(unseen), libraries, worst if stored else None)
+    for feeds, want in asked.known:
+        _check_miss(session, feeds, want, library)
+        if _comes_back(job):
+            worst = max(worst, _error(job, session, feeds, want, "a stored input", library))
+        advance()
+    if job.compact:
+        _check_ways(job, session, asked.unseen, library, advance)
+        return worst
+    for feeds, want in asked.unseen:
+        _check_miss(session, feeds, want, library)
+        _error(job, session, feeds, want, "an input that is not stored", library)
+        advance()
+    return worst
 
 
 def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
@@ -111,7 +152,7 @@ def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
     # Only such models turn; of others no span need be searched, where the level has none.
     if given and job.opened.span is not None and job.opened.span.turns:
         padded += [_in_front(feeds, str(samples.mask)) for feeds in padded]
-    return [*some, *padded, *uneven_batch(original, some[0], some[-1], samples.mask)]
+    return [*some, *padded, *mixed_batch(original, samples)]
 
 
 def _in_front(feeds: Arrays, mask: str) -> Arrays:
@@ -144,7 +185,7 @@ def _check_miss(session: ort.InferenceSession, feeds: Arrays, want: Outputs, lib
     for name, one, other in zip(_names(session), want, have, strict=True):
         if one.tobytes() != other.tobytes():
             apart = np.abs(one.astype(np.float64) - other.astype(np.float64)).max()
-            raise Unfit(
+            raise Fused(
                 f"with nothing reused its output '{name}' is off by {apart:.2g} ({library} operators), since "
                 "ONNX Runtime fuses this model across the place where it is guarded",
                 "try another --level",
@@ -171,8 +212,8 @@ def _check_ways(
         served, other = (
             session.run(None, feeds | {STRICTNESS: np.full((), one, np.float32)}) for one in (LITERAL, 0.0)
         )
-        apart += _largest_error(served, other, masks)
-        off += _largest_error(want, served, masks)
+        apart += _largest_error(session, served, other, masks)
+        off += _largest_error(session, want, served, masks)
         advance()
     if apart > WAYS * off:
         raise Unfit(
@@ -186,7 +227,7 @@ def _error(
     job: Job, session: ort.InferenceSession, feeds: Arrays, want: Outputs, what: str, library: str
 ) -> float:
     """How far an answer is from the original's, where it should be the same but for half precision."""
-    error = _largest_error(want, session.run(None, feeds), _masks(job, feeds))
+    error = _largest_error(session, want, session.run(None, feeds), _masks(job, feeds))
     if error > STORED:
         raise Unfit(
             f"the answer to {what} is off by {error:.2g} ({library} operators; relative L2 error)",
@@ -200,14 +241,22 @@ def _masks(job: Job, feeds: Arrays) -> list[npt.NDArray[np.bool_] | None]:
     return [feeds[name] != 0 if name in feeds else None for name in job.opened.masks]
 
 
-def _largest_error(want: Outputs, have: Outputs, masks: Sequence[npt.NDArray[np.bool_] | None]) -> float:
+def _largest_error(
+    session: ort.InferenceSession,
+    want: Outputs,
+    have: Outputs,
+    masks: Sequence[npt.NDArray[np.bool_] | None],
+) -> float:
     """The relative L2 error of a request, the worst over its sequences and its outputs of floats."""
-    errors = [
-        relative(one[row], other[row], real_rows(one, None if mask is None else mask[row]))
-        for one, other, mask in zip(want, have, masks, strict=True)
-        for row in range(len(one))
-        if np.issubdtype(one.dtype, np.floating)
-    ]
+    errors = []
+    for output, one, other, mask in zip(session.get_outputs(), want, have, masks, strict=True):
+        if not np.issubdtype(one.dtype, np.floating):
+            continue
+        if mask is not None and one.shape == mask.shape and not isinstance(output.shape[1], int):
+            one, other = one[..., None], other[..., None]  # a number for each token, as where answers begin
+        for row in range(len(one)):
+            real = real_rows(one, None if mask is None else mask[row])
+            errors.append(relative(one[row], other[row], real))
     return max(errors, default=0.0)
 
 

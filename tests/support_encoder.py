@@ -238,3 +238,58 @@ def _layer(n: int, previous: str, scale: str) -> str:
     early = "".join(_heads(x, n) for x in "qkv")
     parts = {"scale": scale.format(n=n), "softmax": SOFTMAX.format(n=n)}
     return LAYER.format(n=n, from_=previous, early=early, q="q", k="k", **parts)
+
+
+# ---- Attention that is no core: what leads from the scores to the softmax's input
+
+# Terms of each query and each key with what is learned of their distance, as DeBERTa has them; the length is
+# read from the scores.
+DISTANCES = """
+  ls_{n} = Shape <start = 2, end = 3> (s0_{n})
+  l_{n} = Squeeze (ls_{n}, i0)
+  r_{n} = Range (zero, l_{n}, step)
+  u_{n} = Unsqueeze (r_{n}, i1)
+  d0_{n} = Sub (u_{n}, r_{n})
+  d1_{n} = Add (d0_{n}, i4)
+  d2_{n} = Clip (d1_{n}, zero, seven)
+  sizes_{n} = Shape (s0_{n})
+  d_{n} = Expand (d2_{n}, sizes_{n})
+  qd_{n} = MatMul (q_{n}, of_keys)
+  qt_{n} = GatherElements <axis = -1> (qd_{n}, d_{n})
+  kd_{n} = MatMul (k_{n}, of_queries)
+  ks_{n} = GatherElements <axis = -1> (kd_{n}, d_{n})
+  kt2_{n} = Transpose <perm = [0, 1, 3, 2]> (ks_{n})
+  a0_{n} = Add (s0_{n}, qt_{n})
+  a1_{n} = Add (a0_{n}, kt2_{n})
+  s1_{n} = Div (a1_{n}, two)
+  s2_{n} = Add (s1_{n}, bias)
+"""
+SCORES = {
+    "bent": "  s1_{n} = Tanh (s0_{n})\n  s2_{n} = Add (s1_{n}, bias)\n",
+    # Of each query's own width; the length is read from the scores.
+    "with terms of queries": """
+  t_{n} = ReduceMean <axes = [-1], keepdims = 1> (q_{n})
+  a_{n} = Add (s0_{n}, t_{n})
+  l_{n} = Shape <start = 3, end = 4> (a_{n})
+  f_{n} = Cast <to = 1> (l_{n})
+  g_{n} = Sqrt (f_{n})
+  s1_{n} = Div (a_{n}, g_{n})
+  s2_{n} = Add (s1_{n}, bias)
+""",
+    "with terms of distances": DISTANCES,
+    # The same columns, counted from the last one.
+    "with distances that count back": DISTANCES.replace(
+        "d_{n} = Expand (d2_{n},", "d3_{n} = Sub (d2_{n}, eight)\n  d_{n} = Expand (d3_{n},"
+    ),
+}
+
+
+def mixing_model(path: Path, scores: str, *, layers: int = 2) -> Path:
+    """An encoder with attention that is no core, by the name or the text of its scores."""
+    rng = np.random.default_rng(3)
+    tables = {
+        name: rng.standard_normal((1, HEADS, HEAD, 8)).astype(np.float32)
+        for name in ("of_keys", "of_queries")
+    }
+    constants = tables | {"seven": np.asarray(7, np.int64), "eight": np.asarray(8, np.int64)}
+    return encoder_model(path, layers=layers, scale=SCORES.get(scores, scores), constants=constants)

@@ -28,12 +28,14 @@ def f32(value: Any) -> np.ndarray:
     return np.array(value, np.float32)
 
 
-def random_batch(rng: np.random.Generator, mode: str, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Entries of a batch and the lengths of its sequences; for the standard bodies just one."""
-    batch = 1 if mode == "stock" else int(rng.integers(1, 5))
+def random_batch(
+    rng: np.random.Generator, mode: str, lengths: np.ndarray, most: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Entries of at most so many sequences, and their lengths; in standard bodies one alone has an entry."""
+    batch = int(rng.integers(1, most + 1))
     entry = rng.integers(0, len(lengths), batch)
     length = lengths[entry]
-    if mode == "native":
+    if mode == "native" or batch > 1:
         entry[rng.random(batch) < 0.3] = MISS
     return entry, length
 

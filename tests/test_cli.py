@@ -26,7 +26,7 @@ from support import (
 from tokenizers import Tokenizer, models
 
 import onnx_memo
-from onnx_memo import pipeline
+from onnx_memo import build, pipeline
 from onnx_memo.store import bundle
 from onnx_memo.store.data import memo_data
 
@@ -309,7 +309,7 @@ def test_another_models_tokenizer(optimize, tmp_path):
 def test_a_disk_without_room(optimize, monkeypatch):
     usage = namedtuple("usage", "total used free")(10**9, 10**9, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    monkeypatch.setattr(pipeline, "write_store", lambda *_: pytest.fail("written all the same"))
+    monkeypatch.setattr(build, "write_store", lambda *_: pytest.fail("written all the same"))
     assert "0 MiB free" in optimize()
 
 
@@ -317,7 +317,7 @@ def test_a_disk_that_fills_up_all_the_same(optimize, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "memo")
 
-    monkeypatch.setattr(pipeline, "write_store", full)
+    monkeypatch.setattr(build, "write_store", full)
     assert "'memo': No space left on device" in optimize()
 
 
@@ -341,10 +341,10 @@ def test_a_damaged_bundle(cli, copy, data):
 
 
 def test_a_folder_that_is_no_bundle(cli, tmp_path, data):
-    assert "without config.json: name an ONNX file" in complaint(cli("inspect", tmp_path))
-    (tmp_path / "model.onnx").touch()
-    named = f"name the ONNX file in it, '{tmp_path / 'model.onnx'}'"
+    named = "without config.json, and without model.onnx or onnx/model.onnx: name an ONNX file"
     assert named in complaint(cli("inspect", tmp_path))
+    (tmp_path / "model.onnx").touch()
+    assert f"'{tmp_path / 'model.onnx'}' " in complaint(cli("inspect", tmp_path))
     assert "is no bundle" in complaint(cli("bench", BERT, tmp_path, "--data", data))
 
 

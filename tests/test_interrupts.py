@@ -21,7 +21,7 @@ from support import (
     write_samples,
 )
 
-from onnx_memo import pipeline, tables
+from onnx_memo import build, tables
 from onnx_memo.store import bundle, publish
 
 BERT = fixture("bert")
@@ -122,7 +122,7 @@ def test_a_second_interrupt_changes_nothing(cli, data, tmp_path, monkeypatch, fi
         monkeypatch.setattr(publish.shutil, "rmtree", again)
         os.kill(os.getpid(), first)
 
-    monkeypatch.setattr(pipeline, "check_room", begun)
+    monkeypatch.setattr(build, "check_room", begun)
     with nothing_left_in(tmp_path):
         outcome = cli("optimize", BERT, "--data", data, "-o", tmp_path / "new")
     assert (outcome.code, outcome.out) == (128 + first, "")
@@ -134,7 +134,7 @@ def test_an_interrupt_that_a_destructor_swallowed_is_raised_again(cli, data, tmp
         def __del__(self) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(pipeline, "check_room", lambda *_: Dying() and None)
+    monkeypatch.setattr(build, "check_room", lambda *_: Dying() and None)
     with nothing_left_in(tmp_path):
         outcome = cli("optimize", BERT, "--data", data, "-o", tmp_path / "new")
     assert (outcome.code, outcome.err) == (130, "onnx-memo: interrupted: no bundle was written\n")
@@ -142,7 +142,7 @@ def test_an_interrupt_that_a_destructor_swallowed_is_raised_again(cli, data, tmp
 
 def test_signals_that_are_ignored_stay_ignored(cli, data, tmp_path, monkeypatch):
     """So nohup goes on after its terminal is gone."""
-    monkeypatch.setattr(pipeline, "check_room", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+    monkeypatch.setattr(build, "check_room", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert cli("optimize", BERT, "--data", data, "-o", tmp_path / "new").code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
+from onnx import parser
 from onnxruntime import InferenceSession
 from support import assert_identical, fixture, join, open_nodes, original, random_samples
 
@@ -30,6 +31,33 @@ def test_too_long_a_request_is_told_from_the_limit(name, length):
     assert f"longer than the model allows: {length} tokens, and the model runs at most 64;" in why(
         session, feeds
     )
+
+
+def parsed(text: str) -> InferenceSession:
+    return InferenceSession(parser.parse_model(text).SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def test_a_length_that_the_exporter_has_left_out_is_told_with_the_next_one():
+    session = parsed(
+        """<ir_version: 8, opset_import: ["" : 17]> g (int64[B, L] x) => (int64[B, N, 8] y) {
+          eights = Constant <value = int64[3] {0, -1, 8}> ()
+          y = Reshape (x, eights)
+        }"""
+    )
+    told = why(session, {"x": np.arange(11, dtype=np.int64)[None]})
+    assert told.startswith("it has 11 tokens, and the next length that the model runs is 16: ")
+    assert "export it with a free length" in told
+
+
+def test_what_runs_a_single_token_alone_has_no_limit():
+    session = parsed(
+        """<ir_version: 8, opset_import: ["" : 17]> g (int64[B, L] x) => (int64[M, L] y) {
+          one = Constant <value = int64[2] {-1, 1}> ()
+          columns = Reshape (x, one)
+          y = Gather <axis = 0> (x, columns)
+        }"""
+    )
+    assert "at most" not in why(session, {"x": np.arange(3, dtype=np.int64)[None]})
 
 
 def test_numbers_that_a_model_does_not_know_are_told_with_the_input():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -9,7 +11,7 @@ from onnxruntime import quantization
 from support import fixture, nothing_left_in, original, random_samples, variants, write_samples
 
 import onnx_memo
-from onnx_memo import pipeline, verify
+from onnx_memo import build, verify
 from onnx_memo.errors import MemoError
 from onnx_memo.graph import sites
 from onnx_memo.levels.padding import TRIED
@@ -44,10 +46,27 @@ def test_with_a_tolerance_the_proof_is_about_what_is_reused(tmp_path):
     assert (checked["requests"], checked["stored_error"]) == (verify.REQUESTS + TRIED + 1, None)
 
 
+def test_one_session_is_open_at_a_time(tmp_path, data, monkeypatch):
+    """Each may hold the weights once more, packed."""
+    opened, others = [], []
+    open_file = verify.open_file
+
+    def watched(*arguments):
+        others.extend(session for one in opened if (session := one()) is not None)
+        session = open_file(*arguments)
+        opened.append(weakref.ref(session))
+        return session
+
+    monkeypatch.setattr(verify, "open_file", watched)
+    onnx_memo.optimize(fixture("bert"), data, tmp_path / "b")
+    assert len(opened) == 1 + len(libraries())
+    assert not others
+
+
 @pytest.mark.parametrize("level", ["rows", "output"])
 def test_a_miss_that_is_off_by_a_bit_is_never_published(tmp_path, data, monkeypatch, level):
     """As where ONNX Runtime fuses across a cut."""
-    write = pipeline._write_model
+    write = build._write_model
 
     def spoiled(*arguments):
         write(*arguments)
@@ -65,7 +84,7 @@ def test_a_miss_that_is_off_by_a_bit_is_never_published(tmp_path, data, monkeypa
         model.graph.outputs[0] = last.outputs[0]
         ir.save(model, path)
 
-    monkeypatch.setattr(pipeline, "_write_model", spoiled)
+    monkeypatch.setattr(build, "_write_model", spoiled)
     reason = r"not written: with nothing reused its output 'off' is off by .*try another --level"
     with nothing_left_in(tmp_path), pytest.raises(MemoError, match=reason):
         onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", level=level)
@@ -143,7 +162,7 @@ def test_a_level_whose_bundle_is_not_right_is_left_out(tmp_path, data, monkeypat
             raise verify.Unfit("made to fail", "try another --level")
         return check(job, folder)
 
-    monkeypatch.setattr(pipeline, "check_bundle", checked)
+    monkeypatch.setattr(build, "check_bundle", checked)
     made = onnx_memo.optimize(fixture("bert"), data, tmp_path / "b")
     assert {site.level for site in made.manifest.sites} == {"output"}
     assert "the level 'rows' is left out: made to fail" in made.manifest.notes

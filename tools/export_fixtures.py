@@ -187,7 +187,11 @@ def gpt2(to: Path) -> None:
 
 def deberta_v2(to: Path) -> None:
     """DeBERTa-v2, as v3 sets it: disentangled attention, bucketed relative positions only."""
-    config = transformers.DebertaV2Config(
+    export_with_optimum(seeded(lambda: transformers.DebertaV2Model(_disentangled())), to)
+
+
+def _disentangled(**more: Any) -> transformers.DebertaV2Config:
+    return transformers.DebertaV2Config(
         **(SIZES | TEXT),
         relative_attention=True,
         pos_att_type=["p2c", "c2p"],
@@ -196,8 +200,13 @@ def deberta_v2(to: Path) -> None:
         norm_rel_ebd="layer_norm",
         position_biased_input=False,
         type_vocab_size=0,
+        **more,
     )
-    export_with_optimum(seeded(lambda: transformers.DebertaV2Model(config)), to)
+
+
+def deberta_v2_conv(to: Path) -> None:
+    """The same with a convolution beside the first layer, as its largest have it: rows mix between layers."""
+    export_with_optimum(seeded(lambda: transformers.DebertaV2Model(_disentangled(conv_kernel_size=3))), to)
 
 
 def mpnet(to: Path) -> None:
@@ -352,6 +361,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
         distilbert,
         gpt2,
         deberta_v2,
+        deberta_v2_conv,
         mpnet,
         xlm,
         vit,
@@ -424,14 +434,18 @@ def check(path: Path) -> None:
         assert change > 0.1 * first.std(), f"{path.name}: the mask hardly matters"
 
 
-def write_tiny_hf_directory(path: Path) -> None:
-    """Write a Hugging Face model directory: a tiny BERT and a lower-casing WordPiece tokenizer.
+def write_tiny_hf_directory(path: Path, build: Callable[[], torch.nn.Module] | None = None) -> None:
+    """Write a Hugging Face model directory: a tiny model and a lower-casing WordPiece tokenizer.
 
     Its tokens are the special ones, the letters, and a few words: any text of Latin letters
     tokenizes without [UNK].
+
+    Args:
+        path: of the directory.
+        build: makes the model; None: a BERT without a head.
     """
     config = transformers.BertConfig(**(SIZES | TEXT))
-    model: Any = seeded(lambda: transformers.BertModel(config, add_pooling_layer=False))
+    model: Any = seeded(build or (lambda: transformers.BertModel(config, add_pooling_layer=False)))
     model.save_pretrained(path)
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]

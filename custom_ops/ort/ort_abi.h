@@ -19,8 +19,10 @@ namespace onnx_memo::ort {
 
 struct Api;
 struct CustomOpDomain;
+struct Environment;
 struct KernelContext;
 struct KernelInfo;
+struct MemoryInfo;
 struct SessionOptions;
 struct ShapeInferContext;
 struct Status;
@@ -41,6 +43,8 @@ enum class ElementType : std::int32_t {
   kFloat16 = 10
 };
 enum class Characteristic : std::int32_t { kRequired = 0 };
+enum class LogLevel : std::int32_t { kError = 3 };
+enum class AllocatorType : std::int32_t { kDevice = 0 };
 enum class MemoryType : std::int32_t { kDefault = 0 };
 
 struct ApiBase {
@@ -61,10 +65,19 @@ struct Slot {
   }
 };
 
+// What the host asks of an allocator, at version 17.
+struct Allocator {
+  std::uint32_t version;
+  void*(ONNX_MEMO_ORT_CALL* Alloc)(Allocator*, std::size_t);
+  void(ONNX_MEMO_ORT_CALL* Free)(Allocator*, void*);
+  const MemoryInfo*(ONNX_MEMO_ORT_CALL* Info)(const Allocator*);
+};
+
 using Task = void (*)(void* user_data, std::size_t index);
 
 // A null status is success; any other belongs to the receiver.
 using CreateStatus = Slot<0, Status*, ErrorCode, const char*>;
+using CreateEnvironment = Slot<3, Status*, LogLevel, const char*, Environment**>;
 using CreateCustomOpDomain = Slot<26, Status*, const char*, CustomOpDomain**>;
 using CustomOpDomainAdd = Slot<27, Status*, CustomOpDomain*, const struct CustomOp*>;
 using AddCustomOpDomain = Slot<28, Status*, SessionOptions*, CustomOpDomain*>;
@@ -73,11 +86,14 @@ using GetTensorElementType = Slot<60, Status*, const TensorInfo*, ElementType*>;
 using GetDimensionsCount = Slot<61, Status*, const TensorInfo*, std::size_t*>;
 using GetDimensions = Slot<62, Status*, const TensorInfo*, std::int64_t*, std::size_t>;
 using GetTensorTypeAndShape = Slot<65, Status*, const Value*, TensorInfo**>;
+using CreateMemoryInfo = Slot<68, Status*, const char*, AllocatorType, int, MemoryType, MemoryInfo**>;
 using KernelContextGetInput = Slot<90, Status*, const KernelContext*, std::size_t, const Value**>;
 using KernelContextGetOutput =
     Slot<91, Status*, KernelContext*, std::size_t, const std::int64_t*, std::size_t, Value**>;
+using ReleaseStatus = Slot<93, void, Status*>;
 using ReleaseTensorInfo = Slot<99, void, TensorInfo*>;
 using ReleaseCustomOpDomain = Slot<101, void, CustomOpDomain*>;
+using RegisterAllocator = Slot<176, Status*, Environment*, Allocator*>;
 using KernelContextParallelFor = Slot<274, Status*, const KernelContext*, Task, std::size_t, std::size_t, void*>;
 
 // What the host asks of an operator. Members that stay null are optional at version 17.

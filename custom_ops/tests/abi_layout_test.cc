@@ -35,6 +35,9 @@ static_assert(offsetof(CustomOp, GetStartVersion) == Word(20));
 static_assert(offsetof(CustomOp, GetMayInplace) == Word(22));
 static_assert(offsetof(CustomOp, ReleaseAliasMap) == Word(25));
 
+static_assert(std::is_standard_layout_v<Allocator> && std::is_trivial_v<Allocator> && sizeof(Allocator) == 32);
+static_assert(offsetof(Allocator, Alloc) == Word(1) && offsetof(Allocator, Info) == Word(3));
+
 static_assert(CreateStatus::kNumber == 0 && KernelContextParallelFor::kNumber == 274);
 
 }  // namespace onnx_memo::ort

@@ -12,6 +12,7 @@ from typing import Any
 
 from onnx_memo.advice.ladder import Rung, ladder
 from onnx_memo.data.export import as_onnx
+from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.parts import FIT_LIMIT, make_parts
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
@@ -20,6 +21,7 @@ from onnx_memo.job import Job
 from onnx_memo.levels.base import PAYS, Brief, Level, NothingPays, Use, Wanted
 from onnx_memo.levels.decide import ask_the_original
 from onnx_memo.levels.explored import Explored
+from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.registry import allowed
 from onnx_memo.notebook import Part, Table, as_html
 from onnx_memo.precision.whole import Rounding
@@ -104,8 +106,10 @@ def _cells(rung: Rung) -> list[str]:
 @one_thread()
 def advise(
     model: Path | str,
-    data: Path | str,
+    data: Data | Path | str,
     *,
+    file: str | None = None,
+    task: str | None = None,
     tokenizer: Path | str | None = None,
     decision: str | None = None,
     slack: float | None = None,
@@ -122,8 +126,10 @@ def advise(
     so `optimize` can prove on it what is chosen here.
 
     Args:
-        model: an ONNX file, or a Hugging Face model directory (exported first; extra `export`).
-        data: representative inputs (`onnx_memo.data.readers`), 197 or more.
+        model: an ONNX file, or a Hugging Face model directory (`onnx_memo.optimize`).
+        data: representative inputs, 197 or more, as for `optimize`.
+        file: of a directory, the ONNX file to take.
+        task: of a directory, what optimum shall export it for.
         tokenizer: a `tokenizer.json`, for text; None: the one beside the model.
         decision: that people make with answers (`onnx_memo.proof.choice`); None: what the outputs suggest.
         slack: of neighbours.
@@ -137,14 +143,16 @@ def advise(
     Raises:
         MemoError: the input is unfit, or nothing can be guarded.
     """
-    model, data = Path(model), Path(data)
+    model, data = Path(model), data_of(data)
     goal = goal_of(Asked(tolerance=0.0, decision=decision, slack=slack, outputs=tuple(outputs)))
-    with as_onnx(model) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
+    with as_onnx(model, file, task) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
-        opened = OpenedModel(source.onnx, mask)
+        opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
+        check_original(opened)
         assert goal is not None, "a tolerance is asked for"
         goal.check_outputs(opened.outputs)
         notes: list[str] = []
+        source.note_choice(opened.outputs, notes)
         uses = allowed(opened, Wanted(exact_misses=exact_misses), notes)
         inputs = model_inputs(opened)
         judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
@@ -163,7 +171,8 @@ def advise(
         original = runner(open_file(opened.path, session_options(native=False, threads=1)))
         times, rungs = ladder(goal, found, original, parts.fit.arrays, len(parts.held_out), notes)
     chosen, why = chosen_of(rungs, reason)
-    asked: list[tuple[str, object]] = [("--tokenizer", tokenizer), ("--mask", mask)]
+    asked: list[tuple[str, object]] = [("--file", file), ("--task", task), *data.options()]
+    asked += [("--tokenizer", tokenizer), ("--mask", mask)]
     if chosen is not None and chosen.options:  # the others say what a promise means
         asked += [("--decision", decision), ("--slack", slack), ("--reference", reference)]
         asked += [("--output", name) for name in outputs]
@@ -172,10 +181,10 @@ def advise(
     options += [name for name, given in flags.items() if given]
     command = None
     if chosen is not None:
-        line = ["onnx-memo", "optimize", str(model), "--data", str(data), *options, *chosen.options]
+        line = ["onnx-memo", "optimize", str(model), "--data", str(data.path), *options, *chosen.options]
         command = shlex.join([*line, "-o", "bundle"])
     requests = min(len(parts.fit), FIT_LIMIT)
-    return Advice(str(model), str(data), requests, goal.metric, times, rungs, command, why, notes)
+    return Advice(str(model), str(data.path), requests, goal.metric, times, rungs, command, why, notes)
 
 
 def _explored(brief: Brief, uses: Sequence[tuple[Level, Use]]) -> tuple[Sequence[Explored], str]:

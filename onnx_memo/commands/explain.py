@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from onnx_memo.commands.shared import Json, Stock, Tokenizer, app, check_place, show, show_progress
+from onnx_memo.commands.shared import (
+    KINDS,
+    Columns,
+    ImageProcessor,
+    Json,
+    MaxLength,
+    Stock,
+    Tokenizer,
+    app,
+    check_place,
+    show,
+    show_progress,
+)
+from onnx_memo.data.given import Data
 from onnx_memo.errors import MemoError
 from onnx_memo.files import write_file
 from onnx_memo.served.explain import explain as run_explain
@@ -20,9 +33,10 @@ from onnx_memo.served.show import explanation_tables, worst_tables
 def explain(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
     text: Annotated[str | None, typer.Option(help="The request.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Requests: .txt, .jsonl (field 'text') or .npz; the worst are named.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help=f"Requests: {KINDS}; the worst are named.")] = None,
+    column: Columns = None,
+    image_processor: ImageProcessor = None,
+    max_length: MaxLength = None,
     line: Annotated[int | None, typer.Option(min=1, help="Explain this line of --data alone.")] = None,
     sample: Annotated[
         Path | None,
@@ -39,18 +53,22 @@ def explain(
         option = "--sample" if sample is not None else "--picture"
         raise MemoError(f"{option} goes with one request: name it with --line or --text")
     check_place("--picture", picture, "SVG", ".svg")
-    if data is not None and many:
+    requests, others = (
+        None if path is None else Data(path, column or (), image_processor, max_length)
+        for path in (data, sample)
+    )
+    if requests is not None and many:
         with show_progress() as progress:
-            worst = worst_served(bundle, data, tokenizer=tokenizer, native=not stock, progress=progress)
+            worst = worst_served(bundle, requests, tokenizer=tokenizer, native=not stock, progress=progress)
         show(as_json, worst.to_dict(), lambda: worst_tables(worst, str(bundle), str(data)))
         return
     with show_progress() as progress:
         one = run_explain(
             bundle,
             text=text,
-            data=data,
+            data=requests,
             line=line,
-            sample=sample,
+            sample=others,
             tokenizer=tokenizer,
             native=not stock,
             progress=progress,

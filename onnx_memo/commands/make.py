@@ -12,21 +12,27 @@ from onnx_memo.advice.page import advice_page
 from onnx_memo.advice.run import advise as run_advise
 from onnx_memo.commands.shared import (
     AllowUnknown,
-    Data,
+    Columns,
+    DataPath,
     Decision,
     ExactMisses,
+    File,
+    ImageProcessor,
     Json,
     Labels,
     Mask,
+    MaxLength,
     Output,
     Reference,
     Slack,
+    Task,
     Tokenizer,
     app,
     check_place,
     show,
     show_progress,
 )
+from onnx_memo.data.given import Data
 from onnx_memo.errors import MemoError
 from onnx_memo.files import write_file
 from onnx_memo.inspection import inspect as run_inspect
@@ -35,16 +41,21 @@ from onnx_memo.pipeline import optimize as run_optimize
 from onnx_memo.proof.metrics import DEFAULT_METRIC, METRICS
 from onnx_memo.proof.scores import SCORE_METRICS
 from onnx_memo.store.budget import parse_bytes
-from onnx_memo.store.bundle import is_bundle, read_bundle
+from onnx_memo.store.bundle import LAYOUTS, is_bundle, read_bundle
 from onnx_memo.store.publish import clean as run_clean
 
 METRIC_NAMES = ", ".join([*METRICS, *SCORE_METRICS])
 LEVEL_NAMES = ", ".join(name for level in LEVELS for name in level.names)
+LAYOUT_NAMES = " or ".join(LAYOUTS)
 
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="An ONNX model, or a bundle.")],
+    model: Annotated[
+        Path, typer.Argument(help="An ONNX model, a Hugging Face model directory, or a bundle.")
+    ],
+    file: File = None,
+    task: Task = None,
     mask: Mask = None,
     as_json: Json = False,
 ) -> None:
@@ -53,14 +64,19 @@ def inspect(
         manifest = read_bundle(model)
         show(as_json, manifest.as_json(), lambda: tables.bundle_tables(model, manifest))
         return
-    inspection = run_inspect(model, mask=mask)
+    inspection = run_inspect(model, file=file, task=task, mask=mask)
     show(as_json, inspection.as_json(), lambda: tables.inspection_tables(inspection))
 
 
 @app.command()
 def advise(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a Hugging Face model directory.")],
-    data: Data,
+    data: DataPath,
+    column: Columns = None,
+    image_processor: ImageProcessor = None,
+    max_length: MaxLength = None,
+    file: File = None,
+    task: Task = None,
     tokenizer: Tokenizer = None,
     decision: Decision = None,
     slack: Slack = None,
@@ -77,7 +93,9 @@ def advise(
     with show_progress() as progress:
         advice = run_advise(
             model,
-            data,
+            Data(data, column or (), image_processor, max_length),
+            file=file,
+            task=task,
             tokenizer=tokenizer,
             decision=decision,
             slack=slack,
@@ -96,8 +114,13 @@ def advise(
 @app.command()
 def optimize(
     model: Annotated[Path, typer.Argument(help="An ONNX model, or a Hugging Face model directory.")],
-    data: Data,
+    data: DataPath,
     out_dir: Annotated[Path, typer.Option("-o", "--out", help="The bundle's directory.")],
+    column: Columns = None,
+    image_processor: ImageProcessor = None,
+    max_length: MaxLength = None,
+    file: File = None,
+    task: Task = None,
     tokenizer: Tokenizer = None,
     tolerance: Annotated[
         float | None,
@@ -139,8 +162,16 @@ def optimize(
         bool,
         typer.Option("--compact", help="Leave out the original's weights: all that runs, runs in 8 bits."),
     ] = False,
+    copy_weights: Annotated[
+        bool,
+        typer.Option("--copy-weights", help="Copy the original's files of weights, never link them."),
+    ] = False,
     mask: Mask = None,
     allow_unknown: AllowUnknown = False,
+    layout: Annotated[
+        str,
+        typer.Option(help=f"Where the bundle's model stands: {LAYOUT_NAMES} (in a folder of that name)."),
+    ] = "flat",
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
     show_inputs: Annotated[
         bool, typer.Option("--show-inputs", help="Show requests' texts in the report, not only their places.")
@@ -151,8 +182,10 @@ def optimize(
     with show_progress() as progress:
         result = run_optimize(
             model,
-            data,
+            Data(data, column or (), image_processor, max_length),
             out_dir,
+            file=file,
+            task=task,
             tokenizer=tokenizer,
             tolerance=tolerance,
             metric=metric,
@@ -170,8 +203,10 @@ def optimize(
             exact_misses=exact_misses,
             max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
             compact=compact,
+            copy_weights=copy_weights,
             mask=mask,
             allow_unknown=allow_unknown,
+            layout=layout,
             force=force,
             show_inputs=show_inputs,
             progress=progress,

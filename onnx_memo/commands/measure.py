@@ -10,9 +10,12 @@ import typer
 from onnx_memo import tables
 from onnx_memo.commands.shared import (
     AllowUnknown,
-    Data,
+    Columns,
+    DataPath,
+    ImageProcessor,
     Json,
     Labels,
+    MaxLength,
     Reference,
     Rounds,
     Stock,
@@ -23,6 +26,7 @@ from onnx_memo.commands.shared import (
     show_progress,
 )
 from onnx_memo.compare import bench as run_bench
+from onnx_memo.data.given import Data
 from onnx_memo.side_by_side import compare_bundles
 
 
@@ -30,7 +34,10 @@ from onnx_memo.side_by_side import compare_bundles
 def bench(
     model: Annotated[Path, typer.Argument(help="The original model.")],
     bundle: Annotated[Path, typer.Argument(help="The bundle made from it.")],
-    data: Data,
+    data: DataPath,
+    column: Columns = None,
+    image_processor: ImageProcessor = None,
+    max_length: MaxLength = None,
     tokenizer: Tokenizer = None,
     threads: Threads = 1,
     batch: Annotated[int, typer.Option(min=1, help="How many inputs a request has.")] = 1,
@@ -46,7 +53,7 @@ def bench(
         comparison = run_bench(
             model,
             bundle,
-            data,
+            Data(data, column or (), image_processor, max_length),
             tokenizer=tokenizer,
             threads=threads,
             batch=batch,
@@ -64,7 +71,10 @@ def bench(
 def compare(
     model: Annotated[Path, typer.Argument(help="The original model.")],
     bundles: Annotated[list[Path], typer.Argument(help="Bundles made from it.")],
-    data: Data,
+    data: DataPath,
+    column: Columns = None,
+    image_processor: ImageProcessor = None,
+    max_length: MaxLength = None,
     tokenizer: Tokenizer = None,
     threads: Threads = 1,
     rounds: Rounds = 5,
@@ -78,7 +88,7 @@ def compare(
         found = compare_bundles(
             model,
             bundles,
-            data,
+            Data(data, column or (), image_processor, max_length),
             tokenizer=tokenizer,
             threads=threads,
             rounds=rounds,

@@ -39,6 +39,13 @@ Mask = Annotated[
     str | None,
     typer.Option(help="The input that tells real tokens (1) from padding (0), where that is not seen."),
 ]
+File = Annotated[
+    str | None,
+    typer.Option("--file", help="Of a model directory: the ONNX file to take, as in onnx/model.onnx."),
+]
+Task = Annotated[
+    str | None, typer.Option("--task", help="Of a model directory: what optimum shall export it for.")
+]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each session.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How many times each request is timed.")]
 Stock = Annotated[bool, typer.Option("--stock", help="Run without the native library.")]
@@ -49,8 +56,29 @@ Labels = Annotated[
         "both is told."
     ),
 ]
-Data = Annotated[Path, typer.Option(help="Inputs: .txt, .jsonl (field 'text') or .npz.")]
-
+KINDS = (
+    ".txt, .log, .csv, .tsv, .jsonl, .parquet, .arrow, .fasta or .npz, perhaps with .gz or .zst behind it, a "
+    "folder of images, or - for standard input"
+)
+DataPath = Annotated[Path, typer.Option("--data", help=f"Inputs: {KINDS}.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="The column of the inputs that holds the texts; given twice, the two texts of a pair. By "
+        "default 'text', and 'text_pair' where it is there.",
+    ),
+]
+ImageProcessor = Annotated[
+    Path | None,
+    typer.Option(
+        help="The preprocessor_config.json that says how images become pixels, for a folder of them."
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(min=1, help="The most tokens of a text; by default what tokenizer and model allow."),
+]
 
 Decision = Annotated[
     str | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,18 @@ import numpy.typing as npt
 
 from onnx_memo.data.labels import LabelColumn
 from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
+from onnx_memo.data.texts import Reading
+from onnx_memo.data.unpacked import Content
 from onnx_memo.errors import MemoError, reason_of
 
+MOST_UNPACKED = (
+    1 << 32
+)  # bytes of arrays that are packed: such a file may unpack to a thousand times its size
 WHOLE = "biu"  # the kinds of types of whole numbers and truths, as NumPy calls them
 MOST_NAMES, MOST_LETTERS = 3, 30  # of arrays that are not read
 
 
-def read_npz(
-    path: Path,
-    inputs: Sequence[ModelInput],
-    tokenizer: Path | None,
-    allow_unknown: bool,
-    labels: LabelColumn | None,
-) -> Samples:
+def read_npz(reading: Reading, content: Content) -> Samples:
     """A sample of each row of the arrays (`onnx_memo.data.readers.Reader`), without the padding.
 
     The arrays are named as the model's inputs; others, but for that of the labels, are passed over. They get
@@ -32,28 +30,16 @@ def read_npz(
     padding, or whose positions do not count its tokens, is left out; where the model is given positions,
     padding may stand in front as well.
     """
-    del tokenizer, allow_unknown
-    if not zipfile.is_zipfile(path):  # NumPy would speak of pickles
-        raise MemoError(f"'{path}' is not a readable .npz file (a ZIP archive): write it with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            given = {name: archive[name] for name in archive.files}
-    except Exception as error:  # a hostile file finds ever new ones: zip, zlib, NumPy's header, memory
-        raise MemoError(
-            f"'{path}' is not a readable .npz file of plain arrays ({reason_of(error)})"
-        ) from error
-    for name in (name for name, array in given.items() if not isinstance(array, np.ndarray)):
-        raise MemoError(
-            f"'{name}' in '{path}' is no array: an .npz file holds one for each input of the model"
-        )
-    truth = {} if labels is None else {labels.name: _truth(path, labels, given, inputs)}
+    where, inputs, labels = content.where, reading.inputs, reading.labels
+    given = _arrays(content)
+    truth = {} if labels is None else {labels.name: _truth(where, labels, given, inputs)}
     notes = _note_unread(given, inputs)
     for wanted in inputs:
-        _check_fit(path, wanted, given)
-    given = {wanted.name: _converted(path, wanted, given[wanted.name], notes) for wanted in inputs}
+        _check_fit(where, wanted, given)
+    given = {wanted.name: _converted(where, wanted, given[wanted.name], notes) for wanted in inputs}
     sizes = {name: len(array) for name, array in (given | truth).items()}
     if len(set(sizes.values())) > 1:
-        raise MemoError(f"the arrays in '{path}' hold different numbers of samples: {sizes}")
+        raise MemoError(f"the arrays in {where} hold different numbers of samples: {sizes}")
     mask = mask_name(inputs)
     positions = next((i.name for i in inputs if i.positions), None)
     arrays, lengths, numbers = [], [], []
@@ -78,7 +64,7 @@ def read_npz(
             left_out.setdefault(f"their '{positions}' do not count 0, 1, 2, ...", []).append(at)
             continue
         for wanted in inputs:
-            _check_range(path, at, wanted, sample[wanted.name])
+            _check_range(where, at, wanted, sample[wanted.name])
         arrays.append(sample)
         lengths.append(length)
         numbers.append(at + 1)
@@ -87,20 +73,49 @@ def read_npz(
     made = Samples(arrays, lengths, mask, notes, numbers=numbers)
     if labels is None:
         return made
-    return labels.beside(made, path, dict(enumerate(truth[labels.name].tolist(), 1)))
+    return labels.beside(made, where, dict(enumerate(truth[labels.name].tolist(), 1)))
 
 
-def _truth(path: Path, labels: LabelColumn, given: Arrays, inputs: Sequence[ModelInput]) -> npt.NDArray[Any]:
+def _arrays(content: Content) -> Arrays:
+    """All arrays of the file, by name."""
+    where, file = content.where, content.seekable()
+    if not zipfile.is_zipfile(file):  # NumPy would speak of pickles
+        raise MemoError(f"{where} is not a readable .npz file (a ZIP archive): write it with numpy.savez")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            packed = sum(m.file_size for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED)
+        if packed > MOST_UNPACKED:
+            raise MemoError(
+                f"{where} says that its arrays take {packed >> 20:,} MiB, unpacked, of which at most "
+                f"{MOST_UNPACKED >> 20:,} are read: save them with numpy.savez, or fewer of them"
+            )
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            given = {name: archive[name] for name in archive.files}
+    except MemoError:
+        raise
+    except Exception as error:  # a hostile file finds ever new ones: zip, zlib, NumPy's header, memory
+        raise MemoError(
+            f"{where} is not a readable .npz file of plain arrays ({reason_of(error)})"
+        ) from error
+    for name in (name for name, array in given.items() if not isinstance(array, np.ndarray)):
+        raise MemoError(
+            f"'{name}' in {where} is no array: an .npz file holds one for each input of the model"
+        )
+    return given
+
+
+def _truth(where: str, labels: LabelColumn, given: Arrays, inputs: Sequence[ModelInput]) -> npt.NDArray[Any]:
     """The array of true labels, which is taken out of those that are given."""
     if labels.name in (i.name for i in inputs):
         raise MemoError(f"--labels '{labels.name}' is an input of the model: name the array of true labels")
     if labels.name not in given:
         names = ", ".join(sorted(given)) or "nothing"
-        raise MemoError(f"'{path}' has no array '{labels.name}' that --labels names (it holds: {names})")
+        raise MemoError(f"{where} has no array '{labels.name}' that --labels names (it holds: {names})")
     array = given.pop(labels.name)
     if array.ndim != 1:
         raise MemoError(
-            f"'{labels.name}' in '{path}' has shape {list(array.shape)}; --labels takes one label a "
+            f"'{labels.name}' in {where} has shape {list(array.shape)}; --labels takes one label a "
             "sample, of shape [samples]"
         )
     return array
@@ -115,30 +130,26 @@ def _note_unread(given: Arrays, inputs: Sequence[ModelInput]) -> list[str]:
     return [f"not read, since the model has no such inputs: {shown}{more}"]
 
 
-def _check_fit(path: Path, wanted: ModelInput, given: Arrays) -> None:
+def _check_fit(where: str, wanted: ModelInput, given: Arrays) -> None:
     if wanted.name not in given:
         names = ", ".join(sorted(given)) or "nothing"
-        raise MemoError(
-            f"'{path}' has no array '{wanted.name}' (it holds: {names}); the model wants {wanted}"
-        )
+        raise MemoError(f"{where} has no array '{wanted.name}' (it holds: {names}); the model wants {wanted}")
     array = given[wanted.name]
     fits = array.ndim == len(wanted.shape) and all(
         dim is None or dim == size for dim, size in zip(wanted.shape[1:], array.shape[1:], strict=True)
     )
     if not fits:
-        raise MemoError(
-            f"'{wanted.name}' in '{path}' has shape {list(array.shape)}; the model wants {wanted}"
-        )
+        raise MemoError(f"'{wanted.name}' in {where} has shape {list(array.shape)}; the model wants {wanted}")
 
 
-def _converted(path: Path, wanted: ModelInput, array: npt.NDArray[Any], notes: list[str]) -> npt.NDArray[Any]:
+def _converted(where: str, wanted: ModelInput, array: npt.NDArray[Any], notes: list[str]) -> npt.NDArray[Any]:
     """The array in the model's type, a row after the other in memory.
 
     Raises:
         MemoError: that would change its numbers, other than by rounding floats.
     """
     given, target = array.dtype.newbyteorder("="), wanted.dtype
-    what = f"'{wanted.name}' in '{path}' is {given}"
+    what = f"'{wanted.name}' in {where} is {given}"
     if given.kind in WHOLE and target.kind in WHOLE:
         beyond = _out_of_range(array, target)
         if beyond is not None:
@@ -166,11 +177,11 @@ def _out_of_range(array: npt.NDArray[Any], target: np.dtype[Any]) -> int | None:
     return next((number for number in ends if not least <= number <= most), None)
 
 
-def _check_range(path: Path, at: int, wanted: ModelInput, array: npt.NDArray[Any]) -> None:
+def _check_range(where: str, at: int, wanted: ModelInput, array: npt.NDArray[Any]) -> None:
     number = wanted.beyond(array)
     if number is not None:
         raise MemoError(
-            f"input {at + 1} in '{path}' holds {number} in '{wanted.name}', which the model looks up in "
+            f"input {at + 1} in {where} holds {number} in '{wanted.name}', which the model looks up in "
             f"{wanted.rows} rows: were the arrays made by the model's own tokenizer, and for its length?"
         )
 

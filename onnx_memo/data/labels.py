@@ -37,14 +37,14 @@ class LabelColumn:
     name: str
     classes: Mapping[str, int]
 
-    def beside(self, samples: Samples, path: Path, values: Mapping[int, object]) -> Samples:
+    def beside(self, samples: Samples, where: str, values: Mapping[int, object]) -> Samples:
         """The samples with their labels.
 
         A name of `classes` is that class; else a whole number, also one in text, is the class itself.
 
         Args:
             samples: without labels.
-            path: of the data.
+            where: how messages name the data.
             values: what stands in the column, by the number of the line or row; None, NaN or empty: nothing.
 
         Raises:
@@ -52,7 +52,7 @@ class LabelColumn:
         """
         found = []
         for at in range(len(samples)):
-            value, place = values[samples.number(at)], f"'{path}' {samples.place(at)}"
+            value, place = values[samples.number(at)], f"{where} {samples.place(at)}"
             if value in (None, "") or (isinstance(value, float) and math.isnan(value)):
                 raise MemoError(f"{place} has no label in '{self.name}': label it, or leave it out")
             known = self._class_of(value)

@@ -29,6 +29,7 @@ class ModelInput:
         positions: whether it says where tokens stand, [batch, length]: 0, 1, 2, ..., whatever in padding.
         beside: whether it is of another sequence than the one whose tokens the mask tells,
         own_mask: and if so, the name of the input that tells those of its own; None: no input does.
+        longest: the most tokens for which the model has positions, where its graph tells.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelInput:
     positions: bool = False
     beside: bool = False
     own_mask: str | None = None
+    longest: int | None = None
 
     def beyond(self, array: npt.NDArray[Any]) -> int | None:
         """A number of `array` that the model does not know, if there is one."""
@@ -78,6 +80,7 @@ class Samples:
         texts: what the samples were made from, where that was text.
         numbers: of the lines, or of the arrays' rows, that the samples stand in, from 1; None: 1, 2, 3, ...
         labels: what the answers ought to be, where the user says that; no model is given them.
+        unit: what is numbered, as messages name it; None: lines of text, inputs of arrays.
     """
 
     arrays: list[Arrays]
@@ -87,6 +90,7 @@ class Samples:
     texts: list[str] | None = None
     numbers: list[int] | None = None
     labels: Labels | None = None
+    unit: str | None = None
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -102,6 +106,7 @@ class Samples:
             texts=texts,
             numbers=[self.number(i) for i in order],
             labels=self.labels and self.labels.take(order),
+            unit=self.unit,
         )
 
     def real(self, at: int) -> npt.NDArray[np.bool_] | None:
@@ -114,7 +119,7 @@ class Samples:
 
     def place(self, at: int) -> str:
         """Where in its file a sample stands, as messages name it: `line 3`, or `input 3` of arrays."""
-        return f"{'input' if self.texts is None else 'line'} {self.number(at)}"
+        return f"{self.unit or ('input' if self.texts is None else 'line')} {self.number(at)}"
 
     def number(self, at: int) -> int:
         """Of the line or row that a sample stands in, from 1."""
@@ -171,7 +176,8 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = np.dtype(value.dtype.numpy())
         known = name == mask, name == positions, name in beside, beside.get(name)
-        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), *known))
+        longest = opened.longest if dtype.kind in "iu" and len(shape) == 2 else None
+        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), *known, longest))
     return found
 
 

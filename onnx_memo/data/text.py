@@ -1,27 +1,29 @@
-"""Inputs as text, one a line, for models whose inputs a tokenizer makes."""
+"""Inputs as text, one a line (.txt, .jsonl), or over some lines (.fasta)."""
 
 from __future__ import annotations
 
 import codecs
+import io
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from onnx_memo.data.labels import LabelColumn
-from onnx_memo.data.samples import ModelInput, Samples
-from onnx_memo.data.tokens import tokenized
+from onnx_memo.data.samples import Samples
+from onnx_memo.data.texts import FIELD, Gathered, Reading, Record, check_letters, text_samples
+from onnx_memo.data.tokens import Text, reads_apart
+from onnx_memo.data.unpacked import Content
 from onnx_memo.errors import MemoError
 from onnx_memo.files import LFS_POINTER
 
-FIELD = "text"
-MOST_FIELDS, MOST_LETTERS = 3, 30  # of other fields that are named
+BLOCK = 1 << 16  # bytes that are decoded at a time
+FEW = 64  # letters of a sequence, by which it is seen how a tokenizer reads them
+APART = "sequences are read with spaces between their letters, which the tokenizer knows only so"
 
 _UTF16 = "UTF-16 text: convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8"
 # How files begin that are not what their names say.
 STARTS = {
-    b"\x1f\x8b": "compressed (gzip): unpack it first",
+    b"\x1f\x8b": "compressed (gzip): unpack it first, or call it by its kind and .gz, as x.txt.gz",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd): unpack it first, or call it by its kind and .zst, as x.txt.zst",
     b"PK\x03\x04": "a ZIP archive: unpack it first",
     codecs.BOM_UTF16_LE: _UTF16,
     codecs.BOM_UTF16_BE: _UTF16,
@@ -29,75 +31,80 @@ STARTS = {
 }
 
 
-def read_txt(
-    path: Path,
-    inputs: Sequence[ModelInput],
-    tokenizer: Path | None,
-    allow_unknown: bool,
-    labels: LabelColumn | None,
-) -> Samples:
+def read_txt(reading: Reading, content: Content) -> Samples:
     """A sample of each line that is not blank (`onnx_memo.data.readers.Reader`)."""
-    if labels is not None:
-        raise MemoError(
-            f"'{path}' holds texts alone, and --labels '{labels.name}' names a column: write one object a "
-            f"line, with the text in '{FIELD}' and the label in '{labels.name}', as .jsonl"
-        )
-    lines = _read_lines(path)
-    samples = tokenized(path, lines, inputs, tokenizer, allow_unknown)
+    lines = Gathered(content.where, "line")
+    for number, line in lines_of(content):
+        if line.strip():
+            lines[number] = line
+    samples = reading.samples_of(lines)
     return replace(samples, notes=[*_note_forms(lines), *samples.notes])
 
 
-def read_jsonl(
-    path: Path,
-    inputs: Sequence[ModelInput],
-    tokenizer: Path | None,
-    allow_unknown: bool,
-    labels: LabelColumn | None,
-) -> Samples:
-    """A sample of the field "text" of each line that is not blank (`onnx_memo.data.readers.Reader`)."""
-    texts, values = {}, {}
-    others: Counter[str] = Counter()
-    for number, line in _read_lines(path).items():
+def read_jsonl(reading: Reading, content: Content) -> Samples:
+    """A sample of the object in each line that is not blank (`onnx_memo.data.readers.Reader`)."""
+    return text_samples(reading, _objects(content))
+
+
+def read_fasta(reading: Reading, content: Content) -> Samples:
+    """A sample of each sequence (`onnx_memo.data.readers.Reader`): the lines below a `>` joined, as they are.
+
+    A sample's number is that of its `>` line. Lines that begin with `;` are comments, and a `*` at the end,
+    where translation stopped, is no residue. Letters are set apart for a tokenizer that knows them only so.
+    """
+    sequences = Gathered(content.where, "line")
+    begun, parts, letters = 0, list[str](), 0
+    for number, line in lines_of(content):
+        line = line.strip()
+        if line.startswith(">"):
+            _end_sequence(sequences, begun, parts)
+            begun, parts, letters = number, [], 0
+        elif line and not line.startswith(";"):
+            if not begun:
+                raise MemoError(
+                    f"{content.where} line {number} belongs to no sequence: in FASTA each begins with a line "
+                    "'>name'; one text a line is .txt"
+                )
+            parts.append("".join(line.split()))
+            letters += len(line)
+            check_letters(letters, f"{content.where} line {begun}")
+    _end_sequence(sequences, begun, parts)
+    first = next(iter(sequences.values()), "")
+    if reading.tokenizer is None or not reads_apart(reading.tokenizer, str(first)[:FEW]):
+        return reading.samples_of(sequences)
+    samples = reading.samples_of({number: " ".join(text) for number, text in sequences.items()})
+    return replace(samples, notes=[APART, *samples.notes])
+
+
+def _end_sequence(sequences: Gathered, begun: int, parts: list[str]) -> None:
+    """Keep a sequence that is not empty."""
+    sequence = "".join(parts).removesuffix("*")
+    if sequence:
+        sequences[begun] = sequence
+
+
+def _objects(content: Content) -> Iterator[tuple[int, Record]]:
+    for number, line in lines_of(content):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise MemoError(
-                f"'{path}' line {number} is not JSON ({error}): each line holds a whole object"
+                f"{content.where} line {number} is not JSON ({error}): each line holds a whole object"
             ) from error
-        text = record.get(FIELD) if isinstance(record, dict) else None
-        if not isinstance(text, str):
-            raise MemoError(f"'{path}' line {number} has no field '{FIELD}' that is a string")
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise MemoError(f"'{path}' line {number} escapes half a character (a lone surrogate): fix it")
-        texts[number] = text
-        others.update(name for name in record if name != FIELD)
-        if labels is not None:
-            values[number] = record.get(labels.name)
-    if labels is not None and texts:
-        _check_field(path, labels, others)
-        del others[labels.name]
-    samples = tokenized(path, texts, inputs, tokenizer, allow_unknown)
-    if labels is not None:
-        samples = labels.beside(samples, path, values)
-    return replace(samples, notes=[*_note_fields(others, len(texts), labels), *samples.notes])
+        if not isinstance(record, dict):
+            raise MemoError(
+                f"{content.where} line {number} has no field '{FIELD}' that is a string: it is no object"
+            )
+        yield number, record
 
 
-def _check_field(path: Path, labels: LabelColumn, others: Counter[str]) -> None:
-    """Raises MemoError if the field of true labels is none of the `others`, beside the text."""
-    if labels.name == FIELD:
-        raise MemoError(f"--labels '{FIELD}' names the text itself: name the field that holds true labels")
-    if labels.name not in others:
-        named = ", ".join(f"'{name[:MOST_LETTERS]}'" for name, _ in others.most_common(MOST_FIELDS))
-        raise MemoError(
-            f"no line of '{path}' has the field '{labels.name}' that --labels names; beside '{FIELD}' there "
-            f"is {named or 'nothing'}"
-        )
-
-
-def _note_forms(lines: Mapping[int, str]) -> list[str]:
+def _note_forms(lines: Mapping[int, Text]) -> list[str]:
     """Lines that hold more than one text, by their looks."""
-    tabs = [number for number, line in lines.items() if "\t" in line.strip()]
-    objects = [number for number, line in lines.items() if line.startswith("{") and line.rstrip()[-1] == "}"]
+    texts = {number: line for number, line in lines.items() if isinstance(line, str)}
+    tabs = [number for number, line in texts.items() if "\t" in line.strip()]
+    objects = [number for number, line in texts.items() if line.startswith("{") and line.rstrip()[-1] == "}"]
     notes = []
     if tabs:
         where = f"{len(tabs)} lines hold tabs, first line {tabs[0]}"
@@ -108,34 +115,47 @@ def _note_forms(lines: Mapping[int, str]) -> list[str]:
     return notes
 
 
-def _note_fields(others: Counter[str], records: int, labels: LabelColumn | None) -> list[str]:
-    """What else the records hold: half of a pair, perhaps."""
-    if not others:
-        return []
-    named = [f"{name[:MOST_LETTERS]!r} in {count}" for name, count in others.most_common(MOST_FIELDS)]
-    more = f" and {len(others) - MOST_FIELDS} more" if len(others) > MOST_FIELDS else ""
-    read = f"'{FIELD}' is" if labels is None else f"'{FIELD}' and '{labels.name}' are"
-    return [f"only {read} read; of {records} records there is also {', '.join(named)}{more}"]
+def lines_of(content: Content) -> Iterator[tuple[int, str]]:
+    """The lines of a text in UTF-8, without their ends, by their numbers, from 1.
 
-
-def _read_lines(path: Path) -> dict[int, str]:
-    """The lines that are not blank, by their numbers, from 1."""
-    content = path.read_bytes()
-    for start, what in STARTS.items():
-        if content.startswith(start):
-            raise MemoError(f"'{path}' is {what}")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise MemoError(
-            f"'{path}' is not UTF-8 text (line {line}, byte {error.start}): convert it first"
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise MemoError(
-            f"'{path}' holds bytes of zero, as in line {line}: it is no text, or not UTF-8; convert it first"
-        )
+    Raises:
+        MemoError: it is no such text, or a line is too long to be one.
+    """
+    utf8 = codecs.getincrementaldecoder("utf-8")()
     # Not splitlines(), which also splits at separators that JSON strings and sentences may hold.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return {number: line for number, line in enumerate(lines, 1) if line.strip()}
+    decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
+    number, line, position = 1, "", 0  # the line that is being read; where the block begins, in bytes
+    while True:
+        block = content.stream.read(BLOCK)
+        if not position:
+            for start, what in STARTS.items():
+                if block.startswith(start):
+                    raise MemoError(f"{content.where} is {what}")
+            mark = codecs.BOM_UTF8 if block.startswith(codecs.BOM_UTF8) else b""
+            block, position = block[len(mark) :], len(mark)
+        pending = len(utf8.getstate()[0])
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            at = number + error.object.count(b"\n", 0, error.start)
+            raise MemoError(
+                f"{content.where} is not UTF-8 text (line {at}, byte {position - pending + error.start}): "
+                "convert it first"
+            ) from error
+        if "\0" in text:
+            at = number + text.count("\n", 0, text.index("\0"))
+            raise MemoError(
+                f"{content.where} holds bytes of zero, as in line {at}: it is no text, or not UTF-8; convert "
+                "it first"
+            )
+        *whole, line = (line + text).split("\n")
+        for one in whole:
+            check_letters(len(one), f"{content.where} line {number}")
+            yield number, one
+            number += 1
+        check_letters(len(line), f"{content.where} line {number}")
+        if not block:
+            break
+        position += len(block)
+    if line:
+        yield number, line

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnx_memo.data.distinct import content
+from onnx_memo.data.lengths import POSITIONS, Limit, cut_to
 from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
 from onnx_memo.errors import MemoError, reason_of
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 # What a tokenizer gives, by the names that exporters use for the model's inputs.
 MASK = "attention_mask"
-POSITIONS = "position_ids"
 TOKENIZER_FIELDS = ("input_ids", MASK, "token_type_ids", POSITIONS)
 MOST_UNKNOWN = 0.1  # of all tokens; with more, the tokenizer is hardly the text's
+BETWEEN = " | "  # the texts of a pair, where people are shown them
+
+Text = str | tuple[str, str]  # or a pair, which the tokenizer joins
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -45,6 +48,8 @@ def _answering(what: str, what_next: str) -> Iterator[None]:
     """Turn whatever the tokenizers library raises into a MemoError; its panics are no Exceptions."""
     try:
         yield
+    except MemoError:
+        raise
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
@@ -52,27 +57,35 @@ def _answering(what: str, what_next: str) -> Iterator[None]:
 
 
 def tokenized(
-    path: Path,
-    lines: Mapping[int, str],
+    where: str,
+    texts: Mapping[int, Text],
     inputs: Sequence[ModelInput],
     tokenizer: Path | None,
     allow_unknown: bool,
+    *,
+    max_length: int | None = None,
+    unit: str = "line",
 ) -> Samples:
-    """A sample of each text; those without a token are left out.
+    """A sample of each text, or pair of texts; those without a token are left out.
+
+    They are cut to `max_length` tokens, or else to as many as the tokenizer and the model allow
+    (`onnx_memo.data.lengths`).
 
     Args:
-        path: where the texts are from.
-        lines: the texts, by the numbers of their lines.
+        where: the texts are from, as messages name it.
+        texts: by their numbers.
         inputs: what the model takes.
         tokenizer: a `tokenizer.json`.
         allow_unknown: go on where more than `MOST_UNKNOWN` of the tokens are unknown to the tokenizer.
+        max_length: the most tokens that a text may have.
+        unit: what is numbered, as messages name it.
 
     Raises:
         MemoError: there is no tokenizer, it does not go with the texts, or the model takes more than tokens.
     """
     if tokenizer is None:
         raise MemoError(
-            f"'{path}' is text, and no tokenizer.json stands beside the model: name it with --tokenizer"
+            f"{where} is text, and no tokenizer.json stands beside the model: name it with --tokenizer"
         )
     others = [str(i) for i in inputs if _field(i) not in TOKENIZER_FIELDS]
     if others:
@@ -80,26 +93,30 @@ def tokenized(
             f"text cannot serve the model's input '{others[0]}': give arrays for all inputs as .npz"
         )
     loaded = load_tokenizer(tokenizer)
-    with _answering(f"'{tokenizer}' cannot read '{path}'", "name the model's tokenizer.json"):
-        encoded = dict(zip(lines, loaded.encode_batch(list(lines.values())), strict=True))
+    with _answering(f"'{tokenizer}' cannot read {where}", "name the model's tokenizer.json"):
+        limit = cut_to(
+            loaded, tokenizer, inputs, max_length, any(isinstance(t, tuple) for t in texts.values())
+        )
+        encoded = dict(zip(texts, loaded.encode_batch(list(texts.values())), strict=True))
     kept = {number: encoding for number, encoding in encoded.items() if encoding.ids}
     arrays = [_arrays(encoding, inputs) for encoding in kept.values()]
     for number, sample in zip(kept, arrays, strict=True):
         for wanted in inputs:
-            _check_fit(path, number, wanted, sample, tokenizer)
+            _check_fit(f"{where} {unit} {number}", wanted, sample, tokenizer)
     notes = [
         *_note_vocabulary(inputs, loaded),
-        *_note_unknown(path, encoded, loaded, tokenizer, allow_unknown),
-        *_note_truncated(encoded, loaded),
-        *_note_alike({number: lines[number] for number in kept}, arrays),
+        *_note_unknown(where, unit, encoded, loaded, tokenizer, allow_unknown),
+        *_note_truncated(encoded, limit, unit),
+        *_note_alike({number: texts[number] for number in kept}, arrays, unit),
     ]
     if len(kept) < len(encoded):
         first = min(encoded.keys() - kept.keys())
         notes.append(
-            f"{len(encoded) - len(kept)} inputs left out: no token is left of them, first line {first}"
+            f"{len(encoded) - len(kept)} inputs left out: no token is left of them, first {unit} {first}"
         )
     lengths = [len(encoding.ids) for encoding in kept.values()]
-    return Samples(arrays, lengths, mask_name(inputs), notes, [lines[number] for number in kept], [*kept])
+    shown = [text if isinstance(text, str) else BETWEEN.join(text) for text in map(texts.__getitem__, kept)]
+    return Samples(arrays, lengths, mask_name(inputs), notes, shown, [*kept], unit=unit)
 
 
 def _arrays(encoding: Encoding, inputs: Sequence[ModelInput]) -> Arrays:
@@ -120,26 +137,21 @@ def _field(wanted: ModelInput) -> str:
     return POSITIONS if wanted.positions else wanted.name
 
 
-def _check_fit(path: Path, number: int, wanted: ModelInput, sample: Arrays, tokenizer: Path) -> None:
-    """Raises MemoError if what a text became cannot go into the model."""
+def _check_fit(place: str, wanted: ModelInput, sample: Arrays, tokenizer: Path) -> None:
+    """Raises MemoError if what the text at `place` became cannot go into the model."""
     array, length = sample[wanted.name], sample[wanted.name].shape[1]
     if len(wanted.shape) != 2:
         raise MemoError(f"text cannot serve the model's input {wanted}: give arrays for all inputs as .npz")
     if wanted.shape[1] not in (None, length):
         raise MemoError(
-            f"'{path}' line {number} has {length} tokens, and the model takes {wanted}: text is not padded; "
+            f"{place} has {length} tokens, and the model takes {wanted}: text is not padded; "
             "give arrays, padded and with a mask, as .npz"
         )
     beyond = wanted.beyond(array)
     if beyond is None:
         return
-    if _field(wanted) == POSITIONS:
-        raise MemoError(
-            f"'{path}' line {number} is longer than the model allows: {length} tokens, and the model has "
-            f"{wanted.rows} positions; shorten it"
-        )
     raise MemoError(
-        f"'{tokenizer}' is not the model's tokenizer: it makes the token {beyond} ('{path}' line {number}), "
+        f"'{tokenizer}' is not the model's tokenizer: it makes the token {beyond} ({place}), "
         f"and the model looks '{wanted.name}' up in {wanted.rows} rows; name the model's own"
     )
 
@@ -154,7 +166,12 @@ def _note_vocabulary(inputs: Sequence[ModelInput], loaded: Tokenizer) -> list[st
 
 
 def _note_unknown(
-    path: Path, encoded: Mapping[int, Encoding], loaded: Tokenizer, tokenizer: Path, allow_unknown: bool
+    where: str,
+    unit: str,
+    encoded: Mapping[int, Encoding],
+    loaded: Tokenizer,
+    tokenizer: Path,
+    allow_unknown: bool,
 ) -> list[str]:
     """How many tokens are unknown, the tokenizer's own (begin, end, separators) not counted."""
     unknown_id = _unknown_id(loaded)
@@ -172,11 +189,11 @@ def _note_unknown(
     count = sum(unknown.values())
     text = (
         f"{count} of {total} tokens ({100 * count / total:.3g} %), in {len(unknown)} inputs, are unknown to "
-        f"the tokenizer, first line {min(unknown)}"
+        f"the tokenizer, first {unit} {min(unknown)}"
     )
     if count > MOST_UNKNOWN * total and not allow_unknown:
         raise MemoError(
-            f"'{path}' does not go with '{tokenizer}': {text}: name the model's own tokenizer, and write the "
+            f"{where} does not go with '{tokenizer}': {text}: name the model's own tokenizer, and write the "
             "text as the model knows it (capitals, spaces), or go on with --allow-unknown"
         )
     return [f"{text}: texts that differ in them alone look the same to the model"]
@@ -192,22 +209,33 @@ def _unknown_id(loaded: Tokenizer) -> int | None:
     return None if name is None else loaded.token_to_id(name)
 
 
-def _note_truncated(encoded: Mapping[int, Encoding], loaded: Tokenizer) -> list[str]:
+def reads_apart(tokenizer: Path, text: str) -> bool:
+    """Whether a tokenizer knows the letters of a text only where spaces stand between them."""
+    loaded = load_tokenizer(tokenizer)
+    unknown = _unknown_id(loaded)
+    with _answering(f"'{tokenizer}' cannot read letters", "name the model's tokenizer.json"):
+        joined, apart = loaded.encode(text).ids, loaded.encode(" ".join(text)).ids
+    return unknown is not None and joined.count(unknown) > apart.count(unknown)
+
+
+def _note_truncated(encoded: Mapping[int, Encoding], limit: Limit | None, unit: str) -> list[str]:
     cut = [number for number, encoding in encoded.items() if encoding.overflowing]
-    if not cut:
+    if not cut or limit is None:
         return []
-    most = (loaded.truncation or {}).get("max_length")
-    return [f"{len(cut)} inputs were cut to the {most} tokens that the tokenizer allows, first line {cut[0]}"]
+    return [
+        f"{len(cut)} inputs were cut to the {limit.tokens} tokens that {limit.whose}, first {unit} {cut[0]}"
+    ]
 
 
-def _note_alike(lines: Mapping[int, str], arrays: Sequence[Arrays]) -> list[str]:
+def _note_alike(texts: Mapping[int, Text], arrays: Sequence[Arrays], unit: str) -> list[str]:
     """Inputs that repeat others only once they are tokens, beside those whose texts are the same."""
-    texts: dict[object, dict[str, int]] = {}  # tokens -> their texts, and where each occurs first
-    for (number, line), sample in zip(lines.items(), arrays, strict=True):
-        texts.setdefault(content(sample), {}).setdefault(line.strip(), number)
-    alike = [list(found.values()) for found in texts.values() if len(found) > 1]
+    found: dict[object, dict[object, int]] = {}  # tokens -> their texts, and where each occurs first
+    for (number, text), sample in zip(texts.items(), arrays, strict=True):
+        bare = text.strip() if isinstance(text, str) else tuple(one.strip() for one in text)
+        found.setdefault(content(sample), {}).setdefault(bare, number)
+    alike = [list(same.values()) for same in found.values() if len(same) > 1]
     if not alike:
         return []
-    count, (first, second, *_) = sum(len(found) - 1 for found in alike), alike[0]
-    where = f"first lines {first} and {second}"
+    count, (first, second, *_) = sum(len(same) - 1 for same in alike), alike[0]
+    where = f"first {unit}s {first} and {second}"
     return [f"{count} inputs differ from others in their texts, but not in their tokens, {where}"]

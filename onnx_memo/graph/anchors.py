@@ -6,6 +6,7 @@ from collections import Counter
 
 import onnx_ir as ir
 
+from onnx_memo.graph import flow
 from onnx_memo.graph.plain.form import WHY_KEPT
 from onnx_memo.graph.shapes import STANDARD
 from onnx_memo.graph.site import Refusal
@@ -28,7 +29,7 @@ def anchors(graph: ir.Graph) -> tuple[dict[ir.Node, str], list[Refusal]]:
     names = Counter(node.name for node in graph.all_nodes())
     own = set(graph)
     for node in graph.all_nodes():
-        if not node.op_type.endswith(ENDINGS) or node.op_type in OTHERS:
+        if not _attends(node):
             continue
         name = str(node.name if node.name and names[node.name] == 1 else node.outputs[0].name)
         standard = node.op_type == "Softmax" and node.domain in STANDARD
@@ -37,6 +38,17 @@ def anchors(graph: ir.Graph) -> tuple[dict[ir.Node, str], list[Refusal]]:
         else:
             others.append(Refusal(name, IN_A_BRANCH if standard else _one_operator(node), node))
     return found, others
+
+
+def attending(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes of a graph that are a softmax or an attention operator, or hold one in a branch, in order."""
+    held = flow.holders(graph)
+    found = {held.get(node, node) for node in graph.all_nodes() if _attends(node)}
+    return [node for node in graph if node in found]
+
+
+def _attends(node: ir.Node) -> bool:
+    return node.op_type.endswith(ENDINGS) and node.op_type not in OTHERS
 
 
 def _one_operator(node: ir.Node) -> str:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 
 from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.plain.form import Plain, unused_prefix, values_of
 from onnx_memo.graph.plain.halves import CAST
 from onnx_memo.graph.probe import add_outputs
@@ -55,11 +56,19 @@ class Copy:
 
 
 def own_values(graph: ir.Graph) -> dict[str, ir.Value]:
-    """The values of a model by the names that its plain form has for them."""
+    """The values of a model by the names that its plain form has for them.
+
+    What is of half precision in the model may be there in floats, too, or in them alone. Of two, it is the
+    one that the other is made of: all that follows depends on it.
+    """
     found = {str(value.name): value for value in values_of(graph)}
     for name, value in list(found.items()):
-        if name.startswith(CAST):  # what is of half precision in the model may be there in floats alone
-            found.setdefault(name.removeprefix(CAST), value)
+        if not name.startswith(CAST):
+            continue
+        half = found.setdefault(name.removeprefix(CAST), value)
+        producer = half.producer()
+        if producer is not None and value in producer.inputs:
+            found[name.removeprefix(CAST)] = value
     return found
 
 
@@ -79,8 +88,8 @@ class GraftedCopy(Copy):
         self._twins |= graft._twins
         prefix = unused_prefix(str(value.name) for value in values_of(graph))
         self._share_inputs(plain.model.graph, graft.model.graph, prefix)
-        if span is not None and not plain.halves:
-            own = self._own[str(span.input.name)]
+        own = None if span is None else self._in_floats(str(span.input.name))
+        if span is not None and own is not None:
             self._twins[span.input].replace_all_uses_with(own)
             self._twins[span.input] = own
         nodes = list(graft.model.graph)
@@ -93,6 +102,11 @@ class GraftedCopy(Copy):
         graph.extend(nodes)
         if span is not None:
             add_outputs(self.model, [self._twins[span.output]])
+
+    def _in_floats(self, name: str) -> ir.Value | None:
+        """The model's own value of this name, in floats; None where it is of half precision alone."""
+        values = (self._own[name], self._own.get(f"{CAST}{name}"))
+        return next((value for value in values if value is not None and value.dtype not in HALVES), None)
 
     def _share_inputs(self, theirs: ir.Graph, graft: ir.Graph, prefix: str) -> None:
         """Let the graft read the model's inputs, and its weights where they are the same."""

@@ -2,7 +2,8 @@
 
 A core reaches from the product of queries and keys, through scale, bias and softmax, to the product with the
 values. `MemoAttention` computes it for the rows that run, so it takes what this allows and refuses the rest.
-What is refused may still be run as it is, for whole sequences: a mixing.
+What is refused may still be run as it is, for whole sequences: a mixing. Where each row that asks needs no
+other that does (`onnx_memo.graph.asking`), so may some of its rows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
+from onnx_memo.graph.asking import Asking, find_asking
 from onnx_memo.graph.constants import Constants
 from onnx_memo.graph.rowwise import Refused, RowRules, Rows
 from onnx_memo.graph.scores import Bias, check_probabilities, scores_before
@@ -71,12 +73,16 @@ class Mixing(Meeting):
         rows: what it reads that is made of rows.
         others: what else it reads.
         why: it is no core.
+        asking: how some rows ask all others; None: they cannot be run without the others that ask,
+        why_no_rows: for that reason.
     """
 
     nodes: tuple[ir.Node, ...]
     rows: tuple[ir.Value, ...]
     others: tuple[ir.Value, ...]
     why: str
+    asking: Asking | None
+    why_no_rows: str | None
 
     @property
     def reads(self) -> Sequence[ir.Value]:
@@ -103,6 +109,7 @@ class MeetingFinder:
         """`forms` are those of values made of rows, as far as they are known; `below`, what rows lead to."""
         self.rules, self.constants, self.forms, self.below = rules, constants, forms, below
         self.place = {node: at for at, node in enumerate(graph)}
+        self.constant = flow.constant_nodes(graph)
 
     def meeting(self, site: Site) -> Meeting:
         """The attention of a site. Raises Refused where it is made of more than rows."""
@@ -141,38 +148,49 @@ class MeetingFinder:
         )
 
     def _mixing(self, site: Site, why: str) -> Mixing:
-        shape = self.rules.shape(site.context)
-        product = site.context.producer()
-        assert product is not None, "the context is computed"
         touched = _Touched(self.forms)
-        nodes, rows, others = {product}, dict[ir.Value, None](), dict[ir.Value, None]()
-        todo = [*flow.inputs_of(product)]
-        while todo:
-            value = todo.pop()
-            node = value.producer()
-            if value in self.forms:
-                rows[value] = None
-            elif node is None or not touched(value):
-                others[value] = None
-            elif node not in nodes:
-                nodes.add(node)
-                todo += flow.inputs_of(node)
-        batch = self.rules.batch
+        asking, stuck = None, None
+        try:
+            asking = find_asking(site.context, self.rules, self.forms, touched, self.place, self.constant)
+            nodes, rows = asking.nodes, (*asking.asking, *asking.kept)
+        except Refused as refused:
+            stuck = f"{site.name}: {refused}"
+            nodes, rows = self._between(site.context, touched)
+        ordered = sorted(nodes, key=self.place.__getitem__)
+        read = dict.fromkeys(value for node in ordered for value in flow.inputs_of(node))
+        others = [value for value in read if value not in rows and value.producer() not in nodes]
+        shape, batch = self.rules.shape(site.context), self.rules.batch
         apart = all(self.forms[value].axis is not None and not self.forms[value].merged for value in rows)
         in_heads = shape[:-2] in ((batch, site.heads), (batch * site.heads,))
         branches = any(a.type == ir.AttributeType.GRAPH for node in nodes for a in node.attributes.values())
-        if branches or not (apart and in_heads):
+        if branches or not (apart and in_heads) or any(touched(value) for value in others):
             raise Refused(why)
         return Mixing(
             probabilities=site.softmax.outputs[0],
             context=site.context,
             heads=site.heads,
             value_width=shape[-1],
-            nodes=tuple(sorted(nodes, key=self.place.__getitem__)),
-            rows=tuple(rows),
+            nodes=tuple(ordered),
+            rows=tuple(dict.fromkeys(rows)),
             others=tuple(others),
             why=f"{site.name}: {why}",
+            asking=asking,
+            why_no_rows=stuck,
         )
+
+    def _between(self, context: ir.Value, touched: _Touched) -> tuple[set[ir.Node], tuple[ir.Value, ...]]:
+        """The nodes between values made of rows and a context, and these values."""
+        nodes, rows = set[ir.Node](), dict[ir.Value, None]()
+        todo = [context]
+        while todo:
+            value = todo.pop()
+            node = value.producer()
+            if value in self.forms:
+                rows[value] = None
+            elif node is not None and node not in nodes and touched(value):
+                nodes.add(node)
+                todo += flow.inputs_of(node)
+        return nodes, tuple(rows)
 
 
 class _Touched:

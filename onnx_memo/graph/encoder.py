@@ -36,8 +36,8 @@ from onnx_memo.graph.span import Span, first_states, may_end, reads_mask
 class Encoder(Span):
     """A span of the graph in which everything but attention works row by row.
 
-    Where all attention is in cores, it can be run for some rows only. What lies outside its region are its
-    input, tables, and what attention reads beside rows.
+    Where no row of its attention needs another one that asks, it can be run for some rows only. What lies
+    outside its region are its input, tables, and what attention reads beside rows.
     """
 
     meetings: tuple[Meeting, ...]
@@ -50,13 +50,14 @@ class Encoder(Span):
 
     @property
     def cores(self) -> tuple[Core, ...]:
-        """The attention that can be run for some rows only: of an encoder whose rows run, all."""
+        """The attention between two products alone."""
         return tuple(meeting for meeting in self.meetings if isinstance(meeting, Core))
 
     @property
     def why_no_rows(self) -> str | None:
         """Why it cannot be run for some rows only, if so."""
-        return next((meeting.why for meeting in self.meetings if isinstance(meeting, Mixing)), None)
+        mixings = (meeting for meeting in self.meetings if isinstance(meeting, Mixing))
+        return next((mixing.why_no_rows for mixing in mixings if mixing.asking is None), None)
 
 
 class NoEncoder(Exception):
@@ -143,13 +144,18 @@ class _Finder:
             positions=self.positions,
             turns=self._turns(output),
             width=self.sites[0].width,
+            output_width=self.sites[0].width,
+            per_row=self.sites[0].width,
+            length=self.sites[0].length,
             heads=self.sites[0].heads,
+            operators=len(self.sites),
             share=Work(self.graph, table).share(region),
         )
 
     def _turns(self, output: ir.Value) -> bool:
         """Whether rows come out the same with padding in front of them, and nothing else is read of them."""
-        if self.positions is None or not all(site.turns for site in self.sites):
+        mixings = any(isinstance(meeting, Mixing) for meeting in self.meetings.values())
+        if self.positions is None or mixings or not all(site.turns for site in self.sites):
             return False
         if any(flow.sources(table, ()) != {self.positions} for table in self.tables):
             return False

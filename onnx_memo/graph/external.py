@@ -25,6 +25,11 @@ def external_weights(model: ir.Model) -> Iterator[tuple[ir.Value, ir.ExternalTen
                 yield value, value.const_value
 
 
+def bytes_outside(model: ir.Model) -> int:
+    """The bytes of the initializers that lie in other files."""
+    return sum(tensor.nbytes for _, tensor in external_weights(model))
+
+
 def folder_of_weights(model: ir.Model, path: Path) -> Path:
     """Where the files lie that hold weights of the model at `path`."""
     return next((Path(tensor.base_dir) for _, tensor in external_weights(model)), path.parent)

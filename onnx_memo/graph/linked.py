@@ -9,16 +9,17 @@ where its input is that of an entry, and all results that it reads are those wit
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
+from onnx_memo.graph.anchors import attending
 from onnx_memo.graph.cost import Work
 from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable
 from onnx_memo.graph.site import Findings, Site
-from onnx_memo.graph.span import Span, last_states, masks_of, states_before
+from onnx_memo.graph.span import Span, may_end, reads_mask, states_before
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,6 @@ class LinkedSpan(Span):
 
     reads: tuple[int, ...]  # the spans before it whose results it reads, by their numbers
     given: frozenset[str]  # the inputs of the model that its input and its mask are made of
-    length: int | None  # L where the model fixes it
     sites: tuple[str, ...]  # names of those inside
 
 
@@ -37,6 +37,11 @@ class Linked:
 
     spans: tuple[LinkedSpan, ...] = ()
     left: tuple[str, ...] = ()
+
+    @property
+    def operators(self) -> int:
+        """How many softmaxes and attention operators are in them."""
+        return sum(span.operators for span in self.spans)
 
     def notes(self) -> list[str]:
         """What people should know of them, if there are any."""
@@ -110,7 +115,7 @@ class _Finder:
     ) -> None:
         self.graph, self.findings, self.ends = model.graph, findings, ends
         self.shapes: Mapping[str, Shape] = table.at(length, follow=True)
-        self.work = Work(model.graph, table)
+        self.work, self.attention = Work(model.graph, table), {*attending(model.graph)}
         self.found = Linked()
 
     def run(self, groups: Sequence[Sequence[Site]]) -> Linked:
@@ -125,7 +130,7 @@ class _Finder:
 
     def _span(self, sites: Sequence[Site]) -> LinkedSpan | None:
         """The span around some sites; None: there is none."""
-        if len(masks_of(sites)) > 1:
+        if len(_masks_of(sites)) > 1:
             return None
         results = {span.output: number for number, span in enumerate(self.found.spans)}
         contexts = {value for each in self.findings.contexts for value in _reached(each, results.keys())}
@@ -146,7 +151,7 @@ class _Finder:
     ) -> LinkedSpan | None:
         """The span that begins with `start`, and of `results` reads none but those of `read`."""
         masks = self._masks(sites, read, results)
-        ends = last_states((start, *read), self.graph, sites, masks, self.shapes, self.ends)
+        ends = _last_states((start, *read), self.graph, sites, masks, self.shapes, self.ends)
         if ends is None:
             return None
         output, region = ends
@@ -158,7 +163,7 @@ class _Finder:
         if others or not taken.isdisjoint(region) or not _gives_only(region, output):
             return None
         numbers = sorted(results[value] for value in read)
-        mask = next(iter(masks_of(sites)), None)
+        mask = next(iter(_masks_of(sites)), None)
         return LinkedSpan(
             input=start,
             output=output,
@@ -169,11 +174,14 @@ class _Finder:
             positions=None,
             turns=False,
             width=sites[0].width,
+            output_width=sites[0].width,
+            per_row=sites[0].width,
+            length=sites[0].length,
             heads=sites[0].heads,
+            operators=len(self.attention.intersection(region)),
             share=self.work.share(region),
             reads=tuple(numbers),
-            given=frozenset(str(value.name) for value in flow.sources(start, ()) | masks_of(sites)),
-            length=sites[0].length,
+            given=frozenset(str(value.name) for value in flow.sources(start, ()) | _masks_of(sites)),
             sites=tuple(site.name for site in sites),
         )
 
@@ -181,7 +189,42 @@ class _Finder:
         self, sites: Sequence[Site], read: Set[ir.Value], results: Mapping[ir.Value, int]
     ) -> set[ir.Value]:
         """What may decide beside the first states and the results that are read: masks."""
-        return masks_of(sites).union(*(self.found.masks(results[value]) for value in read))
+        return _masks_of(sites).union(*(self.found.masks(results[value]) for value in read))
+
+
+def _last_states(
+    boundary: Sequence[ir.Value],
+    graph: ir.Graph,
+    sites: Sequence[Site],
+    allowed: Set[ir.Value],
+    shapes: Mapping[str, Shape],
+    ends: Collection[str] | None,
+) -> tuple[ir.Value, list[ir.Node]] | None:
+    """The last states that follow from `boundary`, with the nodes that make them; no layer may lie outside.
+
+    Args:
+        boundary: the first states, and what else the nodes may read of what is computed.
+        graph: of the model.
+        sites: the layers.
+        allowed: masks that may be read beside that.
+        shapes: of the model's values.
+        ends: names of values at which a span may end; None: all.
+    """
+    start, last = boundary[0], sites[-1].output
+    softmaxes, constant = {site.softmax for site in sites}, flow.constant_nodes(graph)
+    wanted, behind = shapes.get(start.name or ""), flow.downstream(last)
+    for node in reversed(list(graph)):
+        for value in node.outputs:
+            if value not in behind or shapes.get(value.name or "") != wanted or not may_end(value, ends):
+                continue
+            if flow.sources(value, boundary) - allowed:
+                continue
+            region = flow.region(graph, value, boundary, constant)
+            if reads_mask(region, last, start, _masks_of(sites)) is not None:
+                continue
+            if softmaxes <= set(region) and not any(inner.op_type in flow.RANDOM for inner in region):
+                return value, region
+    return None
 
 
 def _groups(graph: ir.Graph, findings: Findings) -> list[list[Site]]:
@@ -237,6 +280,10 @@ def _gives_only(region: Collection[ir.Node], output: ir.Value) -> bool:
     return not any(
         value.is_graph_output() or any(reader not in inner for reader, _ in value.uses()) for value in others
     )
+
+
+def _masks_of(sites: Iterable[Site]) -> set[ir.Value]:
+    return {site.mask for site in sites if site.mask is not None}
 
 
 def _mask(span: Span) -> set[ir.Value]:

@@ -9,16 +9,13 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
-from onnx_ir.passes.common import (
-    CommonSubexpressionEliminationPass,
-    DeduplicateInitializersPass,
-    InlinePass,
-)
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass, InlinePass
 
 from onnx_memo.errors import MemoError, reason_of
 from onnx_memo.files import LFS_POINTER
 from onnx_memo.graph.convert import MIN_OPSET, OLDEST_OPSET, converted
 from onnx_memo.graph.external import all_tensors, check_external_data, external_weights, read_linked
+from onnx_memo.graph.quantizers import merge_initializers
 from onnx_memo.runtime import session_options
 
 MOST_SIZES = 1024  # integers in a tensor up to which it is a constant rather than a weight
@@ -118,7 +115,7 @@ def _prepared(path: Path, model: ir.Model) -> ir.Model:
     if model.functions:
         model = InlinePass()(model).model
     # ONNX Runtime merges repeated small computations in the main graph, but not across a branch.
-    DeduplicateInitializersPass()(model)
+    merge_initializers(model)
     CommonSubexpressionEliminationPass()(model)
     return model
 

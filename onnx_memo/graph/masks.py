@@ -62,6 +62,22 @@ class Masks:
             return "it is no padding mask, 1 for real tokens: a 0 in it does not just shut its position out"
         return None
 
+    def by_name(self) -> ir.Value | None:
+        """The input that the user, or else its name, calls the mask; None: there is none, or several.
+
+        For attention that is not understood, where nothing can be tried.
+        """
+        given = [v for v in self.model.graph.inputs if not v.is_initializer() and is_number(v.dtype)]
+        if self.named is None:
+            given = [v for v in given if "mask" in str(v.name).lower()]
+        else:
+            given = [v for v in given if v.name == self.named]
+        if len(given) != 1 or given[0].shape is None or len(given[0].shape) != 2:
+            return None
+        if self.named is None:
+            self.assumed.add(str(given[0].name))
+        return given[0]
+
     def _proven(
         self, mask: ir.Value, hidden: ir.Value, probabilities: ir.Value, output: ir.Value
     ) -> bool | None:

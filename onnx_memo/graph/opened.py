@@ -16,11 +16,14 @@ from onnx_memo.graph.cost import Work
 from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.external import folder_of_weights
+from onnx_memo.graph.flow import holders
 from onnx_memo.graph.linked import Linked, find_linked
 from onnx_memo.graph.load import load_model, unhandled
+from onnx_memo.graph.longest import most_positions
 from onnx_memo.graph.plain.floats import computes_in_halves
 from onnx_memo.graph.plain.form import Plain, plain_form
-from onnx_memo.graph.plain.halves import as_computed
+from onnx_memo.graph.plain.halves import as_computed as computed_by_onnx_runtime
+from onnx_memo.graph.quantizers import rounds_by_request
 from onnx_memo.graph.shapes import LENGTHS, ShapeTable
 from onnx_memo.graph.site import Findings
 from onnx_memo.graph.sites import find_sites
@@ -39,10 +42,20 @@ class OpenedModel:
         path: its file.
         model: as it was read, or, of half precision, as ONNX Runtime computes it. It is never changed:
             whoever changes a model takes a `copy`.
+        as_computed: whether it is as ONNX Runtime computes it.
     """
 
-    def __init__(self, path: Path, mask: str | None = None) -> None:
-        """`mask` is the input that the user calls the padding mask.
+    def __init__(
+        self, path: Path, mask: str | None = None, in_floats: bool = False, as_computed: bool = False
+    ) -> None:
+        """Read and check a model.
+
+        Args:
+            path: its file.
+            mask: the input that the user calls the padding mask.
+            in_floats: whether products that it rounds request by request count as the floats that they stand
+                for: where answers count from another model, in floats.
+            as_computed: take it as ONNX Runtime computes it even where it is not of half precision.
 
         Raises:
             MemoError: as `load_model` does; or there is no such mask.
@@ -50,6 +63,7 @@ class OpenedModel:
         self.path = path
         self.model = self._read = load_model(path)
         self._mask = mask
+        self._in_floats = in_floats and rounds_by_request(self.model)
         self._own = _Form(self.model, mask)
         try:
             self._own.shapes.at(LENGTHS[0])
@@ -57,9 +71,18 @@ class OpenedModel:
             raise unhandled(path, error) from error
         if mask is not None:
             _check_mask(path, self.model, mask)
-        if computes_in_halves(self.model.graph):
-            self.model = as_computed(path, self.model)
+        self.as_computed = as_computed or computes_in_halves(self.model.graph)
+        if self.as_computed:
+            self.model = computed_by_onnx_runtime(path, self.model)
             self._own = _Form(self.model, mask)
+
+    def again(self) -> OpenedModel:
+        """The same model, as ONNX Runtime computes it.
+
+        Raises:
+            MemoError: ONNX Runtime does not load it.
+        """
+        return OpenedModel(self.path, self._mask, self._in_floats, as_computed=True)
 
     @property
     def outputs(self) -> list[str]:
@@ -93,6 +116,11 @@ class OpenedModel:
     def rows(self) -> dict[str, int]:
         """How many rows the tables have in which inputs are looked up, by the input's name."""
         return rows_looked_up(self.searched.graph, self._form.shapes.at(LENGTHS[0]))
+
+    @cached_property
+    def longest(self) -> int | None:
+        """The most tokens for which the model has positions, where its graph tells."""
+        return most_positions(self.searched, self._form.shapes, self.findings.mask)
 
     @cached_property
     def findings(self) -> Findings:
@@ -141,18 +169,15 @@ class OpenedModel:
 
         Not in models that compute in half precision: where rows begin, nothing is in floats.
         """
-        found = Linked() if self.span is not None else self._form.linked
-        if self._plain is None:
-            return found
-        own = own_values(self.model.graph)
-        return Linked(left=found.left) if self._plain.halves else found.in_model(self.model.graph, own)
+        return Linked() if self.span is not None else self._linked(self._form, self._plain)
 
     @property
     def spanned(self) -> set[ir.Node]:
-        """The nodes of the form that is searched that lie in its spans, be it one or several."""
+        """The nodes of the searched form that lie in its spans, one or several, or in their branches."""
         form = self._form
         spans = form.linked.spans if form.span is None else (form.span,)
-        return {node for span in spans for node in span.region}
+        nodes = {node for span in spans for node in span.region}
+        return nodes | {inner for inner, holder in holders(form.model.graph).items() if holder in nodes}
 
     @cached_property
     def uncounted(self) -> list[ir.Node]:
@@ -177,16 +202,29 @@ class OpenedModel:
     def _choice(self) -> tuple[_Form, Plain | None]:
         """The form that is searched; the plain one, if it has one of its own and more is found there."""
         own, plain = self._own, plain_form(self._read)
+        if plain is None and self.as_computed:
+            plain = Plain(self._read, False, ())
         if plain is None:
             return own, None
         other = _Form(plain.model, self._mask, own_values(self.model.graph).keys())
         try:
-            more = other.shows > own.shows or not own.findings.sites
+            more = other.shows > own.shows or not (own.findings.sites or own.span)
             # What is rounded between its operators is not read as it should be, in floats.
-            better = more or (plain.halves and other.shows == own.shows)
+            better = more or ((self.as_computed or self._in_floats) and other.shows == own.shows)
+            # In a form that is not the model's own nothing but spans are reused: of two towers each has one.
+            if better and other.span is None and own.span is not None:
+                better = self._linked(other, plain).operators > own.span.operators
         except MemoError:  # what a rule made of a strange model is none
             better = False
         return (other, plain) if better else (own, None)
+
+    def _linked(self, form: _Form, plain: Plain | None) -> Linked:
+        """The several spans of a form in the model itself; `plain`, if the form is that."""
+        if plain is None:
+            return form.linked
+        if plain.halves:
+            return Linked(left=form.linked.left)
+        return form.linked.in_model(self.model.graph, own_values(self.model.graph))
 
 
 class _Form:
@@ -219,7 +257,7 @@ class _Form:
         encoder = self.encoder if isinstance(self.encoder, Encoder) else None
         if encoder is not None and (encoder.why_no_rows is None or self._ends is not None):
             return encoder  # of a plain form as well: a graft has one span
-        return find_span(self.model, self.findings.sites, self.shapes, self._ends) or encoder
+        return find_span(self.model, self.findings, self.shapes, self._ends) or encoder
 
     @cached_property
     def linked(self) -> Linked:

@@ -29,8 +29,12 @@ FOLDED = frozenset(
     {"Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Reshape", "Range", "ConstantOfShape"}
     | {"Add", "Sub", "Mul", "Div", "Mod", "Neg", "Max", "Min", "Equal", "Less", "Greater", "Where", "Expand"}
     | {"Size", "Identity", "ReduceProd", "ReduceMax", "Floor", "Ceil", "Sqrt"}
+    | {"Not", "And", "Or"}  # what decides about branches
     | {"Split"}  # ONNX Runtime's optimizer takes shapes apart so
 )
+
+# Their results have the shape of the first operand, which ONNX's inference does not know.
+LIKE_FIRST = frozenset({"GroupNormalization"})
 
 STANDARD = ("", "ai.onnx")  # the domains of ONNX's own operators
 Shape = tuple[int | None, ...]
@@ -108,6 +112,9 @@ class ShapeTable:
     def _bare(self) -> onnx.ModelProto:
         """The model without weights and without the shapes that it was saved with."""
         proto, _ = without_weights(self.model)
+        for node in proto.graph.node:
+            if node.op_type in LIKE_FIRST and node.domain in STANDARD:
+                node.CopyFrom(onnx.helper.make_node("Relu", node.input[:1], node.output, node.name))
         for output in proto.graph.output:
             output.type.tensor_type.ClearField("shape")
         del proto.graph.value_info[:]
@@ -171,11 +178,16 @@ def _fold(
 ) -> bool:
     """Turn sizes that are known by now, and what is computed from them alone, into constants.
 
-    ONNX's inference does not follow sizes through every operator; given the numbers it goes on. Returns
-    whether anything was found.
+    ONNX's inference does not follow sizes through every operator; given the numbers it goes on. So it does
+    where a branch is taken that sizes decide about. Returns whether anything was found.
     """
     nodes, found = list[onnx.NodeProto](), False
     for node in proto.graph.node:
+        taken = _taken(node, constants)
+        if taken is not None:
+            nodes += taken
+            found = True
+            continue
         if node.op_type == "Constant":
             if node.output[0] not in constants:
                 for attribute in node.attribute:
@@ -196,6 +208,24 @@ def _fold(
         proto.graph.ClearField("node")
         proto.graph.node.extend(made.node)
     return found
+
+
+def _taken(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> list[onnx.NodeProto] | None:
+    """What an `If` of a known condition comes to: the nodes of one branch; None: it is none."""
+    if node.op_type != "If" or node.input[0] not in constants:
+        return None
+    truth = bool(onnx.numpy_helper.to_array(constants[node.input[0]]).ravel()[0])
+    name = "then_branch" if truth else "else_branch"
+    (branch,) = (attribute.g for attribute in node.attribute if attribute.name == name)
+    given = [
+        onnx.helper.make_node("Constant", [], [tensor.name], tensor.name, value=tensor)
+        for tensor in branch.initializer
+    ]
+    passed = [
+        onnx.helper.make_node("Identity", [made.name], [name], name)
+        for made, name in zip(branch.output, node.output, strict=True)
+    ]
+    return [*given, *branch.node, *passed]
 
 
 def _folded(

@@ -59,6 +59,7 @@ class Findings:
     Attributes:
         counted: whether the attention only counts the ones of its mask, so that zeros mean padding at the end
             alone.
+        called_mask: where there are no sites, the input that is taken for the padding mask for its name.
         contexts: hidden states [B, L, d] that values of refused attention are made of: where that is cross-
             attention, those of another sequence.
     """
@@ -67,7 +68,14 @@ class Findings:
     refusals: list[Refusal]
     notes: list[str]
     counted: bool = False
+    called_mask: ir.Value | None = None
     contexts: frozenset[ir.Value] = frozenset()
+
+    @property
+    def masks(self) -> tuple[ir.Value, ...]:
+        """The inputs that say what is padding, each once."""
+        found = dict.fromkeys([*(site.mask for site in self.sites), self.called_mask])
+        return tuple(value for value in found if value is not None)
 
     @property
     def positions(self) -> str | None:
@@ -77,4 +85,4 @@ class Findings:
     @property
     def mask(self) -> str | None:
         """The name of the input that the attention takes for its padding mask; None: it takes none."""
-        return next((str(site.mask.name) for site in self.sites if site.mask is not None), None)
+        return next((str(value.name) for value in self.masks), None)

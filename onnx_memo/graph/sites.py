@@ -87,6 +87,7 @@ class _Finder:
                 lost = lost_at(softmax.outputs[0], self.shapes)
                 where = f"; sizes are not known after '{lost.name}' ({lost.op_type})" if lost else ""
                 refusals.append(Refusal(name, f"{refused}{where}", softmax))
+        called_mask = None if sites else self.masks.by_name()
         notes = [
             f"'{name}' is taken for the padding mask for its name: what it does could not be tried"
             for name in sorted(self.masks.assumed)
@@ -100,7 +101,7 @@ class _Finder:
             "..."
             for value in self.given
         ]
-        return Findings(sites, refusals, notes, bool(self.masks.counted), frozenset(contexts))
+        return Findings(sites, refusals, notes, bool(self.masks.counted), called_mask, frozenset(contexts))
 
     def _contexts(self, softmax: ir.Node) -> list[ir.Value]:
         """The hidden states that the values of an attention are made of, whatever else it is refused for."""
@@ -204,21 +205,39 @@ class _Finder:
             if reader.op_type in PRODUCTS:
                 if not any(flow.is_constant(operand, self.constant) for operand in flow.inputs_of(reader)):
                     raise _Refused(f"its context meets no constant weight in '{reader.name}'")
-                return self._rows_after(reader.outputs[0]), merged
+                return self._fused_with(reader, self._rows_after(reader.outputs[0])), merged
             if reader.op_type not in MOVES | ROW_WISE:
                 raise _Refused(f"its context goes through '{reader.op_type}' before it is projected")
             value = reader.outputs[0]
 
     def _rows_after(self, value: ir.Value) -> ir.Value:
-        """From a projection's raw result on to the value [B, L, d'] in floats, before any bias."""
+        """From a projection's raw result on to the value [B, L, d'] in floats, before a bias if it can be."""
         while not self._is_rows(value) or not is_float(value):
             readers = readers_of(value)
-            if len(readers) != 1 or readers[0].op_type not in MOVES | {"Mul"}:
+            passes = len(readers) == 1 and (
+                readers[0].op_type in MOVES | {"Mul"} or self._adds_bias(readers[0])
+            )
+            if not passes:
                 raise _Refused(
                     f"its projected output '{value.name}' does not take the form [batch, length, width]"
                 )
             value = readers[0].outputs[0]
         return value
+
+    def _adds_bias(self, node: ir.Node) -> bool:
+        return node.op_type == "Add" and any(flow.is_constant(v, self.constant) for v in flow.inputs_of(node))
+
+    def _fused_with(self, projection: ir.Node, output: ir.Value) -> ir.Value:
+        """The projected output with its bias, where ONNX Runtime fuses it with the product, or else without.
+
+        It does where it dequantizes the weight in the product (`MatMulNBits`).
+        """
+        makers = (value.producer() for value in flow.inputs_of(projection))
+        readers = readers_of(output)
+        dequantizes = any(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers)
+        if dequantizes and len(readers) == 1 and self._adds_bias(readers[0]):
+            return readers[0].outputs[0]
+        return output
 
     # 3. values -> hidden states
 

@@ -25,19 +25,19 @@ def find_stages(encoder: Encoder) -> list[Stage]:
 
     A layer that no single value leads to begins none.
     """
-    layers = len(encoder.cores)
+    layers = len(encoder.meetings)
     every = -(-layers // MOST_STAGES)
     before = _states_before(encoder) | {0: encoder.input}
     return [Stage(layer, before[layer]) for layer in range(0, layers, every) if layer in before]
 
 
 def _states_before(encoder: Encoder) -> dict[int, ir.Value]:
-    """For each layer the last value before its core that everything after it depends on alone."""
-    contexts = {core.context: core for core in encoder.cores}
+    """For each layer the last value before its attention that everything after it depends on alone."""
+    contexts = {meeting.context: meeting for meeting in encoder.meetings}
     last_read: dict[ir.Value, int] = {encoder.output: len(encoder.steps)}
     for at, node in enumerate(encoder.steps):
-        core = contexts.get(node.outputs[0])
-        for value in (core.query, core.key, core.value) if core else node.inputs:
+        meeting = contexts.get(node.outputs[0])
+        for value in meeting.reads if meeting else node.inputs:
             if value in encoder.forms:
                 last_read[value] = max(last_read.get(value, 0), at)
     found: dict[int, ir.Value] = {}

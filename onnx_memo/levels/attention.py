@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-import onnx_ir as ir
-
-from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.graph.site import Findings, Site
+from onnx_memo.graph.site import Refusal, Site
+from onnx_memo.levels.base import NotAllowed
 from onnx_memo.store.manifest import GuardedSite
 
 
@@ -16,27 +14,29 @@ def attention_of(opened: OpenedModel) -> list[Site]:
     """The model's attention blocks, at least one.
 
     Raises:
-        MemoError: it has none.
+        NotAllowed: it has none.
     """
-    findings = opened.findings
-    if not findings.sites:
-        raise MemoError(
-            f"'{opened.path}' has no attention that can be memoized. Looked for: a softmax over square "
-            f"scores whose result is multiplied with values and projected. Found: {_looked_at(findings)}"
-        )
-    return findings.sites
+    if not opened.findings.sites:
+        raise NotAllowed(f"it has {no_attention(opened)}")
+    return opened.findings.sites
 
 
-def _looked_at(findings: Findings) -> str:
-    reasons = "; ".join(not_taken(findings))
-    return reasons or "it has no softmax at all"
+def no_attention(opened: OpenedModel) -> str:
+    """What was looked for in a model without attention blocks, and what was found."""
+    found = "; ".join(not_taken(opened.findings.refusals)) or "it has no softmax at all"
+    repeats = "" if opened.span is None else "; without a tolerance literal repeats can be reused"
+    return (
+        "no attention that can be memoized. Looked for: a softmax over square scores whose result is "
+        f"multiplied with values and projected. Found: {found}{repeats}"
+    )
 
 
 def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: list[str]) -> None:
     """Say which attention is not looked into, and where it is not known what part of the work is guarded."""
-    # What is no site may lie in a span all the same, as cross-attention does in that of a decoder.
-    inside = opened.spanned if any(guard.level == "rows" for guard in guards) else set()
-    notes += [f"not memoized: {line}" for line in not_taken(opened.findings, inside)]
+    refusals = opened.findings.refusals
+    if any(not guard.softmax for guard in guards):  # all layers as a whole, with what is no site in them
+        refusals = [refusal for refusal in refusals if refusal.node not in opened.spanned]
+    notes += [f"not memoized: {line}" for line in not_taken(refusals)]
     if any(guard.share is None for guard in guards):
         first, *others = opened.uncounted
         more = f" and {len(others)} more" if others else ""
@@ -46,10 +46,9 @@ def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: li
         )
 
 
-def not_taken(findings: Findings, inside: Collection[ir.Node] = ()) -> list[str]:
-    """Every softmax or attention operator that is not taken, nor `inside` what is, a line for each reason."""
+def not_taken(refusals: Sequence[Refusal]) -> list[str]:
+    """Softmax or attention operators that are not taken, a line for each reason."""
     by_reason: dict[str, list[str]] = {}
-    for refusal in findings.refusals:
-        if refusal.node not in inside:
-            by_reason.setdefault(refusal.reason, []).append(f"'{refusal.name}'")
+    for refusal in refusals:
+        by_reason.setdefault(refusal.reason, []).append(f"'{refusal.name}'")
     return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]

@@ -13,6 +13,7 @@ import onnxruntime as ort
 
 from onnx_memo.data.labels import check_labels
 from onnx_memo.data.parts import Parts, make_parts
+from onnx_memo.graph.quantizers import rounds_by_request
 from onnx_memo.job import Job
 from onnx_memo.levels.base import Alternative, Brief, Level, NothingPays, Proposal, Use, Verdict
 from onnx_memo.levels.tried import Tried, run_original
@@ -47,11 +48,13 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     parts = make_parts(job.samples, job.goal.promise)
     goal, original_us = ask_the_original(job, parts)
     check_labels(job.samples, goal.decision)
-    if job.reference is not None:
-        _check_original(job, job.reference, goal, parts)
+    reasons: list[str] = []
+    too_far = None if job.reference is None else _too_far(job, job.reference, goal, parts)
+    if too_far is not None:  # what is reused comes from the original's own runs, and is no nearer
+        reasons.append(too_far)
+        uses = [(level, use) for level, use in uses if level.rounds]
     rounding = Rounding(job.opened, parts.stored, job.progress)
     found: list[tuple[Proposal, Job]] = []
-    reasons: list[str] = []
     tried: list[Alternative] = []
     for level, use in uses:
         if any(proposal.ratio <= level.reach for proposal, _ in found):
@@ -60,7 +63,7 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
         try:
             proposal = use.propose(Brief(own, parts, original_us, rounding))
         except NothingPays as nothing:
-            reasons.append(f"{level.title}: {nothing}")
+            reasons.append(f"{level.title}: {nothing}{_instead(job, level)}")
             tried += nothing.alternatives
         else:
             found.append((proposal, own))
@@ -85,8 +88,18 @@ def ask_the_original(job: Job, parts: Parts) -> tuple[Goal, float]:
     return _settled(job, session, parts), original_us
 
 
-def _check_original(job: Job, reference: Reference, goal: Goal, parts: Parts) -> None:
-    """Raises NothingPays if the original itself is too far from the reference: no reuse makes up for that."""
+def _instead(job: Job, level: Level) -> str:
+    """What to do where a level that rounds fails for the original's own rounding; empty: there is nothing."""
+    if not level.rounds or job.reference is not None or not rounds_by_request(job.opened.model):
+        return ""
+    return (
+        f", and '{job.path.name}' is rounded itself: name with --reference the model in floats that it was "
+        "made from, and errors count from that"
+    )
+
+
+def _too_far(job: Job, reference: Reference, goal: Goal, parts: Parts) -> str | None:
+    """What is said where the original itself is too far from the reference; None: it is not."""
     advance = job.progress("running the original and the reference", len(parts.fit))
     original, held_out = run_original(job, parts.fit, advance), len(parts.held_out)
     own = Tried.nothing_reused(original, goal)
@@ -95,7 +108,7 @@ def _check_original(job: Job, reference: Reference, goal: Goal, parts: Parts) ->
     if goal.judge.likely(own.seen, goal.promise, held_out) or not goal.judge.likely(
         best, goal.promise, held_out
     ):
-        return
+        return None
     kept = 1 - float(outside(own.errors, goal.promise.tolerance).mean())
     said = (
         f"keeps {kept:.1%} of the answers to the fit part within {goal.promise.tolerance:g} of "
@@ -106,10 +119,7 @@ def _check_original(job: Job, reference: Reference, goal: Goal, parts: Parts) ->
             f"decides as '{reference.path}' does too seldom to prove the promise ({goal.metric}; of the fit "
             f"part, {'; '.join(map(str, goal.kept(own.decided)))})"
         )
-    raise NothingPays(
-        f"'{job.path}' itself, with nothing reused, {said}: ask for less, or name a model that is nearer to "
-        "the reference"
-    )
+    return f"'{job.path}' itself, with nothing reused, {said}: ask for less, or optimize the reference itself"
 
 
 def _original_time(session: ort.InferenceSession, parts: Parts) -> float:

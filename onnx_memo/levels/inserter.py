@@ -20,10 +20,13 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from onnx_memo.errors import MemoError
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder, register
 from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.plain.floats import HALVES
+from onnx_memo.graph.quantizers import take_in_dequantized
 from onnx_memo.graph.scores import Bias
 from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.versions import lower_versions
@@ -39,6 +42,13 @@ LITERAL = 1e-9  # a strictness at which only what is stored literally is reused
 def entry_name(site_name: str) -> str:
     """The name of the value that holds the entries, int64 [B], which the lookup at a site found."""
     return f"memo/{site_name}/entry"
+
+
+def check_original(opened: OpenedModel) -> None:
+    """Raises MemoError if a model is guarded already."""
+    # Not by the operators' domain: ONNX Runtime, saving a model, names all domains that it knows.
+    if any(value.name == STRICTNESS for value in opened.model.graph.inputs):
+        raise MemoError(f"'{opened.path}' is the model of a bundle, guarded already: name the original model")
 
 
 def mask_of(model: ir.Model) -> str | None:
@@ -132,7 +142,7 @@ class Inserter:
         compute = condition.attributes["else_branch"].as_graph()
         compute.extend(region)
         compute.outputs.append(result)
-        _take_in_moves(compute)
+        take_in_dequantized(compute, self.graph, b.prefix)
         return chosen
 
     def _round(self, branch: ir.Graph, half: ir.DataType) -> None:
@@ -223,36 +233,6 @@ def _where_counted(b: Builder, lengths: ir.Value, positions: ir.Value) -> ir.Val
     right = b.op("Cast", b.op("Or", b.op("Equal", given, count), beyond), to=ir.DataType.INT32.value)
     all_right = b.op("Cast", b.reduce("ReduceMin", right, 1), to=ir.DataType.BOOL.value)
     return b.op("Where", all_right, lengths, b.i64(NO_ENTRY))
-
-
-# What ONNX Runtime moves a `DequantizeLinear` past.
-MOVED_PAST = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool"})
-
-
-def _take_in_moves(branch: ir.Graph) -> None:
-    """Let a branch move dequantized values itself, which it reads from outside.
-
-    Where such a move stands outside and a branch reads its result, ONNX Runtime 1.32 ends the process that
-    loads the model (its QDQPropagationTransformer takes the reader for a node with that many inputs).
-    """
-    own = set(branch)
-    read = dict.fromkeys(value for node in branch for value in node.inputs if value is not None)
-    for number, value in enumerate(value for value in read if value.producer() not in own):
-        moves, source = list[ir.Node](), value
-        node = source.producer()
-        while node is not None and node.op_type in MOVED_PAST and node.inputs[0] is not None:
-            moves.append(node)
-            source = node.inputs[0]
-            node = source.producer()
-        if not moves or node is None or node.op_type != "DequantizeLinear":
-            continue
-        b = Builder(f"{branch.name}/moved.{number}", branch.opset_imports.get("", 0))
-        for node in reversed(moves):
-            (source,) = b.again(node, source, *node.inputs[1:])
-        readers = [(reader, at) for reader, at in value.uses() if reader in own]
-        branch.insert_before(branch[0], b.nodes)
-        for reader, at in readers:
-            reader.replace_input_with(at, source)
 
 
 def _empty_branch() -> ir.Graph:

@@ -22,6 +22,7 @@ from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.quantizers import rounds_by_request
 from onnx_memo.operators.spec import DOMAIN, NO_ENTRY
 from onnx_memo.proof.metrics import relative
 from onnx_memo.runtime import session_options
@@ -30,9 +31,6 @@ from onnx_memo.sessions import open_file
 TRIED = 4  # inputs, the shortest: they leave most room for padding
 # Relative L2 error up to which answers are the same: of floats, of integer products.
 EXACT, ROUNDED = 1e-6, 0.02
-# One scale for all positions, also for padded ones.
-ROUNDS = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul"})
-
 Outputs = list[npt.NDArray[Any]]
 
 
@@ -61,41 +59,50 @@ def note_padding(opened: OpenedModel, samples: Samples, notes: list[str]) -> boo
 
 def padding_counts(model: ir.Model, session: ort.InferenceSession, samples: Samples) -> bool:
     """Whether answers depend on what is in padded positions; `session` is on `model`, as it was read."""
-    rounds = any(node.op_type in ROUNDS for node in model.graph.all_nodes())
+    rounds = rounds_by_request(model)
     allowed = ROUNDED if rounds else EXACT
     for feeds in padded_requests(session, samples):
         real = feeds[str(samples.mask)][0] != 0
         others = {name: _filled(array, real) for name, array in feeds.items() if name != samples.mask}
-        if _differs(session, feeds, feeds | others, real, allowed):
+        if _differs(session, feeds, feeds | others, 0, real, allowed):
             return True
-    return rounds and any(
-        _differs(session, feeds, _alone(feeds, str(samples.mask)), feeds[str(samples.mask)][0] != 0, allowed)
-        for feeds in (*padded_requests(session, samples), *_batches(session, samples))
+    if not rounds or samples.mask is None:
+        return False
+    requests = *padded_requests(session, samples), *mixed_batch(session, samples)
+    return any(
+        _differs(session, feeds, _alone(feeds, row, real), row, real, allowed)
+        for feeds in requests
+        for row, real in enumerate(feeds[samples.mask] != 0)
     )
 
 
-def _batches(session: ort.InferenceSession, samples: Samples) -> Iterator[Arrays]:
-    """The shortest sample in a batch with the longest; none where the model has no mask."""
-    if samples.mask is not None:
-        order = sorted(range(len(samples)), key=samples.extent)
-        yield from uneven_batch(session, samples.arrays[order[0]], samples.arrays[order[-1]], samples.mask)
+def mixed_batch(session: ort.InferenceSession, samples: Samples) -> Iterator[Arrays]:
+    """The shortest sample in a batch with the longest; none where the model does not take it."""
+    order = sorted(range(len(samples)), key=samples.extent)
+    yield from uneven_batch(session, samples.arrays[order[0]], samples.arrays[order[-1]], samples.mask)
 
 
 def _differs(
-    session: ort.InferenceSession, one: Arrays, other: Arrays, real: npt.NDArray[np.bool_], allowed: float
+    session: ort.InferenceSession,
+    one: Arrays,
+    other: Arrays,
+    row: int,
+    real: npt.NDArray[np.bool_],
+    allowed: float,
 ) -> bool:
-    """Whether the first sequences of two requests get other answers; where the model takes both."""
+    """Whether a sequence of a request gets another answer than the first of another, if both are taken."""
     try:
         answers = session.run(None, one), session.run(None, other)
     except Exception:  # ONNX Runtime's errors share no public base class
         return False
-    return any(_apart(want[:1], have[:1], real) > allowed for want, have in zip(*answers, strict=True))
+    return any(
+        _apart(want[row : row + 1], have[:1], real) > allowed for want, have in zip(*answers, strict=True)
+    )
 
 
-def _alone(feeds: Arrays, mask: str) -> Arrays:
-    """The first sequence of a request, without padding."""
-    real = feeds[mask][0] != 0
-    return {name: _taken(array[:1], real, 1) for name, array in feeds.items()}
+def _alone(feeds: Arrays, row: int, real: npt.NDArray[np.bool_]) -> Arrays:
+    """A sequence of a request, without padding."""
+    return {name: _taken(array[row : row + 1], real, 1) for name, array in feeds.items()}
 
 
 def miss_where_padded(model: ir.Model, mask_name: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.attention import no_attention
 from onnx_memo.levels.base import Level, NotAllowed, Use, Wanted
 from onnx_memo.levels.int8.level import Int8Level
 from onnx_memo.levels.rows.level import RowsLevel
@@ -94,6 +95,8 @@ def allowed(
             reasons.append(f"the level '{level.title}' is not possible: {refused}")
             if not found:
                 notes.append(reasons[-1])
+    if not found and not opened.findings.sites:
+        raise MemoError(f"'{opened.path}' has {no_attention(opened)}")
     if not found:
         raise MemoError(f"'{opened.path}' allows no level: {'; '.join(reasons)}")
     return found

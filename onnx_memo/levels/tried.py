@@ -40,10 +40,16 @@ class Original:
     seconds: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
-def run_original(job: Job, samples: Samples, advance: Callable[[], None]) -> Original:
-    """Run every sample through the original model, and the reference, if the job has one."""
+def run_original(
+    job: Job, samples: Samples, advance: Callable[[], None], session: ort.InferenceSession | None = None
+) -> Original:
+    """Run every sample through the original model, and the reference, if the job has one.
+
+    `session` is one of an earlier call; None: it is opened.
+    """
     opened, names = job.opened, job.opened.outputs
-    session = open_session(opened.model, opened.folder, session_options(native=False, threads=1))
+    if session is None:
+        session = open_session(opened.model, opened.folder, session_options(native=False, threads=1))
     answers, seconds = [], []
     run = timed(lambda at: run_model(session, samples.arrays[at], at))
 

@@ -43,7 +43,7 @@ def run_in_python(bundle: Path | str, lookup: Callable[..., Any] = memo_lookup) 
 
 def _model_file(bundle: Path) -> Path:
     """The model in a bundle, which holds only one; a file is taken for the model itself."""
-    models = [bundle] if bundle.is_file() else sorted(bundle.glob("*.onnx"))
+    models = [bundle] if bundle.is_file() else [*bundle.glob("*.onnx"), *bundle.glob("onnx/*.onnx")]
     if len(models) != 1:
         raise MemoError(
             f"'{bundle}' holds {len(models)} ONNX models where a bundle holds one: "

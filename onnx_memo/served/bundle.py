@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_memo.data.given import Data
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, ModelInput, Samples
 from onnx_memo.data.tokens import load_tokenizer, tokenized
 from onnx_memo.errors import MemoError
-from onnx_memo.graph.shapes import is_number
+from onnx_memo.graph.longest import most_positions
+from onnx_memo.graph.shapes import ShapeTable, is_number
 from onnx_memo.levels.decide import ANSWERS
 from onnx_memo.levels.inserter import STRICTNESS, masks_of
 from onnx_memo.levels.int8.guard import RAN
@@ -51,7 +53,7 @@ class TracedBundle:
             )
         self.guards, self.promised = manifest.sites, manifest.promised
         self.level = level_of(self.guards)
-        self.path = bundle / bundles.MODEL
+        self.path = bundles.model_of(bundle, manifest)
         own = bundle / bundles.TOKENIZER
         self.tokenizer = Path(tokenizer) if tokenizer else own if own.is_file() else None
         self.names = load_tokenizer(self.tokenizer) if self.tokenizer else None
@@ -63,25 +65,29 @@ class TracedBundle:
             self.lookups, self.rows = trace_model(model, self.guards)
             self.literal = not self.guards[0].threshold
             self.in_bytes = any(str(node.outputs[0].name) == WHOLE for node in model.graph)
-        self.session = open_session(model, bundle, session_options(native=native))
+        self.session = open_session(model, self.path.parent, session_options(native=native))
 
-    def read(self, data: Path) -> Samples:
+    def read(self, data: Data | Path | str) -> Samples:
         """The requests of a file; unknown tokens are no fault here, but noted."""
         return read_samples(data, self.inputs, self.tokenizer, allow_unknown=True)
 
     def text(self, text: str) -> Samples:
         """One text."""
-        samples = tokenized(Path("--text"), {1: text}, self.inputs, self.tokenizer, True)
+        samples = tokenized("--text", {1: text}, self.inputs, self.tokenizer, True)
         if not samples.arrays:
             raise MemoError("--text has no token: give some text")
         return samples
 
     def explain(
-        self, request: Arrays, place: str, sample: Path | str | None = None, progress: Progress = silent
+        self,
+        request: Arrays,
+        place: str,
+        sample: Data | Path | str | None = None,
+        progress: Progress = silent,
     ) -> Explanation:
         """How a request, a batch of one, is served; the `sample` tells more (`onnx_memo.served.explain`)."""
         self._check(request)
-        others = None if sample is None else self.read(Path(sample))
+        others = None if sample is None else self.read(sample)
         results = self._run(request)
         mask = request[self.mask][0] != 0 if self.mask is not None else None
         want = self._original(request, mask)
@@ -169,7 +175,7 @@ class TracedBundle:
 
 def _inputs(model: ir.Model, mask: str | None) -> list[ModelInput]:
     """What a guarded model takes; how many rows its tables have is not looked for."""
-    found = []
+    found, longest = [], _longest(model, mask)
     for value in model.graph.inputs:
         if value.is_initializer():
             continue
@@ -177,8 +183,16 @@ def _inputs(model: ir.Model, mask: str | None) -> list[ModelInput]:
             raise MemoError(f"the model's input '{value.name}' is no tensor of numbers")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = np.dtype(value.dtype.numpy())
-        found.append(ModelInput(str(value.name), dtype, shape, None, value.name == mask))
+        found.append(ModelInput(str(value.name), dtype, shape, None, value.name == mask, longest=longest))
     return found
+
+
+def _longest(model: ir.Model, mask: str | None) -> int | None:
+    """How many tokens the model has positions for: texts are cut as for its original."""
+    try:
+        return most_positions(model, ShapeTable(model), mask)
+    except MemoError:  # the shapes cannot be inferred, and nothing else needs them
+        return None
 
 
 def _difference(name: str, want: npt.NDArray[Any], have: npt.NDArray[Any], mask: Mask | None) -> Difference:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.progress import Progress, silent
@@ -26,10 +27,10 @@ def explain(
     bundle: Path | str,
     *,
     text: str | None = None,
-    data: Path | str | None = None,
+    data: Data | Path | str | None = None,
     line: int | None = None,
     arrays: Mapping[str, npt.NDArray[Any]] | None = None,
-    sample: Path | str | None = None,
+    sample: Data | Path | str | None = None,
     tokenizer: Path | str | None = None,
     native: bool = True,
     progress: Progress = silent,
@@ -55,8 +56,9 @@ def explain(
         raise MemoError("name one request: --text, or --data FILE with --line")
     if (data is None) != (line is None):
         raise MemoError("--line names a line of --data FILE: give both")
-    if sample is not None and not Path(sample).is_file():
-        raise MemoError(f"--sample '{sample}' is not a file: name the one that the bundle was made from")
+    place = None if sample is None else data_of(sample).place
+    if place is not None and not place.exists():
+        raise MemoError(f"--sample '{place}' is not a file: name the one that the bundle was made from")
     traced = TracedBundle(Path(bundle), tokenizer, native)
     if arrays is not None:
         return traced.explain(dict(arrays), "the arrays", sample, progress)
@@ -64,14 +66,16 @@ def explain(
         given = traced.text(text)
         one = traced.explain(given.arrays[0], "the text", sample, progress)
         return replace(one, notes=(*given.notes, *one.notes))
-    samples = traced.read(Path(str(data)))
-    at = _numbered(samples, str(data), line or 0)
+    assert data is not None, "it is the one that is named"
+    requests = data_of(data)
+    samples = traced.read(requests)
+    at = _numbered(samples, str(requests.path), line or 0)
     return traced.explain(samples.arrays[at], samples.place(at), sample, progress)
 
 
 def worst_served(
     bundle: Path | str,
-    data: Path | str,
+    data: Data | Path | str,
     *,
     tokenizer: Path | str | None = None,
     native: bool = True,
@@ -83,7 +87,7 @@ def worst_served(
         MemoError: the bundle is damaged, or the data does not fit.
     """
     traced = TracedBundle(Path(bundle), tokenizer, native)
-    samples = traced.read(Path(data))
+    samples = traced.read(data)
     advance = progress("running the requests", len(samples))
     outcomes: Counter[str] = Counter()
     reused: list[Explanation] = []

@@ -24,6 +24,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.prune import prune
 from onnx_memo.graph.site import Site
+from onnx_memo.graph.span import Span
 from onnx_memo.keys.network import segment_means
 from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.progress import Progress, silent
@@ -65,9 +66,11 @@ class Budget:
         max_bytes: int,
         progress: Progress = silent,
     ) -> None:
-        """`size` is what inputs take; the model has a site."""
+        """`size` is what inputs take; the model has a site, or a span."""
         advance = progress("comparing the inputs", len(samples))
-        means, self.lengths = input_means(opened, opened.findings.sites[0], samples, advance)
+        first = next(iter(opened.findings.sites), opened.span)
+        assert first is not None, "there is something to store"
+        means, self.lengths = input_means(opened, first, samples, advance)
         self.features = _features(means)
         self.fixed, self.sizes, self.max_bytes = size.fixed, size.each(self.lengths), max_bytes
 
@@ -233,14 +236,15 @@ def _features(means: npt.NDArray[np.float32], seed: int = 0) -> Floats:
 
 
 def input_means(
-    opened: OpenedModel, site: Site, samples: Samples, advance: Callable[[], None]
+    opened: OpenedModel, site: Site | Span, samples: Samples, advance: Callable[[], None]
 ) -> tuple[npt.NDArray[np.float32], Integers]:
-    """Segment means [n, SEGMENTS * d] and lengths i64[n] at a site of the model.
+    """Segment means [n, SEGMENTS * d] and lengths i64[n] at a site of the model, or at the input of a span.
 
-    Only what leads to the site runs: all else is removed from the model.
+    Only what leads there runs: all else is removed from the model.
     """
     copy = opened.copy()
-    copy.model.graph.outputs[:] = [copy.twin(site).hidden]
+    twin = copy.twin(site)
+    copy.model.graph.outputs[:] = [twin.input if isinstance(twin, Span) else twin.hidden]
     prune(copy.model)
     session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     taken = {value.name for value in session.get_inputs()}

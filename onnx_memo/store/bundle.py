@@ -3,24 +3,81 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from onnx_memo.errors import MemoError
-from onnx_memo.files import sha256, sync_folder, write_file
+from onnx_memo.files import copy_file, is_plain_path, sha256, sync_folder, write_file
 from onnx_memo.store.data import DATA_NAME, DIGITS, MEMO
 from onnx_memo.store.manifest import FORMAT, Manifest, parse_manifest
 
 MODEL = "model.onnx"
+LAYOUTS = {"flat": MODEL, "onnx": f"onnx/{MODEL}"}  # where the model stands, its data files beside it
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 REPORT = "report.html"
 MANIFEST_LIMIT = 16 * 2**20
-MOST_LETTERS = 255  # of a file's name
 
 
 def is_bundle(path: Path) -> bool:
     """Whether `path` is a directory that holds a manifest of ours."""
     return (path / MANIFEST).is_file()
+
+
+def check_layout(layout: str) -> None:
+    """Raises MemoError if there is no such layout."""
+    if layout not in LAYOUTS:
+        raise MemoError(f"there is no layout '{layout}': --layout takes {' or '.join(LAYOUTS)}")
+
+
+def add_files(folder: Path, files: Mapping[str, Path | bytes]) -> None:
+    """Copy or write files into a bundle, by their names in it, so that it loads wherever the original did."""
+    for name, content in files.items():
+        to = folder / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            copy_file(content, to)
+        else:
+            write_file(to, content)
+
+
+def lay_out(folder: Path, layout: str) -> None:
+    """Move the model, and the data files that it names beside it, to where a layout has them.
+
+    Raises:
+        MemoError: something else stands there.
+    """
+    to = (folder / LAYOUTS[layout]).parent
+    if to == folder:
+        return
+    to.mkdir(exist_ok=True)
+    for file in [folder / MODEL, *(file for file in folder.iterdir() if DATA_NAME.fullmatch(file.name))]:
+        if (to / file.name).exists():
+            raise MemoError(f"a module of the model brings '{to.name}/{file.name}': leave --layout out")
+        file.rename(to / file.name)
+
+
+def model_of(folder: Path, manifest: Manifest) -> Path:
+    """The model of the bundle in `folder`."""
+    return folder / _model_name(manifest)
+
+
+def memo_of(manifest: Manifest) -> list[str]:
+    """The names of the files of memo data, which are one in every bundle that is whole."""
+    return [name for name, data in _data_files(manifest).items() if data[1] == MEMO]
+
+
+def _data_files(manifest: Manifest) -> dict[str, re.Match[str]]:
+    """The data files beside the model, by their names in the bundle."""
+    folder = PurePosixPath(_model_name(manifest)).parent
+    beside = {name: PurePosixPath(name) for name in manifest.files}
+    found = {name: DATA_NAME.fullmatch(path.name) for name, path in beside.items() if path.parent == folder}
+    return {name: data for name, data in found.items() if data}
+
+
+def _model_name(manifest: Manifest) -> str:
+    return next((name for name in LAYOUTS.values() if name in manifest.files), MODEL)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -31,7 +88,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             manifest.files[name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
     text = json.dumps(manifest.as_json(), indent=2)
     write_file(folder / MANIFEST, (text + "\n").encode())
-    sync_folder(folder)
+    for inside in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
+        sync_folder(inside)
 
 
 def read_bundle(path: Path) -> Manifest:
@@ -67,25 +125,14 @@ def read_bundle(path: Path) -> Manifest:
 
 def _check_names(file: Path, manifest: Manifest) -> None:
     """Every name must lie in the bundle's folder, a data file's carry its content, and none be missing."""
-    memo = []
-    for name, expected in manifest.files.items():
-        if not _is_plain(name):
+    for name in manifest.files:
+        if not is_plain_path(name):
             raise MemoError(f"'{file}' names {name[:80]!r}, outside the bundle: build the bundle again")
-        if data := DATA_NAME.fullmatch(name):
-            memo += [name] if data[1] == MEMO else []
-            if str(expected["sha256"])[:DIGITS] != data[2]:
-                raise MemoError(f"'{file}' says of '{name}' that it holds something else: build it again")
-    if MODEL not in manifest.files:
+    for name, data in _data_files(manifest).items():
+        if str(manifest.files[name]["sha256"])[:DIGITS] != data[2]:
+            raise MemoError(f"'{file}' says of '{name}' that it holds something else: build it again")
+    if _model_name(manifest) not in manifest.files:
         raise MemoError(f"'{file}' names no '{MODEL}': build the bundle again")
+    memo = memo_of(manifest)
     if len(memo) != 1:
         raise MemoError(f"'{file}' names {len(memo)} files of memo data in place of one: build it again")
-
-
-def _is_plain(name: str) -> bool:
-    """Whether a name from anywhere is that of a file in a folder, on every system."""
-    return (
-        name.isprintable()
-        and 0 < len(name.encode()) <= MOST_LETTERS
-        and name not in (".", "..")
-        and not {"/", "\\", ":"} & set(name)
-    )

@@ -20,13 +20,19 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.files import NewFile, copy_file, new_file, sha256
+from onnx_memo.files import NewFile, Taken, new_file, sha256, take_file
 from onnx_memo.graph.external import external_files, external_weights
 
 ALIGNMENT = 4096
 MEMO, WEIGHTS = "memo", "weights"  # the kinds of data files
 DIGITS = 16  # of a file's SHA-256 that its name carries
 DATA_NAME = re.compile(rf"({MEMO}|{WEIGHTS})-([0-9a-f]{{{DIGITS}}})\.data")
+TAKEN = {
+    Taken.REFLINK: "share the blocks of the original's file, whose changes do not reach the bundle",
+    Taken.LINK: "are a hard link to the original's file: delete or replace that as you like, but what writes "
+    "into it damages the bundle (--copy-weights makes a copy)",
+    Taken.COPY: "are a copy of the original's file",
+}
 HALF_MAX = float(np.finfo(np.float16).max)  # what payloads are stored in
 
 
@@ -66,7 +72,9 @@ class StoredTensor:
 
 def named_by_content(file: Path, kind: str) -> Path:
     """Rename a data file after what it holds; returns where it is."""
-    return file.replace(file.with_name(f"{kind}-{sha256(file)[:DIGITS]}.data"))
+    named = file.replace(file.with_name(f"{kind}-{sha256(file)[:DIGITS]}.data"))
+    file.unlink(missing_ok=True)  # of two names of one file none goes by renaming
+    return named
 
 
 def memo_data(folder: Path) -> Path:
@@ -110,13 +118,18 @@ def _write(folder: Path, kind: str, tensors: Sequence[StoredTensor]) -> dict[str
     }
 
 
-def take_weights(model: ir.Model, source: Path, folder: Path) -> None:
-    """Copy the files of weights that `model` has in the folder `source` to `folder`, and name them there."""
-    names = {}
+def take_weights(model: ir.Model, source: Path, folder: Path, link: bool = True) -> list[str]:
+    """Bring the files of weights that `model` has in the folder `source` to `folder`, and name them there.
+
+    Returns:
+        Notes of how each came; `link` is as for `onnx_memo.files.take_file`.
+    """
+    names, notes = {}, []
     for number, name in enumerate(sorted(external_files(model))):
-        copied = folder / f"{WEIGHTS}.{number}"
-        copy_file(source / name, copied)
-        names[name] = named_by_content(copied, WEIGHTS).name
+        brought = folder / f"{WEIGHTS}.{number}"
+        taken = take_file(source / name, brought, link)
+        names[name] = named_by_content(brought, WEIGHTS).name
+        notes.append(f"the weights of '{name}' {TAKEN[taken]}")
     for value, tensor in external_weights(model):
         value.const_value = ir.ExternalTensor(
             names[str(tensor.location)],
@@ -127,6 +140,7 @@ def take_weights(model: ir.Model, source: Path, folder: Path) -> None:
             name=tensor.name,
             base_dir=folder,
         )
+    return notes
 
 
 def write_computed(model: ir.Model, folder: Path) -> None:

@@ -67,10 +67,11 @@ class Manifest:
     `files` maps names to sizes and SHA-256. `predicted` holds the `ratio` of time, its `noise` and the
     `hit_rate` to expect, where the bundle was made for a tolerance: one request at a time, on one thread,
     with the operators that `predicted_with` names, `native` or `stock`. `source_sha256` is that of the
-    original's `.onnx` file, None where it was exported from a directory. `checked` is what the bundle was
-    checked with when it was written (`onnx_memo.verify`). `promised` is what was proven, where anything was
-    asked for. `accuracy` is that on the held-out part, where the data held true labels. In a `compact` bundle
-    the original's weights are left out.
+    original's `.onnx` file; of a directory, `source_file` is that file's name in it. Both are None where it
+    was exported, for `task`. `checked` is what the bundle was checked with when it was written
+    (`onnx_memo.verify`). `promised` is what was proven, where anything was asked for. `accuracy` is that on
+    the held-out part, where the data held true labels. In a `compact` bundle the original's weights are left
+    out.
     """
 
     version: str
@@ -83,6 +84,8 @@ class Manifest:
     predicted: dict[str, float] | None = None
     predicted_with: str | None = None
     source_sha256: str | None = None
+    source_file: str | None = None
+    task: str | None = None
     checked: dict[str, int | float | list[str] | None] | None = None
     promised: Promised | None = None
     accuracy: Accuracy | None = None

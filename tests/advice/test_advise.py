@@ -17,7 +17,7 @@ def data(tmp_path):
     return write_samples(tmp_path / "data.npz", variants(240, seed=1))
 
 
-@pytest.mark.parametrize(("model", "level"), [("bert", "rows in "), ("deberta_v2", "output")])
+@pytest.mark.parametrize(("model", "level"), [("bert", "rows in "), ("deberta_v2_conv", "output")])
 def test_a_ladder_goes_from_exact_to_loose(data, model, level):
     """Of a model that allows `rows`, and of one that does not."""
     advice = onnx_memo.advise(fixture(model), data)
@@ -56,20 +56,24 @@ def test_a_command_is_recommended_or_the_reason_given(data, cli):
         assert str(data) in advice["command"]
 
 
-def test_the_command_asks_for_all_that_was_asked_for(data, monkeypatch):
+def test_the_command_asks_for_all_that_was_asked_for(data, tmp_path, monkeypatch):
     """Here the last rung is taken, whatever it saves."""
+    (tmp_path / "small.onnx").write_bytes(fixture("bert").read_bytes())
     monkeypatch.setattr(run, "chosen_of", lambda rungs, reason: (rungs[-1], "it is the last"))
     asked = {"decision": "neighbours", "slack": 1.5, "mask": "attention_mask", "allow_unknown": True}
-    advice = onnx_memo.advise(fixture("bert"), data, outputs=["last_hidden_state"], **asked)
+    asked["file"] = "small.onnx"
+    advice = onnx_memo.advise(tmp_path, data, outputs=["last_hidden_state"], **asked)
     for option in (
         "--decision neighbours",
         "--slack 1.5",
+        "--file small.onnx",
         "--mask attention_mask",
         "--allow-unknown",
         "--output last_hidden_state",
         "--keep 0.9 -o bundle",
     ):
         assert option in advice.command
+    assert "the directory's 'small.onnx' is taken; outputs: 'last_hidden_state'" in advice.notes
 
 
 def test_too_few_inputs_are_told(tmp_path, cli):

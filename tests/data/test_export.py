@@ -60,9 +60,9 @@ def test_a_directory_without_a_model_is_refused(tmp_path):
         onnx_memo.inspect(tmp_path)
 
 
-def test_without_the_extra_the_message_says_how_to_get_it(tmp_path, monkeypatch):
+def test_without_the_extra_the_message_says_how_to_get_it(tmp_path, monkeypatch, fake_optimum):
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setitem(sys.modules, "optimum.exporters.onnx", None)
+    fake_optimum("raise ImportError('no optimum here')")
     with pytest.raises(MemoError, match=r"onnx-memo\[export\]"):
         onnx_memo.inspect(tmp_path)
 

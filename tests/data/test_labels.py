@@ -22,7 +22,7 @@ IDS = ModelInput("input_ids", np.dtype(np.int64), (None, None))
 MASK = ModelInput("attention_mask", np.dtype(np.int64), (None, None), mask=True)
 NAMES = {"cat": 0, "dog": 1, "7": 2}
 COLUMN = LabelColumn("kind", NAMES)
-PATH = Path("data.jsonl")
+PATH = "'data.jsonl'"  # as messages name it
 
 
 def samples_of(*ids: int) -> Samples:

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from onnx_memo import MemoError
+from onnx_memo.data.given import Data
 from onnx_memo.data.readers import READERS, read_samples
 from onnx_memo.data.samples import ModelInput, Samples
+from onnx_memo.data.texts import Reading
 from onnx_memo.data.tokens import load_tokenizer
 
 I64 = np.dtype(np.int64)
@@ -41,16 +43,21 @@ def ids(samples: Samples) -> list[list[int]]:
 def test_a_new_kind_of_file_is_a_line_in_the_registry(tmp_path, monkeypatch):
     given = []
 
-    def read_csv(path, inputs, tokenizer, allow_unknown, labels):
-        given.append((path, inputs, tokenizer, allow_unknown, labels))
+    def read_numbers(reading, content):
+        given.append((reading, content.whole()))
         return Samples([{"input_ids": np.asarray([[7]])}], [1], None)
 
-    data = text(tmp_path, "7", "data.csv")
-    refused(data, "ends in '.csv': inputs come as .txt, .log, .jsonl or .npz")
-    monkeypatch.setitem(READERS, ".csv", read_csv)
+    data = text(tmp_path, "7", "data.num")
+    refused(
+        data, "ends in '.num': inputs come as .txt, .log, .csv, .*, .faa or .npz, each also with .gz or .zst"
+    )
+    monkeypatch.setitem(READERS, ".num", read_numbers)
     assert ids(read_samples(data, [IDS], None)) == [[7]]
-    assert given == [(data, [IDS], None, False, None)]
-    refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .log, .jsonl, .npz or .csv$")
+    packed = tmp_path / "data.num.gz"
+    packed.write_bytes(gzip.compress(b"8"))
+    assert ids(read_samples(packed, [IDS], None)) == [[7]]
+    assert given == [(Reading(Data(data), [IDS]), b"7"), (Reading(Data(packed), [IDS]), b"8")]
+    refused(text(tmp_path, "7", "data.xml"), "inputs come as .txt, .log, .csv, .*, .npz or .num, ")
 
 
 def loads_tokenizers(statement: str) -> bool:
@@ -251,8 +258,9 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_file_of_another_kind(tmp_path):
-    refused(text(tmp_path, "a", "data.csv"), "ends in '.csv': inputs come as .txt, .log, .jsonl or .npz")
-    refused(text(tmp_path, "a", "data"), "ends in '': inputs come as .txt, .log, .jsonl or .npz")
+    refused(text(tmp_path, "a", "data.xml"), "ends in '.xml': inputs come as .txt, .log, .* or .npz")
+    refused(text(tmp_path, "a", "data"), "ends in '': inputs come as .txt, .log, .* or .npz")
+    refused(text(tmp_path, "a", "data.gz"), "ends in '.gz': inputs come as .txt, .log, .* or .npz")
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])
@@ -313,21 +321,22 @@ def test_an_array_file_that_is_text(tmp_path):
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("x.csv", "write its texts as .txt, one a line"),
-        ("x.TSV", "write its texts as .txt, one a line"),
-        ("x.parquet", "write its texts as .txt, one a line"),
+        ("x.xlsx", "write its texts as .csv, and name their column"),
+        ("x.ORC", "write its texts as .csv, and name their column"),
+        ("x.png", "name the folder that holds the images"),
         ("x.json", "write one object a line, with the text in 'text', as .jsonl"),
-        ("x.txt.gz", "unpack it first"),
+        ("x.txt.bz2", "unpack it first"),
+        ("x.zip", "unpack it first"),
         ("x.npy", "with numpy.savez, as .npz"),
         ("x.safetensors", "with numpy.savez, as .npz"),
     ],
 )
 def test_other_kinds_of_files_are_refused_with_what_to_make_of_them(tmp_path, name, advice):
-    refused(text(tmp_path, "a", name), f"inputs come as .txt, .log, .jsonl or .npz; .*{advice}")
+    refused(text(tmp_path, "a", name), f"inputs come as .txt, .log, .* or as a folder of images; .*{advice}")
 
 
 def test_a_folder_and_a_tokenizer_in_place_of_inputs(tmp_path, tokenizer):
-    refused(tmp_path, "is a folder: name one file of inputs")
+    refused(tmp_path, "is a folder: name the preprocessor_config.json .*; or name one file of inputs")
     refused(tokenizer, "is a tokenizer: name it with --tokenizer, and your inputs .* with --data")
 
 

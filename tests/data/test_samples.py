@@ -72,7 +72,11 @@ def test_without_a_mask_a_batch_needs_equal_sizes():
 
 
 def test_a_models_inputs_with_their_types_free_axes_and_what_they_are_looked_up_in():
-    assert model_inputs(OpenedModel(fixture("bert"))) == [replace(IDS, rows=64), MASK, replace(TYPES, rows=2)]
+    assert model_inputs(OpenedModel(fixture("bert"))) == [
+        replace(IDS, rows=64, longest=64),
+        replace(MASK, longest=64),
+        replace(TYPES, rows=2, longest=64),
+    ]
 
 
 def test_initializers_that_are_inputs_too_need_not_be_given(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from onnx_memo import MemoError
+from onnx_memo.data.given import Data
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import ModelInput, Samples
 from onnx_memo.data.tokens import load_tokenizer
@@ -112,9 +113,49 @@ def test_more_tokens_than_the_model_has_positions(tmp_path, tokenizer):
     data = tmp_path / "data.txt"
     data.write_text("a b c\na b c d\n")
     positions = ModelInput("position_ids", np.dtype(np.int64), (None, None), rows=4)
-    because = "line 2 is longer than the model allows: 5 tokens, and the model has 4 positions"
-    with pytest.raises(MemoError, match=because):
-        read_samples(data, [IDS, positions], tokenizer)
+    for inputs in ([IDS, positions], [replace(IDS, longest=4)]):
+        samples = read_samples(data, inputs, tokenizer)
+        assert samples.lengths == [4, 4]
+        assert samples.notes[0] == (
+            "1 inputs were cut to the 4 tokens that the model has positions for, first line 2"
+        )
+        because = "--max-length 5 is more than the 4 tokens that the model has positions for"
+        with pytest.raises(MemoError, match=because):
+            read_samples(Data(data, max_length=5), inputs, tokenizer)
+
+
+def test_the_user_may_allow_more_than_the_tokenizer_and_fewer(tmp_path, tokenizer):
+    limited = load_tokenizer(tokenizer)
+    limited.enable_truncation(3)
+    limited.save(str(tokenizer))
+    data = tmp_path / "data.txt"
+    data.write_text("a b c d e\na\n")
+    asked = read_samples(Data(data, max_length=5), [IDS], tokenizer)
+    assert (asked.lengths, asked.notes) == (
+        [5, 2],
+        ["1 inputs were cut to the 5 tokens that --max-length allows, first line 1"],
+    )
+    assert read_samples(Data(data, max_length=2), [IDS], tokenizer).lengths == [2, 2]
+    assert read_samples(Data(data, max_length=6), [IDS], tokenizer).notes == []
+    with pytest.raises(MemoError, match="1 tokens leave no room for text, to which the tokenizer adds 1"):
+        read_samples(Data(data, max_length=1), [IDS], tokenizer)
+
+
+def test_the_configuration_beside_a_tokenizer_limits_it(tmp_path, tokenizer):
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text('{"model_max_length": 4}')
+    samples = read(tmp_path, tokenizer, "a b c", "a b c d")
+    assert samples.lengths == [4, 4]
+    assert samples.notes[0] == (
+        "1 inputs were cut to the 4 tokens that tokenizer_config.json allows, first line 2"
+    )
+    for none in ("1e30", "null", "true", "-1", '"4"'):
+        config.write_text(f'{{"model_max_length": {none}}}')
+        assert read(tmp_path, tokenizer, "a b c d").lengths == [5]
+    for content in ("{", "[]"):
+        config.write_text(content)
+        with pytest.raises(MemoError, match=r"tokenizer_config\.json' is not readable"):
+            read(tmp_path, tokenizer, "a")
 
 
 def test_a_fixed_length_is_not_made_of_text(tmp_path, tokenizer):

@@ -11,7 +11,7 @@ from support import open_model
 from support_encoder import POSITIONS, SCALE, encoder_model
 
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.cores import Core
+from onnx_memo.graph.cores import Core, Mixing
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
 
@@ -167,10 +167,10 @@ def test_where_nothing_is_added_there_is_no_bias(tmp_path):
         ),
     ],
 )
-def test_scores_that_are_made_in_another_way_are_refused(tmp_path, scale, why):
-    told = found(tmp_path, scale).encoder.why_no_rows
-    assert told is not None and told.startswith("attention.0: ")
-    assert why in told
+def test_scores_that_are_made_in_another_way_are_no_core(tmp_path, scale, why):
+    meeting = found(tmp_path, scale).encoder.meetings[0]
+    assert isinstance(meeting, Mixing) and meeting.why.startswith("attention.0: ")
+    assert why in meeting.why
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_what_is_done_to_probabilities(tmp_path, after, why):
     """Zeros in place of what is no number leave them as they are."""
     scale = SCALE + "  o_{n} = Softmax <axis = -1> (s2_{n})\n" + after
     opened = OpenedModel(encoder_model(tmp_path / "m.onnx", scale=scale, constants=CONSTANTS, softmax=False))
-    told = opened.encoder.why_no_rows
-    assert told is None if why is None else why in str(told)
+    meeting = opened.encoder.meetings[0]
+    assert isinstance(meeting, Core) if why is None else why in meeting.why

@@ -22,7 +22,7 @@ def stages_of(path):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_layer_of_a_small_encoder_is_a_stage(name):
     encoder, stages = stages_of(fixture(name))
-    assert [stage.layer for stage in stages] == list(range(len(encoder.cores)))
+    assert [stage.layer for stage in stages] == list(range(len(encoder.meetings)))
     assert stages[0].states is encoder.input
     assert len({stage.states for stage in stages}) == len(stages)
     for stage in stages:

@@ -197,7 +197,7 @@ def test_the_disk_that_is_asked_for_is_what_is_used(tmp_path, monkeypatch, level
     With a tolerance the held-out part, a third, is not stored; which part that is, nobody knows before.
     """
     asked, used = [], []
-    monkeypatch.setattr("onnx_memo.pipeline.check_room", lambda folder, needed: asked.append(needed))
+    monkeypatch.setattr("onnx_memo.build.check_room", lambda folder, needed: asked.append(needed))
     remove = shutil.rmtree
 
     def measured(folder: Path, **options: Any) -> None:
@@ -206,7 +206,7 @@ def test_the_disk_that_is_asked_for_is_what_is_used(tmp_path, monkeypatch, level
             raise StopIteration
         remove(folder, **options)
 
-    monkeypatch.setattr("onnx_memo.pipeline.shutil.rmtree", measured)
+    monkeypatch.setattr("onnx_memo.build.shutil.rmtree", measured)
     data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
     with pytest.raises(StopIteration):
         onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", level=level, tolerance=tolerance)

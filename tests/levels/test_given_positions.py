@@ -16,7 +16,6 @@ from support import (
     relative_errors,
     write_samples,
 )
-from support_operators import NATIVE
 from support_precision import MOST_APART, exact_products, int8_pair
 from support_rows import RowsPair, changed_last, made_rows, open_pair
 
@@ -24,7 +23,6 @@ import onnx_memo
 from onnx_memo.errors import MemoError
 
 NAME = "qwen3"
-native_only = pytest.mark.parametrize("mode", [NATIVE])
 HALF = 2e-3  # where rows run over stored keys and values of half precision
 SAME = 2e-5  # of floats that are added in another order
 
@@ -101,7 +99,6 @@ def test_positions_that_do_not_count_the_tokens_get_the_original(pair):
         assert_identical(answer.outputs, pair.before.run(None, request))
 
 
-@native_only
 @pytest.mark.parametrize("position", [0, 63])
 def test_each_row_of_an_uneven_batch_has_its_own_position(pair, position):
     """Also behind a shorter first sequence, whose padding has other positions."""

@@ -16,7 +16,6 @@ from support import (
     random_samples,
     relative_errors,
 )
-from support_operators import NATIVE
 from support_precision import MOST_APART, exact_products, int8_pair
 from support_rows import ENCODERS, TINY, RowsPair, changed_at, made_rows, open_pair, opened
 
@@ -29,7 +28,6 @@ from onnx_memo.graph.sites import find_sites
 NAME = "qwen3"
 HALF = 2e-3  # where rows run over stored keys and values of half precision
 SAME = 2e-5  # of floats that are added in another order
-native_only = pytest.mark.parametrize("mode", [NATIVE])
 
 
 def counted(request: Arrays, padding: int = 1) -> Arrays:
@@ -154,7 +152,6 @@ def test_changed_rows_and_those_they_move_run_wherever_they_stand(pair, tokens):
     assert worst(pair, request, TINY) <= HALF
 
 
-@native_only
 def test_each_sequence_of_a_batch_has_its_own_padding(pair):
     some = [changed_at(pair.stored[6], 4), pair.stored[2], changed_at(pair.stored[-1], 3, 40), pair.stored[8]]
     request = left(some)

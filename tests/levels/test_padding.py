@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 from onnxruntime import quantization
@@ -14,6 +16,7 @@ from support import (
     join,
     memoized,
     nothing_left_in,
+    open_model,
     original,
     random_samples,
     variants,
@@ -161,3 +164,32 @@ def test_inputs_that_are_padded_to_a_fixed_length_are_refused(tmp_path, samples)
     padded = write_samples(tmp_path / "padded.npz", [join([one], 24) for one in samples])
     with nothing_left_in(tmp_path), pytest.raises(MemoError, match=r"padding counts .* length; export"):
         onnx_memo.optimize(model, padded, tmp_path / "b")
+
+
+class FewSamples(list):
+    """Requests with a mask, as far as padding is tried with them."""
+
+    mask = "mask"
+    lengths = property(lambda self: [feeds["mask"].shape[1] for feeds in self])
+    arrays = property(list)
+
+    def extent(self, at: int) -> int:
+        return self.lengths[at]
+
+
+def test_it_counts_if_only_the_longer_sequence_of_a_batch_moves():
+    """Its small numbers are rounded with the scale of the large ones beside it."""
+    graph = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        rounded (float[B, L] x, float[B, L] mask) => (float[B, L] y) {
+            real = Mul (x, mask)
+            q, scale, zero = DynamicQuantizeLinear (real)
+            y = DequantizeLinear (q, scale, zero)
+        }"""
+    )
+    model = ir.from_proto(graph)
+    large, small = np.float32([[50, 100]]), np.float32([[0.1, 0.2, 0.3, 0.4, 0.5]])
+    requests = FewSamples({"x": x, "mask": np.ones_like(x)} for x in (large, small))
+    session = open_model(model)
+    assert padding_counts(model, session, requests)
+    assert not padding_counts(model, session, FewSamples([requests[0], requests[0]]))

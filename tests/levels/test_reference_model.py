@@ -66,7 +66,8 @@ def made(tmp_path_factory, int8, data) -> onnx_memo.Result:
         patch.setattr(RowsTrial, "race", lambda self, samples, original, strictness: raced(0.1))
         patch.setattr(sys.modules["onnx_memo.pipeline"], "PAYS", 1e9)
         folder = tmp_path_factory.mktemp("made")
-        return onnx_memo.optimize(int8, data, folder / "bundle", tolerance=LOOSE, **MEASURED)
+        options = {"tolerance": LOOSE, "exact_misses": True}
+        return onnx_memo.optimize(int8, data, folder / "bundle", **options, **MEASURED)
 
 
 def errors_against(model: Path, session: ort.InferenceSession, count: int = 150) -> list[float]:
@@ -149,18 +150,41 @@ def test_at_single_blocks_misses_count_with_the_models_own_error(data, tmp_path,
         onnx_memo.optimize(model, data, tmp_path / "other", **options | {"tolerance": own / 4})
 
 
-@pytest.mark.skipif(
-    not exact_products("native" if onnx_memo.library_path() else "stock"),
+MODE = "native" if onnx_memo.library_path() else "stock"
+exact = pytest.mark.skipif(
+    not exact_products(MODE),
     reason="products of bytes are not exact on this processor, and the native library is not built",
 )
+
+
+@exact
 @pytest.mark.usefixtures("everything_pays")
 def test_the_level_int8_is_judged_by_the_reference(int8, data, tmp_path):
     """Here the quantized model is the reference: what is 8 bits by itself is no nearer to it."""
     options = {"tolerance": 0.1, "metric": "relative", "level": "int8", "reference": int8}
     result = onnx_memo.optimize(BERT, data, tmp_path / "bundle", **options)
-    mode = "native" if onnx_memo.library_path() else "stock"
-    errors = errors_against(int8, memoized(result.path, mode))
+    errors = errors_against(int8, memoized(result.path, MODE))
     assert min(errors) > 0.01 and max(errors) < 0.1
+
+
+@exact
+@pytest.mark.usefixtures("everything_pays")
+def test_the_level_int8_of_a_quantized_model_is_nearer_to_the_reference_than_that_is(int8, data, tmp_path):
+    """It is made of its weights alone, also where the model itself is too far off."""
+    share = np.mean(np.asarray(errors_against(BERT, original(int8))) <= TIGHT)
+    assert share < 0.9
+    options = {"tolerance": TIGHT, "level": "int8", **MEASURED}
+    result = onnx_memo.optimize(int8, data, tmp_path / "bundle", **options)
+    errors = errors_against(BERT, memoized(result.path, MODE))
+    assert np.mean(np.asarray(errors) <= TIGHT) >= 0.95
+    with pytest.raises(NothingPays, match=r"itself, .*; int8: with products in 8 bits the fit part does not"):
+        onnx_memo.optimize(int8, data, tmp_path / "other", **options | {"tolerance": TIGHT / 3})
+
+
+def test_without_a_reference_a_quantized_model_asks_for_it(int8, data, tmp_path):
+    said = r"'int8\.onnx' is rounded itself: name with --reference the model in floats"
+    with nothing_left_in(tmp_path), pytest.raises(NothingPays, match=said):
+        onnx_memo.optimize(int8, data, tmp_path / "b", tolerance=0.001, level="int8")
 
 
 @pytest.mark.usefixtures("everything_pays")
@@ -181,7 +205,7 @@ def test_where_the_model_itself_is_too_far_off_one_line_says_so_before_anything_
     int8, data, tmp_path, cli, monkeypatch
 ):
     monkeypatch.setattr("onnx_memo.levels.rows.level.propose_rows", None)
-    line = ["optimize", int8, "--data", data, "-o", tmp_path / "b", "--reference", BERT]
+    line = ["optimize", int8, "--data", data, "-o", tmp_path / "b", "--reference", BERT, "--level", "rows"]
     with nothing_left_in(tmp_path):
         outcome = cli(*line, "--metric", "relative", "--tolerance", TIGHT)
     assert (outcome.code, outcome.err.count("\n")) == (3, 1)

@@ -14,7 +14,6 @@ from support_operators import (
     LENGTHS,
     MISS,
     NAN,
-    NATIVE,
     SEEDS,
     f32,
     i64,
@@ -185,7 +184,6 @@ def test_a_sequence_of_one_token(mode, bound):
         assert_grown_as_specified(mode, inputs | some)
 
 
-@pytest.mark.parametrize("mode", [NATIVE])
 def test_sequences_without_an_entry_are_copied_beside_others(mode):
     one = inputs_by_hand()
     inputs = one | {

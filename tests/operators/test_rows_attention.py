@@ -1,6 +1,6 @@
 """MemoRowsAttention: the standard body and the kernel against the reference.
 
-The standard body serves one sequence that has an entry. What both operators of attention over stored keys and
+What both operators of attention over stored keys and
 values refuse is in `test_reference_rows.py`.
 """
 
@@ -41,9 +41,10 @@ def random_inputs(
     share: float,
     heads: tuple[int, int, int] = (2, 4, 5),
     full: tuple[bool, ...] = (False, False, False, True),
+    most: int = 4,
 ) -> Arrays:
-    """Of the bias, the dimensions that are `full` are not 1."""
-    entry, length = random_batch(rng, mode, lengths)
+    """Of at most so many sequences; of the bias, the dimensions that are `full` are not 1."""
+    entry, length = random_batch(rng, mode, lengths, most)
     padded, (count, key_width, value_width) = int(lengths.max()) + 2, heads
     rows = random_rows(rng, entry, length, padded, share)
     sizes = (len(entry), count, padded, padded)
@@ -116,7 +117,7 @@ def test_both_forms_agree_with_the_reference(mode, lengths, share, heads, full, 
 @EVERY_MODE
 @pytest.mark.parametrize("opset", OPSETS)
 def test_axes_before_the_rows_may_be_1(mode, opset):
-    inputs = random_inputs(np.random.default_rng(1), "stock", i64(8), 1.0)
+    inputs = random_inputs(np.random.default_rng(1), "stock", i64(8), 1.0, most=1)
     flat = check(mode, inputs, opset)
     for axes in ((0,), (0, 1)):
         shaped = inputs | {"qkv": np.expand_dims(inputs["qkv"], axes)}
@@ -126,7 +127,7 @@ def test_axes_before_the_rows_may_be_1(mode, opset):
 @EVERY_MODE
 @pytest.mark.parametrize("leading", [(0,), (1, 0)])
 def test_no_rows_have_no_context(mode, leading):
-    inputs = random_inputs(np.random.default_rng(2), "stock", i64(5), 0.0)
+    inputs = random_inputs(np.random.default_rng(2), "stock", i64(5), 0.0, most=1)
     inputs["qkv"] = inputs["qkv"].reshape(*leading, 26)
     assert check(mode, inputs).shape == (*leading, 10)
 
@@ -137,7 +138,7 @@ def test_no_rows_have_no_context(mode, leading):
 def test_without_entries_it_is_attention_among_the_rows():
     """Of sequences of 5, 7 and no tokens."""
     rng = np.random.default_rng(3)
-    inputs = random_inputs(rng, "stock", i64(7), 0.0, full=(False, True, True, True))
+    inputs = random_inputs(rng, "stock", i64(7), 0.0, full=(False, True, True, True), most=1)
     inputs["rows"] = np.concatenate([np.arange(5), 9 + np.arange(7)])
     inputs |= {"entry": i64(MISS, MISS, MISS), "length": i64(5, 7, 0)}
     inputs["qkv"] = rng.standard_normal((12, 26), np.float32)
@@ -150,7 +151,7 @@ def test_without_entries_it_is_attention_among_the_rows():
 def test_a_sequence_is_the_same_alone_and_in_a_batch_on_any_number_of_threads():
     rng = np.random.default_rng(4)
     lengths = i64(90, 130, 130)
-    inputs = random_inputs(rng, "stock", lengths, 0.0, (4, 32, 32))
+    inputs = random_inputs(rng, "stock", lengths, 0.0, (4, 32, 32), most=1)
     entry, length = i64(1, MISS, 0, 2), i64(130, 75, 90, 130)
     inputs |= {"entry": entry, "length": length, "rows": random_rows(rng, entry, length, 132, 0.6)}
     inputs["qkv"] = rng.standard_normal((len(inputs["rows"]), 4 * 96), np.float32)

@@ -1,8 +1,6 @@
 """MemoRows, MemoAttention and MemoMerge: standard bodies and kernels against the reference.
 
-MemoGrow is in `test_grow_body.py`.
-
-The standard bodies serve one sequence that has an entry; where a test needs more, it is the kernels'.
+MemoGrow is in `test_grow_body.py`. Of a single sequence the standard bodies are given only what has an entry.
 """
 
 from __future__ import annotations
@@ -189,11 +187,15 @@ def test_what_has_no_entry_or_no_length_misses(mode, entry, length):
     assert rows.size == stored_rows.size == 0
 
 
-def test_the_standard_body_misses_what_is_not_one_sequence():
-    store = np.zeros((4, 2), np.float16), np.zeros(8, np.float16), i64(0, 2), i64(0, 4)
-    inputs = np.zeros((2, 3, 2), np.float32), i64(0, 1), i64(2, 2), *store, f32(1), f32(1), f32(1)
-    assert memo_rows(*inputs)[2]
-    assert not run_operator("MemoRows", "stock", *inputs)[2]
+def test_every_sequence_of_a_batch_is_compared_with_its_own_entry(mode):
+    """Of 2 and 1 tokens: the first is its entry, the other has changed."""
+    store = f32([[1], [2], [4]]).astype(np.float16), np.ones(5, np.float16), i64(0, 2), i64(0, 4)
+    states = f32([[[4], [9]], [[1], [2]], [[8], [9]]])
+    inputs = states, i64(1, 0, 1), i64(1, 2, 1), *store, f32(0), f32(1), f32(1)
+    rows, stored_rows, hit, change, predicted = run_operator("MemoRows", mode, *inputs)
+    assert (rows.tolist(), stored_rows.tolist(), bool(hit)) == ([4], [2], True)
+    np.testing.assert_array_equal(change, f32([[0, 0], [0, 0], [1, 0]]), strict=True)
+    np.testing.assert_array_equal(predicted, change, strict=True)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -205,7 +207,6 @@ def test_a_sequence_that_is_all_padding_misses(mode):
         assert not run_operator("MemoRows", mode, *inputs)[2]
 
 
-@pytest.mark.parametrize("mode", [NATIVE])
 def test_sequences_without_an_entry_run_in_whole_beside_others(mode):
     states = np.zeros((3, 4, 1), np.float32)
     store = np.zeros((2, 1), np.float16), np.zeros(4, np.float16), i64(0), i64(0)

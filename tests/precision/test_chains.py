@@ -10,7 +10,7 @@ import onnx
 import pytest
 from support import fixture
 from support_precision import HEADS, LAST, MERGE, PLAIN, chains_of, names, small_encoder
-from support_rows import ENCODERS, opened
+from support_rows import CORES, opened
 
 from onnx_memo.precision import chains as finder
 from onnx_memo.precision.chains import Chain, find_chains
@@ -31,7 +31,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", CORES)
 def test_all_of_a_fixture_is_found(name):
     layers, products, activation, epsilon, projections = LAYERS[name]
     encoder, found = opened(fixture(name)).encoder, find_chains(opened(fixture(name)))
@@ -48,7 +48,7 @@ def test_all_of_a_fixture_is_found(name):
     assert all(found.chains[end].end is end for end in found.chains)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", CORES)
 def test_the_form_of_a_layer_is_a_product_of_each_kind(name):
     layers = LAYERS[name][0]
     encoder, found = opened(fixture(name)).encoder, find_chains(opened(fixture(name)))

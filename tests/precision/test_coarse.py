@@ -109,7 +109,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, mode: str, name: str) -> Int8
     return int8_pair(fixture(name), folder, mode, coarse=True)
 
 
-every_encoder = pytest.mark.parametrize("name", [*ENCODERS, "deberta_v2"])
+every_encoder = pytest.mark.parametrize("name", ENCODERS)
 
 
 @every_encoder

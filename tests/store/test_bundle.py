@@ -335,7 +335,18 @@ def test_a_huge_manifest_is_not_read(copy):
 @pytest.mark.parametrize(
     "name",
     [
-        *("../outside", "a/../../outside", "/etc/passwd", "..", ".", "", "deep/file", "C:\\file", "a\0b"),
+        *(
+            "../outside",
+            "a/../../outside",
+            "/etc/passwd",
+            "..",
+            ".",
+            "",
+            "deep//file",
+            "deep/",
+            "C:\\file",
+            "a\0b",
+        ),
         *("line\n", "\ud800", "x" * 256),
     ],
 )
@@ -343,6 +354,12 @@ def test_a_manifest_that_names_files_outside(copy, name):
     (copy.parent / "outside").write_text("secret")
     edit_manifest(copy, files={name: {"bytes": 6, "sha256": "0"}})
     refused(copy, "outside the bundle")
+
+
+def test_a_manifest_that_names_a_file_in_a_folder(copy):
+    files = json.loads((copy / "manifest.json").read_text())["files"]
+    edit_manifest(copy, files={**files, "deep/file": {"bytes": 6, "sha256": "0"}})
+    refused(copy, "lacks its file 'deep/file'")
 
 
 @pytest.mark.parametrize("number", [1, 3])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onnx_memo.verify import STORED
 from tools.forms.form import Kitchen
-from tools.forms.trial import EQUAL, ONE_ONLY, REAL_TOKENS, TOLERANCE, Row
+from tools.forms.trial import EQUAL, LOG_TOLERANCE, ONE_ONLY, REAL_TOKENS, TOLERANCE, Row
 from tools.measure import machine
 
 INTRODUCTION = """# Models
@@ -30,6 +30,8 @@ medians of interleaved runs, ± half the range over three parts of them. Models 
 than a lookup: `--base-width 384` makes them as wide as MiniLM |
 | int8 | MiniLM only: time of every request over the original's at `--level int8 --tolerance {tolerance}`, \
 news of up to 128 tokens, as `optimize` predicts it; else why not |
+| log | MiniLM only: the same at `--level rows --tolerance {log_tolerance}`, lines like those of an SSH \
+server's log (`tools.lookalikes sshd`): near repeats are reused, and the time is over that very file's |
 
 `-`: nothing was written, for the reason under levels. Measured on {machine}.
 """
@@ -47,6 +49,7 @@ def page(kitchen: Kitchen, rows: Sequence[Row], earlier: int = 0) -> str:
             tokens=scale.tokens,
             real=REAL_TOKENS,
             tolerance=TOLERANCE,
+            log_tolerance=LOG_TOLERANCE,
             machine=machine(),
         ),
         _summary(rows) + (f" {earlier} were tried with an earlier state of the code." if earlier else ""),
@@ -57,7 +60,7 @@ def page(kitchen: Kitchen, rows: Sequence[Row], earlier: int = 0) -> str:
         by_family.setdefault((form.real, form.family), []).append(row)
     for (real, family), those in by_family.items():
         parts.append(f"\n## {'MiniLM' if real else 'Random weights'}: {family}\n")
-        head = HEAD + (" int8 |" if real else "")
+        head = HEAD + (" int8 | log |" if real else "")
         parts += [head, "|---" * (head.count("|") - 1) + "|"]
         parts += [_line(kitchen, row, real) for row in those]
     known = {row.name for row in rows}
@@ -101,7 +104,7 @@ def _line(kitchen: Kitchen, row: Row, real: bool) -> str:
         cells += [size, NOTHING if row.sites is None else str(row.sites), _levels(row)]
         cells += _figures(row)
     if real:
-        cells.append(_int8(row))
+        cells += [_time(row, row.int8), _time(row, row.templated)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -139,9 +142,10 @@ def _figures(row: Row) -> list[str]:
     return ["; ".join(dict.fromkeys(by_batch)), stored, hits, f"{row.ratio[0]:.3f} ± {row.ratio[1]:.3f}"]
 
 
-def _int8(row: Row) -> str:
-    if isinstance(row.int8, float):
-        return f"{row.int8:.2f}"
-    if row.int8 is None:
+def _time(row: Row, found: float | str | None) -> str:
+    """A figure of a trained model; else why there is none."""
+    if isinstance(found, float):
+        return f"{found:.2f}"
+    if found is None:
         return NOTHING
-    return "as under levels" if row.int8 == row.refused else _said(row.int8)
+    return "as under levels" if found == row.refused else _said(found)

@@ -23,6 +23,7 @@ KEPT = (
     "bert-fp16",
     "bert-saved-extended",
     "bert-dynamo-23",
+    "bert-torchscript-11",
     "bert-torchscript-float16",
     "bert-nbits-4",
     "bert-nbits-4-qdq",

@@ -16,7 +16,7 @@ from typing import Any
 from tools.forms.form import Form, Kitchen, Scale
 from tools.forms.page import page
 from tools.forms.registry import forms
-from tools.forms.trial import Row, tried, tried_in_8_bits
+from tools.forms.trial import Row, tried, tried_in_8_bits, tried_on_templates
 from tools.measure import code
 
 HERE = Path(__file__).parent
@@ -48,7 +48,7 @@ def short(row: Row) -> str:
         return f"{found}; refused: {row.refused}"
     return (
         f"{found}; {row.level}: misses {row.misses}, stored {row.stored}, hits {row.hits}, {row.ratio}, "
-        f"{row.int8}"
+        f"{row.int8}, {row.templated}"
     )
 
 
@@ -89,6 +89,7 @@ def _in_a_process(kitchen: Kitchen, timeout: float, form: Form) -> Row:
         row = Row(form.name, failed=found) if isinstance(found, str) else Row(**found)
         if form.real and row.sites is not None:
             row.int8 = _received(ours, process, timeout)
+            row.templated = _received(ours, process, timeout)
         return row
     finally:
         process.kill()
@@ -116,3 +117,4 @@ def _send(to: Connection, name: str, scale: Scale, folder: Path) -> None:
     to.send(row.as_json())
     if form.real and row.sites is not None:
         to.send(tried_in_8_bits(form, kitchen))
+        to.send(tried_on_templates(form, kitchen))

@@ -22,6 +22,7 @@ from onnx_memo.runtime import session_options
 from onnx_memo.sessions import Raced, open_file, race, runner
 from tools.forms.form import Form, Kitchen, NotMade, one_line
 from tools.forms.inputs import Inputs
+from tools.lookalikes import sshd
 from tools.measure import kinds, reused, write_lines
 
 STORED, UNSEEN = 1, 2  # seeds
@@ -30,6 +31,7 @@ TIMED, ROUNDS, PARTS = 8, 21, 3
 REAL_TOKENS = 128  # at which trained models are timed
 UNEVEN = (5, 23, 9, 16)  # a batch of them
 TOLERANCE, LINES = 0.002, 200  # of the trial in 8 bits
+LOG_TOLERANCE, LOG_LINES = 0.01, 300  # of the trial with near repeats
 EQUAL, ONE_ONLY = "identical", "takes 1 only"
 
 
@@ -53,6 +55,7 @@ class Row:
         hits: the share of stored inputs that are reused, and of those that are not stored.
         ratio: time of a literal repeat over the original's, and half the range over parts of the rounds.
         int8: time in 8 bits over the original's, or why there is none; only of trained models.
+        templated: time with near repeats reused over the original's, or why there is none; as `int8`.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Row:
     hits: tuple[float, float] | None = None
     ratio: tuple[float, float] | None = None
     int8: float | str | None = None
+    templated: float | str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As one object."""
@@ -183,13 +187,20 @@ def tried_in_8_bits(form: Form, kitchen: Kitchen) -> float | str:
     """The time of every request in 8 bits over the original's, as `optimize` predicts it; else why not."""
     news.bring(CACHE)
     lines = (CACHE / "news.txt").read_text(encoding="utf-8").splitlines()[:LINES]
+    return _predicted(form, kitchen, lines, level="int8", tolerance=TOLERANCE)
+
+
+def tried_on_templates(form: Form, kitchen: Kitchen) -> float | str:
+    """The time of a line of a log that near repeats serve over the original's, likewise."""
+    return _predicted(form, kitchen, sshd.lines(LOG_LINES), level="rows", tolerance=LOG_TOLERANCE)
+
+
+def _predicted(form: Form, kitchen: Kitchen, lines: Sequence[str], **wanted: Any) -> float | str:
     path, tokenizer = kitchen.made(form.name), minilm.bring(CACHE) / "tokenizer.json"
     with tempfile.TemporaryDirectory() as folder:
-        data, bundle = write_lines(Path(folder) / "news.txt", lines), Path(folder) / "int8"
+        data, bundle = write_lines(Path(folder) / "lines.txt", lines), Path(folder) / "bundle"
         try:
-            made = onnx_memo.optimize(
-                path, data, bundle, tokenizer=tokenizer, level="int8", tolerance=TOLERANCE
-            )
+            made = onnx_memo.optimize(path, data, bundle, tokenizer=tokenizer, **wanted)
         except MemoError as error:
             return _reason(error, path)
         except Exception as error:  # whatever goes wrong is what the table is to show

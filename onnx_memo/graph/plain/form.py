@@ -39,6 +39,8 @@ class Plain:
     @property
     def note(self) -> str:
         """What people are told of it."""
+        if not self.apart and not self.halves:
+            return f"where nothing is reused, it runs as ONNX Runtime {ort.__version__} optimizes it"
         what = [f"{', '.join(self.apart)} taken apart"] if self.apart else []
         what += ["half precision computed in floats"] if self.halves else []
         own = f", rounded where ONNX Runtime {ort.__version__} rounds" if self.halves else ""

@@ -17,6 +17,7 @@ from onnx_memo.graph.plain import (
     quantized,
     rotary,
     standard,
+    unrolled,
 )
 from onnx_memo.graph.plain.integers import MOVES
 from onnx_memo.graph.plain.rule import Rule, Rules
@@ -32,21 +33,22 @@ RULES: Rules = {
     **quantized.RULES,
     **rotary.RULES,
     **standard.RULES,
+    **unrolled.RULES,
 }
 
 # Operators of ONNX's own domain that ONNX Runtime had there first: from this opset on they are plain.
 PLAIN_SINCE = {("", "LayerNormalization"): norms.NATIVE}
 
-# Operators of any model, whose rules only go on with what a quantizer began.
-FOLLOWING = MOVES | {"Mul"}
-QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
+# Operators of any model, whose rules only go on with what others began: quantizers, or exponentials.
+FOLLOWING = MOVES | {"Mul", "Div"}
+BEGINNING = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", unrolled.FIRST})
 
 
 def is_plain(graph: ir.Graph) -> bool:
     """Whether no rule has anything to take apart in a graph."""
     opset = graph.opset_imports[""]
     for node in graph:
-        if node.op_type in QUANTIZERS or (node.op_type not in FOLLOWING and rule_of(node, opset)):
+        if node.op_type in BEGINNING or (node.op_type not in FOLLOWING and rule_of(node, opset)):
             return False
     return True
 

@@ -66,7 +66,7 @@ def propose_int8(brief: Brief) -> Proposal:
         raise NothingPays(f"with products in 8 bits {best.verdict}, in {best.ratio:.3f} of the time", seen)
 
     def prove(alternatives: Sequence[Alternative]) -> Verdict:
-        return _prove(brief, ways, alternatives)
+        return _prove(brief, ways, fit, alternatives)
 
     return Proposal(WAY, ways[-1].ratio, seen, prove)
 
@@ -148,11 +148,11 @@ def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original
     return Tried.of(np.zeros(count, np.bool_), np.ones(count), opinions, np.asarray(seconds))
 
 
-def _prove(brief: Brief, ways: Sequence[_Way], alternatives: Sequence[Alternative]) -> Verdict:
+def _prove(brief: Brief, ways: Sequence[_Way], fit: Original, alternatives: Sequence[Alternative]) -> Verdict:
     """The fastest of `ways`, which come from exact to fast, that the held-out part proves."""
     job, parts, goal = brief.job, brief.parts, brief.goal
     advance = job.progress("running the held-out part", len(parts.held_out))
-    held_out = run_original(job, parts.held_out, advance)
+    held_out = run_original(job, parts.held_out, advance, fit.session)
     results: list[Tried] = []
 
     def outcome_at(number: float) -> Outcome:

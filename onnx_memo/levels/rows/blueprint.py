@@ -168,7 +168,6 @@ class RowsBlueprint:
             return tensors[stored_name(name)]
 
         runs = settings.corrections is not None
-        layers = range(len(captured.heads)) if runs else ()
         later = range(1, len(captured.stages)) if runs else ()
         parts = {part: stored(part) for part in PARTS}
         return RowsGuard(
@@ -190,8 +189,7 @@ class RowsBlueprint:
             final=stored("final"),
             rollout=stored("rollout"),
             correction=stored(f"correction.{len(captured.stages)}") if runs else None,
-            keys=[stored(f"keys.{layer}") for layer in layers],
-            values=[stored(f"values.{layer}") for layer in layers],
+            kept=[[stored(kind) for kind, _ in kept] for kept in captured.kept] if runs else [],
             int8=[
                 None if product is None else [tensors[name] for name in int8_names(number, product.first)]
                 for number, product in enumerate(settings.int8)

@@ -18,6 +18,8 @@ from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.files import NewFile
 from onnx_memo.graph.build import Builder
+from onnx_memo.graph.cores import Core, Meeting, Mixing
+from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.probe import add_outputs
@@ -49,17 +51,20 @@ class RowsCapture:
         folder: holds the files.
         lengths: real tokens of each sample, i64[N].
         width: d.
-        heads: (H, dk, dv) of each core; none where only literal repeats are reused.
+        kept: of each layer what its attention reads of all rows, as kinds and widths; none where only literal
+            repeats are reused.
         stages: the first layer of each stage (`onnx_memo.graph.stages`).
         share: of the model's multiply-adds that lie in the encoder, 0 to 1; None: not known.
+        final: numbers of the output for each row of the input; d of an encoder.
     """
 
     folder: Path
     lengths: npt.NDArray[np.int64]
     width: int
-    heads: tuple[tuple[int, int, int], ...]
+    kept: tuple[tuple[tuple[str, int], ...], ...]
     stages: tuple[int, ...]
     share: float | None
+    final: int
 
     def tokens(self, sample: int) -> slice:
         """Where a sample's tokens lie in `states`."""
@@ -86,7 +91,7 @@ class RowsCapture:
     @property
     def form(self) -> RowsForm:
         """The sizes of the encoder."""
-        return RowsForm(self.width, self.heads, len(self.stages))
+        return RowsForm(self.width, self.kept, len(self.stages), self.final)
 
     @property
     def means(self) -> Floats:
@@ -97,7 +102,7 @@ class RowsCapture:
         """States before a stage, mapped: f16[T, d]; after the last, at the encoder's output, f32[T, d]."""
         last = stage == len(self.stages)
         kind, dtype = ("final", np.float32) if last else (f"states.{stage}", np.float16)
-        return self._mapped(kind, dtype, (int(self.lengths.sum()), self.width))
+        return self._mapped(kind, dtype, (int(self.lengths.sum()), self.final if last else self.width))
 
     def past(self, stage: int) -> npt.NDArray[np.float16]:
         """Attention rollouts [n, n] of all samples over the layers before a stage, mapped: f16[Q]."""
@@ -163,14 +168,16 @@ def capture_rows(
     stages = [] if encoder is None else find_stages(encoder)
     later = [stage.states for stage in stages[1:]]
     wanted = [_in_floats(copy.model, span.result), span.input, *later]
-    for core in () if encoder is None else encoder.cores:
-        wanted += [core.key, core.value, core.probabilities]
+    meetings = () if encoder is None else encoder.meetings
+    for meeting in meetings:
+        wanted += [*_kept(meeting), meeting.probabilities]
     copy.model.graph.outputs.clear()
     add_outputs(copy.model, wanted)
     prune(copy.model)  # a head, and of literal repeats the graft
     place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
     session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     firsts = tuple(stage.layer for stage in stages) or (0,)
+    form = RowsForm.literal(span) if encoder is None else RowsForm.of(encoder)
     given = None if tables is None else _input_by(opened, tables)
 
     def captured(number: int) -> tuple[int, list[_Piece]]:
@@ -180,10 +187,13 @@ def capture_rows(
         if given is not None:
             before = given(feeds, number)
         n = real_length(feeds, span.mask, before)
-        pieces: list[_Piece] = [("final", after[0, :n]), ("means", segment_means(before[0, :n]))]
+        final = _by_rows(after, before.shape[1], span)[:n]
+        pieces: list[_Piece] = [("final", final), ("means", segment_means(before[0, :n]))]
         for stage, states in enumerate([before, *others[: len(later)]]):
             pieces.append((f"states.{stage}", _half(states.reshape(-1, span.width)[:n])))
-        return n, pieces + _of_cores(others[len(later) :], firsts, n)
+        if encoder is not None:
+            pieces += _of_meetings(encoder, form, firsts, others[len(later) :], n)
+        return n, pieces
 
     lengths: list[int] = []
     with _Files(folder) as files:
@@ -192,8 +202,8 @@ def capture_rows(
             for kind, array in pieces:
                 files.write(kind, array)
             advance()
-    form = RowsForm.literal(span) if encoder is None else RowsForm.of(encoder)
-    return RowsCapture(folder, np.asarray(lengths, np.int64), span.width, form.heads, firsts, span.share)
+    sizes = span.width, form.kept, firsts, span.share, form.final
+    return RowsCapture(folder, np.asarray(lengths, np.int64), *sizes)
 
 
 def _input_by(opened: OpenedModel, tables: Tables) -> Callable[[Arrays, int], Floats]:
@@ -212,19 +222,34 @@ def _input_by(opened: OpenedModel, tables: Tables) -> Callable[[Arrays, int], Fl
     return run
 
 
-def _of_cores(results: Sequence[Floats], firsts: Sequence[int], n: int) -> list[_Piece]:
-    """Of the keys, values and probabilities of each core, one after the other, of a sample of `n` tokens."""
-    if not results:
-        return []
-    attention = [_heads(p)[:, :n, :n].mean(axis=0) for p in results[2::3]]
-    pieces: list[_Piece] = [("rollout", _half(attention_rollout(attention)))]
+def _kept(meeting: Meeting) -> tuple[ir.Value, ...]:
+    """What attention reads of all rows."""
+    if isinstance(meeting, Core):
+        return meeting.key, meeting.value
+    assert isinstance(meeting, Mixing) and meeting.asking is not None, "its rows can be run"
+    return meeting.asking.kept
+
+
+def _of_meetings(
+    encoder: Encoder, form: RowsForm, firsts: Sequence[int], results: Sequence[Floats], n: int
+) -> list[_Piece]:
+    """Of what each attention reads of all rows, and its probabilities, of a sample of `n` tokens."""
+    pieces, attention, given = list[_Piece](), list[Floats](), iter(results)
+    for meeting, kinds in zip(encoder.meetings, form.kept, strict=True):
+        arrays = [next(given) for _ in kinds]
+        if isinstance(meeting, Core):
+            keys, values = arrays
+            arrays = [_heads(keys)[:, :, :n], _heads(values)[:, :n]]
+        else:
+            axes = [encoder.forms[value].axis or 0 for value in _kept(meeting)]
+            arrays = [np.moveaxis(array, axis, 0)[:n] for array, axis in zip(arrays, axes, strict=True)]
+        pieces += [(kind, _half(array)) for (kind, _), array in zip(kinds, arrays, strict=True)]
+        attention.append(_heads(next(given))[:, :n, :n].mean(axis=0))
+    pieces.append(("rollout", _half(attention_rollout(attention))))
     for stage, (first, end) in enumerate(pairwise([*firsts, len(attention)])):
         pieces.append((f"reach.{stage}", _half(attention_rollout(attention[first:end], KEPT))))
         if stage:
             pieces.append((f"past.{stage}", _half(attention_rollout(attention[:first]))))
-    for layer, (keys, values) in enumerate(zip(results[0::3], results[1::3], strict=True)):
-        pieces.append((f"keys.{layer}", _half(_heads(keys)[:, :, :n])))
-        pieces.append((f"values.{layer}", _half(_heads(values)[:, :n])))
     return pieces
 
 
@@ -240,6 +265,16 @@ class _Files(ExitStack):
         if kind not in self.files:
             self.files[kind] = self.enter_context(NewFile(self.folder / f"rows.{kind}", replace=True))
         self.files[kind].array(array)
+
+
+def _by_rows(made: Floats, rows: int, span: Span) -> Floats:
+    """The output of a span for one sample, [1, L', d'], divided among the `rows` of its input."""
+    if made.size != rows * span.per_row:
+        raise MemoError(
+            f"'{span.output.name}' has not {span.per_row} numbers for each of the {rows} rows of "
+            f"'{span.input.name}', as the graph says, but {made.size} in all: 'rows' cannot store them"
+        )
+    return made.reshape(rows, span.per_row)
 
 
 def _in_floats(model: ir.Model, value: ir.Value) -> ir.Value:

@@ -15,7 +15,7 @@ The two `If` follow each other: in a branch within a branch ONNX Runtime does no
 products, which then take up to three times as long. Where `hit` is false there are no rows.
 
 The encoder on some rows is a copy of its nodes (`Encoder.steps`) that reads a batch of one sequence, which is
-the rows of all sequences packed, [1, R, d]. Cores become `MemoAttention`, in 8 bits `MemoRowsAttention`.
+the rows of all sequences packed, [1, R, d]. What cores and mixings become: `onnx_memo.levels.rows.attention`.
 Before some layers (`find_stages`) `MemoGrow` adds the rows that by then are predicted to change. `spread` is
 the learned first-order correction: what a changed row passes on to those that did not run, a product of its
 change at the encoder's output with one matrix (`correction`). Where the tolerance allows, the copies'
@@ -27,7 +27,6 @@ products are int8: with few rows they take as long as reading their weights does
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -35,14 +34,14 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import remove_graft
-from onnx_memo.graph.cores import Core, Meeting
+from onnx_memo.graph.cores import Meeting, Mixing
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, Places, whole_products
 from onnx_memo.graph.prune import prune
-from onnx_memo.graph.scores import Bias
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import Stage, find_stages
-from onnx_memo.levels.inserter import Inserter, add_operators, four_axes, to_be_guarded
+from onnx_memo.levels.inserter import Inserter, add_operators, to_be_guarded
+from onnx_memo.levels.rows.attention import Request, RowsAttention, Running
 from onnx_memo.levels.rows.reads import InBytes, RowsGuard, StageData
 from onnx_memo.levels.rows.turned import Turned
 from onnx_memo.levels.whole import whole_branch
@@ -65,7 +64,6 @@ def hit_name(name: str) -> str:
 
 ROWS, HIT = rows_name(NAME), hit_name(NAME)
 WHOLE = f"memo/{NAME}/whole"  # the value that holds what reuses nothing and ran in 8 bits, f32[B, L, d]
-_ATTENTION = ("MemoAttention", "MemoRowsAttention")  # each layer that runs has one of them
 
 
 def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None) -> None:
@@ -77,11 +75,6 @@ def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: I
     remove_graft(model, span)
     if in_bytes is not None and in_bytes.compact:
         prune(model)
-
-
-def count_layers(model: ir.Model) -> int:
-    """The layers of which rows run in a guarded model; 0 where only literal repeats are reused."""
-    return sum(node.op_type in _ATTENTION for node in model.graph.all_nodes())
 
 
 class RowsInserter(Inserter):
@@ -104,7 +97,6 @@ class RowsInserter(Inserter):
     ) -> None:
         super().__init__(model)
         self.span, self.guard, self.in_bytes = span, guard, in_bytes
-        self.biases: dict[Bias, ir.Value] = {}  # as the branch that runs reads them
         self.turned: Turned | None = None
 
     @property
@@ -144,6 +136,9 @@ class RowsInserter(Inserter):
         exact = b.op("MemoExact", self.strictness(b), domain=DOMAIN) if self._any_in_bytes else None
         if self._rows_in_bytes:  # where they are not exact, only repeats are reused, of which no row runs
             limit = b.op("Where", exact, limit, b.const(0, np.float32))
+        if guard.kept and any(isinstance(meeting, Mixing) for meeting in self.encoder.meetings):
+            alone = b.op("Equal", b.dim(span.input, 0), b.i64(1))  # its rows ask those of one sequence
+            limit = b.op("Where", b.op("Squeeze", alone), limit, b.const(0, np.float32))
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
         names = ("stored_rows", "change", "predicted")
         stored_rows, change, predicted = (f"memo/{self.name}/{part}" for part in names)
@@ -159,6 +154,7 @@ class RowsInserter(Inserter):
             domain=DOMAIN,
             names=(rows_name(self.name), stored_rows, hit_name(self.name), change, predicted),
         )
+        self._request = Request(b, self.entry, self.length, self.padded, self.turned)
         states, spread, rows = self._ran(b)
         region, merged = self.region(), self._merged(states, spread, rows)
         if exact is None or self.in_bytes is None or not self.in_bytes.misses:
@@ -211,8 +207,8 @@ class RowsInserter(Inserter):
 
     def _ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
         """The final states of the rows that run, what they spread, [R, d], and which they are."""
-        if not self.guard.keys:  # only literal repeats are reused: nothing ever runs
-            nothing = b.const(np.zeros((0, self.span.width)), np.float32)
+        if not self.guard.kept:  # only literal repeats are reused: nothing ever runs
+            nothing = b.const(np.zeros((0, self.span.per_row)), np.float32)
             return nothing, nothing, self.rows
         some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
         stages = find_stages(self.encoder)[1:]
@@ -239,7 +235,10 @@ class RowsInserter(Inserter):
         )
         if self.turned is not None:
             merged = self.turned.back(b, merged)
-        return _graph(b, [merged], [None, None, self.span.width])
+        width = self.span.output_width
+        if width != self.span.per_row:  # it is stored with as many rows as the input has
+            merged = b.op("Reshape", merged, b.i64(0, -1, width))
+        return _graph(b, [merged], [None, None, width])
 
     def _nothing(self, stages: int) -> ir.Graph:
         b = Builder(f"memo/{NAME}/nothing", self.opset)
@@ -252,7 +251,7 @@ class RowsInserter(Inserter):
         guard, encoder = self.guard, self.encoder
         b = Builder(f"memo/{NAME}/run", self.opset)
         flat = b.op("Reshape", self.states, b.i64(-1, encoder.width))
-        running = _Running(self.rows, self.stored_rows, self.predicted)
+        running = Running(self.rows, self.stored_rows, self.predicted)
         copier = Copier(b, encoder, self.constant, self._places(b, running.rows))
         if guard.int8:
             products = whole_products(encoder, self.constant)
@@ -261,25 +260,21 @@ class RowsInserter(Inserter):
                     copier.int8[node] = [self.initializer(tensor) for tensor in tensors]
         copier.made[encoder.input] = b.op("Unsqueeze", b.op("Gather", flat, running.rows, axis=0), b.i64(0))
         begins = dict(zip((stage.states for stage in stages), guard.stages, strict=True))
-        numbers = {core.context: number for number, core in enumerate(encoder.cores)}
-        cores = {core.context: core for core in encoder.cores}
+        attention = RowsAttention(self, encoder, guard, self._request, b)
 
-        def attend(core: Meeting, qkv: ir.Value | None) -> ir.Value:
-            assert isinstance(core, Core) and qkv is not None, "all rows meet in cores"
-            return self._attend_packed(b, core, qkv, running, numbers[core.context])
+        def attend(meeting: Meeting, qkv: ir.Value | None) -> ir.Value:
+            return attention.packed(meeting, qkv, copier, running)
 
         form = self._form(b, copier, begins, attend)
         rows = []
         for node in encoder.steps:
-            core = cores.get(node.outputs[0])
+            meeting = copier.meeting(node)
             if form is not None:
                 form.run(node)
-            elif core is None:
+            elif meeting is None:
                 copier.copy(node)
             else:
-                copier.made[core.context] = self._attend_copied(
-                    b, core, copier, running, numbers[core.context]
-                )
+                copier.made[meeting.context] = attention.copied(meeting, copier, running)
             if node.outputs[0] in begins:
                 running = self._grow(b, node.outputs[0], copier, running, begins[node.outputs[0]])
                 rows.append(running.rows)
@@ -319,14 +314,9 @@ class RowsInserter(Inserter):
         """Where rows stand in the request."""
         return Places(b, rows if self.turned is None else b.op("Gather", self.turned.rows, rows), self.padded)
 
-    def _bias(self, b: Builder, core: Core) -> ir.Value:
-        """What is added to a core's scores, by the rows' order."""
-        bias = four_axes(b, core.bias)
-        return bias if self.turned is None or not core.bias.values else self.turned.bias(b, bias)
-
     def _grow(
-        self, b: Builder, states: ir.Value, copier: Copier, running: _Running, data: StageData
-    ) -> _Running:
+        self, b: Builder, states: ir.Value, copier: Copier, running: Running, data: StageData
+    ) -> Running:
         """Let rows join that are predicted to change, and copy what follows for all of them."""
         names = [f"{b.prefix}/{states.name}/{part}" for part in ("grown", "rows", "stored_rows", "predicted")]
         grown, rows, stored_rows, predicted = b.ops(
@@ -348,56 +338,7 @@ class RowsInserter(Inserter):
             names=names,
         )
         copier.begin(states, grown, self._places(b, rows))
-        return _Running(rows, stored_rows, predicted)
-
-    def _attend_copied(
-        self, b: Builder, core: Core, copier: Copier, running: _Running, number: int
-    ) -> ir.Value:
-        """A core for the rows that run: its context, in the form that follows it."""
-        parts = [
-            b.op("Reshape", copier.made[value], b.i64(core.heads, *size))
-            for value, size in (
-                (core.query, (-1, core.key_width)),
-                (core.key, (core.key_width, -1)),
-                (core.value, (-1, core.value_width)),
-            )
-        ]
-        attended = self._attended(b, core, running, number)
-        context = b.op("MemoAttention", *parts, *attended, domain=DOMAIN)
-        return b.op("Reshape", context, b.i64(*copier.packed(core.context)))
-
-    def _attend_packed(
-        self, b: Builder, core: Core, qkv: ir.Value, running: _Running, number: int
-    ) -> ir.Value:
-        """The same of queries, keys and values side by side: the context, its heads side by side."""
-        heads = b.i64(core.heads, core.key_width, core.value_width)
-        attended = self._attended(b, core, running, number)
-        return b.op("MemoRowsAttention", qkv, heads, *attended, domain=DOMAIN)
-
-    def _attended(self, b: Builder, core: Core, running: _Running, number: int) -> list[ir.Value]:
-        """What both operators read after queries, keys and values."""
-        if core.bias not in self.biases:
-            self.biases[core.bias] = self._bias(b, core)
-        return [
-            running.rows,
-            self.entry,
-            self.length,
-            self.padded,
-            self.initializer(self.guard.keys[number]),
-            self.initializer(self.guard.values[number]),
-            self.initializer(self.guard.offsets),
-            b.const(core.scale, np.float32),
-            self.biases[core.bias],
-        ]
-
-
-@dataclass(frozen=True)
-class _Running:
-    """The rows that run at some depth."""
-
-    rows: ir.Value  # i64[R]
-    stored: ir.Value  # the store's rows of them, i64[R]
-    predicted: ir.Value  # relative change of every token, f32[B, L]
+        return Running(rows, stored_rows, predicted)
 
 
 def _graph(

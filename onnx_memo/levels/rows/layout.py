@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from onnx_memo.graph.cores import Core, Mixing
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.flow import constant_nodes
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.packed import whole_products
+from onnx_memo.graph.rowwise import packed_shape
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys.fixed import FIXED_WIDTH
@@ -34,24 +36,41 @@ class RowsForm:
 
     Attributes:
         width: d, of the hidden states.
-        heads: (H, dk, dv) of each core; none where layers are taken as a whole.
+        kept: of each layer what its attention reads of all rows: the kinds of these files, and their widths;
+            none where layers are taken as a whole.
         stages: how many there are; 1 where only literal repeats are reused.
+        final: numbers of the output for each row of the input.
     """
 
     width: int
-    heads: tuple[tuple[int, int, int], ...]
+    kept: tuple[tuple[tuple[str, int], ...], ...]
     stages: int
+    final: int
 
     @staticmethod
     def of(encoder: Encoder) -> RowsForm:
         """That of a guard that runs rows of `encoder`."""
-        heads = tuple((core.heads, core.key_width, core.value_width) for core in encoder.cores)
-        return RowsForm(encoder.width, heads, len(find_stages(encoder)))
+        kept = tuple(_kept(encoder, layer) for layer in range(len(encoder.meetings)))
+        return RowsForm(encoder.width, kept, len(find_stages(encoder)), encoder.per_row)
 
     @staticmethod
     def literal(span: Span) -> RowsForm:
         """That of a guard that reuses literal repeats of `span`."""
-        return RowsForm(span.width, (), 1)
+        return RowsForm(span.width, (), 1, span.per_row)
+
+
+def _kept(encoder: Encoder, layer: int) -> tuple[tuple[str, int], ...]:
+    """What is stored of a layer's attention."""
+    meeting = encoder.meetings[layer]
+    if isinstance(meeting, Core):
+        keys, values = (meeting.heads * width for width in (meeting.key_width, meeting.value_width))
+        return (f"keys.{layer}", keys), (f"values.{layer}", values)
+    assert isinstance(meeting, Mixing) and meeting.asking is not None, "its rows can be run"
+    widths = (
+        math.prod(packed_shape(encoder.forms[value], encoder.shapes[value], encoder.batch))
+        for value in meeting.asking.kept
+    )
+    return tuple((f"kept.{layer}.{number}", abs(width)) for number, width in enumerate(widths))
 
 
 def stored_name(kind: str) -> str:
@@ -107,9 +126,8 @@ def captured_specs(form: RowsForm) -> list[TensorSpec]:
         *(f"past.{stage}" for stage in stages[1:]),
     ]
     specs = _states_specs(form) + [TensorSpec(stored_name(kind), np.float16, (pairs,)) for kind in squares]
-    for layer, (heads, key_width, value_width) in enumerate(form.heads):
-        specs.append(TensorSpec(stored_name(f"keys.{layer}"), np.float16, (tokens, heads * key_width)))
-        specs.append(TensorSpec(stored_name(f"values.{layer}"), np.float16, (tokens, heads * value_width)))
+    for kept in form.kept:
+        specs += [TensorSpec(stored_name(kind), np.float16, (tokens, width)) for kind, width in kept]
     return specs
 
 
@@ -157,6 +175,8 @@ def _lookup_specs(form: RowsForm, reduced: int) -> list[TensorSpec]:
 
 
 def _states_specs(form: RowsForm) -> list[TensorSpec]:
-    kinds: list[tuple[str, npt.DTypeLike]] = [("final", np.float32)]
-    kinds += [(f"states.{stage}", np.float16) for stage in range(form.stages)]
-    return [TensorSpec(stored_name(kind), dtype, (tokens, form.width)) for kind, dtype in kinds]
+    states = (f"states.{stage}" for stage in range(form.stages))
+    return [
+        TensorSpec(stored_name("final"), np.float32, (tokens, form.final)),
+        *(TensorSpec(stored_name(kind), np.float16, (tokens, form.width)) for kind in states),
+    ]

@@ -45,7 +45,8 @@ class RowsLevel(Level):
 
     def use(self, opened: OpenedModel, wanted: Wanted, notes: list[str]) -> Use:
         """The encoder as a whole."""
-        attention_of(opened)
+        if opened.span is None or not wanted.repeats:
+            attention_of(opened)
         if wanted.compact and library_path() is None:
             raise NotAllowed("--compact leaves out the weights that rows run with where no native library is")
         try:
@@ -57,10 +58,15 @@ class RowsLevel(Level):
         linked = opened.linked
         if opened.span is None and not linked.spans:
             raise NotAllowed(str(why))
-        spans = "" if opened.span is not None else f", of {len(linked.spans)} spans, each by itself"
+        several = "" if opened.span is not None else f", of {len(linked.spans)} spans, each by itself"
         if not wanted.repeats:
-            raise NotAllowed(f"{why}; without a tolerance it reuses literal repeats{spans}")
-        notes.append(f"the level 'rows' reuses literal repeats alone{spans}, whatever the tolerance: {why}")
+            raise NotAllowed(f"{why}; without a tolerance it reuses literal repeats{several}")
+        if opened.findings.sites:
+            notes.append(
+                f"the level 'rows' reuses literal repeats alone{several}, whatever the tolerance: {why}"
+            )
+        else:
+            notes.append(f"only equal inputs are reused: attention is not understood, for one {why}")
         if opened.span is not None:
             return RepeatsUse(opened.span)
         notes += linked.notes()
@@ -161,7 +167,8 @@ class RowsUse(RepeatsUse):
 
 
 def _most_tokens(job: Job) -> npt.NDArray[np.int64]:
-    return most_tokens(job.samples, job.opened.findings.sites[0].length)
+    assert job.opened.span is not None, "there is something to store"
+    return most_tokens(job.samples, job.opened.span.length)
 
 
 def _bytes_needed(job: Job, size: Footprint, scratch: Layout) -> int:

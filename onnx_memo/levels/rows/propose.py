@@ -179,7 +179,7 @@ def _search(brief: Brief, parts: Parts, fit: Original, learned: Learned, exact_m
         kept = max((way.bound for way in found if way.bound is not None), default=None)
         best = min((way.ratio for way in found), default=PAYS)
         ways.append(_Way(search, settings, search.loosest(kept, best)))
-        del search.trial  # a session holds the model's weights
+        search.end()
         if ways[-1].bound == BOUNDS[-1]:
             break  # slower products could not save more
     return ways
@@ -195,6 +195,7 @@ def _misses_in_bytes(brief: Brief, parts: Parts, fit: Original, learned: Learned
         tried = trial.run(parts.fit, fit, LITERAL, goal, advance)
         if goal.judge.likely(tried.seen, goal.promise, len(parts.held_out)):
             return whole
+        del trial  # before the next one: a session holds the model's weights
     return None
 
 
@@ -205,7 +206,7 @@ def _prove(
     job, goal, encoder, bound = brief.job, brief.goal, brief.job.opened.encoder, way.bound
     assert bound is not None, "it keeps the promise on the fit part"
     advance = job.progress("running the held-out part", len(parts.held_out))
-    held_out = run_original(job, parts.held_out, advance)
+    held_out = run_original(job, parts.held_out, advance, way.search.original.session)
     settings = _to_test(job.opened, captured, replace(way.settings, bound=bound * max(TESTED)))
     calibration, results = prove(goal, parts.held_out, held_out, settings, job.progress)
     if calibration.setting is None or not calibration.hit_rate:

@@ -35,8 +35,9 @@ class RowsGuard:
     final: ir.TensorProtocol  # f32[T, d], states at the encoder's output
     rollout: ir.TensorProtocol  # f16[Q], what the correction is spread by
     correction: ir.TensorProtocol | None  # f32[d, d]
-    keys: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dk]; empty: only literal repeats are reused
-    values: Sequence[ir.TensorProtocol]  # of each core, f16[T, H * dv]
+    # Of each layer what its attention reads of all rows, f16[T, W]: of a core keys and values, W = H * dk and
+    # H * dv. Empty: only literal repeats are reused.
+    kept: Sequence[Sequence[ir.TensorProtocol]]
     # Of each of `whole_products` weights i8[K, M], their scales f32[M], and what x is multiplied with before,
     # f32[K]; None or empty: the product is the original's.
     int8: Sequence[Sequence[ir.TensorProtocol] | None]

@@ -76,6 +76,10 @@ class Search:
             return None
         return found if self.ratios[found] <= PAYS else None
 
+    def end(self) -> None:
+        """Let go of the trial, whose session holds the model's weights; what was seen stays."""
+        del self.trial, self.sweep
+
     def seen(self) -> list[Alternative]:
         """All bounds that were tried, loose to strict."""
         judged = {True: "the fit part keeps the tolerance", False: "the fit part does not keep the tolerance"}

@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.base import Reuse
-from onnx_memo.levels.rows.guard import HIT, NAME, ROWS, count_layers, hit_name, rows_name
+from onnx_memo.levels.rows.attention import count_layers
+from onnx_memo.levels.rows.guard import HIT, NAME, ROWS, hit_name, rows_name
 from onnx_memo.store.manifest import GuardedSite
 
 

@@ -1,8 +1,7 @@
 """The standard-ONNX bodies of the operators, a file for each (specified in `docs/operators.md`).
 
 They serve where no native library is registered: ONNX Runtime inlines them. They are written for
-the model's own opset version. Those of the operators of single rows serve a batch of one, and take what
-they are given to fit.
+the model's own opset version, and take what they are given to fit.
 """
 
 from __future__ import annotations

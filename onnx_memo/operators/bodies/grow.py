@@ -6,7 +6,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
+from onnx_memo.operators.bodies.batch import Batch, Packed, moved_by, of_one_or_many, positions, ranks
 from onnx_memo.operators.bodies.common import FLOAT, INT64, Results, Square, at_most, relative_change
+from onnx_memo.operators.spec import OPERATORS
+
+OUTPUTS = [output.name for output in OPERATORS["MemoGrow"].outputs]
 
 
 def grow_body(
@@ -25,7 +29,32 @@ def grow_body(
     correction: ir.Value,
     rollout: ir.Value,
 ) -> Results:
+    """One sequence, or a batch."""
+    inputs = (states, rows, change, predicted, entry, length, stored, influence, offsets, squares)
+    others = (bound, correction, rollout)
+    one, many = _grown_of_one(b.opset, *inputs, *others), _grown_of_many(b.opset, *inputs, *others)
+    grown = of_one_or_many(b, entry, one, many)
+    return dict(zip(OUTPUTS, grown, strict=True))
+
+
+def _grown_of_one(
+    opset: int,
+    states: ir.Value,
+    rows: ir.Value,
+    change: ir.Value,
+    predicted: ir.Value,
+    entry: ir.Value,
+    length: ir.Value,
+    stored: ir.Value,
+    influence: ir.Value,
+    offsets: ir.Value,
+    squares: ir.Value,
+    bound: ir.Value,
+    correction: ir.Value,
+    rollout: ir.Value,
+) -> ir.Graph:
     """An If: mostly no row joins, and then nothing is read of the correction."""
+    b = Builder("MemoGrow/one", opset)
     square = Square(b, squares, entry, length)
     first = b.op("Gather", offsets, entry)  # [1]
     own = b.op("Cast", b.op("Gather", stored, b.op("Add", rows, first), axis=0), to=FLOAT)  # [R, d]
@@ -53,12 +82,62 @@ def grow_body(
         then_branch=ir.Graph([], [joined], nodes=then.nodes, name="join"),
         else_branch=ir.Graph([], [other.op("Identity", states)], nodes=other.nodes, name="none"),
     )
-    return {
-        "grown": grown,
-        "grown_rows": grown_rows,
-        "stored_rows": stored_rows,
-        "predicted_now": padded,
-    }
+    return ir.Graph([], [grown, grown_rows, stored_rows, padded], nodes=b.nodes, name="one")
+
+
+def _grown_of_many(
+    opset: int,
+    states: ir.Value,
+    rows: ir.Value,
+    change: ir.Value,
+    predicted: ir.Value,
+    entry: ir.Value,
+    length: ir.Value,
+    stored: ir.Value,
+    influence: ir.Value,
+    offsets: ir.Value,
+    squares: ir.Value,
+    bound: ir.Value,
+    correction: ir.Value,
+    rollout: ir.Value,
+) -> ir.Graph:
+    """The same of every sequence. Those without an entry run in whole as it is: no row joins."""
+    b = Builder("MemoGrow/many", opset)
+    batch = Batch(b, entry, length, b.dim(predicted, 1), offsets)
+    sources = batch.flat(b, batch.stored_rows)  # [B * L]
+    own = b.op("Cast", b.op("Gather", stored, b.op("Gather", sources, rows), axis=0), to=FLOAT)  # [R, d]
+    difference = b.op("Sub", states, own)
+    # Without rows ONNX Runtime up to 1.23 reduces [0, d] to [0, d].
+    weight = b.op("Reshape", at_most(b, relative_change(b, difference, own)), b.i64(-1))  # [R]
+    weights = b.op("ScatterElements", batch.flat(b, predicted), rows, weight, axis=0)
+    none = b.const(0, np.float32)
+    weights = b.op("Where", batch.known, batch.apart(b, weights), none)
+    score = b.op("Where", batch.known, moved_by(b, batch, weights, influence, squares), none)  # [B, L]
+    joins = b.op("And", batch.known, b.op("Not", b.op("LessOrEqual", score, bound)))  # NaN: joins
+    ran = b.op("ConstantOfShape", b.op("Shape", rows), value=ir.tensor(np.array([True])))
+    runs = b.op("ScatterElements", batch.flat(b, joins), rows, ran, axis=0)  # [B * L]
+    grown_rows = positions(b, runs)
+    stored_rows = b.op("Gather", sources, grown_rows)
+
+    some = b.op("Greater", b.op("Size", grown_rows), b.op("Size", rows))
+    then = Builder("MemoGrow/join of many", opset)
+    weight = then.op("Gather", batch.flat(then, change), rows)  # [R]
+    changed = positions(then, weight)  # numbers of rows, [C]
+    passed_on = then.op("MatMul", then.op("Gather", difference, changed, axis=0), correction)  # [C, d]
+    packed = Packed(then, then.op("Gather", rows, changed), batch)
+    moved = batch.flat(then, packed.passed_on(then, packed.reach(then, rollout, squares), passed_on))
+    start = then.op("Cast", then.op("Gather", stored, stored_rows, axis=0), to=FLOAT)  # [R', d]
+    start = then.op("Add", start, then.op("Gather", moved, grown_rows, axis=0))
+    places = then.op("Gather", ranks(then, runs), then.op("Unsqueeze", rows, then.i64(1)))  # [R, 1]
+    joined = then.op("ScatterND", start, places, states)
+    other = Builder("MemoGrow/none of many", opset)
+    grown = b.op(
+        "If",
+        some,
+        then_branch=ir.Graph([], [joined], nodes=then.nodes, name="join"),
+        else_branch=ir.Graph([], [other.op("Identity", states)], nodes=other.nodes, name="none"),
+    )
+    return ir.Graph([], [grown, grown_rows, stored_rows, score], nodes=b.nodes, name="many")
 
 
 def _predict(

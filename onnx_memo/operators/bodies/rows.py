@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph.build import Builder
+from onnx_memo.operators.bodies.batch import Batch, moved_by, positions
 from onnx_memo.operators.bodies.common import (
     DOUBLE,
     FLOAT,
@@ -33,19 +34,34 @@ def rows_body(
     bound: ir.Value,
     limit: ir.Value,
 ) -> Results:
-    """An If: what cannot hit has no block to read, and costs nothing."""
-    one = b.op("Equal", b.op("Shape", entry), b.i64(1))  # an empty batch among the others
+    """An If: what cannot hit has no block to read, and costs nothing. Of one sequence it is a slice."""
+    one = b.op("Equal", b.op("Shape", entry), b.i64(1))
     least = b.op("Concat", entry, b.op("Sub", length, b.i64(1)), b.i64(0), axis=0)
     stands = b.op("GreaterOrEqual", b.op("ReduceMin", least, keepdims=1), b.const(0, np.int64))
     wanted = b.op("GreaterOrEqual", bound, b.const(0, np.float32))  # false for NaN
     possible = b.op("And", b.op("And", one, stands), wanted)
-    then = _rows_of_one(
-        b.opset, states, entry, length, stored, influence, offsets, squares, epsilon, bound, limit
-    )
-    other = _no_rows(b.opset, states)
+    inputs = (states, entry, length, stored, influence, offsets, squares, epsilon, bound, limit)
+    then = _rows_of_one(b.opset, *inputs)
+    other = _of_several(b.opset, wanted, *inputs)
     names = [f"{b.prefix}/{output}" for output in OUTPUTS]
     results = b.ops("If", possible, names=names, then_branch=then, else_branch=other)
     return dict(zip(OUTPUTS, results, strict=True))
+
+
+def _of_several(
+    opset: int, wanted: ir.Value, states: ir.Value, entry: ir.Value, *others: ir.Value
+) -> ir.Graph:
+    """The branch for several sequences, each of which has a token; without an entry one runs in whole."""
+    b = Builder("MemoRows/several", opset)
+    length = others[0]
+    several = b.op("Greater", b.op("Shape", entry), b.i64(1))
+    least = b.op("Concat", length, b.i64(1), axis=0)  # the batch may be empty
+    stands = b.op("Greater", b.op("ReduceMin", least, keepdims=1), b.const(0, np.int64))
+    possible = b.op("And", b.op("And", several, stands), wanted)
+    names = [f"{b.prefix}/{output}" for output in OUTPUTS]
+    then, other = _rows_of_many(opset, states, entry, *others), _no_rows(opset, states)
+    results = b.ops("If", possible, names=names, then_branch=then, else_branch=other)
+    return _branch(b, dict(zip(OUTPUTS, results, strict=True)), "several")
 
 
 def _branch(b: Builder, results: Results, name: str) -> ir.Graph:
@@ -91,7 +107,7 @@ def _rows_of_one(
     predicted = b.op("MatMul", change, matrix)  # [1, n]
     left_out = b.op("And", same, b.op("LessOrEqual", predicted, bound))
     runs = b.op("Not", left_out)
-    hit = _few_enough(b, runs, limit, states)
+    hit = _few_enough(b, runs, limit, b.dim(states, 1))
     # On a miss nothing is to run: the rows would be computed, and then the original all the same.
     rows = b.op("Gather", b.op("NonZero", b.op("And", runs, hit)), b.const(1, np.int64), axis=0)  # [R]
     pads = b.op("Concat", b.i64(0, 0, 0), b.op("Sub", b.dim(states, 1), length), axis=0)
@@ -105,8 +121,50 @@ def _rows_of_one(
     return _branch(b, results, "one")
 
 
-def _few_enough(b: Builder, runs: ir.Value, limit: ir.Value, states: ir.Value) -> ir.Value:
-    """Whether at most the limit's share of the L rows run: bool[1]. In double precision, as specified."""
+def _rows_of_many(
+    opset: int,
+    states: ir.Value,
+    entry: ir.Value,
+    length: ir.Value,
+    stored: ir.Value,
+    influence: ir.Value,
+    offsets: ir.Value,
+    squares: ir.Value,
+    epsilon: ir.Value,
+    bound: ir.Value,
+    limit: ir.Value,
+) -> ir.Graph:
+    """The branch for a batch: blocks of the store are gathered, padded to the longest."""
+    b = Builder("MemoRows/many", opset)
+    batch = Batch(b, entry, length, b.dim(states, 1), offsets)
+    block = b.op("Cast", b.op("Gather", stored, batch.stored_rows, axis=0), to=FLOAT)  # [B, L, d]
+    change = relative_change(b, b.op("Sub", states, block), block)  # [B, L]
+    same = b.op("LessOrEqual", change, epsilon)  # false for NaN
+    none = b.const(0, np.float32)
+    moves = b.op("And", batch.known, b.op("Not", same))
+    change = b.op("Where", moves, at_most(b, change), none)
+    predicted = b.op("Where", batch.known, moved_by(b, batch, change, influence, squares), none)
+    within = b.op("And", same, b.op("LessOrEqual", predicted, bound))
+    left_out = b.op("And", batch.known, within)
+    runs = b.op("Unsqueeze", batch.flat(b, b.op("And", batch.real, b.op("Not", left_out))), b.i64(0))
+    places = b.reduce("ReduceProd", batch.places, 0, keepdims=True)
+    hit = _few_enough(b, runs, limit, places)
+    rows = positions(b, b.op("Squeeze", b.op("And", runs, hit), b.i64(0)))
+    results = {
+        "change": b.op("Where", hit, change, none),
+        "predicted": b.op("Where", hit, predicted, none),
+        "rows": rows,
+        "stored_rows": b.op("Gather", batch.flat(b, batch.stored_rows), rows),
+        "hit": b.op("Squeeze", hit),
+    }
+    return _branch(b, results, "many")
+
+
+def _few_enough(b: Builder, runs: ir.Value, limit: ir.Value, places: ir.Value) -> ir.Value:
+    """Whether at most the limit's share of the places run: bool[1]. In double precision, as specified.
+
+    `runs` is bool[1, n], `places` i64[1].
+    """
     count = b.reduce("ReduceSum", b.op("Cast", runs, to=DOUBLE), 1)  # [1]
-    most = b.op("Mul", b.op("Cast", limit, to=DOUBLE), b.op("Cast", b.dim(states, 1), to=DOUBLE))
+    most = b.op("Mul", b.op("Cast", limit, to=DOUBLE), b.op("Cast", places, to=DOUBLE))
     return b.op("LessOrEqual", count, most)

@@ -21,7 +21,7 @@ EPSILON, LIMIT, MOST = 0.02, 0.8, 8.0
 def written(folder: Path, stored, final, rollout) -> RowsCapture:
     """A capture of `stored` and `final` [count, N, WIDTH] and `rollout` [count, N, N]."""
     count = len(stored)
-    captured = RowsCapture(folder, np.full(count, N), WIDTH, ((1, WIDTH, WIDTH),), (0,), 1.0)
+    captured = RowsCapture(folder, np.full(count, N), WIDTH, ((1, WIDTH, WIDTH),), (0,), 1.0, WIDTH)
     for kind, array, dtype in (
         ("states.0", stored, np.float16),
         ("final", final, np.float32),

@@ -17,7 +17,7 @@ from support import (
     variants,
 )
 from support_encoder import encoder_model
-from support_rows import ENCODERS, build, capture_of, opened, samples_of
+from support_rows import CORES, ENCODERS, build, capture_of, opened, samples_of
 
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
@@ -104,12 +104,14 @@ def inner_values(name: str, request) -> list[np.ndarray]:
     return [results[value.name] for value in wanted]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", CORES)
 def test_every_sample_is_kept_as_it_ran(tmp_path, name):
     requests = random_samples(original(fixture(name)), LENGTHS, seed=2)
     captured = capture_of(fixture(name), requests, tmp_path)
     assert captured.lengths.tolist() == ([17] * 4 if name == "vit" else list(LENGTHS))
-    assert (captured.width, captured.heads) == (32, ((4, 8, 8),) * len(captured.heads))
+    layers = range(len(captured.kept))
+    assert captured.width == 32
+    assert captured.kept == tuple(((f"keys.{layer}", 32), (f"values.{layer}", 32)) for layer in layers)
     tokens, heads = int(captured.lengths.sum()), 4
     for at, request in enumerate(requests):
         n = int(captured.lengths[at])

@@ -14,7 +14,7 @@ from support_rows import TINY, Built, build, changed_last, open_pair
 
 import onnx_memo
 from onnx_memo.levels.rows import blueprint
-from onnx_memo.levels.rows.guard import count_layers
+from onnx_memo.levels.rows.attention import count_layers
 from onnx_memo.operators.spec import DOMAIN
 
 LENGTHS = (5, 9, 9, 16, 16, 23)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_a_bound_has_to_keep_what_the_held_out_part_can_prove():
     """4 of 100 would keep the promise of 95 %, but such a held-out part of 180 would not prove it."""
     assert search(fails_from(BOUNDS[17], 4), held_out=180).loosest(None, 1.0) == BOUNDS[16]
     assert search(fails_from(BOUNDS[17], 4), held_out=10_000).loosest(None, 1.0) == BOUNDS[-1]
+
+
+def test_an_ended_search_holds_no_trial():
+    """Its session holds the model's weights."""
+    ended = search(fails_from(BOUNDS[17], 50), held_out=180)
+    trial = weakref.ref(ended.trial)
+    ended.loosest(None, 1.0)
+    ended.end()
+    assert trial() is None
+    assert ended.seen()
 
 
 # ---- The held-out part

@@ -1,0 +1,107 @@
+"""How many tokens a text may have: what the user, the tokenizer and the model allow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_memo.data.samples import ModelInput
+from onnx_memo.errors import MemoError, reason_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CONFIG = "tokenizer_config.json"  # of Hugging Face tokenizers, beside them
+POSITIONS = "position_ids"  # the name that exporters use for the input
+MOST = 1_000_000  # where there is no limit, that file holds some huge number
+
+
+@dataclass(frozen=True)
+class Limit:
+    """So many tokens a text may have.
+
+    Attributes:
+        tokens: how many, those that the tokenizer adds included.
+        whose: who says so, as in "were cut to the 128 tokens that ...".
+    """
+
+    tokens: int
+    whose: str
+
+
+def cut_to(
+    loaded: Tokenizer, path: Path, inputs: Sequence[ModelInput], asked: int | None, pairs: bool
+) -> Limit | None:
+    """Make a tokenizer cut texts to the length that is asked for, or else the least limit there is.
+
+    Args:
+        loaded: the tokenizer.
+        path: of its file.
+        inputs: what the model takes.
+        asked: by the user, in place of what the tokenizer's files say.
+        pairs: whether there are pairs of texts.
+
+    Returns:
+        The limit; None: there is none.
+
+    Raises:
+        MemoError: the model has not so many positions, or no token of a text would be left.
+    """
+    has = _of_model(inputs)
+    if asked is not None:
+        if has is not None and asked > has.tokens:
+            raise MemoError(
+                f"--max-length {asked} is more than the {has.tokens} tokens that {has.whose}: give at most "
+                "these"
+            )
+        limits = [Limit(asked, "--max-length allows")]
+    else:
+        # Of equal limits the tokenizer's own is named: it is the one that can be changed.
+        limits = [limit for limit in (_own(loaded), _configured(path), has) if limit is not None]
+    if not limits:
+        return None
+    limit = min(limits, key=lambda limit: limit.tokens)
+    added = loaded.num_special_tokens_to_add(pairs)
+    if limit.tokens <= added:
+        raise MemoError(
+            f"{limit.tokens} tokens leave no room for text, to which the tokenizer adds {added}: give "
+            "--max-length a larger number"
+        )
+    own = loaded.truncation or {}
+    loaded.enable_truncation(
+        limit.tokens,
+        strategy=own.get("strategy", "longest_first"),
+        direction=own.get("direction", "right"),
+    )
+    return limit
+
+
+def _own(loaded: Tokenizer) -> Limit | None:
+    truncation = loaded.truncation
+    return None if truncation is None else Limit(truncation["max_length"], "the tokenizer allows")
+
+
+def _configured(path: Path) -> Limit | None:
+    """What stands in the configuration beside the tokenizer."""
+    config = path.parent / CONFIG
+    if not config.is_file():
+        return None
+    try:
+        most = json.loads(config.read_text(encoding="utf-8")).get("model_max_length")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise MemoError(
+            f"'{config}' is not readable ({reason_of(error)}): mend it, or move it away"
+        ) from error
+    if not isinstance(most, int | float) or isinstance(most, bool) or not 1 <= most <= MOST:
+        return None
+    return Limit(int(most), f"{CONFIG} allows")
+
+
+def _of_model(inputs: Sequence[ModelInput]) -> Limit | None:
+    """How many positions the model has, where that is known."""
+    known = [i.longest for i in inputs] + [i.rows for i in inputs if i.positions or i.name == POSITIONS]
+    tokens = min((number for number in known if number is not None), default=None)
+    return None if tokens is None else Limit(tokens, "the model has positions for")
