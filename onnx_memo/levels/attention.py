@@ -35,7 +35,8 @@ def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: li
     """Say which attention is not looked into, and where it is not known what part of the work is guarded."""
     refusals = opened.findings.refusals
     if any(not guard.softmax for guard in guards):  # all layers as a whole, with what is no site in them
-        refusals = [refusal for refusal in refusals if refusal.node not in opened.spanned]
+        inside = opened.spanned
+        refusals = [refusal for refusal in refusals if refusal.node not in inside]
     notes += [f"not memoized: {line}" for line in not_taken(refusals)]
     if any(guard.share is None for guard in guards):
         first, *others = opened.uncounted
