@@ -36,6 +36,7 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "bert-torchscript-11": (2, EVERY),
     "bert-torchscript-float16": (2, ROWS),
     "bert-torchscript-normalized": (2, EVERY),
+    "clip-dynamo-23": (2, ROWS),
     "clip-torchscript": (2, EVERY),
     "deberta-v2-dynamo": (2, EVERY),
     "llama-optimum": (2, ("rows", "output")),

@@ -10,6 +10,9 @@ from support_encoder import two_sequences
 
 from onnx_memo.graph.linked import Linked
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.shapes import ShapeTable
+from onnx_memo.graph.sites import find_sites
+from onnx_memo.graph.span import find_span
 
 FORMS = FIXTURES / "forms"
 
@@ -46,6 +49,17 @@ def test_cross_attention_behind_the_last_block_of_a_decoder_is_inside():
         linked = OpenedModel(FORMS / f"{form}.onnx").linked
         assert [span.output.name for span in linked.spans][1] == "last_hidden_state"
         assert [span.reads for span in linked.spans] == [(), (0,)]
+
+
+def test_two_spans_of_the_plain_form_are_better_than_one_tower_of_the_model_itself():
+    opened = OpenedModel(FORMS / "clip-dynamo-23.onnx")
+    table = ShapeTable(opened.model)
+    alone = find_span(opened.model, find_sites(opened.model, table), table)
+    assert alone is not None and alone.operators == 1
+    assert opened.span is None and opened.linked.operators == 2
+    assert [(span.width, span.output_width, span.per_row) for span in opened.linked.spans] == [
+        (16, 16, 16)
+    ] * 2
 
 
 def test_regions_are_apart_and_give_their_results_alone(tmp_path):

@@ -137,13 +137,10 @@ def test_no_branch_lies_in_another(pair):
     assert not inner
 
 
-def test_a_batch_is_reused_where_all_of_it_is(pair):
-    """In stock ONNX Runtime more than one sequence runs the original."""
-    if onnx_memo.library_path() is None:
-        pytest.skip("the native library is not built")
+def test_a_batch_is_reused_where_all_of_it_is(pair, mode):
     samples = pair[2]
-    assert_served(pair, join(samples[:3]), "native", True, True)
-    assert_served(pair, join([samples[0], source(6, 2) | target(4, 9)]), "native", True, False)
+    assert_served(pair, join(samples[:3]), mode, True, True)
+    assert_served(pair, join([samples[0], source(6, 2) | target(4, 9)]), mode, True, False)
 
 
 def test_one_source_for_a_batch_of_targets_is_computed(pair, mode):
@@ -151,7 +148,7 @@ def test_one_source_for_a_batch_of_targets_is_computed(pair, mode):
     request = source(6, 1) | join([target(4, 3), target(4, 4)])
     assert_served(pair, request, mode, True, False)
     several = join([source(6, 1), source(6, 2)]) | target(4, 3)
-    assert_served(pair, several, mode, mode == "native", False)
+    assert_served(pair, several, mode, True, False)
 
 
 def test_padding_is_no_obstacle(pair, mode):
