@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from onnx_memo.data.export import as_onnx
 from onnx_memo.graph.encoder import NoEncoder
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.graph.span import Span
 from onnx_memo.levels.inserter import check_original
 
 
@@ -30,7 +31,7 @@ class SiteReport:
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """The span that the level `rows` takes, from one value to another; `share` as for a site."""
+    """A span that the level `rows` takes, from one value to another; `share` as for a site."""
 
     input: str
     output: str
@@ -48,6 +49,8 @@ class Inspection:
         why_no_rows: the reason, where there is none.
         repeats: whether requests that repeat an input literally can be reused there all the same.
         notes: what was assumed.
+        spans: what of them is looked up by itself, as of two towers, or encoder and decoder; none where all
+            layers are one span.
     """
 
     model: str
@@ -57,6 +60,7 @@ class Inspection:
     why_no_rows: str | None
     repeats: bool
     notes: list[str]
+    spans: list[EncoderReport] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """As one object for machines."""
@@ -106,13 +110,13 @@ def inspect(
     except NoEncoder as none:
         why = str(none)
     if why is not None:
-        repeats = opened.span is not None
-        return Inspection(str(model), sites, refusals, None, why, repeats, notes)
-    encoder = EncoderReport(
-        input=found.input.name or "",
-        output=found.output.name or "",
-        layers=len(found.meetings),
-        width=found.width,
-        share=found.share,
-    )
+        spans = [_span(each, len(each.sites)) for each in opened.linked.spans]
+        repeats = opened.span is not None or bool(spans)
+        notes += opened.linked.notes()
+        return Inspection(str(model), sites, refusals, None, why, repeats, notes, spans)
+    encoder = _span(found, len(found.meetings))
     return Inspection(str(model), sites, refusals, encoder, None, True, notes)
+
+
+def _span(span: Span, layers: int) -> EncoderReport:
+    return EncoderReport(span.input.name or "", span.output.name or "", layers, span.width, span.share)

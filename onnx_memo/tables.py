@@ -12,7 +12,7 @@ from rich.table import Table
 from onnx_memo import notebook
 from onnx_memo.advice.run import Advice
 from onnx_memo.comparison import Comparison, Figures, compared_with
-from onnx_memo.inspection import Inspection
+from onnx_memo.inspection import EncoderReport, Inspection
 from onnx_memo.notebook import Part
 from onnx_memo.result import bundle_parts, share
 from onnx_memo.side_by_side import Compared, SideBySide
@@ -48,7 +48,7 @@ def inspection_tables(inspection: Inspection) -> list[RenderableType]:
     if inspection.sites:
         if inspection.sites[0].why_no_level:
             parts.append(f"levels output and probs: not possible: {inspection.sites[0].why_no_level}")
-        parts += [_encoder(inspection), _mask(inspection)]
+        parts += [_encoder(inspection), *map(_span, inspection.spans), _mask(inspection)]
     elif inspection.repeats:
         parts.append(_encoder(inspection))
     if inspection.sites or inspection.repeats:
@@ -68,10 +68,17 @@ def _encoder(inspection: Inspection) -> str:
     encoder = inspection.encoder
     if encoder is None:
         possible = "for literal repeats alone" if inspection.repeats else "not possible"
+        if inspection.spans:
+            possible += f", of {len(inspection.spans)} spans, each by itself"
         return f"level rows: {possible}: {inspection.why_no_rows}"
+    return f"level rows: possible, {_span(encoder)}"
+
+
+def _span(span: EncoderReport) -> str:
+    """From where to where, and how much that is."""
     return (
-        f"level rows: possible, from '{encoder.input}' to '{encoder.output}': {encoder.layers} layers of "
-        f"width {encoder.width}, {share(encoder.share)} of the multiply-adds"
+        f"from '{span.input}' to '{span.output}': {span.layers} layers of width {span.width}, "
+        f"{share(span.share)} of the multiply-adds"
     )
 
 

@@ -208,12 +208,12 @@ def _check_ways(
     """
     apart = off = 0.0
     for feeds, want in unseen:
-        mask = None if job.samples.mask is None else feeds[job.samples.mask] != 0
+        masks = _masks(job, feeds)
         served, other = (
             session.run(None, feeds | {STRICTNESS: np.full((), one, np.float32)}) for one in (LITERAL, 0.0)
         )
-        apart += _largest_error(session, served, other, mask)
-        off += _largest_error(session, want, served, mask)
+        apart += _largest_error(session, served, other, masks)
+        off += _largest_error(session, want, served, masks)
         advance()
     if apart > WAYS * off:
         raise Unfit(
@@ -227,8 +227,7 @@ def _error(
     job: Job, session: ort.InferenceSession, feeds: Arrays, want: Outputs, what: str, library: str
 ) -> float:
     """How far an answer is from the original's, where it should be the same but for half precision."""
-    mask = None if job.samples.mask is None else feeds[job.samples.mask] != 0
-    error = _largest_error(session, want, session.run(None, feeds), mask)
+    error = _largest_error(session, want, session.run(None, feeds), _masks(job, feeds))
     if error > STORED:
         raise Unfit(
             f"the answer to {what} is off by {error:.2g} ({library} operators; relative L2 error)",
@@ -237,12 +236,20 @@ def _error(
     return error
 
 
+def _masks(job: Job, feeds: Arrays) -> list[npt.NDArray[np.bool_] | None]:
+    """Which tokens of a request are real, for each output, bool[B, L]; None: no mask tells."""
+    return [feeds[name] != 0 if name in feeds else None for name in job.opened.masks]
+
+
 def _largest_error(
-    session: ort.InferenceSession, want: Outputs, have: Outputs, mask: npt.NDArray[np.bool_] | None
+    session: ort.InferenceSession,
+    want: Outputs,
+    have: Outputs,
+    masks: Sequence[npt.NDArray[np.bool_] | None],
 ) -> float:
     """The relative L2 error of a request, the worst over its sequences and its outputs of floats."""
     errors = []
-    for output, one, other in zip(session.get_outputs(), want, have, strict=True):
+    for output, one, other, mask in zip(session.get_outputs(), want, have, masks, strict=True):
         if not np.issubdtype(one.dtype, np.floating):
             continue
         if mask is not None and one.shape == mask.shape and not isinstance(output.shape[1], int):

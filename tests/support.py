@@ -87,7 +87,7 @@ def sample(session: ort.InferenceSession, length: int, rng: np.random.Generator,
     arrays: Arrays = {}
     for wanted in session.get_inputs():
         match wanted.name:
-            case "input_ids":
+            case "input_ids" | "decoder_input_ids":
                 arrays[wanted.name] = rng.integers(0, words, (1, length))
             case "attention_mask":
                 arrays[wanted.name] = np.ones((1, length), np.int64)

@@ -161,6 +161,15 @@ def encoder_model(
             text += between
             previous = "between"
     text += tail.replace("final", previous) or f"  last_hidden_state = Identity ({previous})\n"
+    if rotary:
+        angles = np.arange(POSITIONS + 1)[:, None] * np.asarray([[1.0, 0.1, 1.0, 0.1]])
+        tables = {"cosines": np.cos(angles).astype(np.float32), "sines": np.sin(angles).astype(np.float32)}
+        constants = tables | (constants or {})
+    return write_model(path, text, layers, constants or {})
+
+
+def write_model(path: Path, text: str, layers: int, constants: dict[str, np.ndarray]) -> Path:
+    """Write the model of a text, without its last brace, with random weights for so many layers."""
     model = parser.parse_model(text + "}")
     rng = np.random.default_rng(0)
     weights: dict[str, np.ndarray] = {"words": rng.standard_normal((64, WIDTH)).astype(np.float32)}
@@ -174,11 +183,7 @@ def encoder_model(
         "i01": np.asarray([0, 1], np.int64),
         "frequencies": np.asarray([[1.0, 0.1, 1.0, 0.1]], np.float32),
     }
-    if rotary:
-        angles = np.arange(POSITIONS + 1)[:, None] * np.asarray([[1.0, 0.1, 1.0, 0.1]])
-        for name, of in (("cosines", np.cos), ("sines", np.sin)):
-            weights[name] = of(angles).astype(np.float32)
-    weights |= constants or {}
+    weights |= constants
     for node in model.graph.node:
         node.name = f"/{node.output[0]}"
     used = {name for node in model.graph.node for name in node.input}
@@ -188,6 +193,51 @@ def encoder_model(
     onnx.checker.check_model(model)
     onnx.save_model(model, path)
     return path
+
+
+UNMASKED = "  s2_{n} = Div (s0_{n}, two)\n"
+OTHER_MASK = """
+  real = Cast <to = 1> (other_mask)
+  padding = Sub (one, real)
+  lowered = Mul (padding, minus)
+  other_bias = Unsqueeze (lowered, i12)
+"""
+
+
+def two_sequences(
+    path: Path, *, cross: bool = True, outputs: str = "", behind: str = "", masked: bool = False
+) -> Path:
+    """Write a model of two sequences, with two layers each.
+
+    The tokens `input_ids` go through layers 0 and 1, from `hidden_0` to `h3_1`, padding shut out; those of
+    `other_ids`, of any length, through layers 2 and 3, from `hidden_1` to `h3_3`.
+
+    Args:
+        path: where to.
+        cross: whether between layers 2 and 3 cross-attention, layer 4, takes keys and values from `h3_1`.
+        outputs: those of the model beside `other_states`, which is `h3_3`.
+        behind: what makes them.
+        masked: whether the second sequence has a mask as well, `other_mask`.
+    """
+    given = f"int64[B, L] attention_mask, int64[C, M] other_ids{', int64[C, M] other_mask' * masked})"
+    scale = SCALE.replace("bias", "other_bias") if masked else UNMASKED
+    text = HEADER.replace("int64[B, L] attention_mask)", given)
+    text = text.replace("float[B, L, 8] last_hidden_state", f"float[C, M, 8] other_states{outputs}")
+    text += _layer(0, "hidden_0", SCALE) + _layer(1, "h3_0", SCALE)
+    text += f"{OTHER_MASK * masked}  hidden_1 = Gather (words, other_ids)\n" + _layer(2, "hidden_1", scale)
+    if cross:
+        attention = _layer(4, "h3_2", SCALE)
+        for x in "kv":
+            attention = attention.replace(f"{x}0_4 = MatMul (h3_2", f"{x}0_4 = MatMul (h3_1")
+        text += attention
+    text += _layer(3, "h3_4" if cross else "h3_2", scale) + behind + "  other_states = Identity (h3_3)\n"
+    return write_model(path, text, 5, {})
+
+
+def _layer(n: int, previous: str, scale: str) -> str:
+    early = "".join(_heads(x, n) for x in "qkv")
+    parts = {"scale": scale.format(n=n), "softmax": SOFTMAX.format(n=n)}
+    return LAYER.format(n=n, from_=previous, early=early, q="q", k="k", **parts)
 
 
 # ---- Attention that is no core: what leads from the scores to the softmax's input

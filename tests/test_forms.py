@@ -14,9 +14,11 @@ import onnx_memo
 FORMS = FIXTURES / "forms"
 LENGTHS = (3, 5, 9, 9, 16, 23)
 UNEVEN = slice(1, 5)
-EVERY, ROWS, SITES = ("rows", "output", "probs"), ("rows",), ("output", "probs")
+EVERY, ROWS = ("rows", "output", "probs"), ("rows",)
 # By form: how many attention blocks are found, and what may be reused.
 EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
+    "bart-dynamo-23": (2, ROWS),
+    "bart-dynamo": (2, EVERY),
     "bert-bnb4-nf4": (2, ROWS),
     "bert-dynamo-23": (2, ROWS),
     "bert-fp16": (2, ROWS),
@@ -34,7 +36,8 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "bert-torchscript-11": (2, EVERY),
     "bert-torchscript-float16": (2, ROWS),
     "bert-torchscript-normalized": (2, EVERY),
-    "clip-torchscript": (2, SITES),
+    "clip-dynamo-23": (2, ROWS),
+    "clip-torchscript": (2, EVERY),
     "deberta-v2-dynamo": (2, EVERY),
     "llama-optimum": (2, ("rows", "output")),
     "mpnet-optimum": (2, EVERY),

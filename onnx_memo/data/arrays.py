@@ -59,6 +59,7 @@ def read_npz(reading: Reading, content: Content) -> Samples:
                 left_out.setdefault(f"their '{mask}' {irregular}", []).append(at)
                 continue
             sample = {i.name: _trim(sample[i.name], i, len(row), begin, length) for i in inputs}
+            sample = _trim_others(sample, inputs)
         if positions is not None and not _counts(sample[positions][0], length):
             left_out.setdefault(f"their '{positions}' do not count 0, 1, 2, ...", []).append(at)
             continue
@@ -191,10 +192,32 @@ def _counts(positions: npt.NDArray[Any], length: int) -> bool:
     return np.array_equal(own, np.arange(len(own)))
 
 
+def _trim_others(sample: Arrays, inputs: Sequence[ModelInput]) -> Arrays:
+    """Cut the padding off that masks of other sequences tell; where they are not ones, then zeros, none."""
+    masks = {i.own_mask: sample[i.own_mask][0] for i in inputs if i.own_mask is not None}
+    trimmed = dict(sample)
+    for i in inputs:
+        if i.own_mask is None:
+            continue
+        row, array = masks[i.own_mask], sample[i.name]
+        if array.ndim < 2 or i.shape[1] is not None or array.shape[1] != len(row):
+            continue
+        length = int(np.count_nonzero(row))
+        if length and np.array_equal(row, np.arange(len(row)) < length):
+            trimmed[i.name] = array[:, :length]
+    return trimmed
+
+
 def _trim(
     array: npt.NDArray[Any], wanted: ModelInput, padded: int, begin: int, length: int
 ) -> npt.NDArray[Any]:
-    """Cut the padding off where axis 1 is the free sequence axis; a fixed one stays as it is."""
-    if array.ndim >= 2 and wanted.shape[1] is None and array.shape[1] == padded:
-        return array[:, begin : begin + length]
-    return array
+    """Cut the padding off where axis 1 is the free sequence axis; a fixed one stays as it is.
+
+    Of another sequence than the mask's, as long by chance, nothing is cut off but one number repeated; and
+    nothing where that has a mask of its own.
+    """
+    if array.ndim < 2 or wanted.shape[1] is not None or array.shape[1] != padded or wanted.own_mask:
+        return array
+    kept = array[:, begin : begin + length]
+    beyond = np.delete(array, np.s_[begin : begin + length], axis=1) if wanted.beside else array[:, :0]
+    return kept if np.all(beyond == beyond[:, :1]) else array

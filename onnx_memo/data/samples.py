@@ -27,6 +27,8 @@ class ModelInput:
         rows: of the table that its numbers are looked up in, so they lie below; None: in none that is known.
         mask: whether it says which tokens are real, [batch, length]: 1, and 0 for padding.
         positions: whether it says where tokens stand, [batch, length]: 0, 1, 2, ..., whatever in padding.
+        beside: whether it is of another sequence than the one whose tokens the mask tells,
+        own_mask: and if so, the name of the input that tells those of its own; None: no input does.
         longest: the most tokens for which the model has positions, where its graph tells.
     """
 
@@ -36,6 +38,8 @@ class ModelInput:
     rows: int | None = None
     mask: bool = False
     positions: bool = False
+    beside: bool = False
+    own_mask: str | None = None
     longest: int | None = None
 
     def beyond(self, array: npt.NDArray[Any]) -> int | None:
@@ -161,6 +165,7 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
     """
     required = [value for value in opened.model.graph.inputs if not value.is_initializer()]
     mask, positions = opened.findings.mask, opened.findings.positions
+    beside = opened.sequences.inputs_beside(mask)
     found = []
     for value in required:
         name = str(value.name)
@@ -170,9 +175,9 @@ def model_inputs(opened: OpenedModel) -> list[ModelInput]:
             raise MemoError(f"the model's input '{name}' is of type {value.dtype.name}: not supported")
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         dtype = np.dtype(value.dtype.numpy())
+        known = name == mask, name == positions, name in beside, beside.get(name)
         longest = opened.longest if dtype.kind in "iu" and len(shape) == 2 else None
-        rows = opened.rows.get(name)
-        found.append(ModelInput(name, dtype, shape, rows, name == mask, name == positions, longest))
+        found.append(ModelInput(name, dtype, shape, opened.rows.get(name), *known, longest))
     return found
 
 

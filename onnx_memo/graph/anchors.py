@@ -36,7 +36,7 @@ def anchors(graph: ir.Graph) -> tuple[dict[ir.Node, str], list[Refusal]]:
         if standard and node in own:
             found[node] = name
         else:
-            others.append(Refusal(name, IN_A_BRANCH if standard else _one_operator(node)))
+            others.append(Refusal(name, IN_A_BRANCH if standard else _one_operator(node), node))
     return found, others
 
 

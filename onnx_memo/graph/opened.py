@@ -16,6 +16,8 @@ from onnx_memo.graph.cost import Work
 from onnx_memo.graph.embedding import rows_looked_up
 from onnx_memo.graph.encoder import Encoder, NoEncoder, find_encoder
 from onnx_memo.graph.external import folder_of_weights
+from onnx_memo.graph.flow import holders
+from onnx_memo.graph.linked import Linked, find_linked
 from onnx_memo.graph.load import load_model, unhandled
 from onnx_memo.graph.longest import most_positions
 from onnx_memo.graph.plain.floats import computes_in_halves
@@ -88,6 +90,19 @@ class OpenedModel:
         return [str(value.name) for value in self.model.graph.outputs]
 
     @property
+    def masks(self) -> list[str | None]:
+        """For each output, the mask that tells which of its rows are padding; None: no mask does."""
+        if self.sequences.spans:
+            found = [self.sequences.mask_behind(value) for value in self.model.graph.outputs]
+            return [None if mask is None else str(mask.name) for mask in found]
+        return [self.findings.mask for _ in self.outputs]
+
+    @property
+    def sequences(self) -> Linked:
+        """The several spans, if their masks may differ; else none, and no span is searched."""
+        return self.linked if len({site.mask for site in self.findings.sites}) > 1 else Linked()
+
+    @property
     def folder(self) -> Path:
         """Where the files lie that hold weights of the model."""
         return folder_of_weights(self.model, self.path)
@@ -149,6 +164,22 @@ class OpenedModel:
         return self._form.span
 
     @cached_property
+    def linked(self) -> Linked:
+        """Where there is no such span: several, around as many of the sites as can be, in the model itself.
+
+        Not in models that compute in half precision: where rows begin, nothing is in floats.
+        """
+        return Linked() if self.span is not None else self._linked(self._form, self._plain)
+
+    @property
+    def spanned(self) -> set[ir.Node]:
+        """The nodes of the searched form that lie in its spans, one or several, or in their branches."""
+        form = self._form
+        spans = form.linked.spans if form.span is None else (form.span,)
+        nodes = {node for span in spans for node in span.region}
+        return nodes | {inner for inner, holder in holders(form.model.graph).items() if holder in nodes}
+
+    @cached_property
     def uncounted(self) -> list[ir.Node]:
         """The nodes of which it is not known what they multiply, since their shapes are not, for one."""
         return Work(self.searched.graph, self._form.shapes).uncounted
@@ -180,11 +211,20 @@ class OpenedModel:
             more = other.shows > own.shows or not (own.findings.sites or own.span)
             # What is rounded between its operators is not read as it should be, in floats.
             better = more or ((self.as_computed or self._in_floats) and other.shows == own.shows)
-            # In a form that is not the model's own nothing but a span is reused.
-            better = better and (other.span is not None or own.span is None)
+            # In a form that is not the model's own nothing but spans are reused: of two towers each has one.
+            if better and other.span is None and own.span is not None:
+                better = self._linked(other, plain).operators > own.span.operators
         except MemoError:  # what a rule made of a strange model is none
             better = False
         return (other, plain) if better else (own, None)
+
+    def _linked(self, form: _Form, plain: Plain | None) -> Linked:
+        """The several spans of a form in the model itself; `plain`, if the form is that."""
+        if plain is None:
+            return form.linked
+        if plain.halves:
+            return Linked(left=form.linked.left)
+        return form.linked.in_model(self.model.graph, own_values(self.model.graph))
 
 
 class _Form:
@@ -218,6 +258,11 @@ class _Form:
         if encoder is not None and (encoder.why_no_rows is None or self._ends is not None):
             return encoder  # of a plain form as well: a graft has one span
         return find_span(self.model, self.findings, self.shapes, self._ends) or encoder
+
+    @cached_property
+    def linked(self) -> Linked:
+        """The spans of several towers, or of encoder and decoder."""
+        return find_linked(self.model, self.findings, self.shapes, self._ends)
 
     @cached_property
     def encoder(self) -> Encoder | NoEncoder:

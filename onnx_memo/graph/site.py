@@ -49,6 +49,7 @@ class Refusal:
 
     name: str
     reason: str
+    node: ir.Node | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Findings:
         counted: whether the attention only counts the ones of its mask, so that zeros mean padding at the end
             alone.
         called_mask: where there are no sites, the input that is taken for the padding mask for its name.
+        contexts: hidden states [B, L, d] that values of refused attention are made of: where that is cross-
+            attention, those of another sequence.
     """
 
     sites: list[Site]
@@ -66,6 +69,7 @@ class Findings:
     notes: list[str]
     counted: bool = False
     called_mask: ir.Value | None = None
+    contexts: frozenset[ir.Value] = frozenset()
 
     @property
     def masks(self) -> tuple[ir.Value, ...]:

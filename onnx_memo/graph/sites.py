@@ -77,15 +77,16 @@ class _Finder:
         return Work(self.graph, self.table)
 
     def run(self) -> Findings:
-        sites: list[Site] = []
+        sites, contexts = list[Site](), set[ir.Value]()
         found, refusals = anchors(self.graph)
         for softmax, name in found.items():
             try:
                 sites.append(self._site(softmax, f"attention.{len(sites)}"))
             except _Refused as refused:
+                contexts.update(self._contexts(softmax))
                 lost = lost_at(softmax.outputs[0], self.shapes)
                 where = f"; sizes are not known after '{lost.name}' ({lost.op_type})" if lost else ""
-                refusals.append(Refusal(name, f"{refused}{where}"))
+                refusals.append(Refusal(name, f"{refused}{where}", softmax))
         called_mask = None if sites else self.masks.by_name()
         notes = [
             f"'{name}' is taken for the padding mask for its name: what it does could not be tried"
@@ -100,15 +101,21 @@ class _Finder:
             "..."
             for value in self.given
         ]
-        return Findings(sites, refusals, notes, bool(self.masks.counted), called_mask)
+        return Findings(sites, refusals, notes, bool(self.masks.counted), called_mask, frozenset(contexts))
+
+    def _contexts(self, softmax: ir.Node) -> list[ir.Value]:
+        """The hidden states that the values of an attention are made of, whatever else it is refused for."""
+        try:
+            return [self._hidden(self._values_apart(*self._product_with_values(softmax)))[0]]
+        except _Refused:
+            return []
 
     def _site(self, softmax: ir.Node, name: str) -> Site:
+        self._check_scores(softmax)
         probabilities, product = self._product_with_values(softmax)
         context = product.outputs[0]
-        (values_apart,) = (value for value in product.inputs if value not in (None, probabilities))
-        assert values_apart is not None
         output, merged = self._projected(context)
-        hidden, values = self._hidden(values_apart)
+        hidden, values = self._hidden(self._values_apart(probabilities, product))
         if self._dim(hidden, 1) != self._dim(probabilities, -1):
             raise _Refused(f"its scores are not between the positions of its hidden states '{hidden.name}'")
         mask, positions = self._proven(output, hidden, probabilities, context)
@@ -148,7 +155,6 @@ class _Finder:
 
     def _product_with_values(self, softmax: ir.Node) -> tuple[ir.Value, ir.Node]:
         """The probabilities, and the one product that they enter."""
-        self._check_scores(softmax)
         products = products_after(softmax.outputs[0])
         if len(products) != 1:
             raise _Refused(
@@ -157,6 +163,12 @@ class _Finder:
                 else f"its result is multiplied {len(products)} times"
             )
         return products[0]
+
+    def _values_apart(self, probabilities: ir.Value, product: ir.Node) -> ir.Value:
+        """The other operand of that product."""
+        (values,) = (value for value in product.inputs if value not in (None, probabilities))
+        assert values is not None
+        return values
 
     def _check_scores(self, softmax: ir.Node) -> None:
         """The softmax must run over the last axis of square scores."""

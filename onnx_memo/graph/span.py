@@ -7,7 +7,7 @@ is understood at all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -50,17 +50,25 @@ def first_states(
     sites: Sequence[Site], shapes: Mapping[str, Shape], ends: Collection[str] | None
 ) -> ir.Value | None:
     """The first hidden states after which the last site depends on masks, positions and constants alone."""
-    site, given = sites[0], {given for site in sites for given in (site.mask, site.positions)}
+    given = {given for site in sites for given in (site.mask, site.positions)}
+    for value in states_before(sites[0], shapes, ends):
+        if not flow.sources(sites[-1].output, (value,)) - given:
+            return value
+    return None
+
+
+def states_before(
+    site: Site, shapes: Mapping[str, Shape], ends: Collection[str] | None
+) -> Iterator[ir.Value]:
+    """The hidden states of a site, and going back from them what has their shape and may begin a span."""
     value: ir.Value | None = site.hidden
     while value is not None:
         shape = shapes.get(value.name or "", ())
-        is_states = len(shape) == 3 and shape[2] == site.width and may_end(value, ends)
-        if is_states and not flow.sources(sites[-1].output, (value,)) - given:
-            return value
+        if len(shape) == 3 and shape[2] == site.width and may_end(value, ends):
+            yield value
         producer = value.producer()
         dynamic = [v for v in flow.inputs_of(producer) if v.producer()] if producer else []
         value = dynamic[0] if dynamic else None
-    return None
 
 
 def reads_mask(

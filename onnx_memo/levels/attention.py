@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx_memo.graph import flow
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.site import Refusal, Site
-from onnx_memo.graph.span import Span
 from onnx_memo.levels.base import NotAllowed
 from onnx_memo.store.manifest import GuardedSite
 
@@ -36,8 +34,9 @@ def no_attention(opened: OpenedModel) -> str:
 def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: list[str]) -> None:
     """Say which attention is not looked into, and where it is not known what part of the work is guarded."""
     refusals = opened.findings.refusals
-    if any(not guard.softmax for guard in guards) and opened.span is not None:  # all layers as a whole
-        refusals = _outside(opened.span, refusals)
+    if any(not guard.softmax for guard in guards):  # all layers as a whole, with what is no site in them
+        inside = opened.spanned
+        refusals = [refusal for refusal in refusals if refusal.node not in inside]
     notes += [f"not memoized: {line}" for line in not_taken(refusals)]
     if any(guard.share is None for guard in guards):
         first, *others = opened.uncounted
@@ -46,16 +45,6 @@ def note_unguarded(opened: OpenedModel, guards: Sequence[GuardedSite], notes: li
             "what share of the model's work is guarded is not known: it is not known what "
             f"'{first.name}' ({first.op_type}){more} multiply"
         )
-
-
-def _outside(span: Span, refusals: Sequence[Refusal]) -> list[Refusal]:
-    """Those of operators that are not among the nodes of a span, nor in their branches."""
-    graph = span.region[0].graph
-    assert graph is not None, "the nodes of a region are in a graph"
-    inside = {*span.region}
-    inside |= {inner for inner, holder in flow.holders(graph).items() if holder in inside}
-    names = {str(name) for node in inside for name in (node.name, node.outputs[0].name)}
-    return [refusal for refusal in refusals if refusal.name not in names]
 
 
 def not_taken(refusals: Sequence[Refusal]) -> list[str]:

@@ -52,11 +52,21 @@ def check_original(opened: OpenedModel) -> None:
 
 
 def mask_of(model: ir.Model) -> str | None:
-    """The name of the input that a guarded model reads as its padding mask; None if there is none."""
+    """The name of the input that a guarded model reads as its padding mask; None if there is none.
+
+    None as well where there are several: then the user named none, and they are found as they were.
+    """
+    masks = masks_of(model)
+    return masks[0] if len(masks) == 1 else None
+
+
+def masks_of(model: ir.Model) -> list[str]:
+    """The names of the inputs that a guarded model reads as padding masks: several spans may have several."""
+    found: dict[str, None] = {}
     for node in model.graph:
         if node.op_type == "MemoSegments" and node.inputs[0] is not None:
-            return next((str(value.name) for value in flow.sources(node.inputs[0], ())), None)
-    return None
+            found.update((str(value.name), None) for value in flow.sources(node.inputs[0], ()))
+    return list(found)
 
 
 def add_operators(model: ir.Model) -> None:
@@ -104,8 +114,8 @@ class Inserter:
         hit: ir.Value,
         reuse: ir.Graph,
         instead: ir.Graph | None = None,
-    ) -> None:
-        """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood.
+    ) -> ir.Value:
+        """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood; give its result.
 
         If a branch is given `instead` of the region, that is gone. Branches make floats; where the region
         gives half precision, so do they.
@@ -128,11 +138,12 @@ class Inserter:
         result.name = f"{result.name}/computed"
         self.graph.remove(region, safe=instead is not None)  # then it no longer counts as a reader
         if instead is not None:
-            return
+            return chosen
         compute = condition.attributes["else_branch"].as_graph()
         compute.extend(region)
         compute.outputs.append(result)
         take_in_dequantized(compute, self.graph, b.prefix)
+        return chosen
 
     def _round(self, branch: ir.Graph, half: ir.DataType) -> None:
         """Let a branch give its result in half precision."""

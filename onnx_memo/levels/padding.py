@@ -10,7 +10,7 @@ answer must be that without padding as well, alone and in a batch: a hit gives t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -189,20 +189,24 @@ def padded_requests(session: ort.InferenceSession, samples: Samples) -> Iterator
 def uneven_batch(
     session: ort.InferenceSession, short: Arrays, long: Arrays, mask: str | None
 ) -> Iterator[Arrays]:
-    """Two inputs as one request, the first padded to the length of the second.
+    """Two inputs as one request, each sequence padded to the length of the longer one.
 
     None where the model does not take it: it may fix the batch, or have no mask for what is padded.
     """
     if mask is None and any(short[name].shape != long[name].shape for name in long):
         return
-    batch = {name: np.concatenate([_padded(short[name], array.shape), array]) for name, array in long.items()}
+    batch = {name: np.concatenate(_as_long(short[name], array)) for name, array in long.items()}
     if _runs(session, batch):
         yield batch
 
 
-def _padded(array: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
-    """With zeros behind it, up to a shape."""
-    return np.pad(array, [(0, to - have) for have, to in zip(array.shape, shape, strict=True)])
+def _as_long(*arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Arrays with zeros behind them, up to the largest size along each axis."""
+    shape = [max(sizes) for sizes in zip(*(array.shape for array in arrays), strict=True)]
+    return [
+        np.pad(array, [(0, to - have) for have, to in zip(array.shape, shape, strict=True)])
+        for array in arrays
+    ]
 
 
 def _runs(session: ort.InferenceSession, feeds: Arrays) -> bool:

@@ -18,7 +18,7 @@ from onnx_memo.errors import MemoError
 from onnx_memo.graph.longest import most_positions
 from onnx_memo.graph.shapes import ShapeTable, is_number
 from onnx_memo.levels.decide import ANSWERS
-from onnx_memo.levels.inserter import STRICTNESS, mask_of
+from onnx_memo.levels.inserter import STRICTNESS, masks_of
 from onnx_memo.levels.int8.guard import RAN
 from onnx_memo.levels.registry import level_of
 from onnx_memo.levels.rows.guard import WHOLE
@@ -31,7 +31,7 @@ from onnx_memo.proof.scores import is_score
 from onnx_memo.runtime import session_options
 from onnx_memo.served.decided import about_others, decided, decision_about, known_by
 from onnx_memo.served.explanation import REPEAT, Difference, Explanation
-from onnx_memo.served.outcomes import Seen, seen_at_rows, seen_at_sites, seen_in_8_bits
+from onnx_memo.served.outcomes import Seen, seen_at_rows, seen_at_sites, seen_at_spans, seen_in_8_bits
 from onnx_memo.served.trace import trace_model
 from onnx_memo.sessions import open_session, run_model
 from onnx_memo.store import bundle as bundles
@@ -59,7 +59,7 @@ class TracedBundle:
         self.names = load_tokenizer(self.tokenizer) if self.tokenizer else None
         with one_line(self.path):
             model = ir.load(self.path)
-            self.mask = mask_of(model)
+            self.mask = next(iter(masks_of(model)), None)
             self.outputs = [str(value.name) for value in model.graph.outputs]
             self.inputs = _inputs(model, self.mask)
             self.lookups, self.rows = trace_model(model, self.guards)
@@ -121,7 +121,8 @@ class TracedBundle:
         if not self.lookups:
             return seen_in_8_bits(bool(results[RAN]))
         if self.rows is None:
-            return seen_at_sites(self.lookups, results, mask)
+            seen_at = seen_at_spans if self.lookups[0].of_span else seen_at_sites
+            return seen_at(self.lookups, results, mask)
 
         def name_of(at: int) -> str:
             ids = request.get(TOKENS)

@@ -40,7 +40,7 @@ def read_lookup(trace: LookupTrace, results: Results) -> Lookup:
         nearest if found else None,
         float(np.sqrt(gap @ gap)) if found else None,
         float(trace.value(results, "threshold").item()),
-        int(trace.value(results, "entry")[0]) >= 0,
+        bool(trace.value(results, "hit")) if trace.of_span else int(trace.value(results, "entry")[0]) >= 0,
     )
 
 
@@ -58,6 +58,25 @@ def seen_at_sites(
         outcome = say.PARTLY
         reason = f"{hits} of {len(lookups)} lookups found an entry that is near enough: the others run"
     return Seen(outcome, reason, lookups)
+
+
+def seen_at_spans(
+    traces: Sequence[LookupTrace], results: Results, mask: npt.NDArray[np.bool_] | None
+) -> Seen:
+    """At the level `rows`, where several spans are looked up, each by itself."""
+    lookups = tuple(read_lookup(trace, results) for trace in traces)
+    hits = sum(lookup.reused for lookup in lookups)
+    if hits == len(lookups):
+        return Seen(
+            say.REPEAT, "what goes into each span is that of a stored input: none of them runs", lookups
+        )
+    if hits:
+        told = f"{hits} of {len(lookups)} spans repeat a stored input: the others run"
+        return Seen(say.PARTLY, told, lookups)
+    if lookups[0].nearest is None:
+        return Seen(*_nothing_found(traces[0], lookups[0], results, mask), lookups)
+    told = "only literal repeats are reused, and what goes into no span is stored: the original runs"
+    return Seen(say.NO_REPEAT, told, lookups)
 
 
 def seen_in_8_bits(ran: bool) -> Seen:
@@ -87,9 +106,7 @@ def seen_at_rows(
         in_bytes: whether what reuses nothing runs in 8 bits.
     """
     found = read_lookup(lookup, results)
-    hit = bool(trace.value(results, "hit"))
-    # An entry that was found need not have been taken.
-    found = Lookup(found.site, found.level, found.nearest, found.distance, found.threshold, hit)
+    hit = found.reused
     if found.nearest is None:
         return Seen(*_missed(_nothing_found(lookup, found, results, mask), in_bytes), (found,))
     length = int(lookup.value(results, "length")[0])

@@ -19,7 +19,7 @@ from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.inserter import entry_name
 from onnx_memo.levels.int8.guard import RAN
 from onnx_memo.levels.rows.attention import count_layers
-from onnx_memo.levels.rows.guard import HIT, NAME, ROWS
+from onnx_memo.levels.rows.guard import HIT, NAME, ROWS, hit_name
 from onnx_memo.levels.rows.layout import stored_name
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.store.manifest import GuardedSite
@@ -32,7 +32,10 @@ class LookupTrace:
     """Of one lookup: what it found, and what was nearest.
 
     Outputs that are added: `names` with `entry` i64[1], `nearest` i64[1], `query` f32[1, k], `key` f32[k, 1]
-    of the nearest, `threshold` and `length` i64[1].
+    of the nearest, `threshold` and `length` i64[1]; of a span, `hit`.
+
+    Attributes:
+        of_span: whether an entry that was found is reused only where it is repeated literally.
     """
 
     def __init__(self, model: ir.Model, guard: GuardedSite) -> None:
@@ -56,6 +59,10 @@ class LookupTrace:
             "threshold": (threshold, ir.DataType.FLOAT),
             "length": (length, ir.DataType.INT64),
         }
+        hit = _values(model).get(hit_name(guard.name))
+        self.of_span = hit is not None
+        if hit is not None:
+            wanted["hit"] = hit, ir.DataType.BOOL
         self.names = _give(model, b, wanted)
 
     def value(self, results: Results, what: str) -> npt.NDArray[Any]:

@@ -68,7 +68,7 @@ class Budget:
     ) -> None:
         """`size` is what inputs take; the model has a site, or a span."""
         advance = progress("comparing the inputs", len(samples))
-        first = next(iter(opened.findings.sites), opened.span)
+        first = opened.findings.sites[0] if opened.findings.sites else opened.span  # which is searched
         assert first is not None, "there is something to store"
         means, self.lengths = input_means(opened, first, samples, advance)
         self.features = _features(means)

@@ -18,7 +18,7 @@ MOST_PER_KEY = 3  # bytes of the index, at most, relative to those of the keys
 
 def largest_group(lengths: npt.NDArray[np.int64]) -> int:
     """How many entries share the commonest length."""
-    return int(np.bincount(lengths).max(initial=0))
+    return int(np.unique(lengths, return_counts=True)[1].max(initial=0))
 
 
 def annoy_available() -> bool:

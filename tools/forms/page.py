@@ -114,7 +114,8 @@ def _levels(row: Row) -> str:
     if row.refused:
         reasons = [f"refused: {_said(row.refused)}"]
     elif row.why_no_rows:
-        reasons = [f"no rows: {row.why_no_rows}"]
+        what = "rows for literal repeats alone" if "rows" in row.levels else "no rows"
+        reasons = [f"{what}: {row.why_no_rows}"]
     if row.refusals and found:
         reasons.append(f"not all attention: {row.refusals[0]}")
     return "; ".join(([found] if found else []) + reasons)

@@ -15,7 +15,9 @@ from tools.forms.form import Form, Kitchen, Scale
 FOLDER = Path(__file__).parents[2] / "tests" / "fixtures" / "forms"
 SCALE = Scale(width=16, heads=2, intermediate=32)
 MOST_BYTES = 60_000
-LAYERS = {"clip-torchscript": 1}  # of each tower
+LAYERS = dict.fromkeys(
+    ("clip-torchscript", "clip-dynamo-23", "bart-dynamo", "bart-dynamo-23"), 1
+)  # of each tower
 KEPT = (
     "bert-fused",
     "bert-fused-mha",
@@ -38,6 +40,9 @@ KEPT = (
     "mpnet-optimum",
     "deberta-v2-dynamo",
     "clip-torchscript",
+    "clip-dynamo-23",
+    "bart-dynamo",
+    "bart-dynamo-23",
 )
 
 

@@ -47,7 +47,7 @@ class Row:
         sites: how many attention blocks are found.
         refusals: the reasons why a softmax or attention operator is none.
         levels: that `onnx-memo inspect` allows.
-        why_no_rows: the reason, where `rows` is not among them.
+        why_no_rows: the reason, where `rows` is not among them, or for literal repeats alone.
         refused: why `onnx-memo optimize` writes nothing.
         level: of the bundle.
         misses: by batch and library (`1 native`), `identical`, or what differs.
@@ -151,7 +151,7 @@ def inspect_into(row: Row, path: Path) -> None:
     found = onnx_memo.inspect(path)
     row.sites = len(found.sites)
     row.refusals = sorted(set(found.refusals.values()))
-    row.levels = (["rows"] if found.encoder is not None else []) + sorted(
+    row.levels = (["rows"] if found.repeats else []) + sorted(
         {level for site in found.sites for level in site.levels}
     )
     row.why_no_rows = found.why_no_rows

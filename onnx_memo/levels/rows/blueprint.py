@@ -82,12 +82,14 @@ class RowsBlueprint:
     Attributes:
         span: in the original model; an encoder, where rows run.
         allowed: which entries may be found, bool[N]; None: all. A trial stores the others all the same.
+        kinds: what each entry must have in common with a request, i64[N], rising; None: its length.
     """
 
     span: Span
     captured: RowsCapture
     settings: RowsSettings
     allowed: npt.NDArray[np.bool_] | None = None
+    kinds: npt.NDArray[np.int64] | None = None
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -127,12 +129,13 @@ class RowsBlueprint:
         """What is stored in any case: lengths, offsets, the lookup, and what was captured."""
         captured, lengths, network = self.captured, self.captured.lengths, self.settings.network
         keys = found_only(network(captured.means), self.allowed)
-        kinds = [spec.name.removeprefix(stored_name("")) for spec in captured_specs(captured.form)]
+        stored = [spec.name.removeprefix(stored_name("")) for spec in captured_specs(captured.form)]
+        kinds = lengths if self.kinds is None else self.kinds
         return {
-            LENGTHS: lengths,
+            LENGTHS: kinds,
             OFFSETS: offsets_of(lengths),
-            **lookup_contents(NAME, network, keys, lengths, scratch, notes),
-            **{stored_name(kind): captured.path(kind) for kind in kinds},
+            **lookup_contents(NAME, network, keys, kinds, scratch, notes),
+            **{stored_name(kind): captured.path(kind) for kind in stored},
         }
 
     def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
@@ -143,7 +146,7 @@ class RowsBlueprint:
             in_bytes = InBytes(read, settings.rows_in_bytes, settings.misses_in_bytes, compact)
         if settings.compact is not None:
             settings.compact.insert(copy, tensors)
-        insert_rows_guard(copy.model, copy.twin(self.span), self._guard(tensors), in_bytes)
+        insert_rows_guard(copy.model, copy.twin(self.span), self.guard(tensors), in_bytes)
 
     def guarded(self) -> list[GuardedSite]:
         """The guard, as the manifest lists it."""
@@ -154,7 +157,8 @@ class RowsBlueprint:
             ),
         ]
 
-    def _guard(self, tensors: Mapping[str, ir.TensorProtocol]) -> RowsGuard:
+    def guard(self, tensors: Mapping[str, ir.TensorProtocol]) -> RowsGuard:
+        """What the guard reads, of `tensors` by their names in the memo data."""
         captured, settings = self.captured, self.settings
 
         def own(name: str, value: float) -> ir.TensorProtocol:

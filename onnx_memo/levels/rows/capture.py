@@ -143,6 +143,7 @@ def capture_rows(
     advance: Callable[[], None],
     *,
     literal: bool = False,
+    span: Span | None = None,
     tables: Tables | None = None,
 ) -> RowsCapture:
     """Run `samples` through the encoder of a model.
@@ -153,6 +154,7 @@ def capture_rows(
         folder: where the files go.
         advance: called after each sample.
         literal: for literal repeats only: neither keys, values nor rollouts are kept.
+        span: of these, what is repeated; None: the model's own span.
         tables: of the model, that will be read in 8 bits. The states at the input are then those that
             requests will have, so that rows that did not change are known; all others are the model's own.
 
@@ -161,7 +163,7 @@ def capture_rows(
     """
     copy = opened.copy()
     encoder = None if literal else copy.twin(opened.encoder)
-    span = encoder or copy.twin(opened.span)
+    span = encoder or copy.twin(span or opened.span)
     assert span is not None, "there is something to run"
     stages = [] if encoder is None else find_stages(encoder)
     later = [stage.states for stage in stages[1:]]

@@ -14,19 +14,12 @@ their place runs the form of nodes that are exact on every processor.
 The two `If` follow each other: in a branch within a branch ONNX Runtime does not rearrange weights for its
 products, which then take up to three times as long. Where `hit` is false there are no rows.
 
-The encoder on some rows is a copy of its nodes (`Encoder.steps`) that reads a batch of one sequence, which is
-the rows of all sequences packed, [1, R, d]. What cores and mixings become: `onnx_memo.levels.rows.attention`.
-Before some layers (`find_stages`) `MemoGrow` adds the rows that by then are predicted to change. `spread` is
-the learned first-order correction: what a changed row passes on to those that did not run, a product of its
-change at the encoder's output with one matrix (`correction`). Where the tolerance allows, the copies'
-products are int8: with few rows they take as long as reading their weights does.
+What runs on these rows, and what `spread` is: `onnx_memo.levels.rows.run`.
 
 `memo_strictness` scales the bound: 1 (the default) as calibrated, 0 reuses nothing.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -34,24 +27,34 @@ import onnx_ir as ir
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import remove_graft
-from onnx_memo.graph.cores import Meeting, Mixing
+from onnx_memo.graph.cores import Mixing
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.packed import Copier, Places, whole_products
 from onnx_memo.graph.prune import prune
 from onnx_memo.graph.span import Span
-from onnx_memo.graph.stages import Stage, find_stages
+from onnx_memo.graph.stages import find_stages
 from onnx_memo.levels.inserter import Inserter, add_operators, to_be_guarded
-from onnx_memo.levels.rows.attention import Request, RowsAttention, Running
-from onnx_memo.levels.rows.reads import InBytes, RowsGuard, StageData
+from onnx_memo.levels.rows.attention import Request, Running
+from onnx_memo.levels.rows.reads import InBytes, RowsGuard
+from onnx_memo.levels.rows.run import Moved, RowsRun, branch_of
 from onnx_memo.levels.rows.turned import Turned
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
-from onnx_memo.precision.form import Form, FormBuilder
 from onnx_memo.precision.whole import WholeInCopy
 
 NAME = "encoder"
-ROWS = f"memo/{NAME}/rows"  # the value that holds the rows that run, i64[R]
-HIT = f"memo/{NAME}/reused"  # and whether only they run, bool
+
+
+def rows_name(name: str) -> str:
+    """The name of the value that holds the rows that run, i64[R], of the guard of a name."""
+    return f"memo/{name}/rows"
+
+
+def hit_name(name: str) -> str:
+    """The name of the value that says whether only they run, bool."""
+    return f"memo/{name}/reused"
+
+
+ROWS, HIT = rows_name(NAME), hit_name(NAME)
 WHOLE = f"memo/{NAME}/whole"  # the value that holds what reuses nothing and ran in 8 bits, f32[B, L, d]
 
 
@@ -59,15 +62,31 @@ def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: I
     """Guard `span`, an encoder where rows run; `model` is changed. `in_bytes` says what runs in 8 bits."""
     if isinstance(span, Encoder):
         span = to_be_guarded(model, span)
-    _RowsInserter(model, span, guard, in_bytes).run()
+    RowsInserter(model, span, guard, in_bytes).run()
     add_operators(model)
     remove_graft(model, span)
     if in_bytes is not None and in_bytes.compact:
         prune(model)
 
 
-class _RowsInserter(Inserter):
-    def __init__(self, model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None) -> None:
+class RowsInserter(Inserter):
+    """Guards the span of a model, which is changed.
+
+    Attributes:
+        name: of the guard.
+        entry: what its lookup found, i64[B], once it has run.
+        hit: whether it reuses that, bool.
+        answer: what takes the place of the span's result.
+    """
+
+    name = NAME
+    entry: ir.Value
+    hit: ir.Value
+    answer: ir.Value
+
+    def __init__(
+        self, model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None
+    ) -> None:
         super().__init__(model)
         self.span, self.guard, self.in_bytes = span, guard, in_bytes
         self.turned: Turned | None = None
@@ -78,9 +97,19 @@ class _RowsInserter(Inserter):
         assert isinstance(self.span, Encoder), "rows run in an encoder"
         return self.span
 
+    def kinds(self, b: Builder) -> ir.Value:
+        """What an entry must have in common with each sequence for its key to be compared, i64[B]."""
+        del b
+        return self.length
+
+    def region(self) -> list[ir.Node]:
+        """The nodes that a hit saves."""
+        return flow.region(self.graph, self.span.result, self.span.boundary, self.constant)
+
     def run(self) -> None:
+        """Insert the guard."""
         span, guard = self.span, self.guard
-        b = Builder(f"memo/{NAME}", self.opset)
+        b = Builder(f"memo/{self.name}", self.opset)
         self.states, mask, positions = span.input, span.mask, span.positions
         if span.turns:
             assert mask is not None and positions is not None, "what is turned has both"
@@ -91,7 +120,7 @@ class _RowsInserter(Inserter):
         query = self.query(b, guard.lookup, weights, self.states)
         radius = self.initializer(guard.lookup.threshold)
         self.padded = b.dim(span.input, 1)
-        self.entry, found = self.look_up(b, guard.lookup, query, self.length, guard.lengths, radius)
+        self.entry, found = self.look_up(b, guard.lookup, query, self.kinds(b), guard.lengths, radius)
         self.bound = b.op("Mul", self.initializer(guard.bound), self.strictness(b))
         bound, limit = self.bound, self.initializer(guard.limit)
         if guard.int8 or self._rows_in_bytes:
@@ -103,7 +132,9 @@ class _RowsInserter(Inserter):
             alone = b.op("Equal", b.dim(span.input, 0), b.i64(1))  # its rows ask those of one sequence
             limit = b.op("Where", b.op("Squeeze", alone), limit, b.const(0, np.float32))
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
-        self.rows, self.stored_rows, hit, self.change, self.predicted = b.ops(
+        names = ("stored_rows", "change", "predicted")
+        stored_rows, change, predicted = (f"memo/{self.name}/{part}" for part in names)
+        self.rows, self.stored_rows, self.hit, self.change, self.predicted = b.ops(
             "MemoRows",
             self.states,
             self.entry,
@@ -113,19 +144,17 @@ class _RowsInserter(Inserter):
             bound,
             limit,
             domain=DOMAIN,
-            names=(ROWS, f"memo/{NAME}/stored_rows", HIT, f"memo/{NAME}/change", f"memo/{NAME}/predicted"),
+            names=(rows_name(self.name), stored_rows, hit_name(self.name), change, predicted),
         )
-        self._request = Request(b, self.entry, self.length, self.padded, self.turned)
         states, spread, rows = self._ran(b)
-        region = flow.region(self.graph, span.result, span.boundary, self.constant)
-        merged = self._merged(states, spread, rows)
+        region, merged = self.region(), self._merged(states, spread, rows)
         if exact is None or self.in_bytes is None or not self.in_bytes.misses:
-            self.make_conditional(b, region, span.result, hit, merged)
+            self.answer = self.make_conditional(b, region, span.result, self.hit, merged)
             return
         whole = self.in_bytes.whole
-        answered, either = self._or_whole(b, hit, exact, merged, whole)
+        answered, either = self._or_whole(b, self.hit, exact, merged, whole)
         instead = whole_branch(self, self.encoder, whole, everywhere=True) if self.in_bytes.compact else None
-        self.make_conditional(b, region, span.result, answered, either, instead)
+        self.answer = self.make_conditional(b, region, span.result, answered, either, instead)
 
     def _or_whole(
         self, b: Builder, hit: ir.Value, exact: ir.Value, merged: ir.Graph, whole: WholeInCopy
@@ -136,7 +165,7 @@ class _RowsInserter(Inserter):
         """
         runs = b.op("And", exact, b.op("Not", hit))
         nothing = Builder(f"memo/{NAME}/unneeded", self.opset)
-        empty = _graph(
+        empty = branch_of(
             nothing,
             [nothing.const(np.zeros((0, 0, self.encoder.width)), np.float32)],
             [None, None, self.encoder.width],
@@ -149,9 +178,9 @@ class _RowsInserter(Inserter):
             "If",
             hit,
             then_branch=merged,
-            else_branch=_graph(same, [same.op("Identity", ran)], [None, None, self.encoder.width]),
+            else_branch=branch_of(same, [same.op("Identity", ran)], [None, None, self.encoder.width]),
         )
-        return b.op("Or", hit, exact), _graph(either, [chosen], [None, None, self.encoder.width])
+        return b.op("Or", hit, exact), branch_of(either, [chosen], [None, None, self.encoder.width])
 
     def _only_reused(
         self, b: Builder, found: ir.Value, bound: ir.Value, limit: ir.Value
@@ -175,14 +204,18 @@ class _RowsInserter(Inserter):
         some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
         stages = find_stages(self.encoder)[1:]
         names = [f"{b.prefix}/states", f"{b.prefix}/spread", *(f"{ROWS}.{stage.layer}" for stage in stages)]
-        then, other = self._run(stages), self._nothing(len(stages))
+        request = Request(b, self.entry, self.length, self.padded, self.turned)
+        first = Running(self.rows, self.stored_rows, self.predicted)
+        moved = Moved(self.states, self.change, self.bound, first)
+        run = RowsRun(self, self.encoder, self.guard, self.in_bytes, request, moved)
+        then, other = run.branch(f"{b.prefix}/run", stages), run.nothing(f"{b.prefix}/nothing", len(stages))
         states, spread, *rows = b.ops("If", some, names=names, then_branch=then, else_branch=other)
         return states, spread, rows[-1] if rows else self.rows
 
     def _merged(self, states: ir.Value, spread: ir.Value, rows: ir.Value) -> ir.Graph:
         """The branch of a hit: the rows that ran, merged with what is stored."""
         guard = self.guard
-        b = Builder(f"memo/{NAME}/reuse", self.opset)
+        b = Builder(f"memo/{self.name}/reuse", self.opset)
         stored = (guard.final, guard.rollout, guard.offsets, guard.squares)
         merged = b.op(
             "MemoMerge",
@@ -200,54 +233,7 @@ class _RowsInserter(Inserter):
         width = self.span.output_width
         if width != self.span.per_row:  # it is stored with as many rows as the input has
             merged = b.op("Reshape", merged, b.i64(0, -1, width))
-        return _graph(b, [merged], [None, None, width])
-
-    def _nothing(self, stages: int) -> ir.Graph:
-        b = Builder(f"memo/{NAME}/nothing", self.opset)
-        empty = np.zeros((0, self.encoder.width), np.float32)
-        floats = [b.const(empty, np.float32) for _ in range(2)]
-        return _graph(b, floats, [None, self.encoder.width], [b.i64() for _ in range(stages)])
-
-    def _run(self, stages: Sequence[Stage]) -> ir.Graph:
-        """The encoder on the rows that run: final states, what they spread, the rows of `stages`."""
-        guard, encoder = self.guard, self.encoder
-        b = Builder(f"memo/{NAME}/run", self.opset)
-        flat = b.op("Reshape", self.states, b.i64(-1, encoder.width))
-        running = Running(self.rows, self.stored_rows, self.predicted)
-        copier = Copier(b, encoder, self.constant, self._places(b, running.rows))
-        if guard.int8:
-            products = whole_products(encoder, self.constant)
-            for node, tensors in zip(products, guard.int8, strict=True):
-                if tensors is not None:
-                    copier.int8[node] = [self.initializer(tensor) for tensor in tensors]
-        copier.made[encoder.input] = b.op("Unsqueeze", b.op("Gather", flat, running.rows, axis=0), b.i64(0))
-        begins = dict(zip((stage.states for stage in stages), guard.stages, strict=True))
-        attention = RowsAttention(self, encoder, guard, self._request, b)
-
-        def attend(meeting: Meeting, qkv: ir.Value | None) -> ir.Value:
-            return attention.packed(meeting, qkv, copier, running)
-
-        form = self._form(b, copier, begins, attend)
-        rows = []
-        for node in encoder.steps:
-            meeting = copier.meeting(node)
-            if form is not None:
-                form.run(node)
-            elif meeting is None:
-                copier.copy(node)
-            else:
-                copier.made[meeting.context] = attention.copied(meeting, copier, running)
-            if node.outputs[0] in begins:
-                running = self._grow(b, node.outputs[0], copier, running, begins[node.outputs[0]])
-                rows.append(running.rows)
-        states = b.op("Reshape", copier.made[encoder.output], b.i64(-1, encoder.width))
-        moved = b.op("Sub", states, b.op("Gather", self.initializer(guard.final), running.stored, axis=0))
-        change = b.op("Gather", b.op("Reshape", self.change, b.i64(-1)), running.rows, axis=0)
-        changed = b.op("Cast", b.op("Greater", change, b.const(0, np.float32)), to=ir.DataType.FLOAT.value)
-        passed_on = b.op("Mul", moved, b.op("Unsqueeze", changed, b.i64(1)))
-        assert guard.correction is not None, "rows that run move others"
-        spread = b.op("MatMul", passed_on, self.initializer(guard.correction))
-        return _graph(b, [states, spread], [None, encoder.width], rows)
+        return branch_of(b, [merged], [None, None, width])
 
     @property
     def _any_in_bytes(self) -> bool:
@@ -256,61 +242,3 @@ class _RowsInserter(Inserter):
     @property
     def _rows_in_bytes(self) -> bool:
         return self.in_bytes is not None and self.in_bytes.rows
-
-    def _form(
-        self,
-        b: Builder,
-        copier: Copier,
-        begins: Collection[ir.Value],
-        attend: Callable[[Meeting, ir.Value | None], ir.Value],
-    ) -> FormBuilder | None:
-        """What writes the rows that run in 8 bits, if they do. With values of `begins` other rows join."""
-        if self.in_bytes is None or not self.in_bytes.rows:
-            return None
-        whole = self.in_bytes.whole
-        form = Form(self.encoder, whole.chains.parted(begins))
-        products = {key: [self.initializer(tensor) for tensor in own] for key, own in whole.products.items()}
-        return FormBuilder(b, form, copier, products, attend)
-
-    def _places(self, b: Builder, rows: ir.Value) -> Places:
-        """Where rows stand in the request."""
-        return Places(b, rows if self.turned is None else b.op("Gather", self.turned.rows, rows), self.padded)
-
-    def _grow(
-        self, b: Builder, states: ir.Value, copier: Copier, running: Running, data: StageData
-    ) -> Running:
-        """Let rows join that are predicted to change, and copy what follows for all of them."""
-        names = [f"{b.prefix}/{states.name}/{part}" for part in ("grown", "rows", "stored_rows", "predicted")]
-        grown, rows, stored_rows, predicted = b.ops(
-            "MemoGrow",
-            b.op("Reshape", copier.made[states], b.i64(-1, self.encoder.width)),
-            running.rows,
-            self.change,
-            running.predicted,
-            self.entry,
-            self.length,
-            self.initializer(data.stored),
-            self.initializer(data.influence),
-            self.initializer(self.guard.offsets),
-            self.initializer(self.guard.squares),
-            self.bound,
-            self.initializer(data.correction),
-            self.initializer(data.past),
-            domain=DOMAIN,
-            names=names,
-        )
-        copier.begin(states, grown, self._places(b, rows))
-        return Running(rows, stored_rows, predicted)
-
-
-def _graph(
-    b: Builder, floats: Sequence[ir.Value], shape: Sequence[int | None], rows: Sequence[ir.Value] = ()
-) -> ir.Graph:
-    """A branch that gives `floats` of one shape and `rows`."""
-    for value in floats:
-        value.type = ir.TensorType(ir.DataType.FLOAT)
-        value.shape = ir.Shape(shape)
-    for value in rows:
-        value.type = ir.TensorType(ir.DataType.INT64)
-        value.shape = ir.Shape([None])
-    return ir.Graph([], [*floats, *rows], nodes=b.nodes, name=b.prefix)

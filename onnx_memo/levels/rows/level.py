@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_memo.data.distinct import distinct
+from onnx_memo.data.samples import Samples
 from onnx_memo.graph.encoder import Encoder, NoEncoder
+from onnx_memo.graph.linked import LinkedSpan
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.span import Span
 from onnx_memo.job import Job
@@ -21,9 +24,11 @@ from onnx_memo.levels.repeats import inputs_to_store
 from onnx_memo.levels.rows.blueprint import RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
 from onnx_memo.levels.rows.explore import explore_rows
+from onnx_memo.levels.rows.guard import NAME
 from onnx_memo.levels.rows.layout import RowsForm, literal_footprint, rows_footprint, scratch_layout
+from onnx_memo.levels.rows.linked import LinkedBlueprint, entries_of, guard_name, regular, tokens_of
 from onnx_memo.levels.rows.propose import propose_rows
-from onnx_memo.levels.rows.watch import RowsWatch
+from onnx_memo.levels.rows.watch import LinkedWatch, RowsWatch
 from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import most_tokens
 from onnx_memo.store.layout import Footprint, Layout
@@ -50,21 +55,30 @@ class RowsLevel(Level):
             encoder, why = None, str(none)
         if encoder is not None and why is None:
             return RowsUse(encoder, wanted.exact_misses)
-        if opened.span is None or not wanted.repeats:
+        linked = opened.linked
+        if opened.span is None and not linked.spans:
             raise NotAllowed(str(why))
+        several = "" if opened.span is not None else f", of {len(linked.spans)} spans, each by itself"
+        if not wanted.repeats:
+            raise NotAllowed(f"{why}; without a tolerance it reuses literal repeats{several}")
         if opened.findings.sites:
-            notes.append(f"the level 'rows' reuses literal repeats alone, whatever the tolerance: {why}")
+            notes.append(
+                f"the level 'rows' reuses literal repeats alone{several}, whatever the tolerance: {why}"
+            )
         else:
             notes.append(f"only equal inputs are reused: attention is not understood, for one {why}")
-        return RepeatsUse(opened.span)
+        if opened.span is not None:
+            return RepeatsUse(opened.span)
+        notes += linked.notes()
+        return LinkedUse(linked.spans)
 
     def describe(self, guards: Sequence[GuardedSite]) -> list[str]:
         """Depends on whether anything but literal repeats is reused."""
         return [_reused(guard) for guard in guards]
 
-    def watch(self, model: ir.Model, guards: Sequence[GuardedSite]) -> RowsWatch:
-        """Reads which rows run."""
-        return RowsWatch(model)
+    def watch(self, model: ir.Model, guards: Sequence[GuardedSite]) -> RowsWatch | LinkedWatch:
+        """Reads which rows run, or which of several spans."""
+        return RowsWatch(model) if [guard.name for guard in guards] == [NAME] else LinkedWatch(model, guards)
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,47 @@ class RepeatsUse(Use):
         captured = capture_rows(job.opened, stored, job.scratch, advance, literal=True)
         settings = RowsSettings(fit_keys(captured.means), None, 0.0)
         return RowsBlueprint(self.span, captured, settings)
+
+
+@dataclass(frozen=True)
+class LinkedUse(Use):
+    """Several spans of the job's model, each for requests that repeat literally what went into it."""
+
+    spans: tuple[LinkedSpan, ...]
+
+    def bytes_needed(self, job: Job) -> int:
+        """What is stored is captured first."""
+        size, ones = self._footprint(job.samples), np.ones(len(job.samples), np.int64)
+        total = size.total(ones)
+        stored = total if job.max_bytes is None else min(total, job.max_bytes)
+        scratch = [scratch_layout(RowsForm.literal(span), literal=True).footprint() for span in self.spans]
+        return 2 * stored + sum(each.total(ones) for each in scratch)
+
+    def repeats(self, job: Job) -> LinkedBlueprint:
+        """Store the output of each span for each input that is distinct there."""
+        numbers, _ = distinct(job.samples, range(len(job.samples)))
+        size = self._footprint(job.samples.take(numbers))  # of these alone, in this order
+        stored = regular(self.spans, inputs_to_store(job, size), job.notes)
+        entries = entries_of(self.spans, stored)
+        advance = job.progress("running the inputs", sum(len(own.samples) for own in entries))
+        parts = []
+        for number, (span, own) in enumerate(zip(self.spans, entries, strict=True)):
+            folder = job.scratch / guard_name(number)
+            folder.mkdir()
+            samples = stored.take(own.samples.tolist())
+            captured = capture_rows(job.opened, samples, folder, advance, literal=True, span=span)
+            settings = RowsSettings(fit_keys(captured.means), None, 0.0)
+            parts.append(RowsBlueprint(span, captured, settings, kinds=own.kinds(captured.lengths)))
+        return LinkedBlueprint(self.spans, tuple(parts), tuple(entries))
+
+    def _footprint(self, samples: Samples) -> Footprint:
+        """What some inputs take at most, where nothing of them is alike."""
+        lengths = [tokens_of(span, samples) for span in self.spans]
+        sizes = [
+            literal_footprint(span, int(own.max())) for span, own in zip(self.spans, lengths, strict=True)
+        ]
+        each = np.sum([size.each(own) for size, own in zip(sizes, lengths, strict=True)], axis=0)
+        return Footprint(sum(size.fixed for size in sizes), lambda _: each)
 
 
 @dataclass(frozen=True)

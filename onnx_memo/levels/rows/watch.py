@@ -13,7 +13,8 @@ import onnx_ir as ir
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.base import Reuse
 from onnx_memo.levels.rows.attention import count_layers
-from onnx_memo.levels.rows.guard import HIT, NAME, ROWS
+from onnx_memo.levels.rows.guard import HIT, NAME, ROWS, hit_name, rows_name
+from onnx_memo.store.manifest import GuardedSite
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,28 @@ class RowsWatch:
         watched = self.watched(results)
         share = watched.ran / max(int(watched.lengths.sum()), 1) if watched.hit else 1.0
         return Reuse({NAME: np.full(len(watched.lengths), watched.hit)}, share)
+
+
+class LinkedWatch:
+    """The same where several spans are guarded, each for repeats of its own."""
+
+    def __init__(self, model: ir.Model, guards: Sequence[GuardedSite]) -> None:
+        """Add outputs to `model`, after its own."""
+        values = {str(value.name): value for node in model.graph for value in node.outputs}
+        self.names = [guard.name for guard in guards]
+        for name in self.names:
+            operator = values[rows_name(name)].producer()
+            assert operator is not None and operator.inputs[2] is not None, "MemoRows reads the lengths"
+            add_outputs(model, [operator.inputs[2]], ir.DataType.INT64)
+            add_outputs(model, [values[hit_name(name)]], ir.DataType.BOOL)
+
+    def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
+        """As `onnx_memo.levels.base.Watch` has it: of each span a batch is reused as a whole."""
+        own = results[len(results) - 2 * len(self.names) :]
+        lengths, reused = own[0::2], [bool(hit) for hit in own[1::2]]
+        rows = [max(int(each.sum()), 0) for each in lengths]
+        ran = sum(count for count, hit in zip(rows, reused, strict=True) if not hit)
+        hits = {
+            name: np.full(len(each), hit) for name, each, hit in zip(self.names, lengths, reused, strict=True)
+        }
+        return Reuse(hits, ran / max(sum(rows), 1))
