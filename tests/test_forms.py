@@ -39,6 +39,7 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "clip-dynamo-23": (2, ROWS),
     "clip-torchscript": (2, EVERY),
     "deberta-v2-dynamo": (2, EVERY),
+    "gpt-neox-optimum": (2, ("rows", "output")),
     "llama-optimum": (2, ("rows", "output")),
     "mpnet-optimum": (2, EVERY),
 }

@@ -36,6 +36,7 @@ KEPT = (
     "bert-qdq",
     "bert-qoperator",
     "bert-torchscript-normalized",
+    "gpt-neox-optimum",
     "llama-optimum",
     "mpnet-optimum",
     "deberta-v2-dynamo",

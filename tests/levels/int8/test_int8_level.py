@@ -16,6 +16,7 @@ from support import (
     variants,
     write_samples,
 )
+from support_encoder import mixing_model
 from support_precision import build_int8
 from support_rows import opened
 
@@ -69,8 +70,13 @@ def test_a_model_without_an_encoder_does_not_allow_it(tmp_path):
         allowed(model, replace(WANTED, level="int8"), [], True)
 
 
-def test_attention_need_not_be_such_that_rows_can_be_run():
-    assert offered("auto", True, "deberta_v2") == ["int8", "output and probs"]
+def test_attention_need_not_be_such_that_rows_can_be_run(tmp_path):
+    """Here every row's scores depend on what all other rows ask."""
+    across = "  s1_{n} = LogSoftmax <axis = 2> (s0_{n})\n  s2_{n} = Add (s1_{n}, bias)\n"
+    model = OpenedModel(mixing_model(tmp_path / "model.onnx", across))
+    assert model.encoder.why_no_rows is not None
+    titles = [level.title for level, _ in allowed(model, WANTED, [], True)]
+    assert "int8" in titles and "rows" not in titles
 
 
 def test_a_manifest_that_names_it_is_known():
