@@ -68,12 +68,12 @@ def _build(job: Job, uses: Sequence[tuple[Level, Use]], padding: str | None, fol
     """
     job.scratch.mkdir()
     if job.goal is not None:
-        check_room(folder, _bytes_needed(job, [use for _, use in uses], folder))
+        check_room(folder, _bytes_needed(job, [use for _, use in uses]))
         verdict = decide(job, uses)
         return verdict, verdict.blueprint, _write(job, verdict.blueprint, padding, folder)
     *_, (last, _) = uses
     for level, use in uses:
-        check_room(folder, _bytes_needed(job, [use], folder))
+        check_room(folder, _bytes_needed(job, [use]))
         trial = job.on_trial()
         try:
             blueprint = use.repeats(trial)
@@ -113,8 +113,7 @@ def _write_model(
     """Write the guarded model, and beside it the files that hold what it reads of the original's weights."""
     copy = job.opened.copy()
     if not job.compact:
-        link = not job.copy_weights
-        job.notes.extend(take_weights(copy.model, job.opened.folder, folder, link))
+        take_weights(copy.model, job.opened.folder, folder)
     blueprint.insert(copy, tensors)
     if job.compact:
         rewrite_weights(copy.model, folder)
@@ -126,12 +125,7 @@ def _write_model(
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
 
 
-def _bytes_needed(job: Job, uses: Sequence[Use], folder: Path) -> int:
-    """An upper bound of what captured tensors, memo data and the model's weights take in `folder`, in bytes.
-
-    Files of weights are linked within a file system; from another one they are copied, for trials as well.
-    """
-    device, weights = folder.stat().st_dev, 0
-    for status in ((job.opened.folder / name).stat() for name in external_files(job.opened.model)):
-        weights += status.st_size * (2 if status.st_dev != device else job.copy_weights)
-    return sum(use.bytes_needed(job) for use in uses) + weights + 2 * job.path.stat().st_size
+def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:
+    """An upper bound of what captured tensors, memo data and the model's weights take together, in bytes."""
+    weights = sum((job.opened.folder / name).stat().st_size for name in external_files(job.opened.model))
+    return sum(use.bytes_needed(job) for use in uses) + 2 * (weights + job.path.stat().st_size)

@@ -7,7 +7,6 @@ a file that is to stay is on the disk before its name is used.
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
 import hashlib
 import io
@@ -100,51 +99,22 @@ def copy_file(source: Path, to: Path) -> None:
         file.copy(source)
 
 
-class Taken(enum.Enum):
-    """How a file came to another place, the best first."""
+def take_file(source: Path, to: Path) -> None:
+    """Let `to` be a file of its own like `source`, which shares its blocks where the file system can.
 
-    REFLINK = "reflink"  # a file of its own, whose blocks are shared until one of both is written to
-    LINK = "link"  # another name of the same file
-    COPY = "copy"
-
-
-def take_file(source: Path, to: Path, link: bool = True) -> Taken:
-    """Let `to` be a file like another one, without a second copy of it where the file system allows that.
+    No hard link, which would take no room elsewhere either: ONNX and ONNX Runtime take files with several
+    names for an attack, and what writes into the original would reach this one.
 
     Args:
         source: a file; a link leads to it.
         to: a place where none is.
-        link: whether it may be a name of the same file, which changes with it.
 
     Raises:
         OSError: `to` is there already, or could not be written whole.
     """
-    source = source.resolve()
-    if _reflinked(source, to):
-        return Taken.REFLINK
-    if link and _linked(source, to):
-        return Taken.LINK
-    copy_file(source, to)
-    return Taken.COPY
-
-
-def _reflinked(source: Path, to: Path) -> bool:
     with new_file(to) as file:
-        if file.reflink(source):
-            return True
-    to.unlink()
-    return False
-
-
-def _linked(source: Path, to: Path) -> bool:
-    try:
-        to.hardlink_to(source)
-    except OSError:  # another file system, one without links, or a file of somebody else's
-        return False
-    if os.name != "nt":  # there only what may be written is flushed
-        with open(to, "rb") as file:
-            os.fsync(file.fileno())  # whoever wrote it may not have waited for the disk
-    return True
+        if not file.reflink(source):
+            file.copy(source)
 
 
 def sha256(path: Path) -> str:

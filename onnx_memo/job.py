@@ -25,7 +25,6 @@ class Job:
         threshold: the key distance that the user set; None: the level's own.
         max_bytes: the most that the memo data may take; None: no bound.
         compact: leave out the original's weights.
-        copy_weights: the bundle's weights are no links to the original's files.
         progress: is called for each step and its parts.
         notes: what people should know; steps add to it.
         reference: whose answers count; None: the original's own.
@@ -38,7 +37,6 @@ class Job:
     threshold: float | None = None
     max_bytes: int | None = None
     compact: bool = False
-    copy_weights: bool = False
     progress: Progress = silent
     notes: list[str] = field(default_factory=list)
     reference: Reference | None = None

@@ -76,7 +76,6 @@ def optimize(
     exact_misses: bool = False,
     max_bytes: int | None = None,
     compact: bool = False,
-    copy_weights: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
     layout: str = "flat",
@@ -130,8 +129,6 @@ def optimize(
             the sample (`onnx_memo.store.budget`). None: no bound.
         compact: leave out the original's weights, so that those left take about a quarter of them; all that
             runs, runs in 8 bits, and no answer is the original's, bit for bit, but that to a stored input.
-        copy_weights: copy the files that hold the original's weights, where they would be linked: a hard link
-            changes with the original's file if that is written to in place.
         mask: the input that says which tokens are real (1) and which are padding (0), where that is not seen
             in the graph.
         allow_unknown: take text of which more than a tenth of the tokens is unknown to the tokenizer.
@@ -192,7 +189,6 @@ def optimize(
                 threshold,
                 max_bytes,
                 compact=compact,
-                copy_weights=copy_weights,
                 progress=progress,
                 notes=notes,
                 reference=judge,

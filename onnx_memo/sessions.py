@@ -26,7 +26,7 @@ MOST_TRIED = 512  # tokens to which a request is padded to see whether it runs t
 
 def place_weights(model: ir.Model, source: Path, folder: Path) -> None:
     """Have what the model keeps in files in `source` in `folder` as well, for a while: one folder serves a
-    whole session. It is linked where the file system allows.
+    whole session. Blocks are shared where the file system can.
     """
     for name in external_files(model):
         if not (folder / name).exists():

@@ -4,9 +4,9 @@
 
 runs `onnx-memo optimize` and samples RssAnon of its processes every 20 milliseconds: what lies in memory and
 is no page of a file. Pages of mapped files do not count, since the system takes them back when it wants to.
-On disk, files in the bundle's folder count that are not the original's own: a hard link to one of these takes
-nothing. (A reflink counts as a copy; it cannot be told from one by its size. Nameless files, into which
-sessions on large models pack weights, are not seen there, but count in what is written.)
+On disk, files in the bundle's folder count. (A reflink counts as a copy; it cannot be told from one by its
+size. Nameless files, into which sessions on large models pack weights, are not seen there, but count in what
+is written.)
 """
 
 from __future__ import annotations

@@ -162,10 +162,6 @@ def optimize(
         bool,
         typer.Option("--compact", help="Leave out the original's weights: all that runs, runs in 8 bits."),
     ] = False,
-    copy_weights: Annotated[
-        bool,
-        typer.Option("--copy-weights", help="Copy the original's files of weights, never link them."),
-    ] = False,
     mask: Mask = None,
     allow_unknown: AllowUnknown = False,
     layout: Annotated[
@@ -203,7 +199,6 @@ def optimize(
             exact_misses=exact_misses,
             max_bytes=None if max_bytes is None else parse_bytes(max_bytes),
             compact=compact,
-            copy_weights=copy_weights,
             mask=mask,
             allow_unknown=allow_unknown,
             layout=layout,

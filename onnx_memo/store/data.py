@@ -20,19 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.files import NewFile, Taken, new_file, sha256, take_file
+from onnx_memo.files import NewFile, new_file, sha256, take_file
 from onnx_memo.graph.external import external_files, external_weights
 
 ALIGNMENT = 4096
 MEMO, WEIGHTS = "memo", "weights"  # the kinds of data files
 DIGITS = 16  # of a file's SHA-256 that its name carries
 DATA_NAME = re.compile(rf"({MEMO}|{WEIGHTS})-([0-9a-f]{{{DIGITS}}})\.data")
-TAKEN = {
-    Taken.REFLINK: "share the blocks of the original's file, whose changes do not reach the bundle",
-    Taken.LINK: "are a hard link to the original's file: delete or replace that as you like, but what writes "
-    "into it damages the bundle (--copy-weights makes a copy)",
-    Taken.COPY: "are a copy of the original's file",
-}
 HALF_MAX = float(np.finfo(np.float16).max)  # what payloads are stored in
 
 
@@ -118,18 +112,13 @@ def _write(folder: Path, kind: str, tensors: Sequence[StoredTensor]) -> dict[str
     }
 
 
-def take_weights(model: ir.Model, source: Path, folder: Path, link: bool = True) -> list[str]:
-    """Bring the files of weights that `model` has in the folder `source` to `folder`, and name them there.
-
-    Returns:
-        Notes of how each came; `link` is as for `onnx_memo.files.take_file`.
-    """
-    names, notes = {}, []
+def take_weights(model: ir.Model, source: Path, folder: Path) -> None:
+    """Bring the files of weights that `model` has in the folder `source` to `folder`, and name them there."""
+    names = {}
     for number, name in enumerate(sorted(external_files(model))):
         brought = folder / f"{WEIGHTS}.{number}"
-        taken = take_file(source / name, brought, link)
+        take_file(source / name, brought)
         names[name] = named_by_content(brought, WEIGHTS).name
-        notes.append(f"the weights of '{name}' {TAKEN[taken]}")
     for value, tensor in external_weights(model):
         value.const_value = ir.ExternalTensor(
             names[str(tensor.location)],
@@ -140,7 +129,6 @@ def take_weights(model: ir.Model, source: Path, folder: Path, link: bool = True)
             name=tensor.name,
             base_dir=folder,
         )
-    return notes
 
 
 def write_computed(model: ir.Model, folder: Path) -> None:

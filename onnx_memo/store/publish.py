@@ -94,9 +94,7 @@ def publishing(output: Path) -> Iterator[Path]:
         with _new_folder(output, "building") as folder:
             yield folder
             for file in (path for path in folder.rglob("*") if path.is_file()):
-                status = file.stat()
-                if status.st_nlink == 1:  # the mode of a link would be that of the user's own file
-                    file.chmod(status.st_mode & 0o444)  # what the umask left of it
+                file.chmod(file.stat().st_mode & 0o444)  # what the umask left of it
             interrupts.check()
             interrupts.too_late()
             _replace(folder, output)

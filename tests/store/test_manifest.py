@@ -19,6 +19,8 @@ from onnx_memo.tables import MOST_LETTERS, bundle_tables, printable
 WHOLE = {
     "version": "0.1.0",
     "source": "model.onnx",
+    "source_file": None,
+    "task": None,
     "entries": 3,
     "tokens": 20,
     "sites": [
