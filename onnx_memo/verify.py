@@ -89,8 +89,8 @@ class _Asked:
     """Requests with the original's answers.
 
     Attributes:
-        known: inputs of the sample, that must miss with the original's bits.
-        unseen: inputs that are not in the sample, of which only the error is looked at.
+        known: inputs of the sample.
+        unseen: inputs that are not in the sample.
     """
 
     known: list[tuple[Arrays, Outputs]]

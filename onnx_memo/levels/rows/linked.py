@@ -89,8 +89,8 @@ class Entries:
     Attributes:
         samples: a sample for each entry, by its number, i64[N].
         places: the entry of each sample, i64[n].
-        kinds: of each entry, from its length: what it must have in common with a request.
-        count: how many kinds one length has.
+        beside: of each entry, the entries of the spans that this one reads, as one number, i64[N].
+        count: how many such numbers there may be.
     """
 
     samples: Integers
