@@ -13,10 +13,28 @@ from onnx_memo.operators.spec import OPERATORS
 OUTPUTS = [output.name for output in OPERATORS["MemoGrow"].outputs]
 
 
-def grow_body(b: Builder, **inputs: ir.Value) -> Results:
+def grow_body(
+    b: Builder,
+    states: ir.Value,
+    rows: ir.Value,
+    change: ir.Value,
+    predicted: ir.Value,
+    entry: ir.Value,
+    length: ir.Value,
+    stored: ir.Value,
+    influence: ir.Value,
+    offsets: ir.Value,
+    squares: ir.Value,
+    bound: ir.Value,
+    correction: ir.Value,
+    rollout: ir.Value,
+) -> Results:
     """One sequence, or a batch."""
-    one, many = _grown_of_one(b.opset, **inputs), _grown_of_many(b.opset, **inputs)
-    return dict(zip(OUTPUTS, of_one_or_many(b, inputs["entry"], one, many), strict=True))
+    inputs = (states, rows, change, predicted, entry, length, stored, influence, offsets, squares)
+    others = (bound, correction, rollout)
+    one, many = _grown_of_one(b.opset, *inputs, *others), _grown_of_many(b.opset, *inputs, *others)
+    grown = of_one_or_many(b, entry, one, many)
+    return dict(zip(OUTPUTS, grown, strict=True))
 
 
 def _grown_of_one(

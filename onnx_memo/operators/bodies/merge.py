@@ -10,10 +10,22 @@ from onnx_memo.operators.bodies.batch import Batch, Packed, of_one_or_many
 from onnx_memo.operators.bodies.common import FLOAT, Results, Square
 
 
-def merge_body(b: Builder, **inputs: ir.Value) -> Results:
+def merge_body(
+    b: Builder,
+    states: ir.Value,
+    spread: ir.Value,
+    rows: ir.Value,
+    entry: ir.Value,
+    length: ir.Value,
+    padded_length: ir.Value,
+    final: ir.Value,
+    influence: ir.Value,
+    offsets: ir.Value,
+    squares: ir.Value,
+) -> Results:
     """One sequence, or a batch."""
-    one, many = _of_one(b.opset, **inputs), _of_many(b.opset, **inputs)
-    (output,) = of_one_or_many(b, inputs["entry"], one, many)
+    inputs = (states, spread, rows, entry, length, padded_length, final, influence, offsets, squares)
+    (output,) = of_one_or_many(b, entry, _of_one(b.opset, *inputs), _of_many(b.opset, *inputs))
     return {"output": output}
 
 

@@ -21,32 +21,47 @@ from onnx_memo.operators.spec import OPERATORS
 OUTPUTS = [output.name for output in OPERATORS["MemoRows"].outputs]
 
 
-def rows_body(b: Builder, **inputs: ir.Value) -> Results:
+def rows_body(
+    b: Builder,
+    states: ir.Value,
+    entry: ir.Value,
+    length: ir.Value,
+    stored: ir.Value,
+    influence: ir.Value,
+    offsets: ir.Value,
+    squares: ir.Value,
+    epsilon: ir.Value,
+    bound: ir.Value,
+    limit: ir.Value,
+) -> Results:
     """An If: what cannot hit has no block to read, and costs nothing. Of one sequence it is a slice."""
-    entry, length = inputs["entry"], inputs["length"]
     one = b.op("Equal", b.op("Shape", entry), b.i64(1))
     least = b.op("Concat", entry, b.op("Sub", length, b.i64(1)), b.i64(0), axis=0)
     stands = b.op("GreaterOrEqual", b.op("ReduceMin", least, keepdims=1), b.const(0, np.int64))
-    wanted = b.op("GreaterOrEqual", inputs["bound"], b.const(0, np.float32))  # false for NaN
+    wanted = b.op("GreaterOrEqual", bound, b.const(0, np.float32))  # false for NaN
     possible = b.op("And", b.op("And", one, stands), wanted)
-    return _either(b, possible, _rows_of_one(b.opset, **inputs), _of_several(b.opset, wanted, **inputs))
+    inputs = (states, entry, length, stored, influence, offsets, squares, epsilon, bound, limit)
+    then = _rows_of_one(b.opset, *inputs)
+    other = _of_several(b.opset, wanted, *inputs)
+    names = [f"{b.prefix}/{output}" for output in OUTPUTS]
+    results = b.ops("If", possible, names=names, then_branch=then, else_branch=other)
+    return dict(zip(OUTPUTS, results, strict=True))
 
 
-def _of_several(opset: int, wanted: ir.Value, **inputs: ir.Value) -> ir.Graph:
+def _of_several(
+    opset: int, wanted: ir.Value, states: ir.Value, entry: ir.Value, *others: ir.Value
+) -> ir.Graph:
     """The branch for several sequences, each of which has a token; without an entry one runs in whole."""
     b = Builder("MemoRows/several", opset)
-    several = b.op("Greater", b.op("Shape", inputs["entry"]), b.i64(1))
-    least = b.op("Concat", inputs["length"], b.i64(1), axis=0)  # the batch may be empty
+    length = others[0]
+    several = b.op("Greater", b.op("Shape", entry), b.i64(1))
+    least = b.op("Concat", length, b.i64(1), axis=0)  # the batch may be empty
     stands = b.op("Greater", b.op("ReduceMin", least, keepdims=1), b.const(0, np.int64))
     possible = b.op("And", b.op("And", several, stands), wanted)
-    many, none = _rows_of_many(opset, **inputs), _no_rows(opset, inputs["states"])
-    return _branch(b, _either(b, possible, many, none), "several")
-
-
-def _either(b: Builder, condition: ir.Value, then: ir.Graph, other: ir.Graph) -> Results:
     names = [f"{b.prefix}/{output}" for output in OUTPUTS]
-    results = b.ops("If", condition, names=names, then_branch=then, else_branch=other)
-    return dict(zip(OUTPUTS, results, strict=True))
+    then, other = _rows_of_many(opset, states, entry, *others), _no_rows(opset, states)
+    results = b.ops("If", possible, names=names, then_branch=then, else_branch=other)
+    return _branch(b, dict(zip(OUTPUTS, results, strict=True)), "several")
 
 
 def _branch(b: Builder, results: Results, name: str) -> ir.Graph:
