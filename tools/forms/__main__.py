@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx_ir
 
 from onnx_memo.graph.external import external_files
-from tools.forms.form import Kitchen, NotMade, Scale
+from tools.forms.form import WIDE, Kitchen, NotMade, Scale
 from tools.forms.registry import forms
 from tools.forms.small import make_fixtures
 from tools.forms.table import PAGE, make_table
@@ -32,14 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trial = commands.add_parser("trial", help="try one form, and print what came of it as JSON")
     trial.add_argument("name")
     table = commands.add_parser("table", help=f"try forms and write {PAGE}")
-    table.add_argument("--only", metavar="NAME[,NAME]", help="these, as *-patterns; the page is not written")
+    table.add_argument("--only", metavar="NAME[,NAME]", help="these, as *-patterns")
     table.add_argument("--jobs", type=int, default=1, help="how many at a time; times are right with 1")
     table.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="of one form")
     table.add_argument("--stale", action="store_true", help="take what an earlier state of the code gave")
     kept = commands.add_parser("fixtures", help="make the files in tests/fixtures/forms/")
     kept.add_argument("names", nargs="*", metavar="NAME", help="these; default: all")
     for command in (make, trial, table):
-        command.add_argument("--base-width", type=int, default=Scale.width, help="of the random models")
+        command.add_argument(
+            "--base-width",
+            type=int,
+            default=Scale.width,
+            help=f"of the random models; the page has {Scale.width} and {WIDE}",
+        )
     chosen = parser.parse_args(arguments)
     every = forms()
     if chosen.command == "list":

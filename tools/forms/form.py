@@ -11,6 +11,7 @@ from pathlib import Path
 
 KEPT = Path(".cache") / "forms"
 MODEL = "model.onnx"
+WIDE = 768  # of models that are published as `base`
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnx_memo.verify import STORED
-from tools.forms.form import Kitchen
+from tools.forms.form import WIDE, Kitchen, Scale
 from tools.forms.trial import EQUAL, LOG_TOLERANCE, ONE_ONLY, REAL_TOKENS, TOLERANCE, Row
 from tools.measure import machine
 
@@ -27,32 +27,41 @@ What `onnx-memo` makes of the forms in which people hold transformers. Made by `
 | reused | stored inputs that are reused / others that are |
 | repeat | time of a literal repeat over the original's, 1 thread, {tokens} tokens ({real} of MiniLM), \
 medians of interleaved runs, ± half the range over three parts of them. Models of {width} take hardly longer \
-than a lookup: `--base-width 384` makes them as wide as MiniLM |
+than a lookup, so: |
+| wide | the same of models as wide as published `base` ones ({wide}, {layers} layers, {wide_tokens} tokens; \
+`--base-width {wide}`), and whether something else was wrong there. With all their 12 layers it is less: a \
+repeat takes no longer then |
 | int8 | MiniLM only: time of every request over the original's at `--level int8 --tolerance {tolerance}`, \
 news of up to 128 tokens, as `optimize` predicts it; else why not |
 | log | MiniLM only: the same at `--level rows --tolerance {log_tolerance}`, lines like those of an SSH \
 server's log (`tools.lookalikes sshd`): near repeats are reused, and the time is over that very file's |
 
-`-`: nothing was written, for the reason under levels. Measured on {machine}.
+`-`: nothing was written, for the reason under levels, or it was not tried at that width. Measured \
+on {machine}.
 """
 HEAD = "| form | made by | MB | sites | levels | misses: 1; 4 | stored | reused | repeat |"
 NOTHING = "-"
+MOST = 0.06  # of the original's time, that a repeat should take at base width
 
 
-def page(kitchen: Kitchen, rows: Sequence[Row], earlier: int = 0) -> str:
+def page(kitchen: Kitchen, rows: Sequence[Row], at_base_width: Sequence[Row] = (), earlier: int = 0) -> str:
     """The page of all forms, of which as many as `earlier` were tried with an earlier state of the code."""
     scale = kitchen.scale
+    wide = {row.name: row for row in at_base_width}
     parts = [
         INTRODUCTION.format(
             layers=scale.layers,
             width=scale.width,
             tokens=scale.tokens,
+            wide=WIDE,
+            wide_tokens=Scale.of_width(WIDE).tokens,
             real=REAL_TOKENS,
             tolerance=TOLERANCE,
             log_tolerance=LOG_TOLERANCE,
             machine=machine(),
         ),
         _summary(rows) + (f" {earlier} were tried with an earlier state of the code." if earlier else ""),
+        *([_summary_at_base_width(at_base_width)] if at_base_width else []),
     ]
     by_family: dict[tuple[bool, str], list[Row]] = {}
     for row in rows:
@@ -60,9 +69,18 @@ def page(kitchen: Kitchen, rows: Sequence[Row], earlier: int = 0) -> str:
         by_family.setdefault((form.real, form.family), []).append(row)
     for (real, family), those in by_family.items():
         parts.append(f"\n## {'MiniLM' if real else 'Random weights'}: {family}\n")
-        head = HEAD + (" int8 | log |" if real else "")
+        head = HEAD + (" int8 | log |" if real else " wide |")
         parts += [head, "|---" * (head.count("|") - 1) + "|"]
-        parts += [_line(kitchen, row, real) for row in those]
+        parts += [
+            _line(
+                kitchen,
+                row,
+                [_time(row, row.int8), _time(row, row.templated)]
+                if real
+                else [_at_base_width(wide.get(row.name))],
+            )
+            for row in those
+        ]
     known = {row.name for row in rows}
     untried = [f"`{name}`" for name in kitchen.forms if name not in known]
     parts += [f"\nNot tried: {', '.join(untried)}."] if untried else []
@@ -92,7 +110,16 @@ def _right(row: Row) -> bool:
     return equal and reused and max(row.stored.values()) < STORED
 
 
-def _line(kitchen: Kitchen, row: Row, real: bool) -> str:
+def _summary_at_base_width(rows: Sequence[Row]) -> str:
+    timed = [row for row in rows if row.level == "rows" and row.ratio is not None]
+    within = sum(row.ratio is not None and row.ratio[0] <= MOST for row in timed)
+    return (
+        f"At a width of {WIDE}, {len(timed)} of those at `rows` were tried: in {within} of them a literal "
+        f"repeat takes at most {MOST} of the original's time."
+    )
+
+
+def _line(kitchen: Kitchen, row: Row, last: Sequence[str]) -> str:
     form = kitchen.forms[row.name]
     cells = [f"`{row.name}`", form.how]
     if row.unmade is not None:
@@ -103,8 +130,7 @@ def _line(kitchen: Kitchen, row: Row, real: bool) -> str:
         size = NOTHING if row.size is None else f"{row.size / 1e6:.2f}"
         cells += [size, NOTHING if row.sites is None else str(row.sites), _levels(row)]
         cells += _figures(row)
-    if real:
-        cells += [_time(row, row.int8), _time(row, row.templated)]
+    cells += last
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -139,7 +165,23 @@ def _figures(row: Row) -> list[str]:
     stored = " / ".join("0" if error == 0 else f"{error:.1g}" for error in row.stored.values())
     assert row.hits is not None and row.ratio is not None
     hits = " / ".join(f"{share:.0%}" for share in row.hits)
-    return ["; ".join(dict.fromkeys(by_batch)), stored, hits, f"{row.ratio[0]:.3f} ± {row.ratio[1]:.3f}"]
+    return ["; ".join(dict.fromkeys(by_batch)), stored, hits, _ratio(row)]
+
+
+def _ratio(row: Row) -> str:
+    assert row.ratio is not None
+    return f"{row.ratio[0]:.3f} ± {row.ratio[1]:.3f}"
+
+
+def _at_base_width(row: Row | None) -> str:
+    """The time of a repeat at base width, and whether something else was wrong there."""
+    if row is None or row.unmade is not None:
+        return NOTHING
+    if row.failed is not None:
+        return f"**defect**: {row.failed}"
+    if row.level is None:
+        return f"refused: {_said(row.refused or NOTHING)}"
+    return _ratio(row) + ("" if _right(row) else "; **not right**")
 
 
 def _time(row: Row, found: float | str | None) -> str:

@@ -8,12 +8,13 @@ import json
 import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from tools.forms.form import Form, Kitchen, Scale
+from tools.forms.form import WIDE, Form, Kitchen, Scale
 from tools.forms.page import page
 from tools.forms.registry import forms
 from tools.forms.trial import Row, tried, tried_in_8_bits, tried_on_templates
@@ -24,18 +25,28 @@ PAGE = Path("docs") / "models.md"
 
 
 def make_table(kitchen: Kitchen, only: str | None, jobs: int, timeout: float, stale: bool) -> int:
-    """Try the forms that `only` names (all: None), tell each, and write the page of all that are kept."""
+    """Try the forms that `only` names (all: None), tell each, and write the page of all that are kept.
+
+    The page has what was tried at the usual scale, and the times of what was tried at base width.
+    """
     patterns = ["*"] if only is None else only.split(",")
     chosen = [f for f in kitchen.forms.values() if any(fnmatch.fnmatch(f.name, one) for one in patterns)]
+    if kitchen.scale != Scale():
+        chosen = [form for form in chosen if not form.real]  # these have one width
     with ThreadPoolExecutor(jobs) as pool:
         for row in pool.map(functools.partial(_row, kitchen, timeout, stale), chosen):
             print(f"{row.name}: {short(row)}", flush=True)
-    kept = [_kept(kitchen, form, stale=True) for form in kitchen.forms.values()]
-    rows = [row for row in kept if row is not None]
-    earlier = sum(_kept(kitchen, kitchen.forms[row.name], stale=False) is None for row in rows)
-    PAGE.write_text(page(kitchen, rows, earlier), encoding="utf-8")
+    small, wide = (replace(kitchen, scale=scale) for scale in (Scale(), Scale.of_width(WIDE)))
+    rows, at_base_width = _all_kept(small), _all_kept(wide)
+    earlier = sum(_kept(small, kitchen.forms[row.name], stale=False) is None for row in rows)
+    PAGE.write_text(page(small, rows, at_base_width, earlier), encoding="utf-8")
     print(PAGE)
     return 0
+
+
+def _all_kept(kitchen: Kitchen) -> list[Row]:
+    kept = (_kept(kitchen, form, stale=True) for form in kitchen.forms.values())
+    return [row for row in kept if row is not None]
 
 
 def short(row: Row) -> str:
