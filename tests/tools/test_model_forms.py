@@ -94,6 +94,14 @@ def test_the_time_at_base_width_stands_beside_what_was_tried(kitchen, ratio, wit
     assert f"1 of those at `rows` were tried: in {within} of them" in page(kitchen, [row], [wide])
 
 
+def test_of_some_forms_all_layers_are_tried(kitchen):
+    row = tried(GOOD, kitchen)
+    wide, deep = replace(row, ratio=(0.08, 0.001)), replace(row, ratio=(0.02, 0.001))
+    text = page(kitchen, [row], [wide], [deep])
+    assert "| 0.080 ± 0.001; 12 layers: 0.020 ± 0.001 |" in text
+    assert "1 of those at `rows` were tried: in 1 of them" in text
+
+
 def test_what_is_wrong_at_base_width_is_told(kitchen):
     row = tried(GOOD, kitchen)
     wide = replace(row, misses={"1 stock": "off by 0.1"}, ratio=(0.05, 0.001))

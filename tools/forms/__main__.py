@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             default=Scale.width,
             help=f"of the random models; the page has {Scale.width} and {WIDE}",
         )
+        command.add_argument("--layers", type=int, default=Scale.layers, help="of the random models")
     chosen = parser.parse_args(arguments)
     every = forms()
     if chosen.command == "list":
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if chosen.command == "fixtures":
         return make_fixtures(every, chosen.names)
-    kitchen = Kitchen(every, Scale.of_width(chosen.base_width))
+    kitchen = Kitchen(every, Scale.of_width(chosen.base_width, chosen.layers))
     if chosen.command == "table":
         return make_table(kitchen, chosen.only, chosen.jobs, chosen.timeout, chosen.stale)
     if chosen.name not in every:

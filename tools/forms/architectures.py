@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tools.forms.configurations import (
-    FRAMES,
-    IMAGE,
     MELS,
     SPREAD,
     Options,
@@ -19,6 +17,7 @@ from tools.forms.configurations import (
     of_pictures,
     of_text,
     segformer,
+    siglip,
     swin,
     t5,
     text,
@@ -27,9 +26,9 @@ from tools.forms.configurations import (
     whisper,
     xlm,
 )
+from tools.forms.form import Scale, no_shapes
 
 IDS, MASK, POSITIONS = "input_ids", "attention_mask", "position_ids"
-SAMPLES = 800  # of sound
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Architecture:
         options: of its configuration, from the scale.
         config: the configuration's class; None: named as the model's.
         names: of the inputs, in the order in which they are given.
-        shapes: of inputs that are no tokens, without the batch.
+        shapes: of inputs that are no tokens, without the batch, by the scale.
         outputs: the attributes of what it returns that are kept.
         fixed: further arguments of a call.
         pad: the token that pads.
@@ -52,16 +51,20 @@ class Architecture:
     options: Options
     config: str | None = None
     names: tuple[str, ...] = (IDS, MASK)
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: Callable[[Scale], Mapping[str, tuple[int, ...]]] = no_shapes
     outputs: tuple[str, ...] = ("last_hidden_state",)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     pad: int = 0
     task: str | None = "feature-extraction"
 
 
+def _pixels(scale: Scale) -> dict[str, tuple[int, ...]]:
+    return {"pixel_values": (3, scale.image, scale.image)}
+
+
 def _pictures(model: str, options: Options, task: str | None = "feature-extraction") -> Architecture:
     """One that takes pictures."""
-    return Architecture(model, options, names=("pixel_values",), shapes=PIXELS, task=task)
+    return Architecture(model, options, names=("pixel_values",), shapes=_pixels, task=task)
 
 
 def _whole(model: str, options: Options, pad: int = 0) -> Architecture:
@@ -72,7 +75,6 @@ def _whole(model: str, options: Options, pad: int = 0) -> Architecture:
 
 ENDS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 DECODER = {"use_cache": False}
-PIXELS = {"pixel_values": (3, IMAGE, IMAGE)}
 DISENTANGLED = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0}
 
 TEXT: dict[str, Architecture] = {
@@ -113,7 +115,9 @@ TEXT: dict[str, Architecture] = {
         "EsmModel", of_text(pad_token_id=1, mask_token_id=3, position_embedding_type="rotary"), pad=1
     ),
     "convbert": Architecture("ConvBertModel", of_text(embedding_size=32, head_ratio=2)),
-    "squeezebert": Architecture("SqueezeBertModel", of_text(embedding_size=32)),
+    "squeezebert": Architecture(
+        "SqueezeBertModel", lambda scale: text(scale) | {"embedding_size": scale.width}
+    ),
     "nystromformer": Architecture("NystromformerModel", of_text(num_landmarks=8, segment_means_seq_len=32)),
     "roformer": Architecture("RoFormerModel", of_text()),
     "mobilebert": Architecture(
@@ -177,32 +181,37 @@ OTHERS: dict[str, Architecture] = {
     "clip-vision": _pictures("CLIPVisionModel", of_pictures(), task=None),
     "clip-text": Architecture("CLIPTextModel", of_text(**ENDS), pad=1, task=None),
     "siglip-vision": _pictures("SiglipVisionModel", of_pictures(), task=None),
-    "siglip-text": Architecture("SiglipTextModel", of_text(projection_size=32), task=None),
+    "siglip-text": Architecture(
+        "SiglipTextModel", lambda scale: text(scale) | {"projection_size": scale.width}, task=None
+    ),
     "clip": Architecture(
         "CLIPModel",
         towers(**ENDS),
         names=(IDS, MASK, "pixel_values"),
-        shapes=PIXELS,
+        shapes=_pixels,
         outputs=("text_embeds", "image_embeds"),
         task="zero-shot-image-classification",
         pad=1,
     ),
     "siglip": Architecture(
         "SiglipModel",
-        towers(projection_size=32),
+        siglip,
         names=(IDS, MASK, "pixel_values"),
-        shapes=PIXELS,
+        shapes=_pixels,
         outputs=("text_embeds", "image_embeds"),
         task=None,
     ),
     "wav2vec2": Architecture(
-        "Wav2Vec2Model", wav2vec2, names=("input_values",), shapes={"input_values": (SAMPLES,)}
+        "Wav2Vec2Model",
+        wav2vec2,
+        names=("input_values",),
+        shapes=lambda scale: {"input_values": (scale.samples,)},
     ),
     "whisper-encoder": Architecture(
         "WhisperModel",
         whisper,
         names=("input_features",),
-        shapes={"input_features": (MELS, FRAMES)},
+        shapes=lambda scale: {"input_features": (MELS, scale.frames)},
         task=None,
     ),
 }

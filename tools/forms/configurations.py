@@ -7,8 +7,8 @@ from typing import Any
 
 from tools.forms.form import Scale
 
-IMAGE, PATCH = 32, 4  # pixels
-MELS, FRAMES = 16, 32  # of sound
+PATCH = 4  # pixels
+MELS = 16  # of sound
 SPREAD = 0.3  # wide enough that attention is far from uniform
 Options = Callable[[Scale], dict[str, Any]]
 
@@ -36,7 +36,7 @@ def of_text(**more: Any) -> Options:
 
 def of_pictures(**more: Any) -> Options:
     """Of models of pictures."""
-    return lambda scale: sizes(scale) | {"image_size": IMAGE, "patch_size": PATCH} | more
+    return lambda scale: sizes(scale) | {"image_size": scale.image, "patch_size": PATCH} | more
 
 
 def grouped(**more: Any) -> Options:
@@ -128,7 +128,7 @@ def bart(scale: Scale) -> dict[str, Any]:
 def swin(scale: Scale) -> dict[str, Any]:
     """Swin."""
     return {
-        "image_size": IMAGE,
+        "image_size": scale.image,
         "patch_size": 4,
         "embed_dim": scale.width,
         "depths": [2, 2],
@@ -169,7 +169,7 @@ def whisper(scale: Scale) -> dict[str, Any]:
     """Whisper."""
     return bart(scale) | {
         "num_mel_bins": MELS,
-        "max_source_positions": FRAMES // 2,
+        "max_source_positions": scale.frames // 2,
         "max_target_positions": scale.positions,
         "bos_token_id": 0,
         "eos_token_id": 2,
@@ -184,3 +184,8 @@ def towers(**more: Any) -> Options:
         return {"text_config": text(scale) | more, "vision_config": picture, "projection_dim": scale.width}
 
     return options
+
+
+def siglip(scale: Scale) -> dict[str, Any]:
+    """SigLIP, whose text comes out as wide as its pictures."""
+    return towers(projection_size=scale.width)(scale)

@@ -11,12 +11,19 @@ from pathlib import Path
 
 KEPT = Path(".cache") / "forms"
 MODEL = "model.onnx"
-WIDE = 768  # of models that are published as `base`
+WIDE, DEEP = 768, 12  # width and layers of models that are published as `base`
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the random models are; `tokens` is the length at which they are timed."""
+    """How large the random models are.
+
+    Attributes:
+        tokens: the length at which models of text are timed.
+        image: pixels of a picture's side.
+        frames: of a spectrum.
+        samples: of sound.
+    """
 
     width: int = 32
     heads: int = 4
@@ -25,13 +32,28 @@ class Scale:
     vocabulary: int = 64
     positions: int = 64
     tokens: int = 32
+    image: int = 32
+    frames: int = 32
+    samples: int = 800
 
     @staticmethod
-    def of_width(width: int) -> Scale:
-        """As published models of this width (384, 768) are, but for layers and vocabulary."""
+    def of_width(width: int, layers: int = layers) -> Scale:
+        """As published models of this width (384, 768) are, but for the vocabulary; about 128 rows."""
         if width == Scale.width:
-            return Scale()
-        return Scale(width, max(4, width // 64), 4 * width, positions=160, tokens=128)
+            return Scale(layers=layers)
+        return Scale(
+            width, max(4, width // 64), 4 * width, layers, 64, 160, 128, image=44, frames=256, samples=2560
+        )
+
+    @property
+    def name(self) -> str:
+        """Of the folder that holds what is of this scale."""
+        return f"width-{self.width}" + ("" if self.layers == Scale.layers else f"-layers-{self.layers}")
+
+
+def no_shapes(_: Scale) -> dict[str, tuple[int, ...]]:
+    """Of models whose inputs are tokens alone."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -43,7 +65,7 @@ class Form:
         family: the heading that it stands under.
         how: how it is made, a phrase.
         make: writes the model, and what belongs to it, into a folder.
-        shapes: of inputs that are neither tokens nor have a fixed shape, without the batch.
+        shapes: of inputs that are neither tokens nor have a fixed shape, without the batch, by the scale.
         vocabulary: tokens are drawn below it; None: the scale's.
         pad: the token that pads.
         side: on which side requests are padded.
@@ -55,7 +77,7 @@ class Form:
     family: str
     how: str
     make: Callable[[Path, Kitchen], None]
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: Callable[[Scale], Mapping[str, tuple[int, ...]]] = no_shapes
     vocabulary: int | None = None
     pad: int = 0
     side: str = "right"
@@ -88,7 +110,7 @@ class Kitchen:
             NotMade: its maker failed.
         """
         form = self.forms[name]
-        home = self.folder / ("real" if form.real else f"width-{self.scale.width}") / name
+        home = self.folder / ("real" if form.real else self.scale.name) / name
         if not (home / form.file).exists():
             home.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=home.parent) as work:

@@ -29,7 +29,7 @@ class Inputs:
     """
 
     def __init__(self, session: ort.InferenceSession, form: Form, scale: Scale) -> None:
-        self.form = form
+        self.form, self.shapes = form, form.shapes(scale)
         self.vocabulary = form.vocabulary or scale.vocabulary
         self.inputs = [(node.name, TYPES[node.type], node.shape[1:]) for node in session.get_inputs()]
         self.masked = any("mask" in name for name, _, _ in self.inputs)
@@ -48,8 +48,8 @@ class Inputs:
         ]
 
     def _one(self, name: str, dtype: Any, dims: Sequence[Any], length: int, rng: np.random.Generator) -> Any:
-        if name in self.form.shapes:
-            return rng.standard_normal((1, *self.form.shapes[name])).astype(dtype)
+        if name in self.shapes:
+            return rng.standard_normal((1, *self.shapes[name])).astype(dtype)
         if len(dims) != 1:
             shape = (1, *(dim if isinstance(dim, int) else length for dim in dims))
             ones = "mask" in name

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from onnx_memo.verify import STORED
-from tools.forms.form import WIDE, Kitchen, Scale
+from tools.forms.form import DEEP, WIDE, Kitchen, Scale
 from tools.forms.trial import EQUAL, LOG_TOLERANCE, ONE_ONLY, REAL_TOKENS, TOLERANCE, Row
 from tools.measure import machine
 
@@ -29,8 +29,8 @@ What `onnx-memo` makes of the forms in which people hold transformers. Made by `
 medians of interleaved runs, ± half the range over three parts of them. Models of {width} take hardly longer \
 than a lookup, so: |
 | wide | the same of models as wide as published `base` ones ({wide}, {layers} layers, {wide_tokens} tokens; \
-`--base-width {wide}`), and whether something else was wrong there. With all their 12 layers it is less: a \
-repeat takes no longer then |
+`--base-width {wide}`), and whether something else was wrong there; of some the same with all their \
+layers (`--layers {deep}`), where it is less, since a repeat takes no longer then |
 | int8 | MiniLM only: time of every request over the original's at `--level int8 --tolerance {tolerance}`, \
 news of up to 128 tokens, as `optimize` predicts it; else why not |
 | log | MiniLM only: the same at `--level rows --tolerance {log_tolerance}`, lines like those of an SSH \
@@ -44,16 +44,31 @@ NOTHING = "-"
 MOST = 0.06  # of the original's time, that a repeat should take at base width
 
 
-def page(kitchen: Kitchen, rows: Sequence[Row], at_base_width: Sequence[Row] = (), earlier: int = 0) -> str:
-    """The page of all forms, of which as many as `earlier` were tried with an earlier state of the code."""
+def page(
+    kitchen: Kitchen,
+    rows: Sequence[Row],
+    at_base_width: Sequence[Row] = (),
+    with_all_layers: Sequence[Row] = (),
+    earlier: int = 0,
+) -> str:
+    """The page of all forms.
+
+    Args:
+        kitchen: that made them.
+        rows: what came of each.
+        at_base_width: the same of models as wide as published ones.
+        with_all_layers: and as deep.
+        earlier: so many of `rows` were tried with an earlier state of the code.
+    """
     scale = kitchen.scale
-    wide = {row.name: row for row in at_base_width}
+    wide, deep = ({row.name: row for row in those} for those in (at_base_width, with_all_layers))
     parts = [
         INTRODUCTION.format(
             layers=scale.layers,
             width=scale.width,
             tokens=scale.tokens,
             wide=WIDE,
+            deep=DEEP,
             wide_tokens=Scale.of_width(WIDE).tokens,
             real=REAL_TOKENS,
             tolerance=TOLERANCE,
@@ -61,7 +76,7 @@ def page(kitchen: Kitchen, rows: Sequence[Row], at_base_width: Sequence[Row] = (
             machine=machine(),
         ),
         _summary(rows) + (f" {earlier} were tried with an earlier state of the code." if earlier else ""),
-        *([_summary_at_base_width(at_base_width)] if at_base_width else []),
+        *([_summary_at_base_width(wide | deep)] if at_base_width else []),
     ]
     by_family: dict[tuple[bool, str], list[Row]] = {}
     for row in rows:
@@ -77,7 +92,7 @@ def page(kitchen: Kitchen, rows: Sequence[Row], at_base_width: Sequence[Row] = (
                 row,
                 [_time(row, row.int8), _time(row, row.templated)]
                 if real
-                else [_at_base_width(wide.get(row.name))],
+                else [_at_base_width(wide.get(row.name), deep.get(row.name))],
             )
             for row in those
         ]
@@ -110,12 +125,12 @@ def _right(row: Row) -> bool:
     return equal and reused and max(row.stored.values()) < STORED
 
 
-def _summary_at_base_width(rows: Sequence[Row]) -> str:
-    timed = [row for row in rows if row.level == "rows" and row.ratio is not None]
+def _summary_at_base_width(rows: Mapping[str, Row]) -> str:
+    timed = [row for row in rows.values() if row.level == "rows" and row.ratio is not None]
     within = sum(row.ratio is not None and row.ratio[0] <= MOST for row in timed)
     return (
         f"At a width of {WIDE}, {len(timed)} of those at `rows` were tried: in {within} of them a literal "
-        f"repeat takes at most {MOST} of the original's time."
+        f"repeat takes at most {MOST} of the original's time, with all layers where these were tried."
     )
 
 
@@ -173,10 +188,12 @@ def _ratio(row: Row) -> str:
     return f"{row.ratio[0]:.3f} ± {row.ratio[1]:.3f}"
 
 
-def _at_base_width(row: Row | None) -> str:
+def _at_base_width(row: Row | None, with_all_layers: Row | None) -> str:
     """The time of a repeat at base width, and whether something else was wrong there."""
     if row is None or row.unmade is not None:
         return NOTHING
+    if with_all_layers is not None:
+        return f"{_at_base_width(row, None)}; {DEEP} layers: {_at_base_width(with_all_layers, None)}"
     if row.failed is not None:
         return f"**defect**: {row.failed}"
     if row.level is None:

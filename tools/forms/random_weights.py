@@ -58,7 +58,7 @@ def make(
     body = model.encoder if name == "whisper-encoder" else model
     export(
         _Call(body, of),
-        example(of.names, of.shapes),
+        example(of.names, of.shapes(kitchen.scale)),
         of.outputs,
         to,
         opset=opset,

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from tools.forms.form import WIDE, Form, Kitchen, Scale
+from tools.forms.form import DEEP, WIDE, Form, Kitchen, Scale
 from tools.forms.page import page
 from tools.forms.registry import forms
 from tools.forms.trial import Row, tried, tried_in_8_bits, tried_on_templates
@@ -36,10 +36,11 @@ def make_table(kitchen: Kitchen, only: str | None, jobs: int, timeout: float, st
     with ThreadPoolExecutor(jobs) as pool:
         for row in pool.map(functools.partial(_row, kitchen, timeout, stale), chosen):
             print(f"{row.name}: {short(row)}", flush=True)
-    small, wide = (replace(kitchen, scale=scale) for scale in (Scale(), Scale.of_width(WIDE)))
-    rows, at_base_width = _all_kept(small), _all_kept(wide)
+    small = replace(kitchen, scale=Scale())
+    wide, deep = (replace(kitchen, scale=Scale.of_width(WIDE, layers)) for layers in (Scale.layers, DEEP))
+    rows = _all_kept(small)
     earlier = sum(_kept(small, kitchen.forms[row.name], stale=False) is None for row in rows)
-    PAGE.write_text(page(small, rows, at_base_width, earlier), encoding="utf-8")
+    PAGE.write_text(page(small, rows, _all_kept(wide), _all_kept(deep), earlier), encoding="utf-8")
     print(PAGE)
     return 0
 
@@ -84,7 +85,7 @@ def _kept(kitchen: Kitchen, form: Form, stale: bool) -> Row | None:
 
 
 def _file(kitchen: Kitchen, form: Form) -> Path:
-    return kitchen.folder / "rows" / f"width-{kitchen.scale.width}" / f"{form.name}.json"
+    return kitchen.folder / "rows" / kitchen.scale.name / f"{form.name}.json"
 
 
 def _in_a_process(kitchen: Kitchen, timeout: float, form: Form) -> Row:
