@@ -3,19 +3,26 @@
 ONNX Runtime maps weights that lie beside a model. But when it opens a session it packs those of products for
 the processor: of a large model a second copy of nearly all of them, in memory. Without packing products have
 other bits (`session.disable_prepacking`; they are added up in other steps), so that is no way out where bits
-count. The native library gives sessions an allocator that puts this copy into nameless files.
+count. The native library gives sessions an allocator that puts this copy into nameless files. What is summed
+up over the inputs of many products, and their weights in 8 bits, lie in such files as well (`zeros`).
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
+import mmap
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from onnx_memo.runtime import library_path
@@ -56,6 +63,35 @@ def opening(options: ort.SessionOptions) -> Iterator[None]:
         yield
     finally:
         library.onnx_memo_map_memory(None)
+
+
+def zeros(shapes: Sequence[tuple[int, ...]], dtype: npt.DTypeLike) -> list[npt.NDArray[Any]]:
+    """Arrays of zeros: inside `mapped_sessions` of a large model, on its thread, in a nameless file.
+
+    Where that is not to be had they are in memory.
+    """
+    kind, counts = np.dtype(dtype), [math.prod(shape) for shape in shapes]
+    folder, size = _folder.get(), sum(counts) * kind.itemsize
+    block = _nameless(folder, size) if folder is not None and size else None
+    if block is None:
+        return [np.zeros(shape, kind) for shape in shapes]
+    begins = np.cumsum([0, *counts[:-1]]) * kind.itemsize
+    return [
+        np.frombuffer(block, kind, count, begin).reshape(shape)
+        for shape, count, begin in zip(shapes, counts, begins.tolist(), strict=True)
+    ]
+
+
+def _nameless(folder: Path, size: int) -> mmap.mmap | None:
+    """A file without a name that is mapped, and goes with the last array in it; None: it cannot be made."""
+    if not hasattr(os, "posix_fallocate"):
+        return None
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # where a page has no room, a write ends the process
+            return mmap.mmap(file.fileno(), size)
+    except OSError:
+        return None
 
 
 @cache

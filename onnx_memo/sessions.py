@@ -20,7 +20,8 @@ from onnx_memo.graph.external import external_files
 from onnx_memo.mapped import opening
 from onnx_memo.runtime import EXTERNAL_FOLDER
 
-MOST_IN_A_MESSAGE, SMALL = 1 << 30, 1 << 16  # bytes: a protobuf message ends at 2 GiB
+# Bytes: a message of protobuf ends at 2 GiB, and what is in one is in memory several times at once.
+MOST_IN_A_MESSAGE, SMALL = 1 << 27, 1 << 16
 MOST_TRIED = 512  # tokens to which a request is padded to see whether it runs then
 
 
@@ -61,7 +62,7 @@ def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> 
 
 
 def _with_weights_apart(model: ir.Model) -> tuple[ir.Model, dict[str, ort.OrtValue]]:
-    """The model, and by name the weights that are left out of it, where one message cannot hold them."""
+    """The model, and by name the weights that are left out of it, where they are many for one message."""
     own = {
         name: value.const_value
         for name, value in model.graph.initializers.items()

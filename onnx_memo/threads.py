@@ -35,13 +35,13 @@ def cores() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What `work` makes of each item, in order, by as many threads as there are cores, up to `MOST`.
+def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], most: int = MOST) -> Iterator[Result]:
+    """What `work` makes of each item, in order, by as many threads as there are cores, up to `most`.
 
     It gains where `work` lets go of Python's lock, as sessions and large array operations do. What an item
     raises is raised in its turn, and then no more are begun. Few results wait to be taken.
     """
-    workers = min(cores(), MOST)
+    workers = min(cores(), most)
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[Result]] = deque()
         try:

@@ -120,3 +120,26 @@ def test_optimize_asks_for_it_where_the_model_is_large(tmp_path, monkeypatch, la
     assert set(library.folders) == ({os.fsencode(tmp_path)} if large else set()), "there is no 'new' yet"
     sessions = 5 if large else 0  # padding, capture; original, stock, native
     assert len(library.folders) == sessions
+
+
+def anonymous() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))) * 1024
+
+
+@pytest.mark.parametrize(("weights", "folder"), [(2**40, None), (0, None), (2**40, "/proc/self")])
+def test_large_arrays_of_a_large_model_lie_in_files(tmp_path, weights, folder):
+    """Else, and where files cannot be made, in memory."""
+    in_files = weights > 0 and folder is None
+    with mapped.mapped_sessions(weights, Path(folder or tmp_path) / "bundle"):
+        before = anonymous()
+        large, small = mapped.zeros([(4, MEBIBYTE), (2, 3)], np.float64)
+        empty, none = mapped.zeros([(0, 5)], np.int8), mapped.zeros([], np.int8)
+    assert not large.any() and not small.any()
+    large[...] = 1
+    assert (anonymous() - before < MEBIBYTE) == in_files
+    assert not small.any(), "they do not overlap"
+    assert (large.shape, small.shape, empty[0].shape, none) == ((4, MEBIBYTE), (2, 3), (0, 5), [])
+    assert [*tmp_path.iterdir()] == [], "a file has no name"
+    del large, small
+    assert anonymous() - before < MEBIBYTE

@@ -32,6 +32,12 @@ def test_results_come_in_order_whoever_is_ready_first():
     assert [*side_by_side(work, range(50))] == [*range(50)]
 
 
+def test_no_more_threads_than_are_asked_for():
+    seen = {threading.get_ident()}
+    assert [*side_by_side(lambda item: seen.add(threading.get_ident()), range(50), most=1)] == [None] * 50
+    assert len(seen) == 2
+
+
 def test_few_results_wait_to_be_taken():
     begun: list[int] = []
     results = side_by_side(lambda item: begun.append(item) or item, range(1000))

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
+from onnx_memo.mapped import zeros
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, run_model
 from onnx_memo.threads import side_by_side
@@ -42,27 +43,28 @@ class Observed:
 class _Watched:
     """Rows of one value, added up some hundreds at a time: each time a matrix [K, K] is read and written."""
 
-    def __init__(self) -> None:
-        self.rows: list[Floats] = []
-        self.waiting = 0
-        self.fourth: Doubles | float = 0.0
-        self.together: Doubles | float = 0.0
+    def __init__(self, waiting: Floats, together: Doubles) -> None:
+        """`waiting` has room for so many rows as are added up at a time; `together` is zero."""
+        self.together = together
+        self.fourth = np.zeros(len(together))
+        self._waiting, self._count = waiting, 0
 
     def add(self, rows: Floats) -> None:
         """The rows of one request, [n, K]."""
         share = 1 / max(len(rows), 1)
         self.fourth += share * np.square(np.square(rows, dtype=np.float64)).sum(axis=0)
-        self.rows.append(rows * np.float32(np.sqrt(share)))
-        self.waiting += len(rows)
-        if self.waiting >= TOGETHER:
-            self.sum_up()
+        rows = rows * np.float32(np.sqrt(share))
+        while len(rows):
+            more = rows[: len(self._waiting) - self._count]
+            rows = rows[len(more) :]
+            self._waiting[self._count : self._count + len(more)] = more
+            self._count += len(more)
+            if self._count == len(self._waiting):
+                self.sum_up()
 
     def sum_up(self) -> None:
-        if not self.rows:
-            return
-        rows = np.concatenate(self.rows)
-        self.rows, self.waiting = [], 0
-        self.together += (rows.T @ rows).astype(np.float64)
+        rows, self._count = self._waiting[: self._count], 0
+        self.together += rows.T @ rows
 
 
 def observe(
@@ -74,7 +76,10 @@ def observe(
     add_outputs(copy.model, twins)
     place = {value: at for at, value in enumerate(copy.model.graph.outputs)}
     session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
-    watched = {value: _Watched() for value in values}
+    channels = [int(opened.encoder.shapes[value][-1]) for value in values]
+    waiting = zeros([(TOGETHER, count) for count in channels], np.float32)
+    together = zeros([(count, count) for count in channels], np.float64)
+    watched = {value: _Watched(*own) for value, *own in zip(values, waiting, together, strict=True)}
     numbers = range(0, len(samples), -(-len(samples) // REQUESTS))
     runs = side_by_side(lambda number: run_model(session, samples.arrays[number], number), numbers)
     for results in runs:
@@ -85,5 +90,5 @@ def observe(
     found = {}
     for value, one in watched.items():
         one.sum_up()
-        found[value] = Observed(np.asarray(one.fourth), np.asarray(one.together))
+        found[value] = Observed(one.fourth, one.together)
     return found

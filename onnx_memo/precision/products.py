@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.mapped import zeros
 from onnx_memo.precision.chains import Chains
 from onnx_memo.precision.form import Form, Task
 from onnx_memo.precision.observe import REQUESTS, Observed, observe
-from onnx_memo.precision.rounding import Rounded, round_product
+from onnx_memo.precision.rounding import Rounded, bytes_to_round, packed_shape, round_product
 from onnx_memo.precision.stretches import constants
 from onnx_memo.progress import Progress
-from onnx_memo.threads import side_by_side
+from onnx_memo.threads import MOST, side_by_side
+
+ROOM = 1 << 29  # bytes that products which are rounded at the same time may take
 
 
 def round_products(
@@ -37,9 +42,15 @@ def round_products(
             task.weight(known), task.bias(known), observed.together, largest(observed, apart)
         )
 
+    inner = [int(opened.encoder.shapes[task.x][-1]) for task in tasks]
+    columns = [sum(len(part.columns) for part in task.parts) for task in tasks]
+    places = zeros(list(map(packed_shape, inner, columns)), np.int8)
+    most = ROOM // max(map(bytes_to_round, inner, columns), default=1)
+    results = side_by_side(rounded, tasks, min(max(most, 1), MOST))
     found = {}
-    for task, made in zip(tasks, side_by_side(rounded, tasks), strict=True):
-        found[task.key] = made
+    for task, place, made in zip(tasks, places, results, strict=True):
+        place[...] = made.packed
+        found[task.key] = replace(made, packed=place)
         advance()
     return found
 

@@ -18,6 +18,7 @@ from onnx_memo.operators.spec import GROUP, PANEL
 MOST = 127  # steps of a weight on either side of zero
 DAMPING = 0.01  # of the mean of the diagonal: what the sample did not show is not relied on
 BLOCK = 64  # channels that are made up for at once
+STEP = 256  # columns of a matrix that are factored at once
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ def round_product(
     rest = np.setdiff1d(np.arange(len(weight)), channels)
     scales = np.maximum(np.abs(weight[rest]).max(axis=0, initial=0.0) / MOST, np.finfo(np.float32).tiny)
     whole = np.zeros(weight.shape, np.int8)
-    whole[rest] = gptq(weight[rest] / scales, together[np.ix_(rest, rest)])
+    whole[rest] = _whole(weight[rest] / scales, _feedback(together[np.ix_(rest, rest)]))
     return Rounded(
         packed=pack(whole),
         sums=whole.sum(axis=0, dtype=np.int32),
@@ -80,7 +81,11 @@ def gptq(weight: Floats, together: Doubles) -> npt.NDArray[np.int8]:
         weight: divided by the columns' scales.
         together: f64[K, K], the sum of x x^T.
     """
-    feedback = _feedback(together)
+    return _whole(weight, _feedback(together.copy()))
+
+
+def _whole(weight: Floats, feedback: Floats) -> npt.NDArray[np.int8]:
+    """The same, by what each channel's rounding does to those after it."""
     whole = np.zeros(weight.shape, np.int8)
     left = np.zeros(weight.shape, np.float32)  # what rounding left over
     for begin in range(0, len(weight), BLOCK):
@@ -95,10 +100,20 @@ def gptq(weight: Floats, together: Doubles) -> npt.NDArray[np.int8]:
     return whole
 
 
+def packed_shape(inner: int, columns: int) -> tuple[int, int, int, int]:
+    """The shape of a packed matrix [K, M]."""
+    return -(-columns // PANEL), inner // GROUP, PANEL, GROUP
+
+
+def bytes_to_round(inner: int, columns: int) -> int:
+    """What rounding a product [K, M] takes in memory, about: its factor, and some copies of the weight."""
+    return 12 * inner**2 + 16 * inner * columns
+
+
 def pack(whole: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """A matrix [K, M] in panels of columns, i8[P, K / 4, 48, 4], zeros beyond M."""
     inner, columns = whole.shape
-    panels = -(-columns // PANEL)
+    panels, *_ = packed_shape(inner, columns)
     padded = np.zeros((inner, panels * PANEL), np.int8)
     padded[:, :columns] = whole
     grouped = padded.reshape(inner // GROUP, GROUP, panels, PANEL)
@@ -106,10 +121,24 @@ def pack(whole: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 
 
 def _feedback(together: Doubles) -> Floats:
-    """The upper triangular factor with ones on its diagonal, f32[K, K]."""
-    damped = together.copy()
-    diagonal = np.einsum("ii->i", damped)
-    diagonal += max(DAMPING * float(diagonal.mean()) if len(diagonal) else 0.0, np.finfo(np.float64).tiny)
-    upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
-    feedback: Floats = (upper / np.einsum("ii->i", upper)).astype(np.float32)
+    """The upper triangular factor with ones on its diagonal, f32[K, K]; `together` is overwritten.
+
+    Cholesky's method by blocks of columns, the last ones first: of 5,120 channels the matrix takes 200 MiB,
+    and LAPACK would want two more of it.
+    """
+    count = len(together)
+    diagonal = np.einsum("ii->i", together)
+    diagonal += max(DAMPING * float(diagonal.mean()) if count else 0.0, np.finfo(np.float64).tiny)
+    feedback = np.zeros((count, count), np.float32)
+    for end in range(count, 0, -STEP):
+        begin = max(end - STEP, 0)
+        block, above = together[begin:end, begin:end], together[:begin, begin:end]
+        upper = np.linalg.cholesky(block[::-1, ::-1])[::-1, ::-1]
+        above[...] = np.linalg.solve(upper, above.T).T  # above = factor @ upper.T
+        for column in range(0, begin, STEP):
+            beside = slice(column, min(column + STEP, begin))
+            together[: beside.stop, beside] -= above[: beside.stop] @ above[beside].T
+        scale = np.einsum("ii->i", upper)
+        feedback[:begin, begin:end] = above / scale
+        feedback[begin:end, begin:end] = upper / scale
     return feedback

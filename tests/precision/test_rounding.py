@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from support_operators import SEEDS
 
 from onnx_memo.operators.reference import memo_product
-from onnx_memo.precision.rounding import MOST, Rounded, gptq, pack, round_product
+from onnx_memo.precision import rounding
+from onnx_memo.precision.rounding import (
+    MOST,
+    Rounded,
+    bytes_to_round,
+    gptq,
+    pack,
+    packed_shape,
+    round_product,
+)
 
 NONE = np.zeros(0, np.int64)
 
@@ -58,6 +67,7 @@ def matrix(rng: np.random.Generator, inner: int, columns: int) -> np.ndarray:
 def test_packed_is_as_the_operators_page_has_it(inner, columns):
     whole = np.random.default_rng(0).integers(-127, 128, (inner, columns)).astype(np.int8)
     packed = pack(whole)
+    assert packed.shape == packed_shape(inner, columns)
     assert packed.shape == (-(-columns // 48), inner // 4, 48, 4)
     assert packed.dtype == np.int8
     np.testing.assert_array_equal(unpacked(packed, columns), whole)
@@ -215,3 +225,31 @@ def test_with_all_channels_apart_the_product_is_that_of_floats():
     rounded = round_product(weight, bias, np.eye(8), np.arange(8))
     assert not rounded.packed.any() and not rounded.sums.any()
     np.testing.assert_allclose(product_of(rounded, x), x @ weight + bias, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 256])
+def test_the_factor_is_the_same_in_blocks(monkeypatch, step):
+    """U D U^T with ones on the diagonal of U, as LAPACK has it."""
+    monkeypatch.setattr(rounding, "STEP", step)
+    x = correlated(np.random.default_rng(0), 40, 21).astype(np.float64)
+    together = x.T @ x
+    damped = together + rounding.DAMPING * np.diag(together).mean() * np.eye(21)
+    factor = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+    found = rounding._feedback(together)
+    np.testing.assert_allclose(found, factor / np.diag(factor), atol=1e-6)
+    assert not np.tril(found, -1).any()
+
+
+def test_what_is_looked_at_stays_as_it_is():
+    """Another way is rounded by the same sums."""
+    together = np.eye(8) + 0.5
+    before = together.copy()
+    weight = matrix(np.random.default_rng(0), 8, 3)
+    round_product(weight, np.zeros(3, np.float32), together, NONE)
+    gptq(weight, together)
+    np.testing.assert_array_equal(together, before)
+
+
+def test_large_products_take_more_room():
+    """5,120 channels: a matrix of 64 bits, its factor of 32."""
+    assert bytes_to_round(5120, 1280) > 12 * 5120**2
