@@ -15,6 +15,7 @@ from onnx_memo.data.export import Source, as_onnx
 from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.labels import label_column
 from onnx_memo.data.lengths import CONFIG as TOKENIZER_CONFIG
+from onnx_memo.data.pixels import processor_file
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
@@ -100,7 +101,7 @@ def optimize(
         task: of a directory, what optimum shall export it for, as in "text-classification", whatever ONNX
             files there are; None: what its configuration says.
         tokenizer: a `tokenizer.json`, for text; None: the one beside the model. It goes into the
-            bundle.
+            bundle, and so does the image processor of `data`.
         tolerance: the largest error that is acceptable, in terms of `metric`.
         metric: `cosine` (the default), `relative` or `argmax` (`onnx_memo.proof.metrics`), worst over the
             outputs.
@@ -166,9 +167,16 @@ def optimize(
         notes += [EXACT] if exact_misses else []
         inputs = model_inputs(opened)
         judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
-        samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
+        samples = read_samples(
+            data,
+            inputs,
+            vocabulary,
+            image_processor=source.image_processor,
+            allow_unknown=allow_unknown,
+            labels=column,
+        )
         notes += samples.notes
-        source.note_tokenizer(tokenizer, samples, notes)
+        source.note_reading(data, tokenizer, samples, notes)
         padding = samples.mask if note_padding(opened, samples, notes) else None
         if compact and padding is not None:
             raise MemoError(
@@ -195,7 +203,7 @@ def optimize(
             )
             job, (verdict, blueprint, checked) = built(job, wanted, uses, padding, folder)
             note_unguarded(job.opened, blueprint.guarded(), notes)
-            bundle.add_files(folder, source.companions | _tokenizer(vocabulary))
+            bundle.add_files(folder, source.companions | _readers(vocabulary, data))
             evidence = promised = None
             if verdict is not None:
                 promised = _promised(verdict.goal, judge)
@@ -287,11 +295,13 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs:
     return evidence
 
 
-def _tokenizer(path: Path | None) -> Files:
-    """The tokenizer's files that say how the bundle reads text, and where it cuts it off."""
+def _readers(vocabulary: Path | None, data: Data) -> Files:
+    """The files that say how the bundle reads text, where it cuts it off, and how images become pixels."""
     files: Files = {}
-    if path is not None:
-        files[bundle.TOKENIZER] = path
-        if (limits := path.parent / TOKENIZER_CONFIG).is_file():
+    if vocabulary is not None:
+        files[bundle.TOKENIZER] = vocabulary
+        if (limits := vocabulary.parent / TOKENIZER_CONFIG).is_file():
             files[TOKENIZER_CONFIG] = limits
+    if data.image_processor is not None:
+        files[bundle.IMAGE_PROCESSOR] = processor_file(Path(data.image_processor))
     return files

@@ -156,11 +156,17 @@ def advise(
         uses = allowed(opened, Wanted(exact_misses=exact_misses), notes)
         inputs = model_inputs(opened)
         judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
-        samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown)
+        samples = read_samples(
+            data,
+            inputs,
+            vocabulary,
+            image_processor=source.image_processor,
+            allow_unknown=allow_unknown,
+        )
         notes += samples.notes
         if judge is not None:
             notes.append(f"errors and decisions count from the answers of the reference '{judge.name}'")
-        source.note_tokenizer(tokenizer, samples, notes)
+        source.note_reading(data, tokenizer, samples, notes)
         job = Job(opened, samples, Path(scratch), goal, progress=progress, notes=notes, reference=judge)
         check_room(job.scratch, max(use.bytes_needed(job) for _, use in uses))
         parts = make_parts(samples, goal.promise)

@@ -72,7 +72,7 @@ Columns = Annotated[
 ImageProcessor = Annotated[
     Path | None,
     typer.Option(
-        help="The preprocessor_config.json that says how images become pixels, for a folder of them."
+        help="The preprocessor_config.json that says how images become pixels, if it is not the model's own."
     ),
 ]
 MaxLength = Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from onnx_memo.data.pixels import Processor, load_processor
+from onnx_memo.data.pixels import CONFIG, Processor, load_processor
 from onnx_memo.data.samples import Arrays, ModelInput, Samples
 from onnx_memo.data.texts import MOST_INPUTS, Reading
 from onnx_memo.data.unpacked import PACKINGS, kind_of, opened_file
@@ -30,6 +30,7 @@ FORMATS = {
     ".bmp": "BMP",
 }
 MOST_BYTES = 1 << 32  # that the pixels of all pictures may take
+UNIT = "image"  # what is numbered
 
 
 def read_images(reading: Reading, folder: Path) -> Samples:
@@ -38,13 +39,14 @@ def read_images(reading: Reading, folder: Path) -> Samples:
     Raises:
         MemoError: a picture is none, the processor cannot be read, or pixels are not what the model takes.
     """
-    if reading.data.image_processor is None:
+    named = reading.data.image_processor or reading.image_processor
+    if named is None:
         raise MemoError(
-            f"{reading.where} is a folder: name the preprocessor_config.json that says how its images become "
-            "pixels with --image-processor; or name one file of inputs"
+            f"{reading.where} is a folder, and no {CONFIG} that says how images become pixels stands beside "
+            "the model: name it with --image-processor; or name one file of inputs"
         )
     wanted = _wanted(reading.inputs)
-    processor = load_processor(Path(reading.data.image_processor))
+    processor = load_processor(Path(named))
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
     pictures = [file for file in files if kind_of(file) in FORMATS]
     if len(pictures) > MOST_INPUTS:
@@ -60,7 +62,7 @@ def read_images(reading: Reading, folder: Path) -> Samples:
             )
         arrays.append({wanted.name: pixels})
     notes = _note_others([file for file in files if kind_of(file) not in FORMATS])
-    return Samples(arrays, [0] * len(arrays), None, notes, unit="image")
+    return Samples(arrays, [0] * len(arrays), None, notes, unit=UNIT)
 
 
 def _wanted(inputs: Sequence[ModelInput]) -> ModelInput:

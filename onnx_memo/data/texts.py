@@ -30,6 +30,7 @@ class Reading:
         data: the user's file, folder or stream.
         inputs: what the model takes.
         tokenizer: a `tokenizer.json`, if there is one.
+        image_processor: a `preprocessor_config.json` that came with the model, where the user names none.
         allow_unknown: take text of which more than a tenth is unknown to the tokenizer.
         labels: where the true labels stand, if they are wanted.
     """
@@ -37,6 +38,7 @@ class Reading:
     data: Data
     inputs: Sequence[ModelInput]
     tokenizer: Path | None = None
+    image_processor: Path | None = None
     allow_unknown: bool = False
     labels: LabelColumn | None = None
 
