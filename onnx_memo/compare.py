@@ -33,6 +33,7 @@ from onnx_memo.reference import Reference
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_session, race, run_model, runner
 from onnx_memo.store.manifest import GuardedSite
+from onnx_memo.words import counted
 
 MOST_ANSWERS = 1024  # of the original's, that decisions are judged by
 Ask = Callable[[Arrays, int], Outputs]  # the answer to a request, of a number
@@ -168,7 +169,7 @@ def measuring_goal(ask: Ask, samples: Samples, notes: list[str], progress: Progr
     """How answers are judged where nothing is promised: by the right ones to the first `MOST_ANSWERS`."""
     first = range(min(len(samples), MOST_ANSWERS))
     if len(samples) > len(first):
-        notes.append(f"what is decided is judged by the first {len(first)} inputs")
+        notes.append(f"what is decided is judged by the first {counted(len(first), 'input')}")
     advance = progress("running the original", len(first))
 
     def answers() -> Iterator[Answer]:

@@ -23,6 +23,7 @@ from onnx_memo.proof.decisions import Ranking
 from onnx_memo.proof.screening import Screening, TopPromise, confirm_best
 from onnx_memo.proof.values import Decide, Value, decided_value
 from onnx_memo.sessions import run_model
+from onnx_memo.words import counted
 
 MOST_SHOWN = 20  # of the ranking, in a notebook
 MOST_CALIBRATED = 0.5  # of the inputs: a screen that needs more is none
@@ -86,7 +87,7 @@ class Screened:
 
     def parts(self) -> list[Part]:
         """The best of the ranking, and what it is worth."""
-        title = f"The top {len(self.ranking)} of {self.inputs} inputs"
+        title = f"The top {len(self.ranking)} of {counted(self.inputs, 'input')}"
         rows = [
             [str(place), str(one.number), f"{one.score:.6g}", f"{one.fast:.6g}"]
             for place, one in enumerate(self.ranking[:MOST_SHOWN], 1)
@@ -99,7 +100,7 @@ class Screened:
             f"to expect are {self.expected_share:.1%}"
         )
         parts.append(
-            f"the original scored {self.confirmed} inputs ({self.confirmed / self.inputs:.1%}), "
+            f"the original scored {counted(self.confirmed, 'input')} ({self.confirmed / self.inputs:.1%}), "
             f"{self.calibrated} of them drawn at random; the time was {self.ratio:.3f} of scoring all with "
             f"it, {self.fast_ratio:.3f} for the bundle"
         )

@@ -167,7 +167,7 @@ def test_a_wrong_request_to_explain_gets_one_line(tmp_path, model, cli):
     ("name", "content", "options", "because"),
     [
         ("x.csv", b"query,passage\na,b\n", ["--column", "answer"], "has no column 'answer'"),
-        ("x.csv", b"query,passage\na\n", COLUMNS, "line 2 has 1 columns, and the first line 2"),
+        ("x.csv", b"query,passage\na\n", COLUMNS, "line 2 has 1 column, and the first line 2"),
         ("x.csv.gz", b"query,passage\na,b\n", COLUMNS, "is no whole gzip file"),
         ("x.parquet", b"none", COLUMNS, "is no readable Parquet file|needs the package pyarrow"),
         ("x.csv", b"query,passage\na,b\n", [*COLUMNS, "--max-length", "65"], "model has positions for"),

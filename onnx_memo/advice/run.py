@@ -33,6 +33,7 @@ from onnx_memo.sessions import open_file, runner
 from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
 from onnx_memo.timing import PLUS_MINUS, Measured, Times
+from onnx_memo.words import counted
 
 PREFERRED = (("--keep", "0.95"), ("--keep", "0.9"))
 WITHOUT_DECISION = ("--tolerance", "0.01")
@@ -70,7 +71,7 @@ class Advice:
         """The ladder as a table, what it says, and what to do."""
         headings = ["promise", "time", "p50 ms", "p95", "p99", "reused", "error", "kept, %"]
         rows = [["original", "1", *_times(self.original), "", "", ""], *map(_cells, self.rungs)]
-        title = f"{self.requests} requests of {self.data}, one thread; time: the original's is 1"
+        title = f"{counted(self.requests, 'request')} of {self.data}, one thread; time: the original's is 1"
         command = [f"run: {self.command}"] if self.command else []
         return [Table(title, headings, rows), *self.legend(), self.why, *command]
 

@@ -15,6 +15,7 @@ from onnx_memo.data.samples import Arrays, ModelInput, Samples
 from onnx_memo.data.texts import MOST_INPUTS, Reading
 from onnx_memo.data.unpacked import PACKINGS, kind_of, opened_file
 from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,8 +58,9 @@ def read_images(reading: Reading, folder: Path) -> Samples:
         size = pixels.nbytes * len(pictures)
         if size > MOST_BYTES:
             raise MemoError(
-                f"the pixels of the {len(pictures):,} images in {reading.where} take {size >> 20:,} MiB, and "
-                f"at most {MOST_BYTES >> 20:,} are read: give some of them; a sample is enough"
+                f"the pixels of the {counted(len(pictures), 'image')} in {reading.where} take "
+                f"{size >> 20:,} MiB, and at most {MOST_BYTES >> 20:,} are read: give some of them; a sample "
+                "is enough"
             )
         arrays.append({wanted.name: pixels})
     notes = _note_others([file for file in files if kind_of(file) not in FORMATS])
@@ -129,6 +131,9 @@ def _opened(file: Path) -> Image:
 def _note_others(others: Sequence[Path]) -> list[str]:
     if not others:
         return []
-    return [
-        f"{len(others)} files are not read, since their names are not those of images: '{others[0].name}'"
-    ]
+    files = counted(
+        len(others),
+        "file is not read, since its name is not that of an image",
+        "files are not read, since their names are not those of images",
+    )
+    return [f"{files}: '{others[0].name}'"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx_memo.data.samples import ModelInput
 from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.words import counted
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -67,8 +68,8 @@ def cut_to(
     added = loaded.num_special_tokens_to_add(pairs)
     if limit.tokens <= added:
         raise MemoError(
-            f"{limit.tokens} tokens leave no room for text, to which the tokenizer adds {added}: give "
-            "--max-length a larger number"
+            f"{counted(limit.tokens, 'token leaves', 'tokens leave')} no room for text, to which the "
+            f"tokenizer adds {added}: give --max-length a larger number"
         )
     own = loaded.truncation or {}
     loaded.enable_truncation(

@@ -122,9 +122,11 @@ def _check_file(path: Path) -> None:
     kind = kind_of(path)
     if kind not in READERS:
         advice = f"; {ADVICE[kind]}" if kind in ADVICE else ""
+        suffix = kind + (path.suffix if path.suffix.lower() in PACKINGS else "")
+        ending = f"ends in '{suffix}'" if suffix else "has no suffix"
         raise MemoError(
-            f"'{path}' ends in '{path.suffix}': inputs come as {kinds}, each also with "
-            f"{' or '.join(PACKINGS)} behind it, or as a folder of images{advice}"
+            f"'{path}' {ending}: inputs come as {kinds}, each also with {' or '.join(PACKINGS)} behind it, "
+            f"or as a folder of images{advice}"
         )
 
 

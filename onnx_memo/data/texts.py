@@ -12,6 +12,7 @@ from onnx_memo.data.labels import LabelColumn
 from onnx_memo.data.samples import ModelInput, Samples
 from onnx_memo.data.tokens import Text, tokenized
 from onnx_memo.errors import MemoError
+from onnx_memo.words import counted
 
 FIELD, PAIR_FIELD = "text", "text_pair"  # by default, as datasets of Hugging Face call them
 MOST_FIELDS, MOST_LETTERS = 3, 30  # of other fields that are named
@@ -175,4 +176,4 @@ def _note_others(others: Counter[str], records: int, read: Sequence[str]) -> lis
     named = [f"{name[:MOST_LETTERS]!r} in {count}" for name, count in others.most_common(MOST_FIELDS)]
     more = f" and {len(others) - MOST_FIELDS} more" if len(others) > MOST_FIELDS else ""
     taken = " and ".join(f"'{name}'" for name in read) + (" is" if len(read) == 1 else " are")
-    return [f"only {taken} read; of {records} records there is also {', '.join(named)}{more}"]
+    return [f"only {taken} read; of {counted(records, 'record')} there is also {', '.join(named)}{more}"]

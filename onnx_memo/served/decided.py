@@ -15,6 +15,7 @@ from onnx_memo.proof.decisions import SAME, Label, Neighbours, Ranking
 from onnx_memo.proof.measure import Measure
 from onnx_memo.served.explanation import Decided
 from onnx_memo.store.manifest import Promised
+from onnx_memo.words import counted
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _label(measure: Label, want: Answer, have: Outputs) -> Decided:
     if before.size == 1:
         told = f"class {before.item()}", f"class {after.item()}"
     else:
-        told = f"the classes of {before.size} tokens", f"{int((before != after).sum())} others"
+        told = f"the classes of {before.size} tokens", counted(int((before != after).sum()), "other")
     return Decided(measure.name, measure.value.what, told[0], told[1], not measure.judge(want, have).error)
 
 

@@ -161,7 +161,7 @@ def test_every_image_of_a_folder_is_a_sample_in_the_order_of_their_paths(tmp_pat
     grey = samples.arrays[2]["pixel_values"][0]
     np.testing.assert_array_equal(grey[0], grey[2])
     assert samples.place(3) == "image 4"
-    assert samples.notes == ["1 files are not read, since their names are not those of images: 'list.csv'"]
+    assert samples.notes == ["1 file is not read, since its name is not that of an image: 'list.csv'"]
 
 
 @pytest.mark.parametrize("packing", [".gz", ".zst"])

@@ -259,7 +259,8 @@ def test_a_missing_file(tmp_path):
 
 def test_a_file_of_another_kind(tmp_path):
     refused(text(tmp_path, "a", "data.xml"), "ends in '.xml': inputs come as .txt, .log, .* or .npz")
-    refused(text(tmp_path, "a", "data"), "ends in '': inputs come as .txt, .log, .* or .npz")
+    refused(text(tmp_path, "a", "data"), "has no suffix: inputs come as .txt, .log, .* or .npz")
+    refused(text(tmp_path, "a", "data.foo.gz"), "ends in '.foo.gz': inputs")
     refused(text(tmp_path, "a", "data.gz"), "ends in '.gz': inputs come as .txt, .log, .* or .npz")
 
 

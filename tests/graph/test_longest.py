@@ -58,7 +58,7 @@ def test_texts_are_cut_to_it(tmp_path, cli, tokenizer):
     assert told.code == 0, told.err
     for out in (done.out, told.out):
         said = " ".join(out.split())
-        assert "1 inputs were cut to the 64 tokens that the model has positions for, first line 2" in said
+        assert "1 input was cut to the 64 tokens that the model has positions for, first line 2" in said
 
 
 def test_a_bundle_cuts_texts_where_its_original_did(tmp_path, cli, tokenizer):
@@ -69,4 +69,4 @@ def test_a_bundle_cuts_texts_where_its_original_did(tmp_path, cli, tokenizer):
     assert made.code == 0, made.err
     done = cli("bench", fixture("bert"), tmp_path / "b", *arguments)
     for out in (made.out, done.out):
-        assert "1 inputs were cut to the 7 tokens that tokenizer_config.json allows" in " ".join(out.split())
+        assert "1 input was cut to the 7 tokens that tokenizer_config.json allows" in " ".join(out.split())

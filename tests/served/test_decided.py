@@ -35,7 +35,7 @@ def test_a_label_needs_no_other_input(scores, stays):
 def test_labels_of_tokens_are_counted():
     want = answer("logits", [[[0, 1], [1, 0], [0, 1]]])
     one = told(want, answer("logits", [[[0, 1], [0, 1], [0, 1]]]), wish=Wish("label"))
-    assert (one.before, one.after, one.stays) == ("the classes of 3 tokens", "1 others", False)
+    assert (one.before, one.after, one.stays) == ("the classes of 3 tokens", "1 other", False)
 
 
 def test_whether_a_rank_stays_takes_other_inputs():
