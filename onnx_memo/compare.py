@@ -19,8 +19,9 @@ from onnx_memo.data.labels import accuracy_by, label_decision
 from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.levels.registry import level_of
+from onnx_memo.notebook import notebook_bar
 from onnx_memo.pair import one_line, open_pair
-from onnx_memo.progress import Progress, silent
+from onnx_memo.progress import Progress
 from onnx_memo.proof import metrics
 from onnx_memo.proof.answer import Answer, Outputs, real_rows
 from onnx_memo.proof.decisions import Label
@@ -54,7 +55,7 @@ def bench(
     allow_unknown: bool = False,
     labels: str | None = None,
     reference: Path | str | None = None,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Comparison:
     """Run every request in `data` through both models, turn by turn, and compare.
 

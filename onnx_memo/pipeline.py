@@ -29,7 +29,8 @@ from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.padding import note_padding
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.mapped import mapped_sessions
-from onnx_memo.progress import Progress, silent
+from onnx_memo.notebook import notebook_bar
+from onnx_memo.progress import Progress
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.values import Decide
@@ -82,7 +83,7 @@ def optimize(
     layout: str = "flat",
     force: bool = False,
     show_inputs: bool = False,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Result:
     """Write a bundle in which `model` reuses what it computed for inputs like those in `data`.
 

@@ -14,9 +14,9 @@ import onnxruntime as ort
 
 from onnx_memo.data.given import Data
 from onnx_memo.errors import MemoError
-from onnx_memo.notebook import Part, Table, as_html
+from onnx_memo.notebook import Part, Table, as_html, notebook_bar
 from onnx_memo.pair import Pair, open_pair
-from onnx_memo.progress import Progress, silent
+from onnx_memo.progress import Progress
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.choice import Wish, decision_of
 from onnx_memo.proof.decisions import Ranking
@@ -123,7 +123,7 @@ def screen(
     threads: int = 1,
     native: bool = True,
     allow_unknown: bool = False,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Screened:
     """Find the inputs with the best scores, with few runs of the original.
 

@@ -18,8 +18,9 @@ from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.notebook import notebook_bar
 from onnx_memo.pair import Guarded, bundle_of, same_outputs
-from onnx_memo.progress import Progress, silent
+from onnx_memo.progress import Progress
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal, Opinion
 from onnx_memo.proof.measure import Kept, Seen
@@ -111,7 +112,7 @@ def compare_bundles(
     native: bool = True,
     allow_unknown: bool = False,
     reference: Path | str | None = None,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> SideBySide:
     """Run every request in `data`, one at a time, through the original and all bundles, turn by turn.
 

@@ -23,9 +23,9 @@ from onnx_memo.levels.decide import ask_the_original
 from onnx_memo.levels.explored import Explored
 from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.registry import allowed
-from onnx_memo.notebook import Part, Table, as_html
+from onnx_memo.notebook import Part, Table, as_html, notebook_bar
 from onnx_memo.precision.whole import Rounding
-from onnx_memo.progress import Progress, silent
+from onnx_memo.progress import Progress
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.reference import Reference
 from onnx_memo.runtime import session_options
@@ -119,7 +119,7 @@ def advise(
     exact_misses: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Advice:
     """Try the ladder of promises on a sample, and recommend one.
 

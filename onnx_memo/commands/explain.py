@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from onnx_memo.commands.progress import show_progress
 from onnx_memo.commands.shared import (
     KINDS,
     Columns,
@@ -18,7 +19,6 @@ from onnx_memo.commands.shared import (
     app,
     check_place,
     show,
-    show_progress,
 )
 from onnx_memo.data.given import Data
 from onnx_memo.data.tokens import Text

@@ -17,7 +17,8 @@ from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.samples import Samples
 from onnx_memo.data.tokens import Text
 from onnx_memo.errors import MemoError
-from onnx_memo.progress import Progress, silent
+from onnx_memo.notebook import notebook_bar
+from onnx_memo.progress import Progress
 from onnx_memo.served.bundle import TracedBundle
 from onnx_memo.served.explanation import ROUNDED, Explanation, Worst
 
@@ -35,7 +36,7 @@ def explain(
     tokenizer: Path | str | None = None,
     max_length: int | None = None,
     native: bool = True,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Explanation:
     """How a bundle serves one request: `text`, or `line` of `data`, or `arrays`.
 
@@ -83,7 +84,7 @@ def worst_served(
     *,
     tokenizer: Path | str | None = None,
     native: bool = True,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Worst:
     """Run all requests of a file, and find those that the bundle serves worst: at most 10 of each kind.
 
