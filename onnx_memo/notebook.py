@@ -72,7 +72,7 @@ _bars: list[Any] = []  # those that stand in the notebook
 def notebook_bar(step: str, parts: int) -> Callable[[], None]:
     """A `Progress`: a bar with the time left in a notebook, elsewhere nothing.
 
-    It is gone when its step has ended, or the next one begins, since some end before all their parts are done.
+    It is gone when its step has ended or the next one begins: some end before all of their parts are done.
     Python's functions have it by default. It needs no widgets.
     """
     module = sys.modules.get("IPython")  # a notebook has loaded it
