@@ -14,7 +14,7 @@ from onnx_memo.data.directory import Files
 from onnx_memo.data.export import Source, as_onnx
 from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.labels import label_column
-from onnx_memo.data.lengths import CONFIG as TOKENIZER_CONFIG
+from onnx_memo.data.lengths import limiting_files
 from onnx_memo.data.pixels import processor_file
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
@@ -301,8 +301,7 @@ def _readers(vocabulary: Path | None, data: Data) -> Files:
     files: Files = {}
     if vocabulary is not None:
         files[bundle.TOKENIZER] = vocabulary
-        if (limits := vocabulary.parent / TOKENIZER_CONFIG).is_file():
-            files[TOKENIZER_CONFIG] = limits
+        files |= {file.name: file for file in limiting_files(vocabulary)}
     if data.image_processor is not None:
         files[bundle.IMAGE_PROCESSOR] = processor_file(Path(data.image_processor))
     return files

@@ -160,6 +160,28 @@ def test_the_configuration_beside_a_tokenizer_limits_it(tmp_path, tokenizer):
             read(tmp_path, tokenizer, "a")
 
 
+def test_what_sentence_transformers_says_stands_in_place_of_the_tokenizers_limits(tmp_path, tokenizer):
+    """It puts its own into the tokenizer when it loads it, so that is what will be served."""
+    limited = load_tokenizer(tokenizer)
+    limited.enable_truncation(3)
+    limited.save(str(tokenizer))
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 4}')
+    config = tmp_path / "sentence_bert_config.json"
+    config.write_text('{"max_seq_length": 5}')
+    samples = read(tmp_path, tokenizer, "a b c d", "a b c d e")
+    assert samples.lengths == [5, 5]
+    assert samples.notes[0] == (
+        "1 input was cut to the 5 tokens that sentence_bert_config.json allows, first line 2"
+    )
+    few = replace(IDS, longest=4)
+    assert read_samples(tmp_path / "data.txt", [few], tokenizer).lengths == [4, 4], "the model has no more"
+    config.write_text('{"max_seq_length": null}')
+    assert read(tmp_path, tokenizer, "a b c d").lengths == [3]
+    config.write_text("[]")
+    with pytest.raises(MemoError, match=r"sentence_bert_config\.json' is not readable"):
+        read(tmp_path, tokenizer, "a")
+
+
 def test_a_fixed_length_is_not_made_of_text(tmp_path, tokenizer):
     (tmp_path / "data.txt").write_text("a b c\nd\n")
     fixed = replace(IDS, shape=(None, 4))
