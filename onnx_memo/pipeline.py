@@ -10,12 +10,9 @@ from pathlib import Path
 
 from onnx_memo import __version__
 from onnx_memo.build import built
-from onnx_memo.data.directory import Files
-from onnx_memo.data.export import Source, as_onnx
+from onnx_memo.data.export import Source, as_onnx, reader_files
 from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.labels import label_column
-from onnx_memo.data.lengths import limiting_files
-from onnx_memo.data.pixels import processor_file
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
@@ -154,7 +151,7 @@ def optimize(
     goal = goal_of(asked)
     column = label_column(labels, model)
     check_output(output, force)
-    with as_onnx(model, file, task) as source, ExitStack() as stack:
+    with as_onnx(model, file, task, progress) as source, ExitStack() as stack:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
         check_original(opened)
@@ -204,7 +201,7 @@ def optimize(
             )
             job, (verdict, blueprint, checked) = built(job, wanted, uses, padding, folder)
             note_unguarded(job.opened, blueprint.guarded(), notes)
-            bundle.add_files(folder, source.companions | _readers(vocabulary, data))
+            bundle.add_files(folder, source.companions | reader_files(vocabulary, data))
             evidence = promised = None
             if verdict is not None:
                 promised = _promised(verdict.goal, judge)
@@ -249,7 +246,14 @@ def _manifest(
 def _promised(goal: Goal, reference: Reference | None) -> Promised:
     promise = goal.promise
     tolerance = None if goal.measure is None else promise.tolerance
-    found = Promised(goal.metric, tolerance, promise.within, promise.confidence)
+    found = Promised(
+        goal.metric,
+        tolerance,
+        promise.within,
+        promise.confidence,
+        outputs=list(goal.wish.outputs),
+        slack=goal.wish.slack,
+    )
     if reference is None:
         return found
     return replace(found, reference=reference.name, reference_sha256=reference.sha256)
@@ -294,14 +298,3 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs:
         )
     write_report(folder / bundle.REPORT, evidence)
     return evidence
-
-
-def _readers(vocabulary: Path | None, data: Data) -> Files:
-    """The files that say how the bundle reads text, where it cuts it off, and how images become pixels."""
-    files: Files = {}
-    if vocabulary is not None:
-        files[bundle.TOKENIZER] = vocabulary
-        files |= {file.name: file for file in limiting_files(vocabulary)}
-    if data.image_processor is not None:
-        files[bundle.IMAGE_PROCESSOR] = processor_file(Path(data.image_processor))
-    return files

@@ -146,7 +146,7 @@ def advise(
     """
     model, data = Path(model), data_of(data)
     goal = goal_of(Asked(tolerance=0.0, decision=decision, slack=slack, outputs=tuple(outputs)))
-    with as_onnx(model, file, task) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
+    with as_onnx(model, file, task, progress) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
         check_original(opened)

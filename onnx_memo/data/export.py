@@ -15,9 +15,12 @@ from onnx_memo.data import exporter
 from onnx_memo.data.directory import CONFIG, ONNX_FILES, Files, ModelDirectory, Task, companions_in
 from onnx_memo.data.given import Data
 from onnx_memo.data.images import UNIT as IMAGE
+from onnx_memo.data.lengths import limiting_files
 from onnx_memo.data.pixels import CONFIG as IMAGE_PROCESSOR
+from onnx_memo.data.pixels import processor_file
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.progress import Progress, silent
 
 OPSET = 17
 TOKENIZER = "tokenizer.json"
@@ -70,8 +73,21 @@ class Source:
             notes.append(f"images become pixels as {IMAGE_PROCESSOR} says, which came with the model")
 
 
+def reader_files(tokenizer: Path | None, data: Data) -> Files:
+    """The files that say how the bundle reads text, where it cuts it off, and how images become pixels."""
+    files: Files = {}
+    if tokenizer is not None:
+        files[TOKENIZER] = tokenizer
+        files |= {file.name: file for file in limiting_files(tokenizer)}
+    if data.image_processor is not None:
+        files[IMAGE_PROCESSOR] = processor_file(Path(data.image_processor))
+    return files
+
+
 @contextlib.contextmanager
-def as_onnx(model: Path, file: str | None = None, task: str | None = None) -> Iterator[Source]:
+def as_onnx(
+    model: Path, file: str | None = None, task: str | None = None, progress: Progress = silent
+) -> Iterator[Source]:
     """The model as an ONNX file: itself, one of the directory, or an export as long as this lasts.
 
     A tokenizer and an image processor that stand beside an ONNX file, or beside its folder `onnx/`, come with
@@ -82,6 +98,7 @@ def as_onnx(model: Path, file: str | None = None, task: str | None = None) -> It
         file: of a directory, the ONNX file to take; None: `ONNX_FILES`, the first that is there.
         task: of a directory, what optimum shall export it for, whatever ONNX files there are; None: what its
             configuration says, where there is none.
+        progress: is called where it is exported.
 
     Raises:
         MemoError: the directory holds no model, the extra `export` is missing, or the export fails.
@@ -111,7 +128,9 @@ def as_onnx(model: Path, file: str | None = None, task: str | None = None) -> It
     companions = directory.companions()
     with tempfile.TemporaryDirectory(prefix="onnx-memo-") as folder:
         to = Path(folder, "model")
+        advance = progress(f"exporting for {chosen.name}", 1)
         _export(directory, to, chosen.name)
+        advance()
         added: Files = {**companions_in(to)}  # a tokenizer.json that was made of a vocabulary
         why = f"exported by optimum for '{chosen.name}', {chosen.why}{directory.others()}"
         yield Source(to / "model.onnx", added | companions, task=chosen.name, why=why)

@@ -35,9 +35,12 @@ class Known:
 
 def decision_about(promised: Promised | None, want: Answer) -> Measure | None:
     """The decision that a bundle promises to keep, or that its answers suggest; None: no output suits one."""
-    own = promised.metric if promised is not None and promised.tolerance is None else None
+    wish = Wish()
+    if promised is not None:
+        own = promised.metric if promised.tolerance is None and promised.metric in DECISIONS else None
+        wish = Wish(own, promised.slack, outputs=tuple(promised.outputs))
     try:
-        return decision_of(Wish(own if own in DECISIONS else None), want)
+        return decision_of(wish, want)
     except MemoError:
         return None
 
