@@ -19,8 +19,9 @@ from onnx_memo.data.labels import accuracy_by, label_decision
 from onnx_memo.data.samples import Arrays, Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.levels.registry import level_of
+from onnx_memo.notebook import notebook_bar
 from onnx_memo.pair import one_line, open_pair
-from onnx_memo.progress import Progress, silent
+from onnx_memo.progress import Progress
 from onnx_memo.proof import metrics
 from onnx_memo.proof.answer import Answer, Outputs, real_rows
 from onnx_memo.proof.decisions import Label
@@ -33,6 +34,7 @@ from onnx_memo.reference import Reference
 from onnx_memo.runtime import operators_used, session_options
 from onnx_memo.sessions import open_session, race, run_model, runner
 from onnx_memo.store.manifest import GuardedSite
+from onnx_memo.words import counted
 
 MOST_ANSWERS = 1024  # of the original's, that decisions are judged by
 Ask = Callable[[Arrays, int], Outputs]  # the answer to a request, of a number
@@ -53,7 +55,7 @@ def bench(
     allow_unknown: bool = False,
     labels: str | None = None,
     reference: Path | str | None = None,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Comparison:
     """Run every request in `data` through both models, turn by turn, and compare.
 
@@ -168,7 +170,7 @@ def measuring_goal(ask: Ask, samples: Samples, notes: list[str], progress: Progr
     """How answers are judged where nothing is promised: by the right ones to the first `MOST_ANSWERS`."""
     first = range(min(len(samples), MOST_ANSWERS))
     if len(samples) > len(first):
-        notes.append(f"what is decided is judged by the first {len(first)} inputs")
+        notes.append(f"what is decided is judged by the first {counted(len(first), 'input')}")
     advance = progress("running the original", len(first))
 
     def answers() -> Iterator[Answer]:

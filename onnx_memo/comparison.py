@@ -14,6 +14,7 @@ from onnx_memo.proof.accuracy import Accuracy
 from onnx_memo.proof.measure import Kept
 from onnx_memo.sessions import Raced
 from onnx_memo.timing import Measured, Times, ratio_of, times_of
+from onnx_memo.words import counted
 
 FEWER = 0.1  # by how much the share of reused requests may lie below the one to expect without a word
 MEASURES = {
@@ -143,9 +144,8 @@ class Comparison:
             rows.append(["", "bundle", *_shown(group.bundle), str(group.ratio)])
             if group.equal and self.rounds > 1:
                 rows[-1][-1] += ", equal"
-        title = (
-            f"{self.requests} requests of {self.batch}, {self.threads} thread(s), {self.library} operators"
-        )
+        requests, threads = counted(self.requests, "request"), counted(self.threads, "thread")
+        title = f"{requests} of {self.batch}, {threads}, {self.library} operators"
         return Table(title, ["requests", "", "p50 ms", "p95 ms", "p99 ms", "ratio"], rows, words=2)
 
     def _cautions(self) -> list[str]:

@@ -1,10 +1,17 @@
-"""What a result shows: tables and sentences, here as HTML for notebooks; `tables` has those of terminals."""
+"""What notebooks show: results as tables and sentences in HTML, and how far long work has come.
+
+`tables` and `commands` have the same for terminals.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from onnx_memo.progress import Step, silent
 from onnx_memo.report.numbers import escaped
 
 # Colours are the notebook's own, light or dark; grey lines are seen on both.
@@ -54,3 +61,45 @@ def _row(tag: str, cells: Sequence[str], words: int) -> str:
         for side, cell in zip(sides, cells, strict=True)
     ]
     return f"<tr>{''.join(made)}</tr>"
+
+
+EVERY = 0.5  # seconds from one picture of a bar to the next
+GONE = {"text/plain": ""}
+
+_bars: list[Any] = []  # those that stand in the notebook
+
+
+def notebook_bar(step: str, parts: int) -> Callable[[], None]:
+    """A `Progress`: a bar with the time left in a notebook, elsewhere nothing.
+
+    It is gone when its step has ended or the next one begins: some end before all of their parts are done.
+    Python's functions have it by default. It needs no widgets.
+    """
+    module = sys.modules.get("IPython")  # a notebook has loaded it
+    if module is None or not hasattr(module.get_ipython(), "kernel"):
+        return silent(step, parts)
+    from IPython.display import display
+
+    while _bars:
+        _bars.pop().update(GONE, raw=True)
+    now = Step(step, parts)
+    handle = display(_bar(now), raw=True, display_id=True)
+    _bars.append(handle)
+    shown = time.monotonic()
+
+    def advance() -> None:
+        nonlocal shown
+        now.done += 1
+        if now.done >= now.parts:
+            handle.update(GONE, raw=True)
+        elif time.monotonic() - shown >= EVERY:
+            shown = time.monotonic()
+            handle.update(_bar(now), raw=True)
+
+    return advance
+
+
+def _bar(step: Step) -> dict[str, str]:
+    """A step in the forms that notebooks choose from."""
+    bar = f'<progress value="{step.done}" max="{step.parts}"></progress> {escaped(str(step))}'
+    return {"text/html": bar, "text/plain": str(step)}

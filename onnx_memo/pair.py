@@ -46,7 +46,16 @@ class Guarded:
     @property
     def tokenizer(self) -> Path | None:
         """The one that it brings."""
-        return self.path / bundles.TOKENIZER if bundles.TOKENIZER in self.manifest.files else None
+        return self.brought(bundles.TOKENIZER)
+
+    @property
+    def image_processor(self) -> Path | None:
+        """The one that it brings."""
+        return self.brought(bundles.IMAGE_PROCESSOR)
+
+    def brought(self, name: str) -> Path | None:
+        """A file that stands at the bundle's top, if it does."""
+        return self.path / name if name in self.manifest.files else None
 
     @contextlib.contextmanager
     def original(self, model: Path) -> Iterator[Source]:
@@ -106,7 +115,8 @@ def open_pair(
     allow_unknown: bool = False,
     labels: str | None = None,
 ) -> Pair:
-    """Check the bundle, open both models, and read the data; text by the bundle's tokenizer if none is named.
+    """Check the bundle, open both models, and read the data: text by the bundle's tokenizer, images by its
+    image processor, if none is named.
 
     `labels` is the column of the data that holds true labels, to be read, too.
 
@@ -123,7 +133,14 @@ def open_pair(
     outputs = same_outputs(before, after, guarded.path)
     vocabulary = guarded.tokenizer if tokenizer is None else Path(tokenizer)
     column = label_column(labels, model)
-    samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
+    samples = read_samples(
+        data,
+        inputs,
+        vocabulary,
+        image_processor=guarded.image_processor,
+        allow_unknown=allow_unknown,
+        labels=column,
+    )
     return Pair(before, after, guarded.model, guarded.manifest, inputs, samples, outputs, threads)
 
 

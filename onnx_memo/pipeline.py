@@ -10,11 +10,9 @@ from pathlib import Path
 
 from onnx_memo import __version__
 from onnx_memo.build import built
-from onnx_memo.data.directory import Files
-from onnx_memo.data.export import Source, as_onnx
+from onnx_memo.data.export import Source, as_onnx, reader_files
 from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.labels import label_column
-from onnx_memo.data.lengths import CONFIG as TOKENIZER_CONFIG
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.errors import MemoError
@@ -28,7 +26,8 @@ from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.padding import note_padding
 from onnx_memo.levels.registry import allowed, check_options
 from onnx_memo.mapped import mapped_sessions
-from onnx_memo.progress import Progress, silent
+from onnx_memo.notebook import notebook_bar
+from onnx_memo.progress import Progress
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.values import Decide
@@ -81,7 +80,7 @@ def optimize(
     layout: str = "flat",
     force: bool = False,
     show_inputs: bool = False,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Result:
     """Write a bundle in which `model` reuses what it computed for inputs like those in `data`.
 
@@ -100,7 +99,7 @@ def optimize(
         task: of a directory, what optimum shall export it for, as in "text-classification", whatever ONNX
             files there are; None: what its configuration says.
         tokenizer: a `tokenizer.json`, for text; None: the one beside the model. It goes into the
-            bundle.
+            bundle, and so does the image processor of `data`.
         tolerance: the largest error that is acceptable, in terms of `metric`.
         metric: `cosine` (the default), `relative` or `argmax` (`onnx_memo.proof.metrics`), worst over the
             outputs.
@@ -152,7 +151,7 @@ def optimize(
     goal = goal_of(asked)
     column = label_column(labels, model)
     check_output(output, force)
-    with as_onnx(model, file, task) as source, ExitStack() as stack:
+    with as_onnx(model, file, task, progress) as source, ExitStack() as stack:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
         check_original(opened)
@@ -166,9 +165,16 @@ def optimize(
         notes += [EXACT] if exact_misses else []
         inputs = model_inputs(opened)
         judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
-        samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown, labels=column)
+        samples = read_samples(
+            data,
+            inputs,
+            vocabulary,
+            image_processor=source.image_processor,
+            allow_unknown=allow_unknown,
+            labels=column,
+        )
         notes += samples.notes
-        source.note_tokenizer(tokenizer, samples, notes)
+        source.note_reading(data, tokenizer, samples, notes)
         padding = samples.mask if note_padding(opened, samples, notes) else None
         if compact and padding is not None:
             raise MemoError(
@@ -195,7 +201,7 @@ def optimize(
             )
             job, (verdict, blueprint, checked) = built(job, wanted, uses, padding, folder)
             note_unguarded(job.opened, blueprint.guarded(), notes)
-            bundle.add_files(folder, source.companions | _tokenizer(vocabulary))
+            bundle.add_files(folder, source.companions | reader_files(vocabulary, data))
             evidence = promised = None
             if verdict is not None:
                 promised = _promised(verdict.goal, judge)
@@ -240,7 +246,14 @@ def _manifest(
 def _promised(goal: Goal, reference: Reference | None) -> Promised:
     promise = goal.promise
     tolerance = None if goal.measure is None else promise.tolerance
-    found = Promised(goal.metric, tolerance, promise.within, promise.confidence)
+    found = Promised(
+        goal.metric,
+        tolerance,
+        promise.within,
+        promise.confidence,
+        outputs=list(goal.wish.outputs),
+        slack=goal.wish.slack,
+    )
     if reference is None:
         return found
     return replace(found, reference=reference.name, reference_sha256=reference.sha256)
@@ -285,13 +298,3 @@ def _report(job: Job, folder: Path, verdict: Verdict, names: Names, show_inputs:
         )
     write_report(folder / bundle.REPORT, evidence)
     return evidence
-
-
-def _tokenizer(path: Path | None) -> Files:
-    """The tokenizer's files that say how the bundle reads text, and where it cuts it off."""
-    files: Files = {}
-    if path is not None:
-        files[bundle.TOKENIZER] = path
-        if (limits := path.parent / TOKENIZER_CONFIG).is_file():
-            files[TOKENIZER_CONFIG] = limits
-    return files

@@ -14,15 +14,16 @@ import onnxruntime as ort
 
 from onnx_memo.data.given import Data
 from onnx_memo.errors import MemoError
-from onnx_memo.notebook import Part, Table, as_html
+from onnx_memo.notebook import Part, Table, as_html, notebook_bar
 from onnx_memo.pair import Pair, open_pair
-from onnx_memo.progress import Progress, silent
+from onnx_memo.progress import Progress
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.choice import Wish, decision_of
 from onnx_memo.proof.decisions import Ranking
 from onnx_memo.proof.screening import Screening, TopPromise, confirm_best
 from onnx_memo.proof.values import Decide, Value, decided_value
 from onnx_memo.sessions import run_model
+from onnx_memo.words import counted
 
 MOST_SHOWN = 20  # of the ranking, in a notebook
 MOST_CALIBRATED = 0.5  # of the inputs: a screen that needs more is none
@@ -86,7 +87,7 @@ class Screened:
 
     def parts(self) -> list[Part]:
         """The best of the ranking, and what it is worth."""
-        title = f"The top {len(self.ranking)} of {self.inputs} inputs"
+        title = f"The top {len(self.ranking)} of {counted(self.inputs, 'input')}"
         rows = [
             [str(place), str(one.number), f"{one.score:.6g}", f"{one.fast:.6g}"]
             for place, one in enumerate(self.ranking[:MOST_SHOWN], 1)
@@ -99,7 +100,7 @@ class Screened:
             f"to expect are {self.expected_share:.1%}"
         )
         parts.append(
-            f"the original scored {self.confirmed} inputs ({self.confirmed / self.inputs:.1%}), "
+            f"the original scored {counted(self.confirmed, 'input')} ({self.confirmed / self.inputs:.1%}), "
             f"{self.calibrated} of them drawn at random; the time was {self.ratio:.3f} of scoring all with "
             f"it, {self.fast_ratio:.3f} for the bundle"
         )
@@ -122,7 +123,7 @@ def screen(
     threads: int = 1,
     native: bool = True,
     allow_unknown: bool = False,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Screened:
     """Find the inputs with the best scores, with few runs of the original.
 

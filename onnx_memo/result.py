@@ -13,6 +13,7 @@ from onnx_memo.proof.goal import WARNING
 from onnx_memo.report.evidence import Predicted
 from onnx_memo.store.bundle import REPORT
 from onnx_memo.store.manifest import Manifest
+from onnx_memo.words import counted
 
 MOST_LINES = 200  # of a bundle that are shown
 
@@ -99,7 +100,7 @@ def bundle_parts(path: Path, manifest: Manifest) -> list[Part]:
 def _what_is_stored(manifest: Manifest) -> str:
     if not manifest.entries:
         return f"{manifest.source}, no inputs stored"
-    return f"{manifest.entries} inputs of {manifest.source} stored"
+    return f"{counted(manifest.entries, 'input')} of {manifest.source} stored"
 
 
 def share(part: float | None) -> str:
@@ -112,6 +113,8 @@ def _checked(checked: dict[str, Any], compact: bool) -> str:
     libraries = checked.get("libraries")
     named = " and ".join(map(str, libraries)) if isinstance(libraries, list) else "?"
     found = "with nothing reused, " + ("in 8 bits at every memo_strictness" if compact else "identical")
-    text = f"checked on {checked.get('requests')} requests ({named}): {found}"
+    requests = checked.get("requests")
+    ran = counted(requests, "request") if isinstance(requests, int) else "? requests"
+    text = f"checked on {ran} ({named}): {found}"
     error = checked.get("stored_error")
     return f"{text}; stored inputs off by at most {error:.1g}" if isinstance(error, float) else text

@@ -13,13 +13,14 @@ import onnxruntime as ort
 
 from onnx_memo.compare import Ask, measuring_goal, reuse_of, right_answers
 from onnx_memo.comparison import Figures
-from onnx_memo.data.given import Data
+from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.notebook import notebook_bar
 from onnx_memo.pair import Guarded, bundle_of, same_outputs
-from onnx_memo.progress import Progress, silent
+from onnx_memo.progress import Progress
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal, Opinion
 from onnx_memo.proof.measure import Kept, Seen
@@ -111,7 +112,7 @@ def compare_bundles(
     native: bool = True,
     allow_unknown: bool = False,
     reference: Path | str | None = None,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> SideBySide:
     """Run every request in `data`, one at a time, through the original and all bundles, turn by turn.
 
@@ -147,8 +148,16 @@ def compare_bundles(
         sessions.append(open_file(one.model, session_options(native=native, threads=threads)))
         outputs = same_outputs(original, sessions[-1], one.path)
     judge = None if reference is None else Reference(Path(reference), inputs, outputs)
-    vocabulary = _same_tokenizer(found) if tokenizer is None else Path(tokenizer)
-    samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown)
+    data = data_of(data)
+    vocabulary = _same(found, bundles.TOKENIZER, "tokenizer") if tokenizer is None else Path(tokenizer)
+    named = data.image_processor is not None
+    samples = read_samples(
+        data,
+        inputs,
+        vocabulary,
+        image_processor=None if named else _same(found, bundles.IMAGE_PROCESSOR, "image processor"),
+        allow_unknown=allow_unknown,
+    )
     notes = list(samples.notes)
     ask = right_answers(original, judge)
     goal = measuring_goal(ask, samples, notes, progress)
@@ -211,16 +220,17 @@ def _same_mask(found: Sequence[Guarded]) -> str | None:
     return first.mask
 
 
-def _same_tokenizer(found: Sequence[Guarded]) -> Path | None:
-    """The tokenizer that bundles bring, where those that bring one bring the same."""
-    bring = [one for one in found if one.tokenizer]
-    hashes = [one.manifest.files[bundles.TOKENIZER]["sha256"] for one in bring]
+def _same(found: Sequence[Guarded], name: str, what: str) -> Path | None:
+    """A file that bundles bring, where those that bring one bring the same; `what` people call it."""
+    bring = [one for one in found if one.brought(name)]
+    hashes = [one.manifest.files[name]["sha256"] for one in bring]
     for other, found_hash in zip(bring, hashes, strict=True):
         if found_hash != hashes[0]:
             raise MemoError(
-                f"'{bring[0].path}' and '{other.path}' bring different tokenizers: name one with --tokenizer"
+                f"'{bring[0].path}' and '{other.path}' bring different {what}s: name one with "
+                f"--{what.replace(' ', '-')}"
             )
-    return bring[0].tokenizer if bring else None
+    return bring[0].brought(name) if bring else None
 
 
 def _memo_bytes(manifest: Manifest) -> int:

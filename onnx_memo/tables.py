@@ -18,6 +18,7 @@ from onnx_memo.result import bundle_parts, share
 from onnx_memo.side_by_side import Compared, SideBySide
 from onnx_memo.store.manifest import Manifest
 from onnx_memo.timing import Measured
+from onnx_memo.words import counted
 
 MOST_LETTERS = 500  # of a text that are shown
 
@@ -77,7 +78,7 @@ def _encoder(inspection: Inspection) -> str:
 def _span(span: EncoderReport) -> str:
     """From where to where, and how much that is."""
     return (
-        f"from '{span.input}' to '{span.output}': {span.layers} layers of width {span.width}, "
+        f"from '{span.input}' to '{span.output}': {counted(span.layers, 'layer')} of width {span.width}, "
         f"{share(span.share)} of the multiply-adds"
     )
 
@@ -114,7 +115,8 @@ def advice_tables(advice: Advice) -> list[RenderableType]:
 
 def side_by_side_tables(found: SideBySide) -> list[RenderableType]:
     """A column for the original and each bundle; below, who is fastest."""
-    title = f"{found.requests} requests of 1, {found.threads} thread(s), {found.library} operators"
+    requests, threads = counted(found.requests, "request"), counted(found.threads, "thread")
+    title = f"{requests} of 1, {threads}, {found.library} operators"
     table = Table(title=title, title_justify="left")
     names = _names([one.path for one in found.bundles])
     table.add_column("", no_wrap=True)

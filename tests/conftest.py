@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 import onnx_memo
 from onnx_memo import interrupts
 from onnx_memo.cli import main
+from onnx_memo.commands import progress
 from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.sites.choose import Chooser
 from onnx_memo.threads import one_thread
@@ -112,6 +114,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["onnx-memo", *map(str, arguments)])
         monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        monkeypatch.setattr(progress, "EVERY", math.inf)  # however slow the machine, no lines of progress
         handlers = {number: signal.getsignal(number) for number in interrupts.NUMBERS}
         capfd.readouterr()
         try:

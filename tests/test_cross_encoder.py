@@ -123,11 +123,51 @@ def test_all_commands_take_pairs(tmp_path, model, cli):
     assert "inputs are too few for this promise" in few.err
 
 
+def test_a_pair_is_explained_from_the_command_line_as_from_a_file(tmp_path, model, cli):
+    rows = pairs(30, seed=1)
+    data = write_pairs(tmp_path / "pairs.csv.gz", rows)
+    bundle = tmp_path / "bundle"
+    assert cli("optimize", model, "--data", data, *COLUMNS, "-o", bundle).code == 0
+
+    def told(*options: object) -> dict[str, object]:
+        done = cli("explain", bundle, *options, "--json")
+        assert done.code == 0, done.err
+        return {name: said for name, said in json.loads(done.out).items() if name not in ("place", "notes")}
+
+    for query, passage in [rows[4], (rows[5][0], "w9 w8 w7")]:
+        one = write_pairs(tmp_path / "one.csv.gz", [(query, passage)])
+        for more in ((), ("--max-length", "9")):
+            typed = told("--text", query, "--text", passage, *more)
+            assert typed == told("--data", one, *COLUMNS, "--line", "2", *more)
+    query, passage = rows[4]
+    assert told("--text", query, "--text", passage)["outcome"] == "repeat"
+    assert told("--text", f"{query} {passage}")["outcome"] != "repeat", "it is one text"
+    cut = onnx_memo.explain(bundle, text=(query, passage), max_length=9)
+    assert cut.notes[0].endswith("cut to the 9 tokens that --max-length allows, first line 1")
+
+
+def test_a_wrong_request_to_explain_gets_one_line(tmp_path, model, cli):
+    bundle = tmp_path / "bundle"
+    data = write_pairs(tmp_path / "pairs.csv.gz", pairs(30, seed=1))
+    assert cli("optimize", model, "--data", data, *COLUMNS, "-o", bundle).code == 0
+    two = ("--text", "w2", "--text", "w3")
+    for options, because in (
+        ((*two, "--text", "w4"), "--text takes one text, or the two of a pair, not 3"),
+        ((*two, "--data", data, "--line", "2"), "name one request"),
+        ((*two, "--column", "query"), "--column says how --data or --sample is read, and neither is there"),
+        ((*two, "--image-processor", "x.json"), "--image-processor says how --data or --sample is read"),
+        ((*two, "--max-length", "3"), "3 tokens leave no room for text, to which the tokenizer adds 3"),
+    ):
+        done = cli("explain", bundle, *options)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert because in done.err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "options", "because"),
     [
         ("x.csv", b"query,passage\na,b\n", ["--column", "answer"], "has no column 'answer'"),
-        ("x.csv", b"query,passage\na\n", COLUMNS, "line 2 has 1 columns, and the first line 2"),
+        ("x.csv", b"query,passage\na\n", COLUMNS, "line 2 has 1 column, and the first line 2"),
         ("x.csv.gz", b"query,passage\na,b\n", COLUMNS, "is no whole gzip file"),
         ("x.parquet", b"none", COLUMNS, "is no readable Parquet file|needs the package pyarrow"),
         ("x.csv", b"query,passage\na,b\n", [*COLUMNS, "--max-length", "65"], "model has positions for"),

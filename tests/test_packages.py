@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "onnx_memo"
 
 # From the ground up: a room imports from its own line and from those before it.
 FLOORS = [
-    {"errors", "files", "interrupts", "progress", "threads", "runtime", "mapped"},
+    {"errors", "files", "interrupts", "progress", "threads", "runtime", "mapped", "words"},
     {"proof"},
     {"graph"},
     {"data"},

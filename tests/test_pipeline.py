@@ -12,6 +12,7 @@ import onnx_memo
 from onnx_memo import pipeline
 from onnx_memo.graph import opened
 from onnx_memo.levels.base import NothingPays
+from onnx_memo.proof.asked import Asked, goal_of
 
 
 @pytest.fixture
@@ -105,3 +106,10 @@ def test_a_model_of_which_all_is_known_has_no_such_notes(tmp_path, data):
     made = onnx_memo.optimize(fixture("bert"), data, tmp_path / "bundle", max_bytes=1 << 20)
     assert made.manifest.sites[0].share == 1
     assert not any("memoized" in note or "not known" in note for note in made.manifest.notes)
+
+
+def test_what_counts_is_kept_in_the_manifest():
+    goal = goal_of(Asked(tolerance=0.1, slack=1.5, outputs=("logits",)))
+    assert goal is not None
+    promised = pipeline._promised(goal, None)
+    assert (promised.outputs, promised.slack) == (["logits"], 1.5)

@@ -17,7 +17,7 @@ from typing import Any
 from models.bring import CACHE, RECIPES
 from onnx_memo.advice.page import ladder_drawing
 from onnx_memo.advice.run import Advice, advise
-from onnx_memo.commands.shared import show_progress
+from onnx_memo.commands.progress import show_progress
 from onnx_memo.notebook import Table
 from tools.lookalikes.inputs import INPUTS, write
 from tools.measure import machine

@@ -21,7 +21,7 @@ import numpy as np
 
 from models.bring import CACHE, RECIPES
 from models.heads import Text
-from onnx_memo.commands.shared import show_progress
+from onnx_memo.commands.progress import show_progress
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.graph.opened import OpenedModel

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from models import chatterbot, demo, news
 from models.bring import CACHE
-from onnx_memo.commands.shared import show_progress
+from onnx_memo.commands.progress import show_progress
 from onnx_memo.compare import bench
 from onnx_memo.data.tokens import load_tokenizer
 from onnx_memo.pipeline import optimize

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from tokenizers import Tokenizer
 
 from models.bring import CACHE, RECIPES
-from onnx_memo.commands.shared import show_progress
+from onnx_memo.commands.progress import show_progress
 from onnx_memo.data.samples import Arrays
 from onnx_memo.progress import Progress
 from tools.measure import (

@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 
 from models.fetch import RecipeError
-from onnx_memo.commands.shared import show_progress
+from onnx_memo.commands.progress import show_progress
 from tools import int8
 from tools.bench_levels import levels_picture
 from tools.bench_rows import TOLERANCE, Bench

@@ -24,7 +24,7 @@ from rich.console import Console
 from models import antiberty
 from models.bring import CACHE
 from models.fetch import RecipeError, place, sha256, workspace
-from onnx_memo.commands.shared import show_progress
+from onnx_memo.commands.progress import show_progress
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Samples, model_inputs
 from onnx_memo.graph.build import Builder

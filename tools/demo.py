@@ -23,7 +23,7 @@ from rich.table import Table
 from models import chatterbot, demo
 from models.bring import CACHE
 from models.fetch import RecipeError
-from onnx_memo.commands.shared import show_progress
+from onnx_memo.commands.progress import show_progress
 from onnx_memo.compare import bench
 from onnx_memo.comparison import Comparison
 from onnx_memo.errors import MemoError

@@ -23,9 +23,9 @@ from onnx_memo.levels.decide import ask_the_original
 from onnx_memo.levels.explored import Explored
 from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.registry import allowed
-from onnx_memo.notebook import Part, Table, as_html
+from onnx_memo.notebook import Part, Table, as_html, notebook_bar
 from onnx_memo.precision.whole import Rounding
-from onnx_memo.progress import Progress, silent
+from onnx_memo.progress import Progress
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.reference import Reference
 from onnx_memo.runtime import session_options
@@ -33,6 +33,7 @@ from onnx_memo.sessions import open_file, runner
 from onnx_memo.store.room import check_room
 from onnx_memo.threads import one_thread
 from onnx_memo.timing import PLUS_MINUS, Measured, Times
+from onnx_memo.words import counted
 
 PREFERRED = (("--keep", "0.95"), ("--keep", "0.9"))
 WITHOUT_DECISION = ("--tolerance", "0.01")
@@ -70,7 +71,7 @@ class Advice:
         """The ladder as a table, what it says, and what to do."""
         headings = ["promise", "time", "p50 ms", "p95", "p99", "reused", "error", "kept, %"]
         rows = [["original", "1", *_times(self.original), "", "", ""], *map(_cells, self.rungs)]
-        title = f"{self.requests} requests of {self.data}, one thread; time: the original's is 1"
+        title = f"{counted(self.requests, 'request')} of {self.data}, one thread; time: the original's is 1"
         command = [f"run: {self.command}"] if self.command else []
         return [Table(title, headings, rows), *self.legend(), self.why, *command]
 
@@ -118,7 +119,7 @@ def advise(
     exact_misses: bool = False,
     mask: str | None = None,
     allow_unknown: bool = False,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Advice:
     """Try the ladder of promises on a sample, and recommend one.
 
@@ -145,7 +146,7 @@ def advise(
     """
     model, data = Path(model), data_of(data)
     goal = goal_of(Asked(tolerance=0.0, decision=decision, slack=slack, outputs=tuple(outputs)))
-    with as_onnx(model, file, task) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
+    with as_onnx(model, file, task, progress) as source, TemporaryDirectory(prefix="onnx-memo-") as scratch:
         vocabulary = Path(tokenizer) if tokenizer is not None else source.tokenizer
         opened = OpenedModel(source.onnx, mask, in_floats=reference is not None)
         check_original(opened)
@@ -156,11 +157,17 @@ def advise(
         uses = allowed(opened, Wanted(exact_misses=exact_misses), notes)
         inputs = model_inputs(opened)
         judge = None if reference is None else Reference(Path(reference), inputs, opened.outputs)
-        samples = read_samples(data, inputs, vocabulary, allow_unknown=allow_unknown)
+        samples = read_samples(
+            data,
+            inputs,
+            vocabulary,
+            image_processor=source.image_processor,
+            allow_unknown=allow_unknown,
+        )
         notes += samples.notes
         if judge is not None:
             notes.append(f"errors and decisions count from the answers of the reference '{judge.name}'")
-        source.note_tokenizer(tokenizer, samples, notes)
+        source.note_reading(data, tokenizer, samples, notes)
         job = Job(opened, samples, Path(scratch), goal, progress=progress, notes=notes, reference=judge)
         check_room(job.scratch, max(use.bytes_needed(job) for _, use in uses))
         parts = make_parts(samples, goal.promise)

@@ -10,6 +10,7 @@ import typer
 from onnx_memo import tables
 from onnx_memo.advice.page import advice_page
 from onnx_memo.advice.run import advise as run_advise
+from onnx_memo.commands.progress import show_progress
 from onnx_memo.commands.shared import (
     AllowUnknown,
     Columns,
@@ -30,7 +31,6 @@ from onnx_memo.commands.shared import (
     app,
     check_place,
     show,
-    show_progress,
 )
 from onnx_memo.data.given import Data
 from onnx_memo.errors import MemoError

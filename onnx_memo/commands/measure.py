@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from onnx_memo import tables
+from onnx_memo.commands.progress import show_progress
 from onnx_memo.commands.shared import (
     AllowUnknown,
     Columns,
@@ -23,7 +24,6 @@ from onnx_memo.commands.shared import (
     Tokenizer,
     app,
     show,
-    show_progress,
 )
 from onnx_memo.compare import bench as run_bench
 from onnx_memo.data.given import Data

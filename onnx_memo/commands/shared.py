@@ -1,19 +1,16 @@
-"""What all commands share: the application, common options, how results and progress are shown."""
+"""What all commands share: the application, common options, how results are shown."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import onnx_memo
-from onnx_memo import interrupts
 from onnx_memo.errors import MemoError
 from onnx_memo.proof.choice import DECISIONS
 from onnx_memo.proof.decisions import SLACK
@@ -26,7 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 out = Console(markup=False)  # names and reasons hold brackets
-err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Tokenizer = Annotated[
@@ -72,7 +68,7 @@ Columns = Annotated[
 ImageProcessor = Annotated[
     Path | None,
     typer.Option(
-        help="The preprocessor_config.json that says how images become pixels, for a folder of them."
+        help="The preprocessor_config.json that says how images become pixels, if it is not the model's own."
     ),
 ]
 MaxLength = Annotated[
@@ -126,24 +122,6 @@ def show(as_json: bool, content: dict[str, Any], renderables: Callable[[], list[
         return
     for renderable in renderables():
         out.print(renderable)
-
-
-@contextmanager
-def show_progress() -> Iterator[Callable[[str, int], Callable[[], None]]]:
-    """Progress bars on standard error, so that standard output stays clean."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
-
-        def start(step: str, parts: int) -> Callable[[], None]:
-            task = bars.add_task(step, total=parts)
-
-            def advance() -> None:
-                interrupts.check()
-                bars.advance(task)
-
-            return advance
-
-        yield start
 
 
 def check_place(option: str, file: Path | None, what: str, *suffixes: str) -> None:

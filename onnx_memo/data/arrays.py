@@ -14,6 +14,7 @@ from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
 from onnx_memo.data.texts import Reading
 from onnx_memo.data.unpacked import Content
 from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.words import counted
 
 MOST_UNPACKED = (
     1 << 32
@@ -43,7 +44,7 @@ def read_npz(reading: Reading, content: Content) -> Samples:
     mask = mask_name(inputs)
     positions = next((i.name for i in inputs if i.positions), None)
     arrays, lengths, numbers = [], [], []
-    left_out: dict[str, list[int]] = {}  # samples by the reason
+    left_out: dict[str, list[int]] = {}  # samples by what is wrong
     # Where positions are given, it is them that say where tokens stand, and not how much padding is in front.
     in_front = positions is not None and all(i.shape[1] is None for i in inputs if len(i.shape) > 1)
     irregular = "is not ones in a row" if in_front else "is no right padding (ones, then zeros)"
@@ -56,12 +57,12 @@ def read_npz(reading: Reading, content: Content) -> Samples:
             begin = int(np.argmax(row != 0)) if in_front else 0
             place = np.arange(len(row)) - begin
             if not length or not np.array_equal(row, (place >= 0) & (place < length)):
-                left_out.setdefault(f"their '{mask}' {irregular}", []).append(at)
+                left_out.setdefault(f"'{mask}' {irregular}", []).append(at)
                 continue
             sample = {i.name: _trim(sample[i.name], i, len(row), begin, length) for i in inputs}
             sample = _trim_others(sample, inputs)
         if positions is not None and not _counts(sample[positions][0], length):
-            left_out.setdefault(f"their '{positions}' do not count 0, 1, 2, ...", []).append(at)
+            left_out.setdefault(f"'{positions}' do not count 0, 1, 2, ...", []).append(at)
             continue
         for wanted in inputs:
             _check_range(where, at, wanted, sample[wanted.name])
@@ -69,7 +70,8 @@ def read_npz(reading: Reading, content: Content) -> Samples:
         lengths.append(length)
         numbers.append(at + 1)
     for why, which in left_out.items():
-        notes.append(f"{len(which)} inputs left out: {why}, first input {which[0] + 1}")
+        left = counted(len(which), "input left out: its", "inputs left out: their")
+        notes.append(f"{left} {why}, first input {which[0] + 1}")
     made = Samples(arrays, lengths, mask, notes, numbers=numbers)
     if labels is None:
         return made

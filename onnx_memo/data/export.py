@@ -13,8 +13,14 @@ from pathlib import Path
 
 from onnx_memo.data import exporter
 from onnx_memo.data.directory import CONFIG, ONNX_FILES, Files, ModelDirectory, Task, companions_in
+from onnx_memo.data.given import Data
+from onnx_memo.data.images import UNIT as IMAGE
+from onnx_memo.data.lengths import limiting_files
+from onnx_memo.data.pixels import CONFIG as IMAGE_PROCESSOR
+from onnx_memo.data.pixels import processor_file
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.progress import Progress, silent
 
 OPSET = 17
 TOKENIZER = "tokenizer.json"
@@ -41,7 +47,15 @@ class Source:
     @property
     def tokenizer(self) -> Path | None:
         """The tokenizer among the companions."""
-        found = self.companions.get(TOKENIZER)
+        return self._companion(TOKENIZER)
+
+    @property
+    def image_processor(self) -> Path | None:
+        """The image processor among the companions."""
+        return self._companion(IMAGE_PROCESSOR)
+
+    def _companion(self, name: str) -> Path | None:
+        found = self.companions.get(name)
         return found if isinstance(found, Path) else None
 
     def note_choice(self, outputs: Sequence[str], notes: list[str]) -> None:
@@ -49,23 +63,42 @@ class Source:
         if self.why:
             notes.append(f"{self.why}; outputs: {', '.join(map(repr, outputs))}")
 
-    def note_tokenizer(self, named: Path | str | None, samples: Samples, notes: list[str]) -> None:
-        """Say with what a text was read, where the user did not name it."""
-        if named is None and samples.texts is not None:
+    def note_reading(
+        self, data: Data, tokenizer: Path | str | None, samples: Samples, notes: list[str]
+    ) -> None:
+        """Say with what texts or images were read, where the user did not name it."""
+        if tokenizer is None and samples.texts is not None:
             notes.append(f"the text is read with {TOKENIZER}, which came with the model")
+        if data.image_processor is None and samples.unit == IMAGE:
+            notes.append(f"images become pixels as {IMAGE_PROCESSOR} says, which came with the model")
+
+
+def reader_files(tokenizer: Path | None, data: Data) -> Files:
+    """The files that say how the bundle reads text, where it cuts it off, and how images become pixels."""
+    files: Files = {}
+    if tokenizer is not None:
+        files[TOKENIZER] = tokenizer
+        files |= {file.name: file for file in limiting_files(tokenizer)}
+    if data.image_processor is not None:
+        files[IMAGE_PROCESSOR] = processor_file(Path(data.image_processor))
+    return files
 
 
 @contextlib.contextmanager
-def as_onnx(model: Path, file: str | None = None, task: str | None = None) -> Iterator[Source]:
+def as_onnx(
+    model: Path, file: str | None = None, task: str | None = None, progress: Progress = silent
+) -> Iterator[Source]:
     """The model as an ONNX file: itself, one of the directory, or an export as long as this lasts.
 
-    A tokenizer that stands beside an ONNX file, or beside its folder `onnx/`, comes with it.
+    A tokenizer and an image processor that stand beside an ONNX file, or beside its folder `onnx/`, come with
+    it.
 
     Args:
         model: an ONNX file, or a Hugging Face model directory.
         file: of a directory, the ONNX file to take; None: `ONNX_FILES`, the first that is there.
         task: of a directory, what optimum shall export it for, whatever ONNX files there are; None: what its
             configuration says, where there is none.
+        progress: is called where it is exported.
 
     Raises:
         MemoError: the directory holds no model, the extra `export` is missing, or the export fails.
@@ -77,8 +110,8 @@ def as_onnx(model: Path, file: str | None = None, task: str | None = None) -> It
             option = "--task" if file is None else "--file"
             raise MemoError(f"{option} goes with a model directory, and '{model}' is none: leave it out")
         places = [model.parent, *([model.parent.parent] if model.parent.name == "onnx" else [])]
-        beside = [place / TOKENIZER for place in places if (place / TOKENIZER).is_file()]
-        yield Source(model, {file.name: file for file in beside[:1]})
+        readers = [place / name for place in reversed(places) for name in (TOKENIZER, IMAGE_PROCESSOR)]
+        yield Source(model, {file.name: file for file in readers if file.is_file()})
         return
     directory = ModelDirectory(model)
     found = directory.onnx_file(file) if task is None else None
@@ -95,7 +128,9 @@ def as_onnx(model: Path, file: str | None = None, task: str | None = None) -> It
     companions = directory.companions()
     with tempfile.TemporaryDirectory(prefix="onnx-memo-") as folder:
         to = Path(folder, "model")
+        advance = progress(f"exporting for {chosen.name}", 1)
         _export(directory, to, chosen.name)
+        advance()
         added: Files = {**companions_in(to)}  # a tokenizer.json that was made of a vocabulary
         why = f"exported by optimum for '{chosen.name}', {chosen.why}{directory.others()}"
         yield Source(to / "model.onnx", added | companions, task=chosen.name, why=why)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from onnx_memo.data.pixels import Processor, load_processor
+from onnx_memo.data.pixels import CONFIG, Processor, load_processor
 from onnx_memo.data.samples import Arrays, ModelInput, Samples
 from onnx_memo.data.texts import MOST_INPUTS, Reading
 from onnx_memo.data.unpacked import PACKINGS, kind_of, opened_file
 from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +31,7 @@ FORMATS = {
     ".bmp": "BMP",
 }
 MOST_BYTES = 1 << 32  # that the pixels of all pictures may take
+UNIT = "image"  # what is numbered
 
 
 def read_images(reading: Reading, folder: Path) -> Samples:
@@ -38,13 +40,14 @@ def read_images(reading: Reading, folder: Path) -> Samples:
     Raises:
         MemoError: a picture is none, the processor cannot be read, or pixels are not what the model takes.
     """
-    if reading.data.image_processor is None:
+    named = reading.data.image_processor or reading.image_processor
+    if named is None:
         raise MemoError(
-            f"{reading.where} is a folder: name the preprocessor_config.json that says how its images become "
-            "pixels with --image-processor; or name one file of inputs"
+            f"{reading.where} is a folder, and no {CONFIG} that says how images become pixels stands beside "
+            "the model: name it with --image-processor; or name one file of inputs"
         )
     wanted = _wanted(reading.inputs)
-    processor = load_processor(Path(reading.data.image_processor))
+    processor = load_processor(Path(named))
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
     pictures = [file for file in files if kind_of(file) in FORMATS]
     if len(pictures) > MOST_INPUTS:
@@ -55,12 +58,13 @@ def read_images(reading: Reading, folder: Path) -> Samples:
         size = pixels.nbytes * len(pictures)
         if size > MOST_BYTES:
             raise MemoError(
-                f"the pixels of the {len(pictures):,} images in {reading.where} take {size >> 20:,} MiB, and "
-                f"at most {MOST_BYTES >> 20:,} are read: give some of them; a sample is enough"
+                f"the pixels of the {counted(len(pictures), 'image')} in {reading.where} take "
+                f"{size >> 20:,} MiB, and at most {MOST_BYTES >> 20:,} are read: give some of them; a sample "
+                "is enough"
             )
         arrays.append({wanted.name: pixels})
     notes = _note_others([file for file in files if kind_of(file) not in FORMATS])
-    return Samples(arrays, [0] * len(arrays), None, notes, unit="image")
+    return Samples(arrays, [0] * len(arrays), None, notes, unit=UNIT)
 
 
 def _wanted(inputs: Sequence[ModelInput]) -> ModelInput:
@@ -127,6 +131,9 @@ def _opened(file: Path) -> Image:
 def _note_others(others: Sequence[Path]) -> list[str]:
     if not others:
         return []
-    return [
-        f"{len(others)} files are not read, since their names are not those of images: '{others[0].name}'"
-    ]
+    files = counted(
+        len(others),
+        "file is not read, since its name is not that of an image",
+        "files are not read, since their names are not those of images",
+    )
+    return [f"{files}: '{others[0].name}'"]

@@ -19,6 +19,7 @@ from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.choice import Wish, decision_of
 from onnx_memo.proof.decisions import Label
 from onnx_memo.proof.measure import Measure, Seen
+from onnx_memo.words import counted
 
 CONFIG = "config.json"  # of Hugging Face models, beside them
 MOST_NAMES, MOST_LETTERS = 5, 40  # of classes that are named; of what is quoted
@@ -117,15 +118,14 @@ def note_contradictions(samples: Samples) -> list[str]:
     if samples.labels is None:
         return []
     classes, first = samples.labels.classes, dict[Hashable, int]()
-    places = [(first.setdefault(content(arrays), at), at) for at, arrays in enumerate(samples.arrays)]
-    others = [(one, at) for one, at in places if classes[one] != classes[at]]
+    same = [(first.setdefault(content(arrays), at), at) for at, arrays in enumerate(samples.arrays)]
+    others = [(one, at) for one, at in same if classes[one] != classes[at]]
     if not others:
         return []
     one, at = others[0]
-    return [
-        f"{len(others)} inputs repeat others under another label, first {samples.place(one)} and "
-        f"{samples.place(at)}: no model gets both right"
-    ]
+    inputs = counted(len(others), "input repeats another", "inputs repeat others")
+    places = f"{samples.place(one)} and {samples.place(at)}"
+    return [f"{inputs} under another label, first {places}: no model gets both right"]
 
 
 def check_labels(samples: Samples, decision: Measure | None) -> None:

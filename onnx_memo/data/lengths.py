@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from onnx_memo.data.samples import ModelInput
 from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.words import counted
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CONFIG = "tokenizer_config.json"  # of Hugging Face tokenizers, beside them
+SENTENCE_CONFIGS = "sentence_*_config.json"  # of sentence-transformers, beside them
 POSITIONS = "position_ids"  # the name that exporters use for the input
 MOST = 1_000_000  # where there is no limit, that file holds some huge number
 
@@ -59,16 +61,19 @@ def cut_to(
             )
         limits = [Limit(asked, "--max-length allows")]
     else:
-        # Of equal limits the tokenizer's own is named: it is the one that can be changed.
-        limits = [limit for limit in (_own(loaded), _configured(path), has) if limit is not None]
+        # sentence-transformers puts its own in the place of what the tokenizer's files say. Of equal limits
+        # the tokenizer's own is named: it is the one that can be changed.
+        sentences = _of_sentences(path)
+        said = [_own(loaded), _configured(path)] if sentences is None else [sentences]
+        limits = [limit for limit in (*said, has) if limit is not None]
     if not limits:
         return None
     limit = min(limits, key=lambda limit: limit.tokens)
     added = loaded.num_special_tokens_to_add(pairs)
     if limit.tokens <= added:
         raise MemoError(
-            f"{limit.tokens} tokens leave no room for text, to which the tokenizer adds {added}: give "
-            "--max-length a larger number"
+            f"{counted(limit.tokens, 'token leaves', 'tokens leave')} no room for text, to which the "
+            f"tokenizer adds {added}: give --max-length a larger number"
         )
     own = loaded.truncation or {}
     loaded.enable_truncation(
@@ -79,6 +84,16 @@ def cut_to(
     return limit
 
 
+def limiting_files(tokenizer: Path) -> list[Path]:
+    """The files beside a tokenizer that say how many tokens a text may have."""
+    config = tokenizer.parent / CONFIG
+    return [file for file in (config, *_sentence_configs(tokenizer)) if file.is_file()]
+
+
+def _sentence_configs(tokenizer: Path) -> list[Path]:
+    return sorted(tokenizer.parent.glob(SENTENCE_CONFIGS))
+
+
 def _own(loaded: Tokenizer) -> Limit | None:
     truncation = loaded.truncation
     return None if truncation is None else Limit(truncation["max_length"], "the tokenizer allows")
@@ -87,17 +102,26 @@ def _own(loaded: Tokenizer) -> Limit | None:
 def _configured(path: Path) -> Limit | None:
     """What stands in the configuration beside the tokenizer."""
     config = path.parent / CONFIG
-    if not config.is_file():
-        return None
+    return _said(config, "model_max_length") if config.is_file() else None
+
+
+def _of_sentences(path: Path) -> Limit | None:
+    """What sentence-transformers' configuration beside the tokenizer says."""
+    found = (_said(file, "max_seq_length") for file in _sentence_configs(path))
+    return next((limit for limit in found if limit is not None), None)
+
+
+def _said(config: Path, name: str) -> Limit | None:
+    """The limit of that name in a file of JSON, if there is one."""
     try:
-        most = json.loads(config.read_text(encoding="utf-8")).get("model_max_length")
+        most = json.loads(config.read_text(encoding="utf-8")).get(name)
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise MemoError(
             f"'{config}' is not readable ({reason_of(error)}): mend it, or move it away"
         ) from error
     if not isinstance(most, int | float) or isinstance(most, bool) or not 1 <= most <= MOST:
         return None
-    return Limit(int(most), f"{CONFIG} allows")
+    return Limit(int(most), f"{config.name} allows")
 
 
 def _of_model(inputs: Sequence[ModelInput]) -> Limit | None:

@@ -12,6 +12,7 @@ from onnx_memo.data.distinct import content, distinct
 from onnx_memo.data.samples import Samples
 from onnx_memo.errors import MemoError
 from onnx_memo.proof.promise import Promise, requests_needed
+from onnx_memo.words import counted
 
 STORE, FIT, HELD_OUT = 0.5, 0.2, 0.3  # of the sample
 FIT_LIMIT = 150  # requests of the fit part that are run
@@ -108,8 +109,9 @@ def split_samples(count: int, promise: Promise, seed: int = 0) -> Split:
     needed = requests_needed(promise)
     if held < needed:
         raise MemoError(
-            f"{count} inputs are too few for this promise: {needed} must be held out ({HELD_OUT:.0%}); "
-            f"give at least {int(np.ceil(needed / HELD_OUT))}, or ask for less with --within or --confidence"
+            f"{counted(count, 'input is', 'inputs are')} too few for this promise: {needed} must be held out "
+            f"({HELD_OUT:.0%}); give at least {int(np.ceil(needed / HELD_OUT))}, or ask for less with "
+            "--within or --confidence"
         )
     order = np.random.default_rng(seed).permutation(count)
     stored = int(STORE / (STORE + FIT) * (count - held))

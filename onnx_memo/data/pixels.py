@@ -92,13 +92,18 @@ class Processor:
         return (other, self.size) if width <= height else (self.size, other)
 
 
+def processor_file(path: Path) -> Path:
+    """The `preprocessor_config.json` itself, of one that is named, or of the folder that holds one."""
+    return path / CONFIG if path.is_dir() else path
+
+
 def load_processor(path: Path) -> Processor:
     """The processor that a `preprocessor_config.json`, or the folder that holds one, describes.
 
     Raises:
         MemoError: it is not there, is not readable, or asks for what is not done here.
     """
-    file = path / CONFIG if path.is_dir() else path
+    file = processor_file(path)
     if not file.is_file():
         raise MemoError(f"'{file}' is not a file: name the model's {CONFIG} with --image-processor")
     try:

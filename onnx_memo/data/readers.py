@@ -63,6 +63,7 @@ def read_samples(
     inputs: Sequence[ModelInput],
     tokenizer: Path | None,
     *,
+    image_processor: Path | None = None,
     allow_unknown: bool = False,
     labels: LabelColumn | None = None,
 ) -> Samples:
@@ -73,13 +74,14 @@ def read_samples(
             standard input, of which the kind is seen (`_kind_seen`); or a folder of images.
         inputs: what the model takes, from `onnx_memo.data.samples.model_inputs`.
         tokenizer: a `tokenizer.json`, which text needs; other kinds ignore it.
+        image_processor: a `preprocessor_config.json` for images, where `data` names none.
         allow_unknown: take text of which more than a tenth is unknown to the tokenizer.
         labels: where the true labels stand in the file; None: they are not wanted.
 
     Raises:
         MemoError: the file is missing, empty, damaged, of another kind, or does not fit the model.
     """
-    reading = Reading(data_of(data), inputs, tokenizer, allow_unknown, labels)
+    reading = Reading(data_of(data), inputs, tokenizer, image_processor, allow_unknown, labels)
     place = reading.data.place
     if place is not None and place.is_dir():
         _check_options(reading, "a folder of images", columns=False, texts=False, images=True)
@@ -120,9 +122,11 @@ def _check_file(path: Path) -> None:
     kind = kind_of(path)
     if kind not in READERS:
         advice = f"; {ADVICE[kind]}" if kind in ADVICE else ""
+        suffix = kind + (path.suffix if path.suffix.lower() in PACKINGS else "")
+        ending = f"ends in '{suffix}'" if suffix else "has no suffix"
         raise MemoError(
-            f"'{path}' ends in '{path.suffix}': inputs come as {kinds}, each also with "
-            f"{' or '.join(PACKINGS)} behind it, or as a folder of images{advice}"
+            f"'{path}' {ending}: inputs come as {kinds}, each also with {' or '.join(PACKINGS)} behind it, "
+            f"or as a folder of images{advice}"
         )
 
 

@@ -18,6 +18,7 @@ from onnx_memo.data.texts import (
 )
 from onnx_memo.data.unpacked import Content
 from onnx_memo.errors import MemoError
+from onnx_memo.words import counted
 
 Row = tuple[int, Sequence[str]]  # the line that it begins in, and its cells
 
@@ -49,8 +50,8 @@ def _records(content: Content, names: Sequence[str], rows: Iterable[Row]) -> Ite
     for number, row in rows:
         if len(row) != len(names):
             raise MemoError(
-                f"{content.where} line {number} has {len(row)} columns, and the first line {len(names)}: "
-                "quote what holds separators, as a program that writes such files does"
+                f"{content.where} line {number} has {counted(len(row), 'column')}, and the first line "
+                f"{len(names)}: quote what holds separators, as a program that writes such files does"
             )
         yield number, dict(zip(names, row, strict=True))
 

@@ -14,6 +14,7 @@ from onnx_memo.data.tokens import Text, reads_apart
 from onnx_memo.data.unpacked import Content
 from onnx_memo.errors import MemoError
 from onnx_memo.files import LFS_POINTER
+from onnx_memo.words import counted
 
 BLOCK = 1 << 16  # bytes that are decoded at a time
 FEW = 64  # letters of a sequence, by which it is seen how a tokenizer reads them
@@ -107,10 +108,10 @@ def _note_forms(lines: Mapping[int, Text]) -> list[str]:
     objects = [number for number, line in texts.items() if line.startswith("{") and line.rstrip()[-1] == "}"]
     notes = []
     if tabs:
-        where = f"{len(tabs)} lines hold tabs, first line {tabs[0]}"
+        where = f"{counted(len(tabs), 'line holds', 'lines hold')} tabs, first line {tabs[0]}"
         notes.append(f"{where}: a line is one text, not columns or a pair")
     if objects:
-        where = f"{len(objects)} lines look like JSON, first line {objects[0]}"
+        where = f"{counted(len(objects), 'line looks', 'lines look')} like JSON, first line {objects[0]}"
         notes.append(f"{where}: to have only their texts read, call the file .jsonl")
     return notes
 

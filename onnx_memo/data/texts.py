@@ -12,6 +12,7 @@ from onnx_memo.data.labels import LabelColumn
 from onnx_memo.data.samples import ModelInput, Samples
 from onnx_memo.data.tokens import Text, tokenized
 from onnx_memo.errors import MemoError
+from onnx_memo.words import counted
 
 FIELD, PAIR_FIELD = "text", "text_pair"  # by default, as datasets of Hugging Face call them
 MOST_FIELDS, MOST_LETTERS = 3, 30  # of other fields that are named
@@ -30,6 +31,7 @@ class Reading:
         data: the user's file, folder or stream.
         inputs: what the model takes.
         tokenizer: a `tokenizer.json`, if there is one.
+        image_processor: a `preprocessor_config.json` that came with the model, where the user names none.
         allow_unknown: take text of which more than a tenth is unknown to the tokenizer.
         labels: where the true labels stand, if they are wanted.
     """
@@ -37,6 +39,7 @@ class Reading:
     data: Data
     inputs: Sequence[ModelInput]
     tokenizer: Path | None = None
+    image_processor: Path | None = None
     allow_unknown: bool = False
     labels: LabelColumn | None = None
 
@@ -173,4 +176,4 @@ def _note_others(others: Counter[str], records: int, read: Sequence[str]) -> lis
     named = [f"{name[:MOST_LETTERS]!r} in {count}" for name, count in others.most_common(MOST_FIELDS)]
     more = f" and {len(others) - MOST_FIELDS} more" if len(others) > MOST_FIELDS else ""
     taken = " and ".join(f"'{name}'" for name in read) + (" is" if len(read) == 1 else " are")
-    return [f"only {taken} read; of {records} records there is also {', '.join(named)}{more}"]
+    return [f"only {taken} read; of {counted(records, 'record')} there is also {', '.join(named)}{more}"]

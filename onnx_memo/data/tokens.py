@@ -14,6 +14,7 @@ from onnx_memo.data.distinct import content
 from onnx_memo.data.lengths import POSITIONS, Limit, cut_to
 from onnx_memo.data.samples import Arrays, ModelInput, Samples, mask_name
 from onnx_memo.errors import MemoError, reason_of
+from onnx_memo.words import counted
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -112,7 +113,11 @@ def tokenized(
     if len(kept) < len(encoded):
         first = min(encoded.keys() - kept.keys())
         notes.append(
-            f"{len(encoded) - len(kept)} inputs left out: no token is left of them, first {unit} {first}"
+            counted(
+                len(encoded) - len(kept),
+                f"input left out: no token is left of it, {unit} {first}",
+                f"inputs left out: no token is left of them, first {unit} {first}",
+            )
         )
     lengths = [len(encoding.ids) for encoding in kept.values()]
     shown = [text if isinstance(text, str) else BETWEEN.join(text) for text in map(texts.__getitem__, kept)]
@@ -188,8 +193,9 @@ def _note_unknown(
         return []
     count = sum(unknown.values())
     text = (
-        f"{count} of {total} tokens ({100 * count / total:.3g} %), in {len(unknown)} inputs, are unknown to "
-        f"the tokenizer, first {unit} {min(unknown)}"
+        f"{count} of {counted(total, 'token')} ({100 * count / total:.3g} %), in "
+        f"{counted(len(unknown), 'input')}, {'is' if count == 1 else 'are'} unknown to the tokenizer, first "
+        f"{unit} {min(unknown)}"
     )
     if count > MOST_UNKNOWN * total and not allow_unknown:
         raise MemoError(
@@ -222,9 +228,8 @@ def _note_truncated(encoded: Mapping[int, Encoding], limit: Limit | None, unit: 
     cut = [number for number, encoding in encoded.items() if encoding.overflowing]
     if not cut or limit is None:
         return []
-    return [
-        f"{len(cut)} inputs were cut to the {limit.tokens} tokens that {limit.whose}, first {unit} {cut[0]}"
-    ]
+    inputs = counted(len(cut), "input was", "inputs were")
+    return [f"{inputs} cut to the {limit.tokens} tokens that {limit.whose}, first {unit} {cut[0]}"]
 
 
 def _note_alike(texts: Mapping[int, Text], arrays: Sequence[Arrays], unit: str) -> list[str]:
@@ -237,5 +242,7 @@ def _note_alike(texts: Mapping[int, Text], arrays: Sequence[Arrays], unit: str) 
     if not alike:
         return []
     count, (first, second, *_) = sum(len(same) - 1 for same in alike), alike[0]
-    where = f"first {unit}s {first} and {second}"
-    return [f"{count} inputs differ from others in their texts, but not in their tokens, {where}"]
+    inputs = counted(
+        count, "input differs from others in its text", "inputs differ from others in their texts"
+    )
+    return [f"{inputs}, but not in the tokens, first {unit}s {first} and {second}"]

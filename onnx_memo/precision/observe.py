@@ -5,7 +5,7 @@ Each request counts the same, however many rows it has, as it does in a promise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from onnx_memo.data.samples import Samples
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.mapped import zeros
+from onnx_memo.progress import Progress
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session, run_model
 from onnx_memo.threads import side_by_side
@@ -68,7 +69,7 @@ class _Watched:
 
 
 def observe(
-    opened: OpenedModel, samples: Samples, values: Sequence[ir.Value], advance: Callable[[], None]
+    opened: OpenedModel, samples: Samples, values: Sequence[ir.Value], progress: Progress
 ) -> dict[ir.Value, Observed]:
     """Run some of the samples, and look at `values` of the model's encoder, rows by channels."""
     copy = opened.copy()
@@ -81,6 +82,7 @@ def observe(
     together = zeros([(count, count) for count in channels], np.float64)
     watched = {value: _Watched(*own) for value, *own in zip(values, waiting, together, strict=True)}
     numbers = range(0, len(samples), -(-len(samples) // REQUESTS))
+    advance = progress("looking at what products read", len(numbers))
     runs = side_by_side(lambda number: run_model(session, samples.arrays[number], number), numbers)
     for results in runs:
         for value, twin in zip(values, twins, strict=True):

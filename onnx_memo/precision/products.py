@@ -13,7 +13,7 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.mapped import zeros
 from onnx_memo.precision.chains import Chains
 from onnx_memo.precision.form import Form, Task
-from onnx_memo.precision.observe import REQUESTS, Observed, observe
+from onnx_memo.precision.observe import Observed, observe
 from onnx_memo.precision.rounding import Rounded, bytes_to_round, packed_shape, round_product
 from onnx_memo.precision.stretches import constants
 from onnx_memo.progress import Progress
@@ -31,8 +31,7 @@ def round_products(
     """
     tasks = Form(opened.encoder, chains).tasks()
     read = list(dict.fromkeys(task.x for task in tasks))
-    advance = progress("looking at what products read", min(len(samples), REQUESTS))
-    seen = observe(opened, samples, read, advance)
+    seen = observe(opened, samples, read, progress)
     known = constants(opened, [value for task in tasks for value in task.constants])
     advance = progress("rounding products", len(tasks))
 

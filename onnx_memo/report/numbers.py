@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from onnx_memo.proof.binomial import most_failures
 from onnx_memo.proof.percentile import percentile
 from onnx_memo.timing import Measured
+from onnx_memo.words import counted
 
 SPACE = "\N{NO-BREAK SPACE}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -75,8 +76,8 @@ def size(count: int) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """`1 request`, `1,200 requests`."""
-    return f"{number:,}{SPACE}{one if number == 1 else many or one + 's'}"
+    """`1 request`, `1,200 requests`, which no line break separates."""
+    return counted(number, one, many).replace(" ", SPACE, 1)
 
 
 def escaped(text: object, limit: int = 400) -> str:

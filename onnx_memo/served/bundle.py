@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx_memo.data.given import Data
 from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import Arrays, ModelInput, Samples
-from onnx_memo.data.tokens import load_tokenizer, tokenized
+from onnx_memo.data.tokens import Text, load_tokenizer, tokenized
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.longest import most_positions
 from onnx_memo.graph.shapes import ShapeTable, is_number
@@ -56,6 +56,8 @@ class TracedBundle:
         self.path = bundles.model_of(bundle, manifest)
         own = bundle / bundles.TOKENIZER
         self.tokenizer = Path(tokenizer) if tokenizer else own if own.is_file() else None
+        processor = bundle / bundles.IMAGE_PROCESSOR
+        self.image_processor = processor if processor.is_file() else None
         self.names = load_tokenizer(self.tokenizer) if self.tokenizer else None
         with one_line(self.path):
             model = ir.load(self.path)
@@ -69,11 +71,13 @@ class TracedBundle:
 
     def read(self, data: Data | Path | str) -> Samples:
         """The requests of a file; unknown tokens are no fault here, but noted."""
-        return read_samples(data, self.inputs, self.tokenizer, allow_unknown=True)
+        return read_samples(
+            data, self.inputs, self.tokenizer, image_processor=self.image_processor, allow_unknown=True
+        )
 
-    def text(self, text: str) -> Samples:
-        """One text."""
-        samples = tokenized("--text", {1: text}, self.inputs, self.tokenizer, True)
+    def text(self, text: Text, max_length: int | None) -> Samples:
+        """One text, or the two of a pair."""
+        samples = tokenized("--text", {1: text}, self.inputs, self.tokenizer, True, max_length=max_length)
         if not samples.arrays:
             raise MemoError("--text has no token: give some text")
         return samples

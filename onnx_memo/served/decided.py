@@ -15,6 +15,7 @@ from onnx_memo.proof.decisions import SAME, Label, Neighbours, Ranking
 from onnx_memo.proof.measure import Measure
 from onnx_memo.served.explanation import Decided
 from onnx_memo.store.manifest import Promised
+from onnx_memo.words import counted
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,12 @@ class Known:
 
 def decision_about(promised: Promised | None, want: Answer) -> Measure | None:
     """The decision that a bundle promises to keep, or that its answers suggest; None: no output suits one."""
-    own = promised.metric if promised is not None and promised.tolerance is None else None
+    wish = Wish()
+    if promised is not None:
+        own = promised.metric if promised.tolerance is None and promised.metric in DECISIONS else None
+        wish = Wish(own, promised.slack, outputs=tuple(promised.outputs))
     try:
-        return decision_of(Wish(own if own in DECISIONS else None), want)
+        return decision_of(wish, want)
     except MemoError:
         return None
 
@@ -77,7 +81,7 @@ def _label(measure: Label, want: Answer, have: Outputs) -> Decided:
     if before.size == 1:
         told = f"class {before.item()}", f"class {after.item()}"
     else:
-        told = f"the classes of {before.size} tokens", f"{int((before != after).sum())} others"
+        told = f"the classes of {before.size} tokens", counted(int((before != after).sum()), "other")
     return Decided(measure.name, measure.value.what, told[0], told[1], not measure.judge(want, have).error)
 
 

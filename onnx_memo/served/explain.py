@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from onnx_memo.data.given import Data, data_of
 from onnx_memo.data.samples import Samples
+from onnx_memo.data.tokens import Text
 from onnx_memo.errors import MemoError
-from onnx_memo.progress import Progress, silent
+from onnx_memo.notebook import notebook_bar
+from onnx_memo.progress import Progress
 from onnx_memo.served.bundle import TracedBundle
 from onnx_memo.served.explanation import ROUNDED, Explanation, Worst
 
@@ -26,26 +28,29 @@ MOST = 10  # requests of a file that are named
 def explain(
     bundle: Path | str,
     *,
-    text: str | None = None,
+    text: Text | None = None,
     data: Data | Path | str | None = None,
     line: int | None = None,
     arrays: Mapping[str, npt.NDArray[Any]] | None = None,
     sample: Data | Path | str | None = None,
     tokenizer: Path | str | None = None,
+    max_length: int | None = None,
     native: bool = True,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Explanation:
     """How a bundle serves one request: `text`, or `line` of `data`, or `arrays`.
 
     Args:
         bundle: its folder.
-        text: for a model whose inputs a tokenizer makes.
+        text: for a model whose inputs a tokenizer makes; two texts are a pair.
         data: a file of inputs, as for `optimize`.
         line: of it, from 1; of arrays the row.
         arrays: as a session takes them, a batch of one; may be padded.
         sample: the file that the bundle was made from: the entry's text is found in it, and what the decision
             is about: the nearest of some of its inputs, or how many of them have a lower score.
         tokenizer: a `tokenizer.json`; None: the bundle's, if it holds one.
+        max_length: the most tokens that `text` may have, as `onnx_memo.Data` has it for files; None: what
+            tokenizer and model allow.
         native: False runs without the native library.
         progress: is called for the inputs of the sample.
 
@@ -63,7 +68,7 @@ def explain(
     if arrays is not None:
         return traced.explain(dict(arrays), "the arrays", sample, progress)
     if text is not None:
-        given = traced.text(text)
+        given = traced.text(text, max_length)
         one = traced.explain(given.arrays[0], "the text", sample, progress)
         return replace(one, notes=(*given.notes, *one.notes))
     assert data is not None, "it is the one that is named"
@@ -79,7 +84,7 @@ def worst_served(
     *,
     tokenizer: Path | str | None = None,
     native: bool = True,
-    progress: Progress = silent,
+    progress: Progress = notebook_bar,
 ) -> Worst:
     """Run all requests of a file, and find those that the bundle serves worst: at most 10 of each kind.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from onnx_memo.served import explanation as say
 from onnx_memo.served.explanation import Lookup, Row, RowsRun, Stage
 from onnx_memo.served.trace import LookupTrace, Results, RowsTrace
+from onnx_memo.words import counted
 
 # What is told where products of bytes are not exact: how it is served, and why.
 NOT_EXACT = (
@@ -120,8 +121,8 @@ def seen_at_rows(
     elif literal:
         told = (
             say.NO_REPEAT,
-            f"only literal repeats are reused, and {rows.changed} of {length} rows are not as in the nearest "
-            f"stored input of its length, entry {found.nearest}: the original runs",
+            f"only literal repeats are reused, and {_of(rows.changed, length)} not as in the "
+            f"nearest stored input of its length, entry {found.nearest}: the original runs",
         )
     elif not rows.limit:  # set to 0 where this is so
         told = NOT_EXACT
@@ -145,12 +146,17 @@ def _missed(told: tuple[str, str], in_bytes: bool) -> tuple[str, str]:
     return outcome, reason
 
 
+def _of(changed: int, length: int) -> str:
+    return f"{changed} of {counted(length, 'row')} {'is' if changed == 1 else 'are'}"
+
+
 def _some(rows: RowsRun, found: Lookup) -> str:
     joined = rows.ran - rows.changed
-    moved = f", and {joined} that they move beyond the bound" if joined else ""
+    runs, move = ("it runs", "it moves") if rows.changed == 1 else ("these run", "they move")
+    moved = f", and {joined} that {move} beyond the bound" if joined else ""
     return (
-        f"{rows.changed} of {len(rows.rows)} rows are not as in entry {found.nearest}: these run{moved}; "
-        "all others are taken from it"
+        f"{_of(rows.changed, len(rows.rows))} not as in entry {found.nearest}: "
+        f"{runs}{moved}; all others are taken from it"
     )
 
 
@@ -166,7 +172,7 @@ def _nothing_found(
     if length == 0:
         return say.EMPTY, "its mask is all zeros: the original runs"
     if lookup.nearest is None:
-        return say.OTHER_LENGTH, f"no stored input has {length} rows: the original runs"
+        return say.OTHER_LENGTH, f"no stored input has {counted(length, 'row')}: the original runs"
     return (
         say.TOO_FAR,
         f"the nearest stored input of its length, entry {lookup.nearest}, is at a distance of "

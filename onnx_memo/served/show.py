@@ -21,6 +21,7 @@ from onnx_memo.served.explanation import (
 )
 from onnx_memo.store.manifest import Promised
 from onnx_memo.tables import printable
+from onnx_memo.words import counted
 
 STYLES = {CHANGED: "bold red", MOVED: "yellow", KEPT: ""}
 MARKS = {
@@ -58,7 +59,7 @@ def explanation_tables(one: Explanation) -> list[RenderableType]:
 def worst_tables(worst: Worst, bundle: str, data: str) -> list[RenderableType]:
     """The requests of a file that are served worst, and how many there are of each outcome."""
     counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(worst.outcomes.items()))
-    parts: list[RenderableType] = [f"{worst.requests} requests: {counts}"]
+    parts: list[RenderableType] = [f"{counted(worst.requests, 'request')}: {counts}"]
     if worst.reused:
         table = _table("Reused, the largest error first", "request", "outcome", "error", "rows run", "entry")
         for one in worst.reused:

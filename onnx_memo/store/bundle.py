@@ -16,6 +16,7 @@ MODEL = "model.onnx"
 LAYOUTS = {"flat": MODEL, "onnx": f"onnx/{MODEL}"}  # where the model stands, its data files beside it
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
+IMAGE_PROCESSOR = "preprocessor_config.json"
 REPORT = "report.html"
 MANIFEST_LIMIT = 16 * 2**20
 

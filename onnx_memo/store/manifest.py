@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import types
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from sys import float_info
 from typing import Any, get_args, get_origin, get_type_hints
 
 from onnx_memo.proof.accuracy import Accuracy
+from onnx_memo.proof.decisions import SLACK
 
 FORMAT = 2
 
@@ -34,7 +35,9 @@ class GuardedSite:
 class Promised:
     """What was proven of requests like the sample, with `confidence`: of at least the share `within` of them
     the error by `metric` is at most `tolerance`; where that is None, `metric` is the decision that stays.
-    Errors count from the original's answers, or those of `reference`, a file's name, with its SHA-256."""
+    Errors count from the original's answers, or those of `reference`, a file's name, with its SHA-256. Only
+    `outputs` count, or all where none is named; of neighbours, what is within `slack` times the nearest's
+    distance is as near, by default `onnx_memo.proof.decisions.SLACK`."""
 
     metric: str
     tolerance: float | None
@@ -42,6 +45,8 @@ class Promised:
     confidence: float
     reference: str | None = None
     reference_sha256: str | None = None
+    outputs: list[str] = field(default_factory=list)
+    slack: float = SLACK
 
     def __str__(self) -> str:
         """For people."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,18 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_samples(tmp_path / "data.npz", variants(12, seed=1))
+
+
+def test_that_it_is_exported_is_told_as_it_begins(fake_optimum, directory, data, tmp_path):
+    fake_optimum(MAKES)
+    told: list[object] = []
+
+    def progress(step: str, parts: int) -> Callable[[], None]:
+        told.append((step, parts))
+        return lambda: told.append(step)
+
+    onnx_memo.optimize(directory, data, tmp_path / "bundle", progress=progress)
+    assert told[:2] == [("exporting for fill-mask", 1), "exporting for fill-mask"]
 
 
 def test_what_the_exporter_prints_stays_out_of_the_terminal(cli, fake_optimum, directory, data, tmp_path):

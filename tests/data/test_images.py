@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,7 @@ def test_every_image_of_a_folder_is_a_sample_in_the_order_of_their_paths(tmp_pat
     grey = samples.arrays[2]["pixel_values"][0]
     np.testing.assert_array_equal(grey[0], grey[2])
     assert samples.place(3) == "image 4"
-    assert samples.notes == ["1 files are not read, since their names are not those of images: 'list.csv'"]
+    assert samples.notes == ["1 file is not read, since its name is not that of an image: 'list.csv'"]
 
 
 @pytest.mark.parametrize("packing", [".gz", ".zst"])
@@ -194,6 +195,7 @@ def test_a_folder_of_images_becomes_a_bundle(tmp_path, cli):
     processor = config(tmp_path, **RAW | size, resample=BICUBIC)
     given = ("--data", folder, "--image-processor", processor)
     done = cli("optimize", fixture("vit"), *given, "-o", tmp_path / "bundle")
+    assert "came with the model" not in done.out
     assert done.code == 0, done.err
     assert "3 inputs of vit.onnx stored" in done.out, "two images are the same"
     told = cli("explain", tmp_path / "bundle", *given, "--line", "2")
@@ -204,6 +206,78 @@ def test_a_folder_of_images_becomes_a_bundle(tmp_path, cli):
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "b.png': it is not readable as an image" in done.err
     assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """The fixture with an image processor beside it, and a folder of images."""
+    model = tmp_path / "model" / "onnx" / "model.onnx"
+    model.parent.mkdir(parents=True)
+    shutil.copyfile(fixture("vit"), model)
+    size = {"do_resize": True, "size": {"height": 16, "width": 16}, "resample": BICUBIC}
+    config(tmp_path / "model", **RAW | size)
+    return model, folder_of(tmp_path), RAW | size
+
+
+def test_the_processor_beside_the_model_is_found_and_comes_along(tmp_path, beside, cli):
+    model, folder, content = beside
+    found = "images become pixels as preprocessor_config.json says, which came with the model"
+    told = []
+    for name, named in (("a file", model), ("a directory", model.parents[1])):
+        bundle = tmp_path / f"bundle of {name}"
+        done = cli("optimize", named, "--data", folder, "-o", bundle)
+        assert done.code == 0, done.err
+        assert found in " ".join(done.out.split())
+        assert json.loads((bundle / "preprocessor_config.json").read_text()) == content
+        for command in (
+            ("bench", named, bundle, "--data", folder, "--rounds", 1),
+            ("compare", named, bundle, "--data", folder, "--rounds", 2),
+            ("explain", bundle, "--data", folder),
+        ):
+            done = cli(*command, "--json")
+            assert done.code == 0, done.err
+            told.append(json.loads(done.out)["requests"])
+        told.append(
+            json.loads(cli("explain", bundle, "--data", folder, "--line", 2, "--json").out)["outcome"]
+        )
+    assert told == [4, 4, 4, "repeat"] * 2
+    few = cli("advise", model, "--data", folder)
+    assert "4 inputs are too few for this promise" in few.err
+
+
+def test_a_processor_that_is_named_is_taken_in_place_of_that_beside_the_model(tmp_path, beside, cli):
+    model, folder, content = beside
+    (tmp_path / "other").mkdir()
+    other = config(tmp_path / "other", **content | {"do_rescale": True, "rescale_factor": 0.25})
+    bundles = []
+    for given in ((), ("--image-processor", other.parent)):
+        bundles.append(tmp_path / f"bundle{len(bundles)}")
+        done = cli("optimize", model, "--data", folder, *given, "-o", bundles[-1])
+        assert done.code == 0, done.err
+        assert ("came with the model" in " ".join(done.out.split())) == (not given)
+    assert (bundles[1] / "preprocessor_config.json").read_bytes() == other.read_bytes()
+
+    def outcome(bundle: Path, *given: object) -> str:
+        return json.loads(cli("explain", bundle, "--data", folder, *given, "--line", 1, "--json").out)[
+            "outcome"
+        ]
+
+    assert outcome(bundles[1]) == "repeat", "its own"
+    assert outcome(bundles[0], "--image-processor", other) != "repeat"
+    done = cli("compare", model, *bundles, "--data", folder)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "bring different image processors: name one with --image-processor" in done.err
+    done = cli("compare", model, *bundles, "--data", folder, "--image-processor", other, "--rounds", 2)
+    assert done.code == 0, done.err
+
+
+def test_a_processor_beside_the_model_that_cannot_be_read_gets_one_line(tmp_path, beside, cli):
+    model, folder, _ = beside
+    (tmp_path / "model" / "preprocessor_config.json").write_text("{")
+    done = cli("optimize", model, "--data", folder, "-o", tmp_path / "bundle")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "preprocessor_config.json' is not JSON" in done.err
+    assert not (tmp_path / "bundle").exists()
 
 
 # ---- What is refused
@@ -325,8 +399,8 @@ def test_a_processor_that_is_none(tmp_path):
 
 def test_a_folder_without_a_processor(tmp_path):
     refused(
-        "is a folder: name the preprocessor_config.json that says how its images become pixels with "
-        "--image-processor; or name one file",
+        "is a folder, and no preprocessor_config.json that says how images become pixels stands beside the "
+        "model: name it with --image-processor; or name one file",
         read_samples,
         folder_of(tmp_path),
         [PIXELS],

@@ -77,12 +77,14 @@ def test_a_column_that_is_there_twice(tmp_path, refused):
     refused(file(tmp_path / "x.csv", b"text,text\na,b\n"), "has 2 columns 'text'")
 
 
-@pytest.mark.parametrize(("row", "count"), [(b"a", 1), (b"a,b,c", 3), (b"a,b,", 3)])
+@pytest.mark.parametrize(
+    ("row", "count"), [(b"a", "1 column"), (b"a,b,c", "3 columns"), (b"a,b,", "3 columns")]
+)
 @pytest.mark.parametrize("kind", [".csv", ".tsv"])
 def test_ragged_rows(tmp_path, refused, kind, row, count):
     content = b"text,n\na,1\n" + row + b"\n"
     path = file(tmp_path / f"x{kind}", content.replace(b",", b"\t") if kind == ".tsv" else content)
-    refused(path, f"line 3 has {count} columns, and the first line 2: quote what holds separators")
+    refused(path, f"line 3 has {count}, and the first line 2: quote what holds separators")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,33 @@ def test_damaged_packings(tmp_path, refused, packing):
         whole + whole[:-2],
     ):
         refused(file(tmp_path / f"x.txt{packing}", damaged), because)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "arrow", "feather", "npz", "gz", "zst"])
+def test_damaged_streams(tmp_path, refused, monkeypatch, kind):
+    """Half of what is a whole file of its kind, and, of tables of text, a row that lacks a column."""
+    columns = {"q": ["a b"] * 50, "p": ["c"] * 50}
+    if kind == "npz":
+        np.savez(tmp_path / "x", input_ids=np.ones((4, 9), np.int64))
+        content = (tmp_path / "x.npz").read_bytes()
+    elif kind in ("gz", "zst"):
+        content = gzip.compress(b"a b\n" * 50) if kind == "gz" else zstd(b"a b\n" * 50)
+    else:
+        TABLES[f".{kind}"](tmp_path / f"x.{kind}", columns)
+        content = (tmp_path / f"x.{kind}").read_bytes()
+    half = content[: len(content) // 2 - 3 if kind not in ("csv", "tsv") else content.rindex(b"c") - 1]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(half)))
+    because = {
+        "csv": "line 51 has 1 column, and the first line 2",
+        "tsv": "line 51 has 1 column, and the first line 2",
+        "jsonl": "line 25 is not JSON",
+        "parquet": "is no readable Parquet file",
+        "npz": "is not a readable .npz file",
+        "gz": "is no whole gzip file",
+        "zst": "is no whole zstd file",
+    }
+    named = ["q"] if f".{kind}" in TABLES else []
+    refused(Data("-", named), f"^standard input {because.get(kind, 'is no readable Arrow file')}")
 
 
 @pytest.mark.parametrize("packing", [".gz", ".zst"])

@@ -128,7 +128,7 @@ def test_of_a_pair_the_longer_text_is_cut(tmp_path, words):
     write_table(path, {"q": ["a b c d", "a"], "p": ["e e", "b"]})
     samples = read_samples(Data(path, ("q", "p"), max_length=6), [IDS], words)
     assert ids(samples) == [[0, 1, 2, 7, 5, 7], [0, 1, 7, 2, 7]]
-    assert samples.notes[0] == "1 inputs were cut to the 6 tokens that --max-length allows, first line 2"
+    assert samples.notes[0] == "1 input was cut to the 6 tokens that --max-length allows, first line 2"
 
 
 def test_labels_stand_beside_pairs(tmp_path, words):
@@ -184,11 +184,13 @@ def test_the_kind_of_standard_input_is_seen(tmp_path, words, monkeypatch, kind, 
     assert samples.notes[0] == f"standard input is read as {kind.replace('feather', 'arrow')}"
 
 
-def test_arrays_and_sequences_from_standard_input(tmp_path, words, monkeypatch):
+@pytest.mark.parametrize("packing", PACKED)
+def test_arrays_and_sequences_from_standard_input(tmp_path, words, monkeypatch, packing):
     np.savez(tmp_path / "x.npz", input_ids=np.arange(6).reshape(2, 3))
-    stream(monkeypatch, (tmp_path / "x.npz").read_bytes())
+    stream(monkeypatch, packed(tmp_path / "x.npz", packing).read_bytes())
     assert ids(read_samples("-", [IDS], None)) == [[0, 1, 2], [3, 4, 5]]
-    stream(monkeypatch, b">x\na\n>y\nb\n")
+    write_sequences(tmp_path / "x.fasta", {"sequence": ["a", "b"]})
+    stream(monkeypatch, packed(tmp_path / "x.fasta", packing).read_bytes())
     assert read_samples("-", [IDS], words).texts == ["a", "b"]
     stream(monkeypatch, b"> a b\nc d e\n")
     assert len(read_samples("-", [IDS], words, allow_unknown=True)) == 2, "these are lines of text"

@@ -259,7 +259,8 @@ def test_a_missing_file(tmp_path):
 
 def test_a_file_of_another_kind(tmp_path):
     refused(text(tmp_path, "a", "data.xml"), "ends in '.xml': inputs come as .txt, .log, .* or .npz")
-    refused(text(tmp_path, "a", "data"), "ends in '': inputs come as .txt, .log, .* or .npz")
+    refused(text(tmp_path, "a", "data"), "has no suffix: inputs come as .txt, .log, .* or .npz")
+    refused(text(tmp_path, "a", "data.foo.gz"), "ends in '.foo.gz': inputs")
     refused(text(tmp_path, "a", "data.gz"), "ends in '.gz': inputs come as .txt, .log, .* or .npz")
 
 
@@ -336,7 +337,9 @@ def test_other_kinds_of_files_are_refused_with_what_to_make_of_them(tmp_path, na
 
 
 def test_a_folder_and_a_tokenizer_in_place_of_inputs(tmp_path, tokenizer):
-    refused(tmp_path, "is a folder: name the preprocessor_config.json .*; or name one file of inputs")
+    refused(
+        tmp_path, "is a folder, and no preprocessor_config.json .* stands beside the model: name it .*; or"
+    )
     refused(tokenizer, "is a tokenizer: name it with --tokenizer, and your inputs .* with --data")
 
 

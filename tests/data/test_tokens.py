@@ -44,7 +44,7 @@ def test_few_unknown_tokens_are_counted_among_those_of_the_text(tmp_path, tokeni
     """The tokenizer's own `[CLS]` is no token of the text."""
     samples = read(tmp_path, tokenizer, *["a b c d"] * 3, "", "a b f e e e f e", "a")
     (note,) = samples.notes
-    told = "2 of 21 tokens (9.52 %), in 1 inputs, are unknown to the tokenizer, first line 5: "
+    told = "2 of 21 tokens (9.52 %), in 1 input, are unknown to the tokenizer, first line 5: "
     assert note.startswith(told)
 
 
@@ -52,7 +52,9 @@ def test_more_than_a_tenth_is_refused_unless_it_is_allowed(tmp_path, tokenizer):
     lines = ["a a a a b b b b b", "A"]
     assert len(read(tmp_path, tokenizer, *lines)) == 2
     lines = ["a a a a b b b b", "A"]
-    with pytest.raises(MemoError, match=r"1 of 9 tokens \(11\.1 %\), in 1 inputs, .* --allow-unknown"):
+    with pytest.raises(
+        MemoError, match=r"1 of 9 tokens \(11\.1 %\), in 1 input, is unknown .* --allow-unknown"
+    ):
         read(tmp_path, tokenizer, *lines)
     samples = read(tmp_path, tokenizer, *lines, allow_unknown=True)
     assert (len(samples), len(samples.notes)) == (2, 1)
@@ -117,7 +119,7 @@ def test_more_tokens_than_the_model_has_positions(tmp_path, tokenizer):
         samples = read_samples(data, inputs, tokenizer)
         assert samples.lengths == [4, 4]
         assert samples.notes[0] == (
-            "1 inputs were cut to the 4 tokens that the model has positions for, first line 2"
+            "1 input was cut to the 4 tokens that the model has positions for, first line 2"
         )
         because = "--max-length 5 is more than the 4 tokens that the model has positions for"
         with pytest.raises(MemoError, match=because):
@@ -133,11 +135,11 @@ def test_the_user_may_allow_more_than_the_tokenizer_and_fewer(tmp_path, tokenize
     asked = read_samples(Data(data, max_length=5), [IDS], tokenizer)
     assert (asked.lengths, asked.notes) == (
         [5, 2],
-        ["1 inputs were cut to the 5 tokens that --max-length allows, first line 1"],
+        ["1 input was cut to the 5 tokens that --max-length allows, first line 1"],
     )
     assert read_samples(Data(data, max_length=2), [IDS], tokenizer).lengths == [2, 2]
     assert read_samples(Data(data, max_length=6), [IDS], tokenizer).notes == []
-    with pytest.raises(MemoError, match="1 tokens leave no room for text, to which the tokenizer adds 1"):
+    with pytest.raises(MemoError, match="1 token leaves no room for text, to which the tokenizer adds 1"):
         read_samples(Data(data, max_length=1), [IDS], tokenizer)
 
 
@@ -147,7 +149,7 @@ def test_the_configuration_beside_a_tokenizer_limits_it(tmp_path, tokenizer):
     samples = read(tmp_path, tokenizer, "a b c", "a b c d")
     assert samples.lengths == [4, 4]
     assert samples.notes[0] == (
-        "1 inputs were cut to the 4 tokens that tokenizer_config.json allows, first line 2"
+        "1 input was cut to the 4 tokens that tokenizer_config.json allows, first line 2"
     )
     for none in ("1e30", "null", "true", "-1", '"4"'):
         config.write_text(f'{{"model_max_length": {none}}}')
@@ -156,6 +158,28 @@ def test_the_configuration_beside_a_tokenizer_limits_it(tmp_path, tokenizer):
         config.write_text(content)
         with pytest.raises(MemoError, match=r"tokenizer_config\.json' is not readable"):
             read(tmp_path, tokenizer, "a")
+
+
+def test_what_sentence_transformers_says_stands_in_place_of_the_tokenizers_limits(tmp_path, tokenizer):
+    """It puts its own into the tokenizer when it loads it, so that is what will be served."""
+    limited = load_tokenizer(tokenizer)
+    limited.enable_truncation(3)
+    limited.save(str(tokenizer))
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 4}')
+    config = tmp_path / "sentence_bert_config.json"
+    config.write_text('{"max_seq_length": 5}')
+    samples = read(tmp_path, tokenizer, "a b c d", "a b c d e")
+    assert samples.lengths == [5, 5]
+    assert samples.notes[0] == (
+        "1 input was cut to the 5 tokens that sentence_bert_config.json allows, first line 2"
+    )
+    few = replace(IDS, longest=4)
+    assert read_samples(tmp_path / "data.txt", [few], tokenizer).lengths == [4, 4], "the model has no more"
+    config.write_text('{"max_seq_length": null}')
+    assert read(tmp_path, tokenizer, "a b c d").lengths == [3]
+    config.write_text("[]")
+    with pytest.raises(MemoError, match=r"sentence_bert_config\.json' is not readable"):
+        read(tmp_path, tokenizer, "a")
 
 
 def test_a_fixed_length_is_not_made_of_text(tmp_path, tokenizer):
@@ -194,7 +218,7 @@ def test_texts_without_a_token_are_left_out_and_counted(tmp_path, tokenizer):
 def test_texts_that_are_alike_only_as_tokens_are_told_from_real_repeats(tmp_path, tokenizer):
     samples = read(tmp_path, tokenizer, "a b", "a  b", "c", "a b", "c ", "a   b", allow_unknown=True)
     (note,) = samples.notes
-    assert note == "2 inputs differ from others in their texts, but not in their tokens, first lines 1 and 2"
+    assert note == "2 inputs differ from others in their texts, but not in the tokens, first lines 1 and 2"
 
 
 # ---- What is not read
@@ -219,7 +243,7 @@ def test_of_many_and_odd_fields_a_few_are_named(tmp_path, tokenizer):
 def test_objects_in_a_text_are_said_to_be_text(tmp_path, tokenizer):
     notes = read(tmp_path, tokenizer, *["a b c d e a b c d"] * 9, '{"a": "b"}', allow_unknown=True).notes
     assert notes[0] == (
-        "1 lines look like JSON, first line 10: to have only their texts read, call the file .jsonl"
+        "1 line looks like JSON, first line 10: to have only their texts read, call the file .jsonl"
     )
 
 

@@ -58,15 +58,19 @@ def test_texts_are_cut_to_it(tmp_path, cli, tokenizer):
     assert told.code == 0, told.err
     for out in (done.out, told.out):
         said = " ".join(out.split())
-        assert "1 inputs were cut to the 64 tokens that the model has positions for, first line 2" in said
+        assert "1 input was cut to the 64 tokens that the model has positions for, first line 2" in said
 
 
-def test_a_bundle_cuts_texts_where_its_original_did(tmp_path, cli, tokenizer):
-    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 7}')
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")],
+)
+def test_a_bundle_cuts_texts_where_its_original_did(tmp_path, cli, tokenizer, config, name):
+    (tmp_path / config).write_text(f'{{"{name}": 7}}')
     (tmp_path / "x.txt").write_text("a b c\n" + "a b c d e " * 20 + "\n")
     arguments = ("--data", tmp_path / "x.txt", "--rounds", "1")
     made = cli("optimize", fixture("bert"), *arguments[:2], "-o", tmp_path / "b", "--tokenizer", tokenizer)
     assert made.code == 0, made.err
     done = cli("bench", fixture("bert"), tmp_path / "b", *arguments)
     for out in (made.out, done.out):
-        assert "1 inputs were cut to the 7 tokens that tokenizer_config.json allows" in " ".join(out.split())
+        assert f"1 input was cut to the 7 tokens that {config} allows" in " ".join(out.split())

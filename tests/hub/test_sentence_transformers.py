@@ -79,6 +79,8 @@ def test_prompts_and_limits_count(sentence_directory, lines, tmp_path):
     made = onnx_memo.optimize(directory, lines, tmp_path / "bundle")
     model = opened(made.path)
     assert (model.max_seq_length, model.default_prompt_name) == (8, "query")
+    told = "cut to the 8 tokens that sentence_bert_config.json allows"
+    assert any(told in note for note in made.manifest.notes)
     assert_the_same(directory, made.path, "stock")
 
 

@@ -158,8 +158,7 @@ def test_samples_with_other_positions_are_left_out_and_it_is_said(tmp_path):
     made = onnx_memo.optimize(fixture(NAME), data, tmp_path / "b")
     assert made.manifest.entries == 3
     assert (
-        "1 inputs left out: their 'position_ids' do not count 0, 1, 2, ..., first input 2"
-        in made.manifest.notes
+        "1 input left out: its 'position_ids' do not count 0, 1, 2, ..., first input 2" in made.manifest.notes
     )
 
 

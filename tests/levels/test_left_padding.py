@@ -198,7 +198,7 @@ def test_samples_may_have_padding_in_front_where_the_model_is_given_positions(tm
     assert read.lengths == [3, 5, 9, 16]
     for have, want in zip(read.arrays, samples, strict=True):
         assert_identical([have[name] for name in want], list(want.values()))
-    with pytest.raises(MemoError, match="1 inputs left out: their 'attention_mask' is not ones in a row"):
+    with pytest.raises(MemoError, match="1 input left out: its 'attention_mask' is not ones in a row"):
         read_samples(tmp_path / "holes.npz", inputs, None)
 
 

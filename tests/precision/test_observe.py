@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from support import fixture, original, random_samples
@@ -45,7 +47,7 @@ def rows_of(found, value, arrays) -> list[np.ndarray]:
 def test_each_request_counts_the_same_by_the_mean_over_its_rows(samples, monkeypatch, at_once):
     monkeypatch.setattr(observing, "TOGETHER", at_once)
     found, _, values = read_values()
-    seen = observe(found, samples, values, lambda: None)
+    seen = observe(found, samples, values, silent)
     assert list(seen) == values
     for value in values[:4]:
         rows = rows_of(found, value, samples.arrays)
@@ -60,10 +62,15 @@ def test_each_request_counts_the_same_by_the_mean_over_its_rows(samples, monkeyp
 def test_of_a_large_sample_some_are_run(samples, monkeypatch):
     monkeypatch.setattr(observing, "REQUESTS", 2)
     found, _, values = read_values()
-    told: list[None] = []
-    seen = observe(found, samples, values, lambda: told.append(None))
+    told: list[int] = []
+
+    def progress(step: str, parts: int) -> Callable[[], None]:
+        told.append(parts)
+        return lambda: told.append(-1)
+
+    seen = observe(found, samples, values, progress)
     rows = rows_of(found, values[0], samples.arrays[::3])
-    assert len(told) == 2
+    assert told == [2, -1, -1], "as many are run as it says"
     fourth = sum((own**4).mean(axis=0) for own in rows)
     np.testing.assert_allclose(seen[values[0]].fourth, fourth, rtol=1e-5)
 
@@ -81,7 +88,7 @@ def test_products_are_rounded_for_what_they_read(samples):
     chains = find_chains(found)
     rounded, without = (round_products(found, chains, samples, apart, silent) for apart in (8, 0))
     assert list(rounded) == list(without) == [task.key for task in tasks]
-    seen = observe(found, samples, values, lambda: None)
+    seen = observe(found, samples, values, silent)
     known = constants(found, [value for task in tasks for value in task.constants])
     for task in tasks:
         product = rounded[task.key]

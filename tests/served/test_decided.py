@@ -7,6 +7,7 @@ import pytest
 
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.choice import Wish, decision_of
+from onnx_memo.proof.decisions import Neighbours
 from onnx_memo.served.decided import decided, decision_about, known_by
 from onnx_memo.served.explanation import Decided
 from onnx_memo.store.manifest import Promised
@@ -35,7 +36,7 @@ def test_a_label_needs_no_other_input(scores, stays):
 def test_labels_of_tokens_are_counted():
     want = answer("logits", [[[0, 1], [1, 0], [0, 1]]])
     one = told(want, answer("logits", [[[0, 1], [0, 1], [0, 1]]]), wish=Wish("label"))
-    assert (one.before, one.after, one.stays) == ("the classes of 3 tokens", "1 others", False)
+    assert (one.before, one.after, one.stays) == ("the classes of 3 tokens", "1 other", False)
 
 
 def test_whether_a_rank_stays_takes_other_inputs():
@@ -101,6 +102,19 @@ def test_without_inputs_that_differ_nothing_is_nearest(others):
 def test_the_decision_is_the_one_that_is_promised(metric, tolerance, decision):
     found = decision_about(Promised(metric, tolerance, 0.95, 0.95), answer("logits", [[1, 2]]))
     assert (found and found.name) == decision
+
+
+def test_a_decision_is_about_what_was_asked_for():
+    want = Answer({name: np.asarray([[1.0, 2.0, 3.0]]) for name in ("one", "two")})
+    promised = Promised("neighbours", None, 0.95, 0.95, outputs=["two"], slack=1.5)
+    found = decision_about(promised, want)
+    assert isinstance(found, Neighbours)
+    assert (found.slack, found.value.what) == (1.5, "output 'two'")
+    default = decision_about(Promised("neighbours", None, 0.95, 0.95), want)
+    assert isinstance(default, Neighbours)
+    assert (default.slack, default.value.what) == (1.1, "output 'one'")
+    gone = Promised("neighbours", None, 0.95, 0.95, outputs=["three"])
+    assert decision_about(gone, want) is None, "a stranger's manifest may name anything"
 
 
 def test_nothing_is_decided_without_an_output_that_suits():

@@ -155,6 +155,8 @@ def test_the_answer_is_told_against_the_tolerance(traced, cli):
         "confidence": 0.95,
         "reference": None,
         "reference_sha256": None,
+        "outputs": [],
+        "slack": 1.1,
     }
 
 

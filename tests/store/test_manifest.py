@@ -51,6 +51,8 @@ WHOLE = {
         "confidence": 0.95,
         "reference": "fp32.onnx",
         "reference_sha256": "ab",
+        "outputs": ["logits"],
+        "slack": 1.2,
     },
     "accuracy": {
         "column": "y",
