@@ -31,6 +31,7 @@ from onnx_memo.graph.scores import Bias
 from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.versions import lower_versions
 from onnx_memo.keys.nodes import emit_key, emit_segments
+from onnx_memo.levels.apart import Apart
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, NO_ENTRY, VERSION
@@ -114,11 +115,12 @@ class Inserter:
         hit: ir.Value,
         reuse: ir.Graph,
         instead: ir.Graph | None = None,
+        apart: Apart | None = None,
     ) -> ir.Value:
         """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood; give its result.
 
         If a branch is given `instead` of the region, that is gone. Branches make floats; where the region
-        gives half precision, so do they.
+        gives half precision, so do they. With `apart` it runs for some sequences of a batch alone.
         """
         dtype = result.dtype if result.dtype in HALVES else ir.DataType.FLOAT
         for branch in (reuse, instead):
@@ -139,8 +141,11 @@ class Inserter:
         self.graph.remove(region, safe=instead is not None)  # then it no longer counts as a reader
         if instead is not None:
             return chosen
+        nodes = region
+        if apart is not None:
+            nodes, result = apart.run(b.prefix, self.opset, region, result)
         compute = condition.attributes["else_branch"].as_graph()
-        compute.extend(region)
+        compute.extend(nodes)
         compute.outputs.append(result)
         take_in_dequantized(compute, self.graph, b.prefix)
         return chosen
