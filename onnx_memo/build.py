@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx_memo.errors import MemoError
 from onnx_memo.files import write_file
 from onnx_memo.graph.external import external_files
+from onnx_memo.graph.shapes import batch_of
 from onnx_memo.job import Job
 from onnx_memo.levels.apart import run_apart
 from onnx_memo.levels.base import Blueprint, Level, Use, Verdict, Wanted
@@ -28,6 +29,7 @@ AS_COMPUTED = (
     "ONNX Runtime fuses this model across the places where it is guarded: it is written as version "
     f"{ort.__version__} fuses it"
 )
+AS_A_WHOLE = "a batch of which only some inputs are stored runs as a whole"
 
 Built = tuple[Verdict | None, Blueprint, Checked]
 
@@ -102,14 +104,17 @@ def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) ->
     shutil.rmtree(job.scratch)
     apart = _write_model(job, blueprint, padding, external, folder)
     try:
-        return check_bundle(job, folder)
+        checked = check_bundle(job, folder)
+        if job.goal is None and not apart and batch_of(job.opened.model) > 1:
+            job.notes.append(f"{AS_A_WHOLE}: what it reads is not taken apart")
+        return checked
     except (Mixed, Fused) as unfit:  # it may be what lets some sequences of a batch run apart
         if not apart:
             raise
         (folder / bundle.MODEL).unlink()
         _write_model(job, blueprint, padding, external, folder, apart=False)
         checked = check_bundle(job, folder)
-        job.notes.append(f"a batch of which only some inputs are stored runs as a whole: {unfit.why}")
+        job.notes.append(f"{AS_A_WHOLE}: {unfit.why}")
         return checked
 
 

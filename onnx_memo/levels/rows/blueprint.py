@@ -147,7 +147,8 @@ class RowsBlueprint:
             in_bytes = InBytes(read, settings.rows_in_bytes, settings.misses_in_bytes, compact)
         if settings.compact is not None:
             settings.compact.insert(copy, tensors)
-        insert_rows_guard(copy.model, copy.twin(self.span), self.guard(tensors), in_bytes, apart)
+        shapes = copy.shapes if apart else None
+        insert_rows_guard(copy.model, copy.twin(self.span), self.guard(tensors), in_bytes, shapes)
 
     def guarded(self) -> list[GuardedSite]:
         """The guard, as the manifest lists it."""

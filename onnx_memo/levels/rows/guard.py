@@ -21,6 +21,8 @@ What runs on these rows, and what `spread` is: `onnx_memo.levels.rows.run`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
@@ -29,6 +31,7 @@ from onnx_memo.graph.copies import remove_graft
 from onnx_memo.graph.cores import Mixing
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.prune import prune
+from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import find_stages
 from onnx_memo.levels.inserter import add_operators, to_be_guarded
@@ -44,18 +47,22 @@ WHOLE = f"memo/{NAME}/whole"  # the value that holds what reuses nothing and ran
 
 
 def insert_rows_guard(
-    model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None, apart: bool = True
+    model: ir.Model,
+    span: Span,
+    guard: RowsGuard,
+    in_bytes: InBytes | None = None,
+    shapes: Mapping[str, Shape] | None = None,
 ) -> None:
     """Guard `span`, an encoder where rows run; `model` is changed.
 
-    `in_bytes` says what runs in 8 bits, `apart` is as of `RepeatsInserter`.
+    `in_bytes` says what runs in 8 bits, `shapes` are as of `Inserter`.
     """
     if isinstance(span, Encoder):
         span = to_be_guarded(model, span)
     if guard.kept:
         RowsInserter(model, span, guard, in_bytes).run()
     else:
-        RepeatsInserter(model, span, guard, apart).run()
+        RepeatsInserter(model, span, guard, shapes).run()
     add_operators(model)
     remove_graft(model, span)
     if in_bytes is not None and in_bytes.compact:
@@ -68,7 +75,7 @@ class RowsInserter(RepeatsInserter):
     def __init__(
         self, model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None
     ) -> None:
-        super().__init__(model, span, guard, apart=False)  # what reuses nothing runs as rows among others
+        super().__init__(model, span, guard, None)  # what reuses nothing runs as rows among others
         self.in_bytes = in_bytes
 
     @property

@@ -26,6 +26,7 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.linked import LinkedSpan
 from onnx_memo.graph.prune import prune
+from onnx_memo.graph.shapes import Shape
 from onnx_memo.keys.nodes import emit_segments
 from onnx_memo.levels.inserter import add_operators
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
@@ -169,7 +170,7 @@ class LinkedBlueprint:
             guards.append(
                 part.guard({f"memo/{name.removeprefix(_own(number, ''))}": own[name] for name in own})
             )
-        LinkedInserter(copy.model, copy.twin(self.spans), guards, apart).run()
+        LinkedInserter(copy.model, copy.twin(self.spans), guards, copy.shapes if apart else None).run()
         add_operators(copy.model)
         prune(copy.model)  # what a graft has, nobody reads
 
@@ -186,9 +187,13 @@ class LinkedInserter(RepeatsInserter):
     """Guards several spans of one model, which is changed."""
 
     def __init__(
-        self, model: ir.Model, spans: Sequence[LinkedSpan], guards: Sequence[RowsGuard], apart: bool
+        self,
+        model: ir.Model,
+        spans: Sequence[LinkedSpan],
+        guards: Sequence[RowsGuard],
+        shapes: Mapping[str, Shape] | None,
     ) -> None:
-        super().__init__(model, spans[0], guards[0], apart)
+        super().__init__(model, spans[0], guards[0], shapes)
         self.spans, self.guards, self.number = spans, guards, 0
         self.found: dict[int, tuple[ir.Value, ir.Node]] = {}  # entries of each guard so far; its MemoRows
         self.answers: dict[ir.Value, ir.Value] = {}  # and what takes the place of its span's result

@@ -13,6 +13,7 @@ others of a batch are reused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,8 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.by_sequence import Reads, reads_by_sequence
+from onnx_memo.graph.by_sequence import Reads
+from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.span import Span
 from onnx_memo.keys.nodes import for_all
 from onnx_memo.levels.apart import Apart, Chosen, as_branch, distinct_of, everything
@@ -65,7 +67,6 @@ class RepeatsInserter(Inserter):
 
     Attributes:
         name: of the guard.
-        apart: whether sequences of a batch that reuse nothing run apart from others, where that can be.
         entry: what its lookup found, i64[B], once it has run.
         all_found: whether it found one for every sequence, bool.
         hit: whether all is reused, bool.
@@ -78,9 +79,11 @@ class RepeatsInserter(Inserter):
     hit: ir.Value
     answer: ir.Value
 
-    def __init__(self, model: ir.Model, span: Span, guard: RowsGuard, apart: bool) -> None:
-        super().__init__(model)
-        self.span, self.guard, self.apart = span, guard, apart
+    def __init__(
+        self, model: ir.Model, span: Span, guard: RowsGuard, shapes: Mapping[str, Shape] | None
+    ) -> None:
+        super().__init__(model, shapes)
+        self.span, self.guard = span, guard
         self.turned: Turned | None = None
 
     def kinds(self, b: Builder) -> ir.Value:
@@ -97,7 +100,7 @@ class RepeatsInserter(Inserter):
         b = Builder(f"memo/{self.name}", self.opset)
         self.find(b)
         region = self.region()
-        reads = reads_by_sequence(self.graph, region, self.begin(), self.constant) if self.apart else None
+        reads = self.reads(region, self.begin())
         limit, bound = self.initializer(self.guard.limit), self.bound
         if reads is None:
             self.choose_rows(b, bound, limit, hit_name(self.name))

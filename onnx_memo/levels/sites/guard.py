@@ -6,7 +6,7 @@ that the guard before it found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.by_sequence import Reads, reads_by_sequence
+from onnx_memo.graph.by_sequence import Reads
+from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.site import Site
 from onnx_memo.levels.apart import Apart, Chosen, numbers_of
 from onnx_memo.levels.inserter import Inserter, add_operators
@@ -34,26 +35,20 @@ class Guard:
     lookup: Lookup | None  # None: the entry is the one that the guard before it found
 
 
-def insert_guards(model: ir.Model, guards: Sequence[Guard], apart: bool = True) -> None:
+def insert_guards(model: ir.Model, guards: Sequence[Guard], shapes: Mapping[str, Shape] | None) -> None:
     """Guard every site of `guards` (in the model's order, the first with a lookup); `model` is changed.
 
-    `apart` as of `SitesInserter`.
+    `shapes` as of `Inserter`.
     """
-    SitesInserter(model, apart).insert(guards)
+    SitesInserter(model, shapes).insert(guards)
     add_operators(model)
 
 
 class SitesInserter(Inserter):
-    """Inserts guards one by one. What it asks to find the entry, `find`, a trial may override.
+    """Inserts guards one by one. What it asks to find the entry, `find`, a trial may override."""
 
-    Args:
-        model: is changed.
-        apart: whether sequences of a batch that have no entry run apart from others, where that can be.
-    """
-
-    def __init__(self, model: ir.Model, apart: bool) -> None:
-        super().__init__(model)
-        self.apart = apart
+    def __init__(self, model: ir.Model, shapes: Mapping[str, Shape] | None) -> None:
+        super().__init__(model, shapes)
         self.found: tuple[ir.Value, ir.Value] | None = None  # entry and hit of the newest lookup
 
     def insert(self, guards: Sequence[Guard]) -> None:
@@ -61,7 +56,7 @@ class SitesInserter(Inserter):
         for guard in guards:
             result, boundary = guard.payload.cut(guard.site)
             region = flow.region(self.graph, result, boundary, self.constant)
-            reads = reads_by_sequence(self.graph, region, boundary, self.constant) if self.apart else None
+            reads = self.reads(region, boundary)
             b = Builder(f"memo/{guard.site.name}", self.opset)
             entry, hit = self.find(b, guard)
             apart = None if reads is None else self._apart(guard, reads, entry)

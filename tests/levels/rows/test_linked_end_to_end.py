@@ -151,7 +151,7 @@ def test_a_batch_is_reused_where_all_of_it_is(pair, mode):
 
 
 def test_of_a_batch_each_span_reuses_what_it_can(pair, mode):
-    """The second pair has a stored source with another target, the third a stored target of another source."""
+    """The second pair is a stored source with another target, the third a stored target of another source."""
     samples = pair[2]
     request = join([samples[0], source(6, 2) | target(4, 9), source(6, 9) | target(4, 3), samples[1]])
     assert_near(memoized(pair[1], mode).run(None, request), original(pair[0]).run(None, request))
