@@ -48,7 +48,16 @@ class Reads:
         return own
 
     def taken(self, b: Builder, value: ir.Value, chosen: ir.Value) -> ir.Value:
-        """One of `begin` for the sequences of the numbers `chosen`, i64[C]."""
+        """One of `begin` for the sequences of the numbers `chosen`, i64[C].
+
+        It is said to have the shape that the model says it has for all: what ONNX Runtime fuses depends on
+        whether sizes have the same names, and in the region they keep those that they have.
+        """
+        taken = self._taken(b, value, chosen)
+        taken.type, taken.shape = value.type, value.shape
+        return taken
+
+    def _taken(self, b: Builder, value: ir.Value, chosen: ir.Value) -> ir.Value:
         if value is self.batch:
             return b.op("Gather", value, chosen, axis=0)
         then = Builder(f"{b.prefix}/{value.name}/taken", b.opset)

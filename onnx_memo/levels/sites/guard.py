@@ -53,9 +53,10 @@ class SitesInserter(Inserter):
 
     def insert(self, guards: Sequence[Guard]) -> None:
         """Guard the sites, in the model's order."""
-        for guard in guards:
-            result, boundary = guard.payload.cut(guard.site)
-            region = flow.region(self.graph, result, boundary, self.constant)
+        cuts = [guard.payload.cut(guard.site) for guard in guards]
+        # All of them first: what two regions read is in none, even once one of them reads copies.
+        regions = [flow.region(self.graph, *cut, self.constant) for cut in cuts]
+        for guard, (result, boundary), region in zip(guards, cuts, regions, strict=True):
             reads = self.reads(region, boundary)
             b = Builder(f"memo/{guard.site.name}", self.opset)
             entry, hit = self.find(b, guard)
