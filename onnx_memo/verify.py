@@ -145,13 +145,11 @@ def _check(job: Job, folder: Path, library: str, asked: _Asked, advance: Callabl
     if job.compact:
         _check_ways(job, session, asked.unseen, library, advance)
         return worst
-    for feeds, want in asked.mixed:
-        worst = max(worst, _check_mixed(job, session, feeds, want, library))
     for feeds, want in asked.unseen:
         _check_miss(session, feeds, want, library)
         _error(job, session, feeds, want, "an input that is not stored", library)
         advance()
-    return worst
+    return max([worst, *(_check_mixed(job, session, *both, library) for both in asked.mixed)])
 
 
 def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
-from onnx_memo.graph.quantizers import DYNAMIC
+from onnx_memo.graph.quantizers import DYNAMIC, dequantizing
 from onnx_memo.graph.shapes import BATCH, MOST_FOLDED, Shape
 
 # What is not made twice: it draws, or holds graphs of its own.
@@ -132,6 +132,8 @@ class _Finder:
             producer = value.producer()
             if flow.is_constant(value, self.constant) or value.is_initializer() or value in first:
                 continue
+            if dequantizing(value):  # such a value must be read in no inner branch (`take_in_dequantized`)
+                return None
             if self._begins(value):
                 first[value] = None
             elif producer is None or not _may_run_again(producer):
