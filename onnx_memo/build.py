@@ -13,7 +13,9 @@ import onnxruntime as ort
 from onnx_memo.errors import MemoError
 from onnx_memo.files import write_file
 from onnx_memo.graph.external import external_files
+from onnx_memo.graph.shapes import batch_of
 from onnx_memo.job import Job
+from onnx_memo.levels.apart import run_apart
 from onnx_memo.levels.base import Blueprint, Level, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
 from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded
@@ -21,12 +23,13 @@ from onnx_memo.levels.registry import allowed
 from onnx_memo.store import bundle
 from onnx_memo.store.data import rewrite_weights, take_weights, write_computed, write_store
 from onnx_memo.store.room import check_room
-from onnx_memo.verify import Checked, Fused, Unfit, check_bundle
+from onnx_memo.verify import Checked, Fused, Mixed, Unfit, check_bundle
 
 AS_COMPUTED = (
     "ONNX Runtime fuses this model across the places where it is guarded: it is written as version "
     f"{ort.__version__} fuses it"
 )
+AS_A_WHOLE = "a batch of which only some inputs are stored runs as a whole"
 
 Built = tuple[Verdict | None, Blueprint, Checked]
 
@@ -99,8 +102,20 @@ def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) ->
     """Write the memo data and the guarded model, and check them."""
     external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
     shutil.rmtree(job.scratch)
-    _write_model(job, blueprint, padding, external, folder)
-    return check_bundle(job, folder)
+    apart = _write_model(job, blueprint, padding, external, folder)
+    try:
+        checked = check_bundle(job, folder)
+        if job.goal is None and not apart and batch_of(job.opened.model) > 1:
+            job.notes.append(f"{AS_A_WHOLE}: what it reads is not taken apart")
+        return checked
+    except (Mixed, Fused) as unfit:  # it may be what lets some sequences of a batch run apart
+        if not apart:
+            raise
+        (folder / bundle.MODEL).unlink()
+        _write_model(job, blueprint, padding, external, folder, apart=False)
+        checked = check_bundle(job, folder)
+        job.notes.append(f"{AS_A_WHOLE}: {unfit.why}")
+        return checked
 
 
 def _write_model(
@@ -109,12 +124,16 @@ def _write_model(
     padding: str | None,
     tensors: Mapping[str, ir.TensorProtocol],
     folder: Path,
-) -> None:
-    """Write the guarded model, and beside it the files that hold what it reads of the original's weights."""
+    apart: bool = True,
+) -> bool:
+    """Write the guarded model, and beside it the files that hold what it reads of the original's weights.
+
+    `apart` is as of `Blueprint.insert`; returns whether anything runs apart.
+    """
     copy = job.opened.copy()
     if not job.compact:
         take_weights(copy.model, job.opened.folder, folder)
-    blueprint.insert(copy, tensors)
+    blueprint.insert(copy, tensors, apart)
     if job.compact:
         rewrite_weights(copy.model, folder)
     write_computed(copy.model, folder)
@@ -123,6 +142,7 @@ def _write_model(
     if job.opened.findings.counted:
         miss_where_irregular(copy.model, str(job.opened.findings.mask))
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
+    return bool(run_apart(copy.model))
 
 
 def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:

@@ -53,6 +53,10 @@ class Fused(Unfit):
     """A request that reuses nothing would not get the original's answer."""
 
 
+class Mixed(Unfit):
+    """In a batch of which only some sequences are reused, one would get an answer that is not its own."""
+
+
 @dataclass(frozen=True)
 class Checked:
     """What was checked, and found right.
@@ -73,6 +77,7 @@ def check_bundle(job: Job, folder: Path) -> Checked:
 
     Raises:
         Fused: a request that reuses nothing would not get the original's answer.
+        Mixed: it would, or one that is stored would get another answer, in a batch with others.
         Unfit: one that is stored gets another answer; or, where the original's weights are left out, the two
             ways to run do not agree.
     """
@@ -91,10 +96,12 @@ class _Asked:
     Attributes:
         known: inputs of the sample.
         unseen: inputs that are not in the sample.
+        mixed: batches of three, of which the one in the middle alone is in the sample.
     """
 
     known: list[tuple[Arrays, Outputs]]
     unseen: list[tuple[Arrays, Outputs]]
+    mixed: list[tuple[Arrays, Outputs]]
 
     @property
     def count(self) -> int:
@@ -106,12 +113,15 @@ def _asked(job: Job) -> _Asked:
     original = open_file(job.path, session_options(native=False, threads=1))
     requests = _requests(job, original)
     if job.compact:  # what is stored runs nothing
-        return _Asked([], _turned(job, original, requests))
+        return _Asked([], _turned(job, original, requests), [])
     unseen: list[tuple[Arrays, Outputs]] = []
+    mixed: list[tuple[Arrays, Outputs]] = []
     if job.goal is None and job.threshold is None:
-        arrays = job.samples.arrays
-        unseen = _turned(job, original, arrays[:: max(1, len(arrays) // UNSEEN)][:UNSEEN])
-    return _Asked([(feeds, run_model(original, feeds, at)) for at, feeds in enumerate(requests)], unseen)
+        arrays = job.samples.arrays[:: max(1, len(job.samples) // UNSEEN)][:UNSEEN]
+        unseen = _turned(job, original, arrays)
+        mixed = _mixed(job, original, arrays)
+    known = [(feeds, run_model(original, feeds, at)) for at, feeds in enumerate(requests)]
+    return _Asked(known, unseen, mixed)
 
 
 def _comes_back(job: Job) -> bool:
@@ -139,7 +149,7 @@ def _check(job: Job, folder: Path, library: str, asked: _Asked, advance: Callabl
         _check_miss(session, feeds, want, library)
         _error(job, session, feeds, want, "an input that is not stored", library)
         advance()
-    return worst
+    return max([worst, *(_check_mixed(job, session, *both, library) for both in asked.mixed)])
 
 
 def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
@@ -178,6 +188,45 @@ def _turned(
             with contextlib.suppress(Exception):  # not every model takes every input
                 found.append((turned, original.run(None, turned)))
     return found
+
+
+def _mixed(
+    job: Job, original: ort.InferenceSession, requests: Sequence[Arrays]
+) -> list[tuple[Arrays, Outputs]]:
+    """Each of `requests` between two that are not in the sample, and what the original makes of these three.
+
+    None where the model takes no batch.
+    """
+    found = []
+    for feeds in requests:
+        others = [other for other, _ in _turned(job, original, [feeds])]
+        if not others:
+            continue
+        (other,) = others
+        batch = {name: np.concatenate([other[name], array, other[name]]) for name, array in feeds.items()}
+        with contextlib.suppress(Exception):
+            found.append((batch, original.run(None, batch)))
+    return found
+
+
+def _check_mixed(
+    job: Job, session: ort.InferenceSession, feeds: Arrays, want: Outputs, library: str
+) -> float:
+    """How far the answer to the one that is stored is off; those of the other two must be the original's."""
+    have, masks = session.run(None, feeds), _masks(job, feeds)
+    for name, one, other in zip(_names(session), want, have, strict=True):
+        if len(one) == 3 and (one[::2].tobytes() != other[::2].tobytes()):
+            raise Mixed(
+                f"beside a stored input, output '{name}' of one that is not differs ({library} operators)",
+                "send requests one by one",
+            )
+    error = _largest_error(session, want, have, masks)
+    if error > STORED:
+        raise Mixed(
+            f"beside inputs that are not, a stored one is off by {error:.2g} ({library} operators)",
+            "send requests one by one",
+        )
+    return error
 
 
 def _check_miss(session: ort.InferenceSession, feeds: Arrays, want: Outputs, library: str) -> None:

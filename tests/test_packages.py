@@ -81,6 +81,7 @@ def test_no_arrow_goes_up(name):
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_knows_the_contract_alone(level):
     names = (
+        "apart",
         "attention",
         "base",
         "explored",

@@ -43,11 +43,13 @@ class Calibration(quantization.CalibrationDataReader):
 
 
 def dynamic(model: Path, to: Path) -> None:
-    quantization.quantize_dynamic(model, to)
+    quantization.quantize_dynamic(onnx.load(model), to)
 
 
 def static(model: Path, to: Path) -> None:
-    quantization.quantize_static(model, to, Calibration(model), activation_type=quantization.QuantType.QInt8)
+    quantization.quantize_static(
+        onnx.load(model), to, Calibration(model), activation_type=quantization.QuantType.QInt8
+    )
 
 
 def written(model: Path, _: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from onnxruntime import quantization
@@ -120,7 +121,7 @@ def test_with_a_threshold_the_rest_is_the_users_to_measure(tmp_path, data):
 
 
 def dynamically_quantized(path):
-    quantization.quantize_dynamic(fixture("bert"), path)
+    quantization.quantize_dynamic(onnx.load(fixture("bert")), path)
 
 
 def statically_quantized(path):
@@ -130,7 +131,7 @@ def statically_quantized(path):
         def get_next(self):
             return next(samples, None)
 
-    quantization.quantize_static(fixture("bert"), path, Reader())
+    quantization.quantize_static(onnx.load(fixture("bert")), path, Reader())
 
 
 @pytest.mark.parametrize("level", ["output", "probs"])

@@ -28,7 +28,7 @@ from onnx_memo.data.samples import Arrays, model_inputs
 from onnx_memo.errors import MemoError
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.levels.registry import level_of
-from onnx_memo.levels.rows.guard import NAME
+from onnx_memo.levels.rows.repeats import NAME
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof.metrics import METRICS
 from onnx_memo.runtime import library_path, session_options

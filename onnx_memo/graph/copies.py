@@ -15,6 +15,7 @@ from onnx_memo.graph.plain.form import Plain, unused_prefix, values_of
 from onnx_memo.graph.plain.halves import CAST
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.prune import prune
+from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.span import Span
 
 Found = TypeVar("Found")
@@ -25,10 +26,11 @@ class Copy:
 
     Attributes:
         model: the copy.
+        shapes: of the original's values by their names, as far as they are known (`onnx_memo.graph.shapes`).
     """
 
-    def __init__(self, original: ir.Model) -> None:
-        self.model = original.clone()
+    def __init__(self, original: ir.Model, shapes: Mapping[str, Shape] | None = None) -> None:
+        self.model, self.shapes = original.clone(), shapes or {}
         self._twins: dict[Any, Any] = {}
         ours, theirs = self.model.graph, original.graph
         self._twins.update(zip(theirs.inputs, ours.inputs, strict=True))
@@ -81,8 +83,10 @@ class GraftedCopy(Copy):
     (`remove_graft`).
     """
 
-    def __init__(self, original: ir.Model, plain: Plain, span: Span | None) -> None:
-        super().__init__(original)
+    def __init__(
+        self, original: ir.Model, plain: Plain, span: Span | None, shapes: Mapping[str, Shape] | None = None
+    ) -> None:
+        super().__init__(original, shapes)
         graft, graph = Copy(plain.model), self.model.graph
         self._own = own_values(graph)
         self._twins |= graft._twins

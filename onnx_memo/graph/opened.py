@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from onnx_memo.graph.plain.floats import computes_in_halves
 from onnx_memo.graph.plain.form import Plain, plain_form
 from onnx_memo.graph.plain.halves import as_computed as computed_by_onnx_runtime
 from onnx_memo.graph.quantizers import rounds_by_request
-from onnx_memo.graph.shapes import LENGTHS, ShapeTable
+from onnx_memo.graph.shapes import LENGTHS, Shape, ShapeTable
 from onnx_memo.graph.site import Findings
 from onnx_memo.graph.sites import find_sites
 from onnx_memo.graph.span import Span, find_span
@@ -187,8 +187,16 @@ class OpenedModel:
     def copy(self) -> Copy:
         """A copy of the model that may be changed; tensors are shared."""
         if self._plain is None:
-            return Copy(self.model)
-        return GraftedCopy(self.model, self._plain, self._form.span)
+            return Copy(self.model, self._shapes)
+        return GraftedCopy(self.model, self._plain, self._form.span, self._shapes)
+
+    @cached_property
+    def _shapes(self) -> Mapping[str, Shape]:
+        """Of the model's own values, as far as they are known."""
+        try:
+            return self._own.shapes.at(LENGTHS[0], follow=True)
+        except MemoError:  # what a strange model comes to once its sizes are followed
+            return {}
 
     @property
     def _form(self) -> _Form:

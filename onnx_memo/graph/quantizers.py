@@ -58,7 +58,7 @@ def take_in_dequantized(branch: ir.Graph, graph: ir.Graph, prefix: str) -> None:
     own = set(branch)
     read = dict.fromkeys(value for node in branch for value in node.inputs if value is not None)
     for number, value in enumerate(value for value in read if value.producer() not in own):
-        nodes = _dequantizing(value)
+        nodes = dequantizing(value)
         if not nodes:
             continue
         b = Builder(f"{prefix}/dequantized.{number}", branch.opset_imports.get("", 0))
@@ -75,7 +75,7 @@ def take_in_dequantized(branch: ir.Graph, graph: ir.Graph, prefix: str) -> None:
     _take_in_constants(branch, graph, prefix)
 
 
-def _dequantizing(value: ir.Value) -> list[ir.Node]:
+def dequantizing(value: ir.Value) -> list[ir.Node]:
     """The `DequantizeLinear` that makes a value, and what moves its result, in order; else none."""
     moves = list[ir.Node]()
     node = value.producer()

@@ -30,11 +30,22 @@ def emit_key(
     return b.op("Add", b.op("MatMul", flat, projection), bias)
 
 
+def for_all(b: Builder, given: ir.Value, hidden: ir.Value) -> ir.Value:
+    """What is `given` for each token, [B, L], for hidden states [B, L, d].
+
+    Callers may give one row for all sequences, or one number for all tokens, as ONNX broadcasts them.
+    """
+    wide = b.op("Expand", given, b.op("Slice", b.op("Shape", hidden), b.i64(0), b.i64(2)))
+    wide.type = given.type
+    return wide
+
+
 def _integer_mask(b: Builder, mask: ir.Value | None, hidden: ir.Value) -> ir.Value:
     """The mask as int64[B, L]; without one all tokens are real."""
     if mask is None:
         shape = b.op("Concat", b.dim(hidden, 0), b.dim(hidden, 1), axis=0)
         return b.op("ConstantOfShape", shape, value=ir.tensor([1], ir.DataType.INT64))
+    mask = for_all(b, mask, hidden)
     if mask.dtype in (None, ir.DataType.INT64):
         return mask
     if mask.dtype.is_integer() or mask.dtype == ir.DataType.BOOL:

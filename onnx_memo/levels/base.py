@@ -139,8 +139,11 @@ class Blueprint(Protocol):
     def tensors(self, scratch: Path, notes: list[str]) -> list[StoredTensor]:
         """The memo data."""
 
-    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
-        """Guard a copy of the original model; the guards read `tensors` by their names."""
+    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol], apart: bool = True) -> None:
+        """Guard a copy of the original model; the guards read `tensors` by their names.
+
+        `apart`: sequences of a batch that reuse nothing run without those that do, where that can be.
+        """
 
     def guarded(self) -> list[GuardedSite]:
         """The guards, as the manifest lists them."""

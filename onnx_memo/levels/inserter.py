@@ -14,7 +14,7 @@ never reuses, anything between is stricter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,14 +23,17 @@ import onnx_ir as ir
 from onnx_memo.errors import MemoError
 from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder, register
+from onnx_memo.graph.by_sequence import Reads, reads_by_sequence
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.quantizers import take_in_dequantized
 from onnx_memo.graph.scores import Bias
 from onnx_memo.graph.shape_reads import read_shapes_at
+from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.versions import lower_versions
 from onnx_memo.keys.nodes import emit_key, emit_segments
+from onnx_memo.levels.apart import Apart
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, NO_ENTRY, VERSION
@@ -95,16 +98,27 @@ def four_axes(b: Builder, bias: Bias) -> ir.Value:
 
 
 class Inserter:
-    """Makes regions of one model conditional. The model is changed."""
+    """Makes regions of one model conditional. The model is changed.
 
-    def __init__(self, model: ir.Model) -> None:
-        self.graph = model.graph
+    Args:
+        model: the model.
+        shapes: of its values by their names, as far as they are known; None: a batch is never taken apart.
+    """
+
+    def __init__(self, model: ir.Model, shapes: Mapping[str, Shape] | None = None) -> None:
+        self.graph, self.shapes = model.graph, shapes
         self.opset = model.opset_imports[""]
         self.constant = flow.constant_nodes(model.graph)
         self.initializers: dict[str, ir.Value] = {}
         # Lengths and segment weights, by mask and positions: the same for all their sites.
         self.requests: dict[tuple[ir.Value | None, ir.Value | None], tuple[ir.Value, ir.Value]] = {}
         self.scale: ir.Value | None = None
+
+    def reads(self, region: Sequence[ir.Node], begin: Sequence[ir.Value]) -> Reads | None:
+        """As of `reads_by_sequence`; None as well where a batch is never taken apart."""
+        if self.shapes is None:
+            return None
+        return reads_by_sequence(self.graph, region, begin, self.constant, self.shapes)
 
     def make_conditional(
         self,
@@ -114,11 +128,12 @@ class Inserter:
         hit: ir.Value,
         reuse: ir.Graph,
         instead: ir.Graph | None = None,
+        apart: Apart | None = None,
     ) -> ir.Value:
         """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood; give its result.
 
         If a branch is given `instead` of the region, that is gone. Branches make floats; where the region
-        gives half precision, so do they.
+        gives half precision, so do they. With `apart` it runs for some sequences of a batch alone.
         """
         dtype = result.dtype if result.dtype in HALVES else ir.DataType.FLOAT
         for branch in (reuse, instead):
@@ -139,8 +154,11 @@ class Inserter:
         self.graph.remove(region, safe=instead is not None)  # then it no longer counts as a reader
         if instead is not None:
             return chosen
+        nodes = region
+        if apart is not None:
+            nodes, result = apart.run(b.prefix, self.opset, region, result)
         compute = condition.attributes["else_branch"].as_graph()
-        compute.extend(region)
+        compute.extend(nodes)
         compute.outputs.append(result)
         take_in_dequantized(compute, self.graph, b.prefix)
         return chosen

@@ -13,6 +13,7 @@ from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.packed import Copier, Places
 from onnx_memo.graph.row_read import FIRST, row_read
 from onnx_memo.graph.scores import Bias
+from onnx_memo.keys.nodes import for_all
 from onnx_memo.levels.inserter import Inserter, four_axes
 from onnx_memo.levels.mixing import mixed
 from onnx_memo.operators.bodies.product import multiply_bytes, multiply_halves, product_nodes
@@ -100,7 +101,7 @@ def _rows_that_run(b: Builder, encoder: Encoder, padded: ir.Value, place: ir.Val
     if encoder.mask is None:
         count = b.op("Squeeze", b.op("Mul", b.dim(encoder.input, 0), padded), b.i64(0))
         return b.op("Range", b.const(0, np.int64), count, b.const(1, np.int64))
-    real = b.op("Cast", encoder.mask, to=ir.DataType.FLOAT.value)
+    real = b.op("Cast", for_all(b, encoder.mask, encoder.input), to=ir.DataType.FLOAT.value)
     most = b.reduce("ReduceMax", b.op("Abs", real), 1, keepdims=True)
     if place is not None and encoder.why_no_rows is not None:
         most = b.op("Abs", b.op("Gather", real, place, axis=1))

@@ -19,8 +19,8 @@ from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.inserter import entry_name
 from onnx_memo.levels.int8.guard import RAN
 from onnx_memo.levels.rows.attention import count_layers
-from onnx_memo.levels.rows.guard import HIT, NAME, ROWS, hit_name
 from onnx_memo.levels.rows.layout import stored_name
+from onnx_memo.levels.rows.repeats import HIT, NAME, ROWS, hit_name
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.store.manifest import GuardedSite
 

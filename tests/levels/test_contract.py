@@ -66,7 +66,7 @@ class WholeBlueprint:
         contents |= {LENGTHS: self.lengths, f"memo/{NAME}/offsets": offsets_of(self.lengths)}
         return layout_of(self.site).holding(contents | {f"memo/{NAME}/payload": self.payload}, self.lengths)
 
-    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol], apart: bool = True) -> None:
         site, inserter = copy.twin(self.site), Inserter(copy.model)
         (output,) = copy.model.graph.outputs
         threshold = ir.tensor(np.float32(0.02), name=f"memo/{NAME}/threshold")

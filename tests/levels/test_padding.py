@@ -101,7 +101,7 @@ def test_a_mean_over_real_positions_does_not(tmp_path, data):
 def test_where_one_scale_rounds_padding_too_it_counts_if_answers_move(tmp_path, options, mode):
     """By more than what is stored may be off, whatever stands in padding, which this model sets to zeros."""
     model = tmp_path / "quantized.onnx"
-    quantization.quantize_dynamic(fixture("xlm"), model, **options)
+    quantization.quantize_dynamic(onnx.load(fixture("xlm")), model, **options)
     samples = random_samples(original(fixture("xlm")), LENGTHS, seed=2)
     made = onnx_memo.optimize(model, write_samples(tmp_path / "d.npz", samples), tmp_path / "b", level="rows")
     assert any("padding counts in this model" in note for note in made.manifest.notes)
@@ -112,7 +112,7 @@ def test_where_one_scale_rounds_padding_too_it_counts_if_answers_move(tmp_path, 
 
 def test_it_does_not_count_if_they_move_less(tmp_path):
     model, name = tmp_path / "quantized.onnx", "forms/bert-torchscript-normalized"
-    quantization.quantize_dynamic(fixture(name), model)
+    quantization.quantize_dynamic(onnx.load(fixture(name)), model)
     requests = random_samples(original(fixture(name)), LENGTHS, seed=1)
     assert not counts(model, write_samples(tmp_path / "data.npz", requests))
 

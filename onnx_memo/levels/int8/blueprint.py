@@ -42,8 +42,9 @@ class Int8Blueprint:
         """The weights."""
         return self.whole.tensors() + ([] if self.compact is None else self.compact.tensors())
 
-    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
-        """Guard a copy of the original model."""
+    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol], apart: bool = True) -> None:
+        """Guard a copy of the original model. Nothing is reused, so nothing runs apart."""
+        del apart
         whole = self.whole.in_copy(copy, tensors)
         if self.compact is not None:
             self.compact.insert(copy, tensors)

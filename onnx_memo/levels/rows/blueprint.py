@@ -16,7 +16,7 @@ from onnx_memo.graph.span import Span
 from onnx_memo.keys.network import KeyNetwork
 from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, found_only, lookup_contents
 from onnx_memo.levels.rows.capture import RowsCapture
-from onnx_memo.levels.rows.guard import NAME, insert_rows_guard
+from onnx_memo.levels.rows.guard import insert_rows_guard
 from onnx_memo.levels.rows.layout import (
     OFFSETS,
     SQUARES,
@@ -28,6 +28,7 @@ from onnx_memo.levels.rows.layout import (
 )
 from onnx_memo.levels.rows.quantize import Int8Product
 from onnx_memo.levels.rows.reads import InBytes, RowsGuard, StageData
+from onnx_memo.levels.rows.repeats import NAME
 from onnx_memo.precision.tables import Tables
 from onnx_memo.precision.whole import Whole
 from onnx_memo.store.data import StoredTensor, offsets_of
@@ -138,7 +139,7 @@ class RowsBlueprint:
             **{stored_name(kind): captured.path(kind) for kind in stored},
         }
 
-    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol], apart: bool = True) -> None:
         """Guard a copy of the original model."""
         settings, in_bytes = self.settings, None
         if settings.whole is not None:
@@ -146,7 +147,8 @@ class RowsBlueprint:
             in_bytes = InBytes(read, settings.rows_in_bytes, settings.misses_in_bytes, compact)
         if settings.compact is not None:
             settings.compact.insert(copy, tensors)
-        insert_rows_guard(copy.model, copy.twin(self.span), self.guard(tensors), in_bytes)
+        shapes = copy.shapes if apart else None
+        insert_rows_guard(copy.model, copy.twin(self.span), self.guard(tensors), in_bytes, shapes)
 
     def guarded(self) -> list[GuardedSite]:
         """The guard, as the manifest lists it."""

@@ -21,75 +21,62 @@ What runs on these rows, and what `spread` is: `onnx_memo.levels.rows.run`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
-from onnx_memo.graph import flow
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import remove_graft
 from onnx_memo.graph.cores import Mixing
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.prune import prune
+from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import find_stages
-from onnx_memo.levels.inserter import Inserter, add_operators, to_be_guarded
+from onnx_memo.levels.inserter import add_operators, to_be_guarded
 from onnx_memo.levels.rows.attention import Request, Running
 from onnx_memo.levels.rows.reads import InBytes, RowsGuard
+from onnx_memo.levels.rows.repeats import NAME, ROWS, RepeatsInserter, hit_name
 from onnx_memo.levels.rows.run import Moved, RowsRun, branch_of
-from onnx_memo.levels.rows.turned import Turned
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.precision.whole import WholeInCopy
 
-NAME = "encoder"
-
-
-def rows_name(name: str) -> str:
-    """The name of the value that holds the rows that run, i64[R], of the guard of a name."""
-    return f"memo/{name}/rows"
-
-
-def hit_name(name: str) -> str:
-    """The name of the value that says whether only they run, bool."""
-    return f"memo/{name}/reused"
-
-
-ROWS, HIT = rows_name(NAME), hit_name(NAME)
 WHOLE = f"memo/{NAME}/whole"  # the value that holds what reuses nothing and ran in 8 bits, f32[B, L, d]
 
 
-def insert_rows_guard(model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None) -> None:
-    """Guard `span`, an encoder where rows run; `model` is changed. `in_bytes` says what runs in 8 bits."""
+def insert_rows_guard(
+    model: ir.Model,
+    span: Span,
+    guard: RowsGuard,
+    in_bytes: InBytes | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+) -> None:
+    """Guard `span`, an encoder where rows run; `model` is changed.
+
+    `in_bytes` says what runs in 8 bits, `shapes` are as of `Inserter`.
+    """
     if isinstance(span, Encoder):
         span = to_be_guarded(model, span)
-    RowsInserter(model, span, guard, in_bytes).run()
+    if guard.kept:
+        RowsInserter(model, span, guard, in_bytes).run()
+    else:
+        RepeatsInserter(model, span, guard, shapes).run()
     add_operators(model)
     remove_graft(model, span)
     if in_bytes is not None and in_bytes.compact:
         prune(model)
 
 
-class RowsInserter(Inserter):
-    """Guards the span of a model, which is changed.
-
-    Attributes:
-        name: of the guard.
-        entry: what its lookup found, i64[B], once it has run.
-        hit: whether it reuses that, bool.
-        answer: what takes the place of the span's result.
-    """
-
-    name = NAME
-    entry: ir.Value
-    hit: ir.Value
-    answer: ir.Value
+class RowsInserter(RepeatsInserter):
+    """Guards the encoder of a model, which is changed."""
 
     def __init__(
         self, model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None
     ) -> None:
-        super().__init__(model)
-        self.span, self.guard, self.in_bytes = span, guard, in_bytes
-        self.turned: Turned | None = None
+        super().__init__(model, span, guard, None)  # what reuses nothing runs as rows among others
+        self.in_bytes = in_bytes
 
     @property
     def encoder(self) -> Encoder:
@@ -97,55 +84,21 @@ class RowsInserter(Inserter):
         assert isinstance(self.span, Encoder), "rows run in an encoder"
         return self.span
 
-    def kinds(self, b: Builder) -> ir.Value:
-        """What an entry must have in common with each sequence for its key to be compared, i64[B]."""
-        del b
-        return self.length
-
-    def region(self) -> list[ir.Node]:
-        """The nodes that a hit saves."""
-        return flow.region(self.graph, self.span.result, self.span.boundary, self.constant)
-
     def run(self) -> None:
         """Insert the guard."""
         span, guard = self.span, self.guard
         b = Builder(f"memo/{self.name}", self.opset)
-        self.states, mask, positions = span.input, span.mask, span.positions
-        if span.turns:
-            assert mask is not None and positions is not None, "what is turned has both"
-            self.turned = Turned(b, mask)
-            self.states = self.turned.states(b, span.input)
-            mask, positions = self.turned.tokens(b, mask), self.turned.tokens(b, positions)
-        self.length, weights = self.request(b, mask, positions, self.states)
-        query = self.query(b, guard.lookup, weights, self.states)
-        radius = self.initializer(guard.lookup.threshold)
-        self.padded = b.dim(span.input, 1)
-        self.entry, found = self.look_up(b, guard.lookup, query, self.kinds(b), guard.lengths, radius)
-        self.bound = b.op("Mul", self.initializer(guard.bound), self.strictness(b))
+        self.find(b)
         bound, limit = self.bound, self.initializer(guard.limit)
         if guard.int8 or self._rows_in_bytes:
-            bound, limit = self._only_reused(b, found, bound, limit)
+            bound, limit = self._only_reused(b, self.all_found, bound, limit)
         exact = b.op("MemoExact", self.strictness(b), domain=DOMAIN) if self._any_in_bytes else None
         if self._rows_in_bytes:  # where they are not exact, only repeats are reused, of which no row runs
             limit = b.op("Where", exact, limit, b.const(0, np.float32))
-        if guard.kept and any(isinstance(meeting, Mixing) for meeting in self.encoder.meetings):
+        if any(isinstance(meeting, Mixing) for meeting in self.encoder.meetings):
             alone = b.op("Equal", b.dim(span.input, 0), b.i64(1))  # its rows ask those of one sequence
             limit = b.op("Where", b.op("Squeeze", alone), limit, b.const(0, np.float32))
-        stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
-        names = ("stored_rows", "change", "predicted")
-        stored_rows, change, predicted = (f"memo/{self.name}/{part}" for part in names)
-        self.rows, self.stored_rows, self.hit, self.change, self.predicted = b.ops(
-            "MemoRows",
-            self.states,
-            self.entry,
-            self.length,
-            *(self.initializer(tensor) for tensor in stored),
-            self.initializer(guard.epsilon),
-            bound,
-            limit,
-            domain=DOMAIN,
-            names=(rows_name(self.name), stored_rows, hit_name(self.name), change, predicted),
-        )
+        self.choose_rows(b, bound, limit, hit_name(self.name))
         states, spread, rows = self._ran(b)
         region, merged = self.region(), self._merged(states, spread, rows)
         if exact is None or self.in_bytes is None or not self.in_bytes.misses:
@@ -198,9 +151,6 @@ class RowsInserter(Inserter):
 
     def _ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
         """The final states of the rows that run, what they spread, [R, d], and which they are."""
-        if not self.guard.kept:  # only literal repeats are reused: nothing ever runs
-            nothing = b.const(np.zeros((0, self.span.per_row)), np.float32)
-            return nothing, nothing, self.rows
         some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
         stages = find_stages(self.encoder)[1:]
         names = [f"{b.prefix}/states", f"{b.prefix}/spread", *(f"{ROWS}.{stage.layer}" for stage in stages)]
@@ -214,26 +164,9 @@ class RowsInserter(Inserter):
 
     def _merged(self, states: ir.Value, spread: ir.Value, rows: ir.Value) -> ir.Graph:
         """The branch of a hit: the rows that ran, merged with what is stored."""
-        guard = self.guard
         b = Builder(f"memo/{self.name}/reuse", self.opset)
-        stored = (guard.final, guard.rollout, guard.offsets, guard.squares)
-        merged = b.op(
-            "MemoMerge",
-            states,
-            spread,
-            rows,
-            self.entry,
-            self.length,
-            self.padded,
-            *(self.initializer(tensor) for tensor in stored),
-            domain=DOMAIN,
-        )
-        if self.turned is not None:
-            merged = self.turned.back(b, merged)
-        width = self.span.output_width
-        if width != self.span.per_row:  # it is stored with as many rows as the input has
-            merged = b.op("Reshape", merged, b.i64(0, -1, width))
-        return branch_of(b, [merged], [None, None, width])
+        merged = self.put_together(b, states, spread, rows, self.entry, self.length)
+        return branch_of(b, [merged], [None, None, self.span.output_width])
 
     @property
     def _any_in_bytes(self) -> bool:

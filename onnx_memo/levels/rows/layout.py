@@ -19,7 +19,7 @@ from onnx_memo.graph.stages import find_stages
 from onnx_memo.keys.fixed import FIXED_WIDTH
 from onnx_memo.keys.learned import LEARNED_WIDTH
 from onnx_memo.levels.lookup import lengths_spec, lookup_specs
-from onnx_memo.levels.rows.guard import NAME
+from onnx_memo.levels.rows.repeats import NAME
 from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.precision.tables import Tables
 from onnx_memo.precision.whole import bytes_at_most

@@ -24,11 +24,10 @@ from onnx_memo.levels.repeats import inputs_to_store
 from onnx_memo.levels.rows.blueprint import RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import capture_rows
 from onnx_memo.levels.rows.explore import explore_rows
-from onnx_memo.levels.rows.guard import NAME
 from onnx_memo.levels.rows.layout import RowsForm, literal_footprint, rows_footprint, scratch_layout
 from onnx_memo.levels.rows.linked import LinkedBlueprint, entries_of, guard_name, regular, tokens_of
 from onnx_memo.levels.rows.propose import propose_rows
-from onnx_memo.levels.rows.watch import LinkedWatch, RowsWatch
+from onnx_memo.levels.rows.watch import RepeatsWatch, RowsWatch
 from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import most_tokens
 from onnx_memo.store.layout import Footprint, Layout
@@ -76,9 +75,9 @@ class RowsLevel(Level):
         """Depends on whether anything but literal repeats is reused."""
         return [_reused(guard) for guard in guards]
 
-    def watch(self, model: ir.Model, guards: Sequence[GuardedSite]) -> RowsWatch | LinkedWatch:
-        """Reads which rows run, or which of several spans."""
-        return RowsWatch(model) if [guard.name for guard in guards] == [NAME] else LinkedWatch(model, guards)
+    def watch(self, model: ir.Model, guards: Sequence[GuardedSite]) -> RowsWatch | RepeatsWatch:
+        """Reads which rows run, or which sequences where only literal repeats are reused."""
+        return RowsWatch(model) if any(guard.threshold for guard in guards) else RepeatsWatch(model, guards)
 
 
 @dataclass(frozen=True)

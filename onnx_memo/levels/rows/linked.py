@@ -26,11 +26,12 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.linked import LinkedSpan
 from onnx_memo.graph.prune import prune
+from onnx_memo.graph.shapes import Shape
 from onnx_memo.keys.nodes import emit_segments
 from onnx_memo.levels.inserter import add_operators
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
-from onnx_memo.levels.rows.guard import RowsInserter
 from onnx_memo.levels.rows.reads import RowsGuard
+from onnx_memo.levels.rows.repeats import RepeatsInserter, missing_sequences
 from onnx_memo.operators.spec import NO_ENTRY
 from onnx_memo.store.data import StoredTensor
 from onnx_memo.store.manifest import GuardedSite
@@ -161,7 +162,7 @@ class LinkedBlueprint:
             for tensor in part.tensors(scratch, notes)
         ]
 
-    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol], apart: bool = True) -> None:
         """Guard a copy of the original model."""
         guards = []
         for number, part in enumerate(self.parts):
@@ -169,7 +170,7 @@ class LinkedBlueprint:
             guards.append(
                 part.guard({f"memo/{name.removeprefix(_own(number, ''))}": own[name] for name in own})
             )
-        LinkedInserter(copy.model, copy.twin(self.spans), guards).run()
+        LinkedInserter(copy.model, copy.twin(self.spans), guards, copy.shapes if apart else None).run()
         add_operators(copy.model)
         prune(copy.model)  # what a graft has, nobody reads
 
@@ -182,29 +183,39 @@ class LinkedBlueprint:
         ]
 
 
-class LinkedInserter(RowsInserter):
+class LinkedInserter(RepeatsInserter):
     """Guards several spans of one model, which is changed."""
 
-    def __init__(self, model: ir.Model, spans: Sequence[LinkedSpan], guards: Sequence[RowsGuard]) -> None:
-        super().__init__(model, spans[0], guards[0])
+    def __init__(
+        self,
+        model: ir.Model,
+        spans: Sequence[LinkedSpan],
+        guards: Sequence[RowsGuard],
+        shapes: Mapping[str, Shape] | None,
+    ) -> None:
+        super().__init__(model, spans[0], guards[0], shapes)
         self.spans, self.guards, self.number = spans, guards, 0
-        self.found: dict[int, tuple[ir.Value, ir.Value]] = {}  # entries and hit of each guard so far
+        self.found: dict[int, tuple[ir.Value, ir.Node]] = {}  # entries of each guard so far; its MemoRows
+        self.answers: dict[ir.Value, ir.Value] = {}  # and what takes the place of its span's result
 
     def run(self) -> None:
         """Insert the guards, in the order in which the spans end: a span ends after those that it reads."""
         place = {node: at for at, node in enumerate(self.graph)}
-        answers: dict[ir.Value, ir.Value] = {}
         for number in sorted(range(len(self.spans)), key=lambda at: place[self.spans[at].region[-1]]):
             span = self.spans[number]
             self.number, self.name, self.guard = number, guard_name(number), self.guards[number]
-            self.span = replace(span, input=answers.get(span.input, span.input))
+            self.span = replace(span, input=self.answers.get(span.input, span.input))
             super().run()
-            self.found[number] = self.entry, self.hit
-            answers[span.result] = self.answer
+            self.found[number] = self.entry, self.operator
+            self.answers[span.result] = self.answer
 
     def region(self) -> list[ir.Node]:
         """That of the span as it was found: what it reads is conditional by now."""
         return list(self.spans[self.number].region)
+
+    def begin(self) -> list[ir.Value]:
+        """Its input, and the results of the spans before it."""
+        return [self.span.input, *self.answers.values()]
 
     def request(
         self, b: Builder, mask: ir.Value | None, positions: ir.Value | None, hidden: ir.Value
@@ -217,19 +228,21 @@ class LinkedInserter(RowsInserter):
         return lengths, weights
 
     def kinds(self, b: Builder) -> ir.Value:
-        """Length and entries of the spans that are read, as one number; none where one reuses nothing.
+        """Length and entries of the spans that are read, as one number; none where one is computed.
 
         The batches of two spans may differ, which then is no repeat: nothing is stored of such requests.
         """
         kinds, none = self.length, b.i64(NO_ENTRY)
         for read in self.spans[self.number].reads:
-            entry, hit = self.found[read]
+            entry, operator = self.found[read]
+            missing = missing_sequences(b, operator)
             batch, entries = b.dim(self.length, 0), self.guards[read].lengths.shape.numpy()[0]
-            same = b.op("And", hit, b.op("Equal", b.dim(entry, 0), batch))
-            filled = b.op("Concat", entry, b.op("Expand", none, batch), axis=0)
+            same = b.op("Equal", b.dim(entry, 0), batch)
+            filled = b.op("Concat", b.op("Where", missing, none, entry), b.op("Expand", none, batch), axis=0)
             beside = b.op("Slice", filled, b.i64(0), batch)
+            known = b.op("GreaterOrEqual", beside, b.const(0, np.int64))
             number = b.op("Add", b.op("Mul", kinds, b.const(entries, np.int64)), beside)
-            kinds = b.op("Where", same, number, none)
+            kinds = b.op("Where", b.op("And", same, known), number, none)
         return kinds
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnx_memo.graph.build import Builder
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.base import Reuse
 from onnx_memo.levels.rows.attention import count_layers
-from onnx_memo.levels.rows.guard import HIT, NAME, ROWS, hit_name, rows_name
+from onnx_memo.levels.rows.repeats import HIT, NAME, ROWS, missing_sequences, rows_name
 from onnx_memo.store.manifest import GuardedSite
 
 
@@ -66,8 +67,8 @@ class RowsWatch:
         return Reuse({NAME: np.full(len(watched.lengths), watched.hit)}, share)
 
 
-class LinkedWatch:
-    """The same where several spans are guarded, each for repeats of its own."""
+class RepeatsWatch:
+    """The same of guards for literal repeats, each of a span of its own."""
 
     def __init__(self, model: ir.Model, guards: Sequence[GuardedSite]) -> None:
         """Add outputs to `model`, after its own."""
@@ -75,17 +76,19 @@ class LinkedWatch:
         self.names = [guard.name for guard in guards]
         for name in self.names:
             operator = values[rows_name(name)].producer()
-            assert operator is not None and operator.inputs[2] is not None, "MemoRows reads the lengths"
-            add_outputs(model, [operator.inputs[2]], ir.DataType.INT64)
-            add_outputs(model, [values[hit_name(name)]], ir.DataType.BOOL)
+            assert operator is not None, "MemoRows gives the rows"
+            lengths = operator.inputs[2]
+            assert lengths is not None, "it reads the lengths"
+            b = Builder(f"memo/{name}/watch", model.opset_imports[""])
+            missing = missing_sequences(b, operator)
+            model.graph.extend(b.nodes)
+            add_outputs(model, [lengths], ir.DataType.INT64)
+            add_outputs(model, [missing], ir.DataType.BOOL)
 
     def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
-        """As `onnx_memo.levels.base.Watch` has it: of each span a batch is reused as a whole."""
+        """As `onnx_memo.levels.base.Watch` has it."""
         own = results[len(results) - 2 * len(self.names) :]
-        lengths, reused = own[0::2], [bool(hit) for hit in own[1::2]]
-        rows = [max(int(each.sum()), 0) for each in lengths]
-        ran = sum(count for count, hit in zip(rows, reused, strict=True) if not hit)
-        hits = {
-            name: np.full(len(each), hit) for name, each, hit in zip(self.names, lengths, reused, strict=True)
-        }
-        return Reuse(hits, ran / max(sum(rows), 1))
+        lengths, missing = [np.maximum(each, 0) for each in own[0::2]], own[1::2]
+        ran = sum(int(each[runs].sum()) for each, runs in zip(lengths, missing, strict=True))
+        hits = {name: ~runs for name, runs in zip(self.names, missing, strict=True)}
+        return Reuse(hits, ran / max(sum(int(each.sum()) for each in lengths), 1))

@@ -129,9 +129,10 @@ class SitesBlueprint:
         reduced = {name: network.reduction.shape[1] for name, network in self.networks.items()}
         return sites_layout(self.plan, self.sites, reduced).holding(contents, lengths)
 
-    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol]) -> None:
+    def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol], apart: bool = True) -> None:
         """Guard a copy of the original model."""
-        insert_guards(copy.model, [self._guard(copy, name, tensors) for name in self.plan.levels])
+        guards = [self._guard(copy, name, tensors) for name in self.plan.levels]
+        insert_guards(copy.model, guards, copy.shapes if apart else None)
 
     def _guard(self, copy: Copy, name: str, tensors: Mapping[str, ir.TensorProtocol]) -> Guard:
         level, lookup = self.plan.levels[name], None

@@ -16,6 +16,7 @@ from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.site import Site
 from onnx_memo.job import Job
 from onnx_memo.keys.fixed import fit_keys
+from onnx_memo.levels.apart import run_apart
 from onnx_memo.levels.attention import attention_of
 from onnx_memo.levels.base import Brief, Level, NotAllowed, Proposal, Reuse, Use, Wanted
 from onnx_memo.levels.explored import Explored
@@ -135,12 +136,13 @@ class SitesWatch:
         # A site without a lookup reuses the entry of the one before it.
         which = np.cumsum([guard.lookup for guard in guards]) - 1
         self.which = {guard.name: int(at) for guard, at in zip(guards, which, strict=True)}
+        self.apart = {name for name in self.which if f"memo/{name}" in run_apart(model)}
 
     def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
-        """A batch is reused where all its rows hit."""
-        entries = np.asarray(results[len(results) - self.lookups :])  # [lookups, B]
-        hits = np.broadcast_to(np.all(entries >= 0, axis=1, keepdims=True), entries.shape)
-        return Reuse({name: hits[at] for name, at in self.which.items()})
+        """Where what reuses nothing does not run apart, a batch is reused if all its sequences hit."""
+        hits = np.asarray(results[len(results) - self.lookups :]) >= 0  # [lookups, B]
+        whole = np.broadcast_to(np.all(hits, axis=1, keepdims=True), hits.shape)
+        return Reuse({name: (hits if name in self.apart else whole)[at] for name, at in self.which.items()})
 
 
 def site_numbers(wanted: str | None, count: int) -> list[int]:

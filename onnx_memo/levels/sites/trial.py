@@ -40,7 +40,7 @@ class _TrialInserter(SitesInserter):
     """Takes the entry and the decision from the caller."""
 
     def __init__(self, model: ir.Model) -> None:
-        super().__init__(model)
+        super().__init__(model, None)  # a batch of one, with an entry whether it is reused or not
         self.entry = ir.val(ENTRY, ir.DataType.INT64, ["memo_batch"])
         self.enabled = ir.val(ENABLED, ir.DataType.BOOL, ["memo_sites"])
         model.graph.inputs.extend([self.entry, self.enabled])

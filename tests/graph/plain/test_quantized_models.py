@@ -50,11 +50,11 @@ class Sample(quantization.CalibrationDataReader):
 
 
 def dynamic(path: Path, **options: object) -> None:
-    quantization.quantize_dynamic(SOURCE, path, **options)
+    quantization.quantize_dynamic(onnx.load(SOURCE), path, **options)
 
 
 def static(path: Path, form: object, **options: object) -> None:
-    quantization.quantize_static(SOURCE, path, Sample(), quant_format=form, **options)
+    quantization.quantize_static(onnx.load(SOURCE), path, Sample(), quant_format=form, **options)
 
 
 def nbits(path: Path, **options: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
@@ -144,7 +145,7 @@ def test_a_model_that_is_int8_itself(tmp_path, per_channel):
     quantization = pytest.importorskip("onnxruntime.quantization")
     path = tmp_path / "int8.onnx"
     quantization.quantize_dynamic(
-        fixture("bert"), path, weight_type=quantization.QuantType.QInt8, per_channel=per_channel
+        onnx.load(fixture("bert")), path, weight_type=quantization.QuantType.QInt8, per_channel=per_channel
     )
     model = load_model(path)
     kinds = {node.op_type for node in model.graph}

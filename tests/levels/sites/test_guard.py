@@ -41,6 +41,11 @@ def branch(node: ir.Node, name: str) -> ir.Graph:
     return node.attributes[name].as_graph()
 
 
+def own_nodes(graph: ir.Graph) -> list[ir.Node]:
+    """Those of the original model."""
+    return [node for node in graph if not node.name.startswith("memo/")]
+
+
 def shapes(values) -> list[tuple]:
     return [(v.name, v.dtype, str(v.shape)) for v in values]
 
@@ -60,8 +65,8 @@ def test_the_regions_nodes_are_moved_not_copied(made, name):
     model = load_model(fixture(name))
     after = guarded(made(name).bundle)
     moved = [node.name for site in find_sites(model).sites for node in site.region]
-    inside = [node.name for guard in ifs(after) for node in branch(guard, "else_branch")]
-    outside = [node.name for node in after.graph if not node.name.startswith("memo/")]
+    inside = [node.name for guard in ifs(after) for node in own_nodes(branch(guard, "else_branch"))]
+    outside = [node.name for node in own_nodes(after.graph)]
     assert inside == moved
     assert sorted([*inside, *outside]) == sorted(node.name for node in model.graph)
 
@@ -151,8 +156,12 @@ def test_masks_come_in_any_type(tmp_path, mode, dtype):
     after = memoized(onnx_memo.optimize(model, data, tmp_path / "bundle", level="output").path, mode)
     batch = typed(join(stored[1:4]))
     assert not np.array_equal(after.run(None, batch)[0], before.run(None, batch)[0])
-    for request in (typed(join(stored[1:4], side="left")), *map(typed, random_samples(before, [9], seed=2))):
-        assert_identical(after.run(None, request), before.run(None, request))
+    padded = typed(join(stored[1:4], side="left"))  # the last is as long as the batch: it is reused
+    want, have = before.run(None, padded), after.run(None, padded)
+    assert_identical([output[:2] for output in have], [output[:2] for output in want])
+    assert not np.array_equal(have[0][2], want[0][2])
+    (other,) = map(typed, random_samples(before, [9], seed=2))
+    assert_identical(after.run(None, other), before.run(None, other))
 
 
 @pytest.mark.parametrize("value", [0.5, 1.5, np.nan, -1.0])
