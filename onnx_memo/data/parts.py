@@ -16,6 +16,7 @@ from onnx_memo.words import counted
 
 STORE, FIT, HELD_OUT = 0.5, 0.2, 0.3  # of the sample
 FIT_LIMIT = 150  # requests of the fit part that are run
+RANKED_LIMIT = 600  # where they are ranked: few of them are near the border of the top
 CLASSES = 4  # of lengths, of about as many requests each
 
 Floats = npt.NDArray[np.float64]
@@ -70,6 +71,10 @@ class Parts:
             in_store=np.ones(len(which), np.bool_),
             counts=self.counts[:, which],
         )
+
+    def to_rank(self, samples: Samples) -> Parts:
+        """The same with more of the fit part, of all `samples`, for a judgement of many requests at once."""
+        return replace(self, fit=samples.take(self.split.fit[:RANKED_LIMIT].tolist()))
 
     @property
     def repeats(self) -> float:

@@ -58,6 +58,8 @@ class Alternative:
         ratio: the time to expect, relative to the original's.
         hit_rate: share of the requests that are reused.
         error: what 95 % of the requests stay within.
+        too_few: whether the fit part keeps the promise, but so few requests are held out that they would
+            hardly prove it.
     """
 
     name: str
@@ -66,6 +68,36 @@ class Alternative:
     hit_rate: float
     error: float
     reason: str
+    too_few: bool = False
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What the fit part says of a way.
+
+    Attributes:
+        kept: it keeps the promise so well that as good a held-out part would prove it.
+        too_few: it keeps the promise, but not as well as that.
+        held_out: how many requests there are to prove it.
+    """
+
+    kept: bool
+    too_few: bool
+    held_out: int
+
+    @staticmethod
+    def of(goal: Goal, seen: Seen, held_out: int) -> Chance:
+        """From what the goal's judge says of the fit part."""
+        kept = goal.judge.likely(seen, goal.promise, held_out)
+        return Chance(kept, not kept and goal.judge.keeps(seen, goal.promise), held_out)
+
+    def __str__(self) -> str:
+        if self.too_few:
+            return (
+                f"the fit part keeps the tolerance, but {self.held_out:,} held-out requests are too few to "
+                "prove it"
+            )
+        return f"the fit part {'keeps' if self.kept else 'does not keep'} the tolerance"
 
 
 def compact_tables(job: Job) -> Tables | None:

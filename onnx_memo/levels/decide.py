@@ -47,6 +47,8 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     assert job.goal is not None, "a decision is made for a goal"
     parts = make_parts(job.samples, job.goal.promise)
     goal, original_us = ask_the_original(job, parts)
+    if goal.judge.about_many:
+        parts = parts.to_rank(job.samples)
     check_labels(job.samples, goal.decision)
     reasons: list[str] = []
     too_far = None if job.reference is None else _too_far(job, job.reference, goal, parts)
@@ -77,6 +79,7 @@ def decide(job: Job, uses: Sequence[tuple[Level, Use]]) -> Verdict:
     except NothingPays as nothing:
         raise NothingPays("; ".join([*reasons, f"{proposal.name}: {nothing}"]), tried) from nothing
     job.notes.extend(own.notes)
+    job.notes.extend(more_inputs(verdict.ratio, tried))
     job.notes.extend(f"held out, {kept}" for kept in verdict.goal.kept(verdict.decided))
     return verdict
 
@@ -86,6 +89,16 @@ def ask_the_original(job: Job, parts: Parts) -> tuple[Goal, float]:
     session = open_file(job.path, session_options(native=False, threads=1))
     original_us = _original_time(session, parts)
     return _settled(job, session, parts), original_us
+
+
+def more_inputs(ratio: float, tried: Sequence[Alternative]) -> list[str]:
+    """A note where ways that take less than `ratio` keep the promise on the fit part, too few to prove it."""
+    faster = [way for way in tried if way.too_few and way.ratio < ratio]
+    if not faster:
+        return []
+    best = min(faster, key=lambda way: way.ratio)
+    takes = f"'{best.name}' takes {best.ratio:.3f} of the original's"
+    return [f"more inputs may gain time: {takes}, and {best.reason}"]
 
 
 def _instead(job: Job, level: Level) -> str:

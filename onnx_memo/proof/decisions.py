@@ -195,6 +195,10 @@ class Ranking(Measure):
         before, after = seen.numbers.T
         return ranking_p_value(before, after, promise.within)
 
+    def keeps(self, seen: Seen, promise: Promise) -> bool:
+        """As `Measure` has it."""
+        return all(kept.share >= promise.within for kept in self.kept(seen))
+
     def likely(self, seen: Seen, promise: Promise, held_out: int) -> bool:
         """As `Measure` has it."""
         before, after = seen.numbers.T

@@ -129,6 +129,10 @@ class Measure(ABC):
         failures = int(outside(seen.errors, promise.tolerance).sum())
         return failure_p_value(failures, len(seen), promise.share)
 
+    def keeps(self, seen: Seen, promise: Promise) -> bool:
+        """Whether these requests keep the promise, whatever so few prove."""
+        return float(outside(seen.errors, promise.tolerance).mean()) <= promise.share
+
     def likely(self, seen: Seen, promise: Promise, held_out: int) -> bool:
         """Whether a held-out part of so many requests, as good as these, would prove the promise."""
         if held_out < requests_needed(promise):

@@ -32,6 +32,17 @@ def test_a_sample_that_is_too_small_for_the_promise_is_refused():
     assert len(split_samples(197, Promise(0.1)).held_out) >= 59
 
 
+def test_a_ranking_takes_more_of_the_fit_part():
+    some = samples(range(1000))
+    parts = make_parts(some, PROMISE)
+    ranked = parts.to_rank(some)
+    assert (len(parts.fit), len(ranked.fit)) == (150, 200)
+    held_out = {int(arrays["ids"].item()) for arrays in parts.held_out.arrays}
+    assert {int(arrays["ids"].item()) for arrays in ranked.fit.arrays} == {*parts.split.fit.tolist()}
+    assert held_out == {*parts.split.held_out.tolist()} == {*ranked.split.held_out.tolist()}
+    assert len(make_parts(samples(range(4000)), PROMISE).to_rank(samples(range(4000))).fit) == 600
+
+
 def test_without_repeats_all_held_out_requests_count_the_same():
     parts = make_parts(samples(range(200)), PROMISE)
     assert parts.repeats == 0

@@ -15,6 +15,7 @@ from onnx_memo.levels.base import (
     PAYS,
     Alternative,
     Brief,
+    Chance,
     NothingPays,
     Proposal,
     SiteFigures,
@@ -63,7 +64,7 @@ def propose_int8(brief: Brief) -> Proposal:
     seen, ways = [way.alternative for way in tried], _worth_proving(tried)
     if not ways:
         best = tried[-1]  # the most exact one
-        raise NothingPays(f"with products in 8 bits {best.verdict}, in {best.ratio:.3f} of the time", seen)
+        raise NothingPays(f"with products in 8 bits {best.chance}, in {best.ratio:.3f} of the time", seen)
 
     def prove(alternatives: Sequence[Alternative]) -> Verdict:
         return _prove(brief, ways, fit, alternatives)
@@ -76,14 +77,14 @@ class _Way:
     """A way to run products in 8 bits.
 
     Attributes:
-        kept: whether the fit part keeps the promise with it,
-        surely: and not one request of it is outside the tolerance.
+        chance: what the fit part says of it.
+        surely: it keeps the promise, and not one request of it is outside the tolerance.
     """
 
     blueprint: Int8Blueprint
     session: ort.InferenceSession
     alternative: Alternative
-    kept: bool
+    chance: Chance
     surely: bool
 
     @property
@@ -91,23 +92,14 @@ class _Way:
         """Its time, relative to the original's."""
         return self.alternative.ratio
 
-    @property
-    def verdict(self) -> str:
-        """What the fit part says."""
-        return _verdict(self.kept)
-
 
 def _worth_proving(ways: Sequence[_Way]) -> list[_Way]:
     """Of ways from fast to exact those that the fit part allows, from exact to fast, each the fastest yet."""
     found: list[_Way] = []
     for way in reversed(ways):
-        if way.kept and way.ratio <= (found[-1].ratio if found else PAYS):
+        if way.chance.kept and way.ratio <= (found[-1].ratio if found else PAYS):
             found.append(way)
     return found
-
-
-def _verdict(kept: bool) -> str:
-    return f"the fit part {'keeps' if kept else 'does not keep'} the tolerance"
 
 
 def _try(brief: Brief, whole: Whole, fit: Original) -> _Way:
@@ -121,17 +113,18 @@ def _try(brief: Brief, whole: Whole, fit: Original) -> _Way:
     tried = _run(brief, session, parts.fit, fit)
     some = parts.fit.arrays[:: max(1, len(parts.fit) // TIMED)]
     raced = race([runner(fit.session), runner(session)], some, ROUNDS)
-    kept = goal.judge.likely(tried.seen, goal.promise, len(parts.held_out))
+    chance = Chance.of(goal, tried.seen, len(parts.held_out))
     alternative = Alternative(
         name=whole.name,
         level=WAY,
         ratio=raced.ratio,
         hit_rate=0.0,
         error=high_error(tried.errors),
-        reason=f"nothing is reused; {_verdict(kept)}",
+        reason=f"nothing is reused; {chance}",
+        too_few=chance.too_few,
     )
-    surely = kept and not outside(tried.errors, goal.promise.tolerance).any()
-    return _Way(blueprint, session, alternative, kept, surely)
+    surely = chance.kept and not outside(tried.errors, goal.promise.tolerance).any()
+    return _Way(blueprint, session, alternative, chance, surely)
 
 
 def _run(brief: Brief, session: ort.InferenceSession, samples: Samples, original: Original) -> Tried:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_memo.data.parts import Parts
 from onnx_memo.data.samples import Samples
-from onnx_memo.levels.base import PAYS, Alternative, high_error
+from onnx_memo.levels.base import PAYS, Alternative, Chance, high_error
 from onnx_memo.levels.rows.trial import RowsTrial, Sweep
 from onnx_memo.levels.tried import Original, Tried
 from onnx_memo.progress import Progress
@@ -82,7 +82,7 @@ class Search:
 
     def seen(self) -> list[Alternative]:
         """All bounds that were tried, loose to strict."""
-        judged = {True: "the fit part keeps the tolerance", False: "the fit part does not keep the tolerance"}
+        chances = {bound: self._chance(tried) for bound, tried in self.tried.items()}
         return [
             Alternative(
                 name=self.name(bound),
@@ -90,7 +90,8 @@ class Search:
                 ratio=self.ratios[bound],
                 hit_rate=tried.hit_rate,
                 error=high_error(tried.errors),
-                reason=f"runs {tried.mean_rows:.0%} of the rows; {judged[self._within(tried)]}",
+                reason=f"runs {tried.mean_rows:.0%} of the rows; {chances[bound]}",
+                too_few=chances[bound].too_few,
             )
             for bound, tried in sorted(self.tried.items(), reverse=True)
         ]
@@ -103,7 +104,7 @@ class Search:
         """Why no bound is good enough, in numbers."""
         reused = max(tried.hit_rate for tried in self.tried.values())
         kept = [bound for bound, tried in self.tried.items() if self._within(tried)]
-        reason = "none of the bounds that were tried keeps the tolerance"
+        reason = "none of the bounds that were tried keeps the tolerance so well that it could be proven"
         if kept:
             fastest = min(kept, key=lambda bound: self.ratios[bound])
             best = self.tried[fastest]
@@ -128,6 +129,9 @@ class Search:
 
     def _within(self, tried: Tried) -> bool:
         return self.goal.judge.likely(tried.seen, self.goal.promise, self.held_out)
+
+    def _chance(self, tried: Tried) -> Chance:
+        return Chance.of(self.goal, tried.seen, self.held_out)
 
 
 @dataclass(frozen=True)
