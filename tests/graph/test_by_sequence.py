@@ -61,7 +61,9 @@ def taken(small: Small, model: ir.Model, numbers: list[int]) -> ir.Model:
     other, main = Builder("other", 17), Builder("main", 17)
     same = ir.Graph([], [other.op("Identity", small.x)], nodes=other.nodes, name="other")
     branch = ir.Graph([], [result], nodes=[*b.nodes, *region], name="taken")
-    some = main.op("Greater", main.op("Size", small.x), main.const(0, np.int64))  # no constant: it stays an If
+    some = main.op(
+        "Greater", main.op("Size", small.x), main.const(0, np.int64)
+    )  # no constant: it stays an If
     chosen = main.op("If", some, then_branch=branch, else_branch=same)
     chosen.type = result.type
     model.graph.extend(main.nodes)

@@ -330,3 +330,15 @@ def test_a_product_is_rounded_for_the_rows_that_it_reads():
     assert tasks[0].x is found.encoder.input
     assert tasks[0].key is found.encoder.cores[0].context
     assert len({task.key for task in tasks}) == len(tasks) == 12
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (1, 1)])
+@pytest.mark.parametrize("name", ["bert", "distilbert"])
+def test_one_mask_may_stand_for_all_sequences(root, mode, name, shape):
+    """As ONNX broadcasts it: each sequence runs, not the first alone."""
+    pair = pair_of(name, root, mode, MOST_APART)
+    request = join(random_samples(pair.before, [9, 9, 9], seed=3)) | {
+        "attention_mask": np.ones(shape, np.int64)
+    }
+    want, have = pair.want(request), pair.ask(request)
+    assert np.linalg.norm(have - want, axis=(1, 2)).max() <= SAME * np.linalg.norm(want, axis=(1, 2)).min()
