@@ -8,33 +8,27 @@ the two ways to run in 8 bits must agree.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from onnx_memo.data.distinct import content
+from onnx_memo.asked import Asked, Outputs, asked
 from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError
 from onnx_memo.job import Job
 from onnx_memo.levels.inserter import LITERAL, STRICTNESS
-from onnx_memo.levels.padding import mixed_batch, padded_requests
 from onnx_memo.proof.answer import real_rows
 from onnx_memo.proof.metrics import relative
 from onnx_memo.runtime import library_path, session_options
-from onnx_memo.sessions import open_file, run_model
+from onnx_memo.sessions import open_file
 from onnx_memo.store import bundle
 
-REQUESTS, UNSEEN = 24, 8
 WAYS = 3.0  # how far two ways to run products in 8 bits may be apart, in units of their own error
 STORED = 0.02  # relative L2 error of a stored input's answer; payloads of half precision stay below 0.005
-
-Outputs = list[npt.NDArray[Any]]
 
 
 class Unfit(MemoError):
@@ -82,46 +76,11 @@ def check_bundle(job: Job, folder: Path) -> Checked:
             ways to run do not agree.
     """
     # A session may hold the weights once more, packed: one is open at a time.
-    asked = _asked(job)
+    questions = asked(job)
     libraries = ["stock", *(["native"] if library_path() is not None else [])]
-    advance = job.progress("checking the bundle", len(libraries) * asked.count)
-    worst = max(_check(job, folder, library, asked, advance) for library in libraries)
-    return Checked(asked.count, libraries, worst if _comes_back(job) else None)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """Requests with the original's answers.
-
-    Attributes:
-        known: inputs of the sample.
-        unseen: inputs that are not in the sample.
-        mixed: batches of three, of which the one in the middle alone is in the sample.
-    """
-
-    known: list[tuple[Arrays, Outputs]]
-    unseen: list[tuple[Arrays, Outputs]]
-    mixed: list[tuple[Arrays, Outputs]]
-
-    @property
-    def count(self) -> int:
-        return len(self.known) + len(self.unseen)
-
-
-def _asked(job: Job) -> _Asked:
-    """What the bundle is asked; the original's session ends here."""
-    original = open_file(job.path, session_options(native=False, threads=1))
-    requests = _requests(job, original)
-    if job.compact:  # what is stored runs nothing
-        return _Asked([], _turned(job, original, requests), [])
-    unseen: list[tuple[Arrays, Outputs]] = []
-    mixed: list[tuple[Arrays, Outputs]] = []
-    if job.goal is None and job.threshold is None:
-        arrays = job.samples.arrays[:: max(1, len(job.samples) // UNSEEN)][:UNSEEN]
-        unseen = _turned(job, original, arrays)
-        mixed = _mixed(job, original, arrays)
-    known = [(feeds, run_model(original, feeds, at)) for at, feeds in enumerate(requests)]
-    return _Asked(known, unseen, mixed)
+    advance = job.progress("checking the bundle", len(libraries) * questions.count)
+    worst = max(_check(job, folder, library, questions, advance) for library in libraries)
+    return Checked(questions.count, libraries, worst if _comes_back(job) else None)
 
 
 def _comes_back(job: Job) -> bool:
@@ -129,7 +88,7 @@ def _comes_back(job: Job) -> bool:
     return job.goal is None and (job.threshold is None or job.max_bytes is None)
 
 
-def _check(job: Job, folder: Path, library: str, asked: _Asked, advance: Callable[[], None]) -> float:
+def _check(job: Job, folder: Path, library: str, questions: Asked, advance: Callable[[], None]) -> float:
     """Run what is asked through the bundle; the largest error of what is stored, 0 where none is looked at.
 
     Raises:
@@ -137,76 +96,19 @@ def _check(job: Job, folder: Path, library: str, asked: _Asked, advance: Callabl
     """
     session = open_file(folder / bundle.MODEL, session_options(native=library == "native", threads=1))
     worst = 0.0
-    for feeds, want in asked.known:
+    for feeds, want in questions.known:
         _check_miss(session, feeds, want, library)
         if _comes_back(job):
             worst = max(worst, _error(job, session, feeds, want, "a stored input", library))
         advance()
     if job.compact:
-        _check_ways(job, session, asked.unseen, library, advance)
+        _check_ways(job, session, questions.unseen, library, advance)
         return worst
-    for feeds, want in asked.unseen:
+    for feeds, want in questions.unseen:
         _check_miss(session, feeds, want, library)
         _error(job, session, feeds, want, "an input that is not stored", library)
         advance()
-    return max([worst, *(_check_mixed(job, session, *both, library) for both in asked.mixed)])
-
-
-def _requests(job: Job, original: ort.InferenceSession) -> list[Arrays]:
-    """Some of the job's inputs, of all lengths; some padded, on both sides where that counts, and a batch."""
-    samples = job.samples
-    order = sorted(range(len(samples)), key=samples.extent)
-    some = [samples.arrays[at] for at in order[:: max(1, len(samples) // REQUESTS)][:REQUESTS]]
-    padded = [*padded_requests(original, samples)]
-    given = any(site.positions is not None for site in job.opened.findings.sites)
-    # Only such models turn; of others no span need be searched, where the level has none.
-    if given and job.opened.span is not None and job.opened.span.turns:
-        padded += [_in_front(feeds, str(samples.mask)) for feeds in padded]
-    return [*some, *padded, *mixed_batch(original, samples)]
-
-
-def _in_front(feeds: Arrays, mask: str) -> Arrays:
-    """A request with its padding in front of its tokens."""
-    length, padding = feeds[mask].shape[1], int(np.count_nonzero(feeds[mask] == 0))
-    own = {name for name, array in feeds.items() if array.ndim > 1 and array.shape[1] == length}
-    return {name: np.roll(array, padding, axis=1) if name in own else array for name, array in feeds.items()}
-
-
-def _turned(
-    job: Job, original: ort.InferenceSession, requests: Sequence[Arrays]
-) -> list[tuple[Arrays, Outputs]]:
-    """Inputs that are not in the sample, `requests` turned by one; and what the original makes of them."""
-    samples = job.samples
-    kept = (samples.mask, job.opened.findings.positions)
-    known = {content(arrays) for arrays in samples.arrays}
-    found = []
-    for feeds in requests:
-        turned = {
-            name: array if name in kept else np.roll(array, 1, axis=-1) for name, array in feeds.items()
-        }
-        if content(turned) not in known:
-            with contextlib.suppress(Exception):  # not every model takes every input
-                found.append((turned, original.run(None, turned)))
-    return found
-
-
-def _mixed(
-    job: Job, original: ort.InferenceSession, requests: Sequence[Arrays]
-) -> list[tuple[Arrays, Outputs]]:
-    """Each of `requests` between two that are not in the sample, and what the original makes of these three.
-
-    None where the model takes no batch.
-    """
-    found = []
-    for feeds in requests:
-        others = [other for other, _ in _turned(job, original, [feeds])]
-        if not others:
-            continue
-        (other,) = others
-        batch = {name: np.concatenate([other[name], array, other[name]]) for name, array in feeds.items()}
-        with contextlib.suppress(Exception):
-            found.append((batch, original.run(None, batch)))
-    return found
+    return max([worst, *(_check_mixed(job, session, *both, library) for both in questions.mixed)])
 
 
 def _check_mixed(

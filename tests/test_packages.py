@@ -26,7 +26,7 @@ FLOORS = [
     {"store"},
     {"precision"},
     {"levels"},
-    {"report", "verify"},
+    {"report", "asked", "verify"},
     {"notebook", "pair"},
     {"result", "comparison"},
     {"build"},
