@@ -6,7 +6,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,16 @@ class Pair:
     def assert_identical(self, request: Arrays) -> None:
         assert_identical(self.after.run(None, request), self.before.run(None, request))
 
+    def assert_in_part(self, request: Arrays, reused: Collection[int]) -> None:
+        """Of a batch these rows are within the tolerance, the others the original's bits."""
+        want, have = self.before.run(None, request), self.after.run(None, request)
+        others = [row for row in range(len(want[0])) if row not in reused]
+        for a, b in zip(have, want, strict=True):
+            errors = relative_errors(request, a, b)
+            assert max(errors[row] for row in reused) <= TOLERANCE
+            assert not any(np.array_equal(a[row], b[row]) for row in reused)
+            assert a[others].tobytes() == b[others].tobytes()
+
     def assert_reused(self, request: Arrays) -> None:
         """Within the tolerance; and not computed, since stored numbers are of half precision."""
         want, have = self.before.run(None, request), self.after.run(None, request)
@@ -93,22 +103,22 @@ def test_unseen_batches_give_the_originals_bits(pair, side):
 
 
 @architectures
-def test_a_batch_in_which_one_row_misses_gives_the_originals_bits(pair):
+def test_a_row_that_misses_among_others_gives_the_originals_bits(pair):
     new = pair.unseen([9])[0]
-    for rows in ([pair.stored[5], new], [new, *pair.stored[2:5]]):
-        pair.assert_identical(join(rows))
+    pair.assert_in_part(join([pair.stored[5], new]), [0])
+    pair.assert_in_part(join([new, *pair.stored[2:5]]), [1, 2, 3])
 
 
 @masked
 def test_stored_inputs_padded_on_the_left_give_the_originals_bits(pair):
-    pair.assert_identical(join(pair.stored[3:6], side="left"))
+    pair.assert_in_part(join(pair.stored[3:6], side="left"), [2])  # which is as long as the batch
 
 
 @masked
 def test_a_row_without_tokens_gives_the_originals_bits(pair):
     request = join([pair.stored[4], pair.stored[6]])
     request["attention_mask"][1] = 0
-    pair.assert_identical(request)
+    pair.assert_in_part(request, [0])
 
 
 @masked

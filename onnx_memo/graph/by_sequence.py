@@ -29,7 +29,7 @@ class Reads:
     Attributes:
         batch: the value [B, ...] that says how many sequences there are.
         begin: values of which the sequences are taken: [B, ...]. Of another size, they stand for all.
-        sizes: nodes that read the shape of other such values.
+        sizes: nodes that read how many such values there are, and perhaps their other sizes.
         again: the nodes between these and what the region reads, in order: they run for the taken sequences.
     """
 
@@ -72,13 +72,11 @@ class Reads:
 
     def _sizes(self, b: Builder, node: ir.Node, chosen: ir.Value) -> ir.Value:
         """What a node reads of the shape of a value [B, ...], if that were [C, ...]."""
-        value = node.inputs[0]
-        assert value is not None, "its shape is read"
-        batch, first = b.dim(self.batch, 0), b.dim(value, 0)
-        own = b.op("Where", b.op("Equal", first, batch), b.op("Shape", chosen), first)
-        rest = b.op("Slice", b.op("Shape", value), b.i64(1), b.i64(MOST_AXES))
-        start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", MOST_AXES)
-        return b.op("Slice", b.op("Concat", own, rest, axis=0), b.i64(start), b.i64(end))
+        (sizes,) = node.outputs
+        first = b.op("Slice", sizes, b.i64(0), b.i64(1))
+        batch = b.op("Equal", first, b.dim(self.batch, 0))
+        own = b.op("Where", batch, b.op("Shape", chosen), first)
+        return b.op("Concat", own, b.op("Slice", sizes, b.i64(1), b.i64(MOST_AXES)), axis=0)
 
 
 def reads_by_sequence(
@@ -139,7 +137,10 @@ class _Finder:
             elif producer is None or not _may_run_again(producer):
                 return None
             elif producer.op_type == "Shape" and self._begins(producer.inputs[0]):
-                sizes.add(producer)
+                if producer.attributes.get_int("start", 0) == 0:
+                    sizes.add(producer)
+                elif producer.attributes.get_int("start", 0) < 0:  # it may reach back to the batch
+                    return None
             elif producer not in again:
                 again.add(producer)
                 todo += flow.inputs_of(producer)

@@ -101,12 +101,11 @@ class RepeatsInserter(Inserter):
         self.find(b)
         region = self.region()
         reads = self.reads(region, self.begin())
-        limit, bound = self.initializer(self.guard.limit), self.bound
         if reads is None:
-            self.choose_rows(b, bound, limit, hit_name(self.name))
+            self.choose_rows(b, self.bound, self.initializer(self.guard.limit), hit_name(self.name))
             self.answer = self.make_conditional(b, region, self.span.result, self.hit, self._all_reused())
             return
-        self.choose_rows(b, bound, b.const(1, np.float32), f"memo/{self.name}/some")
+        self.choose_rows(b, self.bound, b.const(1, np.float32), f"memo/{self.name}/some")
         apart = Apart(reads, partial(self._choose, reads), self._reused)
         none = b.op("Equal", b.op("Size", self.rows), b.const(0, np.int64))
         self.hit = b.op("And", self.hit, none, name=hit_name(self.name))
