@@ -83,6 +83,16 @@ class Goal:
         """What stays as it is with the original, by what was said of the decision."""
         return [] if self.decision is None else self.decision.kept(decided)
 
+    def unproven(self, failures: int, decided: Seen) -> str:
+        """What held-out requests came to that do not prove the promise; `failures` are outside the tolerance.
+
+        No single request of a ranking fails: there it is what was kept.
+        """
+        if self.judge.about_many:
+            kept = ", ".join(map(str, self.kept(decided)))
+            return f"{len(decided)} held-out requests do not prove the promise ({kept})"
+        return f"{failures} of {len(decided)} held-out requests are outside the tolerance"
+
     def settled(self, answers: Iterable[Answer], notes: list[str]) -> Goal:
         """The same, judging as the outputs suggest, against some of the original's answers to the sample.
 

@@ -12,9 +12,9 @@ from onnx_memo.errors import MemoError
 from onnx_memo.proof.answer import Answer, pooled
 from onnx_memo.proof.asked import Asked, goal_of
 from onnx_memo.proof.choice import Wish
-from onnx_memo.proof.decisions import Label, Neighbours
+from onnx_memo.proof.decisions import Label, Neighbours, Ranking
 from onnx_memo.proof.goal import WARNING, Goal
-from onnx_memo.proof.measure import Distance
+from onnx_memo.proof.measure import Distance, Seen
 from onnx_memo.proof.promise import Promise
 from onnx_memo.proof.values import decided_value
 
@@ -162,3 +162,14 @@ def test_a_request_that_reuses_nothing_has_no_error_even_by_a_label_that_equals_
     goal = Goal(Promise(0.0), Label(decided_value(lambda outputs, inputs: math.nan)))
     assert goal.own(ONE).judged.error == 0
     assert goal.opinion(ONE, ONE.outputs).judged.error == 1
+
+
+def test_what_does_not_prove_a_promise_is_counted_and_of_a_ranking_what_was_kept():
+    decided = Seen(np.zeros(20), np.stack([np.arange(20.0), np.arange(20.0)], axis=1))
+    distance = Goal(Promise(0.01), Distance())
+    assert distance.unproven(2, decided) == "2 of 20 held-out requests are outside the tolerance"
+    ranked = Goal(Promise(0.01), None, decision=Ranking(decided_value(lambda outputs, inputs: 0.0)))
+    assert ranked.unproven(0, decided) == (
+        "20 held-out requests do not prove the promise (pairs of requests stay in order: 100.0% (190 of "
+        "190), of the top tenth stay in it: 100.0% (2 of 2))"
+    )

@@ -154,10 +154,10 @@ def _prove(brief: Brief, ways: Sequence[_Way], fit: Original, alternatives: Sequ
 
     calibration = fixed_sequence(goal.promise, [float(number) for number in range(len(ways))], outcome_at)
     if calibration.setting is None:
-        first = calibration.steps[0]
+        seen = goal.unproven(calibration.steps[0].failures, results[0].decided)
         raise NothingPays(
-            f"with products in 8 bits {first.failures} of {calibration.requests} held-out requests are "
-            "outside the tolerance: more inputs in the sample, or a larger tolerance, would change that"
+            f"with products in 8 bits {seen}: more inputs in the sample, or a larger tolerance, would change "
+            "that"
         )
     way, tried = ways[int(calibration.setting)], results[int(calibration.setting)]
     job.notes.append(_COMPACT if job.compact else _EXACT)

@@ -213,8 +213,9 @@ def _prove(
         first = calibration.steps[0]
         raise NothingPays(
             f"at the strictest bound tried, {first.setting * bound:.3g}, {first.hits} of "
-            f"{calibration.requests} held-out requests were reused, {first.failures} of all are outside the "
-            "tolerance: more inputs in the sample, or a larger tolerance, would change that"
+            f"{calibration.requests} held-out requests were reused, and "
+            f"{goal.unproven(first.failures, results[0].decided)}: more inputs in the sample, or a larger "
+            "tolerance, would change that"
         )
     proven = sum(step.p_value <= goal.promise.delta for step in calibration.steps) - 1
     trial, scale = settings[proven].trial, settings[proven].scale  # of the bound
