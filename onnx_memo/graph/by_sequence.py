@@ -72,10 +72,17 @@ class Reads:
 
     def _sizes(self, b: Builder, node: ir.Node, chosen: ir.Value) -> ir.Value:
         """What a node reads of the shape of a value [B, ...], if that were [C, ...]."""
-        (sizes,) = node.outputs
-        first = b.op("Slice", sizes, b.i64(0), b.i64(1))
-        batch = b.op("Equal", first, b.dim(self.batch, 0))
-        own = b.op("Where", batch, b.op("Shape", chosen), first)
+        (sizes,), value = node.outputs, node.inputs[0]
+        if (
+            node.attributes.get_int("start", 0) > 0
+        ):  # read anew: ONNX Runtime up to 1.18 gave 1 for it, from outside
+            (others,) = b.again(node, value)
+            return others
+        alone = node.attributes.get_int("end", MOST_AXES) == 1
+        first = sizes if alone else b.op("Slice", sizes, b.i64(0), b.i64(1))
+        own = b.op("Where", b.op("Equal", first, b.dim(self.batch, 0)), b.op("Shape", chosen), first)
+        if alone:
+            return own
         return b.op("Concat", own, b.op("Slice", sizes, b.i64(1), b.i64(MOST_AXES)), axis=0)
 
 
@@ -137,10 +144,9 @@ class _Finder:
             elif producer is None or not _may_run_again(producer):
                 return None
             elif producer.op_type == "Shape" and self._begins(producer.inputs[0]):
-                if producer.attributes.get_int("start", 0) == 0:
-                    sizes.add(producer)
-                elif producer.attributes.get_int("start", 0) < 0:  # it may reach back to the batch
+                if producer.attributes.get_int("start", 0) < 0:  # it may reach back to the batch
                     return None
+                sizes.add(producer)
             elif producer not in again:
                 again.add(producer)
                 todo += flow.inputs_of(producer)
