@@ -104,7 +104,7 @@ def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) ->
     shutil.rmtree(job.scratch)
     apart = _write_model(job, blueprint, padding, external, folder)
     try:
-        checked = check_bundle(job, folder)
+        checked = check_bundle(job, folder, apart)
         if job.goal is None and not apart and batch_of(job.opened.model) > 1:
             job.notes.append(f"{AS_A_WHOLE}: what it reads is not taken apart")
         return checked

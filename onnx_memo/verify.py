@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from onnx_memo.asked import Asked, Outputs, asked
 from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError
 from onnx_memo.job import Job
 from onnx_memo.levels.inserter import LITERAL, STRICTNESS
 from onnx_memo.proof.answer import real_rows
 from onnx_memo.proof.metrics import relative
+from onnx_memo.questions import REUSED, Outputs, Questions, questions_for
 from onnx_memo.runtime import library_path, session_options
 from onnx_memo.sessions import open_file
 from onnx_memo.store import bundle
@@ -66,8 +66,13 @@ class Checked:
     stored_error: float | None
 
 
-def check_bundle(job: Job, folder: Path) -> Checked:
+def check_bundle(job: Job, folder: Path, apart: bool = False) -> Checked:
     """Run some of the job's inputs through the bundle in `folder`.
+
+    Args:
+        job: of which the bundle is.
+        folder: that of the bundle.
+        apart: whether sequences of a batch that reuse nothing run without those that do.
 
     Raises:
         Fused: a request that reuses nothing would not get the original's answer.
@@ -76,7 +81,7 @@ def check_bundle(job: Job, folder: Path) -> Checked:
             ways to run do not agree.
     """
     # A session may hold the weights once more, packed: one is open at a time.
-    questions = asked(job)
+    questions = questions_for(job, apart)
     libraries = ["stock", *(["native"] if library_path() is not None else [])]
     advance = job.progress("checking the bundle", len(libraries) * questions.count)
     worst = max(_check(job, folder, library, questions, advance) for library in libraries)
@@ -88,7 +93,7 @@ def _comes_back(job: Job) -> bool:
     return job.goal is None and (job.threshold is None or job.max_bytes is None)
 
 
-def _check(job: Job, folder: Path, library: str, questions: Asked, advance: Callable[[], None]) -> float:
+def _check(job: Job, folder: Path, library: str, questions: Questions, advance: Callable[[], None]) -> float:
     """Run what is asked through the bundle; the largest error of what is stored, 0 where none is looked at.
 
     Raises:
@@ -114,21 +119,28 @@ def _check(job: Job, folder: Path, library: str, questions: Asked, advance: Call
 def _check_mixed(
     job: Job, session: ort.InferenceSession, feeds: Arrays, want: Outputs, library: str
 ) -> float:
-    """How far the answer to the one that is stored is off; those of the other two must be the original's."""
-    have, masks = session.run(None, feeds), _masks(job, feeds)
+    """How far the answer to the one that may be reused is off; the others' must be the original's.
+
+    With a tolerance, or a threshold, that is how far it is from the answer that it gets alone.
+    """
+    have = session.run(None, feeds)
     for name, one, other in zip(_names(session), want, have, strict=True):
-        if len(one) == 3 and (one[::2].tobytes() != other[::2].tobytes()):
+        if np.delete(one, REUSED, 0).tobytes() != np.delete(other, REUSED, 0).tobytes():
             raise Mixed(
                 f"beside a stored input, output '{name}' of one that is not differs ({library} operators)",
                 "send requests one by one",
             )
-    error = _largest_error(session, want, have, masks)
+    own = slice(REUSED, REUSED + 1)
+    alone = {name: array[own] for name, array in feeds.items()}
+    repeats = job.goal is None and job.threshold is None
+    right = [output[own] for output in want] if repeats else session.run(None, alone)
+    error = _largest_error(session, right, [output[own] for output in have], _masks(job, alone))
     if error > STORED:
         raise Mixed(
             f"beside inputs that are not, a stored one is off by {error:.2g} ({library} operators)",
             "send requests one by one",
         )
-    return error
+    return error if repeats else 0.0
 
 
 def _check_miss(session: ort.InferenceSession, feeds: Arrays, want: Outputs, library: str) -> None:

@@ -26,7 +26,7 @@ FLOORS = [
     {"store"},
     {"precision"},
     {"levels"},
-    {"report", "asked", "verify"},
+    {"report", "questions", "verify"},
     {"notebook", "pair"},
     {"result", "comparison"},
     {"build"},

@@ -12,7 +12,7 @@ from onnxruntime import quantization
 from support import fixture, nothing_left_in, original, random_samples, variants, write_samples
 
 import onnx_memo
-from onnx_memo import asked, build, verify
+from onnx_memo import build, questions, verify
 from onnx_memo.errors import MemoError
 from onnx_memo.graph import sites
 from onnx_memo.levels.padding import TRIED
@@ -44,7 +44,7 @@ def test_what_was_checked_stands_in_the_manifest_and_is_shown(tmp_path, data, cl
 def test_with_a_tolerance_the_proof_is_about_what_is_reused(tmp_path):
     data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
     checked = onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", tolerance=0.3).manifest.checked
-    assert (checked["requests"], checked["stored_error"]) == (asked.REQUESTS + TRIED + 1, None)
+    assert (checked["requests"], checked["stored_error"]) == (questions.REQUESTS + TRIED + 1, None)
 
 
 def test_one_session_is_open_at_a_time(tmp_path, data, monkeypatch):
@@ -58,7 +58,7 @@ def test_one_session_is_open_at_a_time(tmp_path, data, monkeypatch):
         opened.append(weakref.ref(session))
         return session
 
-    for module in (asked, verify):
+    for module in (questions, verify):
         monkeypatch.setattr(module, "open_file", watched)
     onnx_memo.optimize(fixture("bert"), data, tmp_path / "b")
     assert len(opened) == 1 + len(libraries())
@@ -159,10 +159,10 @@ def test_a_level_whose_bundle_is_not_right_is_left_out(tmp_path, data, monkeypat
     """Where there is another."""
     check = verify.check_bundle
 
-    def checked(job, folder):
+    def checked(job, folder, apart):
         if "memo/encoder" in (folder / "model.onnx").read_bytes().decode("latin1"):
             raise verify.Unfit("made to fail", "try another --level")
-        return check(job, folder)
+        return check(job, folder, apart)
 
     monkeypatch.setattr(build, "check_bundle", checked)
     made = onnx_memo.optimize(fixture("bert"), data, tmp_path / "b")

@@ -73,10 +73,8 @@ class Reads:
     def _sizes(self, b: Builder, node: ir.Node, chosen: ir.Value) -> ir.Value:
         """What a node reads of the shape of a value [B, ...], if that were [C, ...]."""
         (sizes,), value = node.outputs, node.inputs[0]
-        if (
-            node.attributes.get_int("start", 0) > 0
-        ):  # read anew: ONNX Runtime up to 1.18 gave 1 for it, from outside
-            (others,) = b.again(node, value)
+        if node.attributes.get_int("start", 0) > 0:  # the batch is none of them
+            (others,) = b.again(node, value)  # anew: from outside, ONNX Runtime up to 1.18 gave 1 for it
             return others
         alone = node.attributes.get_int("end", MOST_AXES) == 1
         first = sizes if alone else b.op("Slice", sizes, b.i64(0), b.i64(1))

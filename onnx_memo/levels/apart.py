@@ -74,9 +74,7 @@ def distinct_of(b: Builder, missing: ir.Value, key: ir.Value, reads: Reads) -> C
     """
     mark = b.reduce("ReduceSum", key, 1)  # [B]
     same = b.op("Equal", b.op("Unsqueeze", mark, b.i64(1)), b.op("Unsqueeze", mark, b.i64(0)))  # [B, B]
-    maybe = b.op(
-        "ArgMax", b.op("Cast", same, to=INT32), axis=1, keepdims=0
-    )  # the first; NaN equals nothing: 0
+    maybe = b.op("ArgMax", b.op("Cast", same, to=INT32), axis=1, keepdims=0)  # the first; for NaN 0
     own = b.op("Range", b.const(0, np.int64), b.op("Squeeze", b.op("Shape", mark)), b.const(1, np.int64))
     alike = b.op("Not", b.op("Equal", maybe, own))
     some = b.op("Greater", b.reduce("ReduceSum", b.op("Cast", alike, to=INT32), 0), b.const(0, np.int32))

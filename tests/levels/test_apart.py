@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -17,15 +17,19 @@ from support import (
     fixture,
     join,
     memoized,
+    open_nodes,
     original,
     random_samples,
+    variants,
     write_samples,
 )
 
 import onnx_memo
 from onnx_memo import verify
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.by_sequence import Reads
 from onnx_memo.graph.flow import inputs_of
-from onnx_memo.levels.apart import run_apart
+from onnx_memo.levels.apart import Chosen, distinct_of, run_apart
 from onnx_memo.levels.registry import level_of
 from onnx_memo.sessions import open_session
 from onnx_memo.store.bundle import read_bundle
@@ -142,7 +146,7 @@ def test_the_region_stands_in_the_graph_once_and_no_product_in_an_inner_branch(m
     before, after = ir.load(source.model), ir.load(source.bundle / "model.onnx")
     weights = set(before.graph.initializers)
 
-    def products(graph: ir.Graph, nodes) -> list[str]:
+    def products(nodes: Iterable[ir.Node]) -> list[str]:
         return [
             str(node.name)
             for node in nodes
@@ -151,16 +155,38 @@ def test_the_region_stands_in_the_graph_once_and_no_product_in_an_inner_branch(m
 
     (guard,) = [node for node in after.graph if node.op_type == "If" and node.name.startswith("memo/")]
     computed = guard.attributes["else_branch"].as_graph()
-    outside = products(after.graph, after.graph)
-    assert sorted(products(computed, computed) + outside) == sorted(products(before.graph, before.graph))
-    assert len(products(after.graph, after.graph.all_nodes())) == len(products(before.graph, before.graph))
+    outside = products(after.graph)
+    assert sorted(products(computed) + outside) == sorted(products(before.graph))
+    assert len(products(after.graph.all_nodes())) == len(products(before.graph))
 
 
-def test_a_fixed_batch_has_nothing_that_runs_apart(tmp_path, mode):
+def test_a_fixed_batch_has_nothing_that_runs_apart(tmp_path):
     model = changed("bert", tmp_path / "model.onnx", lambda model: fix_sizes(model, 9, 1))
     data = write_samples(tmp_path / "data.npz", random_samples(original(model), [9] * 4, seed=1))
     bundle = onnx_memo.optimize(model, data, tmp_path / "bundle").path
     assert not run_apart(ir.load(bundle / "model.onnx"))
+
+
+ASKED = [{"level": "rows"}, {"level": "output"}, {"level": "probs", "threshold": 0.3}]
+ASKED += [{"level": "output", "tolerance": 0.3}]
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_batch_that_is_put_together_wrongly_is_found(tmp_path, monkeypatch, asked):
+    """The check of the bundle finds it, whatever is asked for; then the batch runs as a whole."""
+    right = Chosen.each
+
+    def backwards(chosen: Chosen, b: Builder, ran: ir.Value) -> ir.Value:
+        return b.op("Slice", right(chosen, b, ran), b.i64(-1), b.i64(-99), b.i64(0), b.i64(-1))
+
+    data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
+    good = onnx_memo.optimize(fixture("bert"), data, tmp_path / "good", **asked)
+    assert run_apart(ir.load(good.path / "model.onnx"))
+    monkeypatch.setattr(Chosen, "each", backwards)
+    bad = onnx_memo.optimize(fixture("bert"), data, tmp_path / "bad", **asked)
+    assert not run_apart(ir.load(bad.path / "model.onnx"))
+    assert bad.manifest.notes[-1].startswith("a batch of which only some inputs are stored runs as a whole: ")
 
 
 @pytest.mark.parametrize("level", ["rows", "output"])
@@ -186,6 +212,57 @@ def test_where_fewer_sequences_get_other_bits_the_batch_runs_as_a_whole(tmp_path
     before, after = original(fixture("bert")), memoized(bundle, "native")
     request = join([samples[1], *unseen("bert", [7])])
     assert_identical(after.run(None, request), before.run(None, request))
+
+
+# ---- Equal sequences run once
+
+
+KEYS, STATES = np.eye(4, 8, dtype=np.float32), np.arange(4 * 3 * 2, dtype=np.float32).reshape(4, 3, 2)
+
+
+def ran(key: np.ndarray, states: np.ndarray, missing: Sequence[bool]) -> tuple[list[int], list[float]]:
+    """The numbers of the sequences that run, and at each missing one the number of that which ran for it."""
+    b = Builder("chosen", 17)
+    given = [ir.val("key", ir.DataType.FLOAT, ["b", 8]), ir.val("states", ir.DataType.FLOAT, ["b", 3, 2])]
+    misses = ir.val("missing", ir.DataType.BOOL, ["b"])
+    chosen = distinct_of(b, misses, given[0], Reads(given[1], (given[1],), (), ()))
+    each = chosen.each(b, b.op("Cast", chosen.numbers, to=ir.DataType.FLOAT.value))
+    session = open_nodes([*given, misses], b.nodes, [chosen.numbers, each], 17)
+    numbers, own = session.run(None, {"key": key, "states": states, "missing": np.asarray(missing)})
+    return numbers.tolist(), [float(one) for one, missed in zip(own, missing, strict=True) if missed]
+
+
+def test_distinct_sequences_all_run():
+    assert ran(KEYS + np.arange(4)[:, None].astype(np.float32), STATES, [True] * 4) == (
+        [0, 1, 2, 3],
+        [0, 1, 2, 3],
+    )
+
+
+def test_the_first_of_equal_ones_runs_for_all():
+    order = [0, 1, 0, 1, 1]
+    keys = KEYS * np.arange(1, 5, dtype=np.float32)[:, None]
+    assert ran(keys[order], STATES[order], [True] * 5) == ([0, 1], [0, 1, 0, 1, 1])
+
+
+def test_an_equal_key_does_not_make_sequences_equal():
+    order = [0, 1, 0]
+    assert ran(KEYS[[0, 0, 0]], STATES[order], [True] * 3) == ([0, 1], [0, 1, 0])
+
+
+def test_what_is_reused_runs_for_no_other():
+    """Equal ones are reused all, or none; were it otherwise, each that misses would run."""
+    assert ran(KEYS[[0, 0, 0]], STATES[[0, 0, 0]], [False, True, True]) == ([1, 2], [1, 2])
+
+
+def test_nan_is_equal_to_nothing():
+    keys, states = np.full((3, 8), np.nan, np.float32), STATES[[0, 0, 0]].copy()
+    assert ran(keys, STATES[:3], [True] * 3) == ([0, 1, 2], [0, 1, 2])
+    states[:, 1, 1] = np.nan
+    assert ran(KEYS[[0, 0, 0]], states, [True] * 3) == ([0, 1, 2], [0, 1, 2])
+
+
+# ---- One mask for all
 
 
 @pytest.mark.parametrize(("name", "level"), [("bert", "rows"), ("bert", "output"), ("distilbert", "rows")])

@@ -136,7 +136,8 @@ class SitesWatch:
         # A site without a lookup reuses the entry of the one before it.
         which = np.cumsum([guard.lookup for guard in guards]) - 1
         self.which = {guard.name: int(at) for guard, at in zip(guards, which, strict=True)}
-        self.apart = {name for name in self.which if f"memo/{name}" in run_apart(model)}
+        apart = run_apart(model)
+        self.apart = {name for name in self.which if f"memo/{name}" in apart}
 
     def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
         """Where what reuses nothing does not run apart, a batch is reused if all its sequences hit."""
