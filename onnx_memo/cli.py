@@ -11,7 +11,7 @@ from onnx_memo import interrupts
 from onnx_memo.commands import explain, make, measure
 from onnx_memo.commands.shared import app
 from onnx_memo.errors import MemoError
-from onnx_memo.levels.base import NothingPays
+from onnx_memo.levels.ways import NothingPays
 
 COMMANDS = (make, measure, explain)  # importing them registers what they hold with `app`
 

@@ -21,10 +21,11 @@ from onnx_memo.graph.external import bytes_outside
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.levels.attention import note_unguarded
-from onnx_memo.levels.base import PAYS, Blueprint, NothingPays, Verdict, Wanted
+from onnx_memo.levels.base import PAYS, Blueprint, Verdict, Wanted
 from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.padding import note_padding
 from onnx_memo.levels.registry import allowed, check_options
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.mapped import mapped_sessions
 from onnx_memo.notebook import notebook_bar
 from onnx_memo.progress import Progress

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint
+from onnx_memo.levels.base import SiteFigures, StrictnessPoint
+from onnx_memo.levels.ways import Alternative
 from onnx_memo.proof.measure import Kept
 from onnx_memo.proof.thresholds import CurvePoint
 from onnx_memo.report.evidence import (

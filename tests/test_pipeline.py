@@ -11,7 +11,7 @@ from support import fixture, nothing_left_in, variants, write_samples
 import onnx_memo
 from onnx_memo import pipeline
 from onnx_memo.graph import opened
-from onnx_memo.levels.base import NothingPays
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.proof.asked import Asked, goal_of
 
 

@@ -18,11 +18,12 @@ from onnx_memo.data.readers import read_samples
 from onnx_memo.data.samples import model_inputs
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
-from onnx_memo.levels.base import PAYS, Brief, Level, NothingPays, Use, Wanted
+from onnx_memo.levels.base import PAYS, Brief, Level, Use, Wanted
 from onnx_memo.levels.decide import ask_the_original
 from onnx_memo.levels.explored import Explored
 from onnx_memo.levels.inserter import check_original
 from onnx_memo.levels.registry import allowed
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.notebook import Part, Table, as_html, notebook_bar
 from onnx_memo.precision.whole import Rounding
 from onnx_memo.progress import Progress

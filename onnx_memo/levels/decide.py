@@ -15,8 +15,9 @@ from onnx_memo.data.labels import check_labels
 from onnx_memo.data.parts import Parts, make_parts
 from onnx_memo.graph.quantizers import rounds_by_request
 from onnx_memo.job import Job
-from onnx_memo.levels.base import Alternative, Brief, Level, NothingPays, Proposal, Use, Verdict
+from onnx_memo.levels.base import Brief, Level, Proposal, Use, Verdict
 from onnx_memo.levels.tried import Tried, run_original
+from onnx_memo.levels.ways import Alternative, NothingPays
 from onnx_memo.precision.whole import Rounding
 from onnx_memo.proof.answer import Answer
 from onnx_memo.proof.goal import Goal

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint
+from onnx_memo.levels.base import SiteFigures, StrictnessPoint
+from onnx_memo.levels.ways import Alternative
 from onnx_memo.proof.accuracy import Accuracy
 from onnx_memo.proof.measure import Kept
 from onnx_memo.timing import Measured, Times

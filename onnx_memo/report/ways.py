@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from onnx_memo.levels.base import Alternative
+from onnx_memo.levels.ways import Alternative
 from onnx_memo.report.charts import Chart, Keys, Panel, Picture
 from onnx_memo.report.errors import draw_tolerance, metric_name
 from onnx_memo.report.evidence import Evidence

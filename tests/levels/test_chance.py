@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_memo.levels.base import Alternative, Chance
 from onnx_memo.levels.decide import more_inputs
+from onnx_memo.levels.ways import Alternative, Chance
 from onnx_memo.proof.decisions import Ranking
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.measure import Distance, Judged, Seen

@@ -11,9 +11,10 @@ from support_rows import Built, open_pair, opened
 
 import onnx_memo
 from onnx_memo.advice import run
-from onnx_memo.levels.base import NothingPays, Wanted
+from onnx_memo.levels.base import Wanted
 from onnx_memo.levels.registry import allowed
 from onnx_memo.levels.rows.trial import RowsTrial
+from onnx_memo.levels.ways import NothingPays
 
 SAID = "requests that reuse nothing run the original, bit for bit (--exact-misses)"
 

@@ -34,8 +34,8 @@ from support_precision import exact_products
 import onnx_memo
 from onnx_memo.advice import run
 from onnx_memo.errors import MemoError
-from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.rows.trial import RowsTrial
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.proof.measure import Measure
 from onnx_memo.store.data import memo_data
 

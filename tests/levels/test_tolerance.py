@@ -11,7 +11,7 @@ from support import fixture, original, variants, write_samples
 
 import onnx_memo
 from onnx_memo.errors import MemoError
-from onnx_memo.levels.base import NothingPays
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.proof.metrics import METRICS
 
 

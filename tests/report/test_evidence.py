@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from onnx_memo.data.samples import Labels
-from onnx_memo.levels.base import Alternative, SiteFigures, StrictnessPoint, Verdict
+from onnx_memo.levels.base import SiteFigures, StrictnessPoint, Verdict
+from onnx_memo.levels.ways import Alternative
 from onnx_memo.proof.accuracy import accuracy_of
 from onnx_memo.proof.decisions import Label, Neighbours
 from onnx_memo.proof.goal import Goal

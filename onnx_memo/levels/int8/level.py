@@ -20,7 +20,6 @@ from onnx_memo.levels.base import (
     Brief,
     Level,
     NotAllowed,
-    NothingPays,
     Proposal,
     Reuse,
     Use,
@@ -29,6 +28,7 @@ from onnx_memo.levels.base import (
 )
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.int8.propose import propose_int8
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.precision.whole import bytes_at_most
 from onnx_memo.store.manifest import GuardedSite
 

@@ -11,23 +11,12 @@ import numpy as np
 import onnxruntime as ort
 
 from onnx_memo.data.samples import Samples
-from onnx_memo.levels.base import (
-    PAYS,
-    Alternative,
-    Brief,
-    Chance,
-    NothingPays,
-    Proposal,
-    SiteFigures,
-    StrictnessPoint,
-    Verdict,
-    compact_tables,
-    high_error,
-)
+from onnx_memo.levels.base import PAYS, Brief, Proposal, SiteFigures, StrictnessPoint, Verdict, compact_tables
 from onnx_memo.levels.int8.blueprint import Int8Blueprint
 from onnx_memo.levels.int8.guard import NAME
 from onnx_memo.levels.trial import guarded_on_trial
 from onnx_memo.levels.tried import Original, Tried, run_original, timed
+from onnx_memo.levels.ways import Alternative, Chance, NothingPays, high_error
 from onnx_memo.precision.whole import NO_PRODUCTS, Whole
 from onnx_memo.proof.promise import outside
 from onnx_memo.proof.sequence import Outcome, fixed_sequence

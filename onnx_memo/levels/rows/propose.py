@@ -23,17 +23,7 @@ from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.job import Job
 from onnx_memo.keys.learned import fit_learned, sketch
 from onnx_memo.keys.network import KeyNetwork
-from onnx_memo.levels.base import (
-    PAYS,
-    Alternative,
-    Brief,
-    NothingPays,
-    Proposal,
-    SiteFigures,
-    StrictnessPoint,
-    Verdict,
-    compact_tables,
-)
+from onnx_memo.levels.base import PAYS, Brief, Proposal, SiteFigures, StrictnessPoint, Verdict, compact_tables
 from onnx_memo.levels.inserter import LITERAL
 from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
@@ -44,6 +34,7 @@ from onnx_memo.levels.rows.quantize import Int8Product, int8_products
 from onnx_memo.levels.rows.search import BOUNDS, EXACT_MISSES, TESTED, Search, Tested, prove
 from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.tried import Original, Tried, run_original
+from onnx_memo.levels.ways import Alternative, NothingPays
 from onnx_memo.operators.spec import MOST_CHANGE
 from onnx_memo.precision.whole import NO_PRODUCTS, Whole
 from onnx_memo.runtime import library_path

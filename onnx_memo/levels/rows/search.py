@@ -9,9 +9,10 @@ import numpy as np
 
 from onnx_memo.data.parts import Parts
 from onnx_memo.data.samples import Samples
-from onnx_memo.levels.base import PAYS, Alternative, Chance, high_error
+from onnx_memo.levels.base import PAYS
 from onnx_memo.levels.rows.trial import RowsTrial, Sweep
 from onnx_memo.levels.tried import Original, Tried
+from onnx_memo.levels.ways import Alternative, Chance, high_error
 from onnx_memo.progress import Progress
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.sequence import Calibration, Outcome, fixed_sequence

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_memo.graph.site import Site
-from onnx_memo.levels.base import Brief, NothingPays
+from onnx_memo.levels.base import Brief
 from onnx_memo.levels.explored import Explored, Setting, nothing_reused
 from onnx_memo.levels.sites.capture import capture
 from onnx_memo.levels.sites.choose import Chooser
@@ -17,6 +17,7 @@ from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.levels.sites.prove import Said
 from onnx_memo.levels.sites.trial import Trial
 from onnx_memo.levels.trial import guarded_on_trial
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.runtime import session_options
 from onnx_memo.sessions import open_session
 

@@ -16,23 +16,14 @@ import numpy.typing as npt
 
 from onnx_memo.data.parts import Parts
 from onnx_memo.graph.site import Site
-from onnx_memo.levels.base import (
-    PAYS,
-    Alternative,
-    Brief,
-    NothingPays,
-    Proposal,
-    SiteFigures,
-    StrictnessPoint,
-    Verdict,
-    high_error,
-)
+from onnx_memo.levels.base import PAYS, Brief, Proposal, SiteFigures, StrictnessPoint, Verdict
 from onnx_memo.levels.sites.capture import Capture, capture
 from onnx_memo.levels.sites.choose import Candidate, Chooser
 from onnx_memo.levels.sites.layout import SitesBlueprint, footprint
 from onnx_memo.levels.sites.observe import Observer
 from onnx_memo.levels.sites.prove import Outcome, run_held_out
 from onnx_memo.levels.sites.race import race_plans
+from onnx_memo.levels.ways import Alternative, NothingPays, high_error
 from onnx_memo.proof.goal import Goal
 from onnx_memo.proof.sequence import Calibration
 from onnx_memo.proof.thresholds import calibrate, candidate_thresholds, curve

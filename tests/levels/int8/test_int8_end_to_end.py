@@ -31,8 +31,8 @@ from support_precision import exact_products, never_exact
 
 import onnx_memo
 from onnx_memo.errors import MemoError
-from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.int8 import propose
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.proof.measure import Measure
 from onnx_memo.store.data import memo_data
 

@@ -12,8 +12,8 @@ from support import assert_identical, fixture, original, raced, random_samples, 
 from support_rows import Built, open_pair
 
 import onnx_memo
-from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.rows.trial import RowsTrial
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.proof.measure import Measure
 from onnx_memo.proof.metrics import cosine
 

@@ -25,9 +25,9 @@ from support_rows import Built, RowsPair, open_pair, opened
 
 import onnx_memo
 from onnx_memo.errors import MemoError
-from onnx_memo.levels.base import NothingPays
 from onnx_memo.levels.rows import propose
 from onnx_memo.levels.rows.layout import rows_footprint
+from onnx_memo.levels.ways import NothingPays
 from onnx_memo.precision.tables import Tables, find_tables
 from onnx_memo.store.data import ALIGNMENT, WEIGHTS, memo_data
 from onnx_memo.verify import Unfit
