@@ -15,8 +15,8 @@ import onnx_memo
 from onnx_memo import build, questions, verify
 from onnx_memo.errors import MemoError
 from onnx_memo.graph import sites
+from onnx_memo.levels import literal
 from onnx_memo.levels.padding import TRIED
-from onnx_memo.levels.sites import level
 from onnx_memo.levels.sites.payload import OUTPUT
 
 LENGTHS = (3, 5, 9, 9, 16, 23)
@@ -106,7 +106,7 @@ def test_an_answer_to_a_stored_input_that_is_wrong_is_never_published(tmp_path, 
 
 def test_an_answer_to_an_input_that_is_not_stored_is_checked(tmp_path, data, monkeypatch):
     """As where everything is taken for a repeat."""
-    monkeypatch.setattr(level, "NEAR_EXACT", 1e9)
+    monkeypatch.setattr(literal, "EPSILON", 1e9)
     reason = r"not written: the answer to an input that is not stored is off by .* \(stock operators"
     with nothing_left_in(tmp_path), pytest.raises(MemoError, match=reason):
         onnx_memo.optimize(fixture("bert"), data, tmp_path / "b", level="output")

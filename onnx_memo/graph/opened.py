@@ -187,11 +187,11 @@ class OpenedModel:
     def copy(self) -> Copy:
         """A copy of the model that may be changed; tensors are shared."""
         if self._plain is None:
-            return Copy(self.model, self._shapes)
-        return GraftedCopy(self.model, self._plain, self._form.span, self._shapes)
+            return Copy(self.model, self.shapes)
+        return GraftedCopy(self.model, self._plain, self._form.span, self.shapes)
 
     @cached_property
-    def _shapes(self) -> Mapping[str, Shape]:
+    def shapes(self) -> Mapping[str, Shape]:
         """Of the model's own values, as far as they are known."""
         try:
             return self._own.shapes.at(LENGTHS[0], follow=True)

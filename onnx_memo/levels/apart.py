@@ -33,21 +33,26 @@ class Chosen:
     Attributes:
         missing: whether a sequence reuses nothing, bool[B].
         numbers: of the sequences that run, i64[C], rising.
-        leader: of each missing sequence the number of the one that runs for it, i64[B]; None: it runs itself.
+        places: of the sequences that reuse nothing, i64[M, 1], rising.
+        runs_for: for each of these which of those that run answers it, i64[M], from 0.
+        all_run: whether that is the whole batch, bool[1].
     """
 
     missing: ir.Value
     numbers: ir.Value
-    leader: ir.Value | None = None
+    places: ir.Value
+    runs_for: ir.Value
+    all_run: ir.Value
 
-    def each(self, b: Builder, ran: ir.Value) -> ir.Value:
-        """What those that ran gave, [C, ...], at each missing sequence; at others anything: [B, ...]."""
-        zeros = b.op("ConstantOfShape", b.op("Shape", self.missing), value=ir.tensor(np.zeros(1, np.int64)))
-        count = b.op("Range", b.const(0, np.int64), b.op("Size", self.numbers), b.const(1, np.int64))
-        place = b.op("ScatterElements", zeros, self.numbers, count, axis=0)
-        if self.leader is not None:
-            place = b.op("Gather", place, self.leader)
-        return b.op("Gather", ran, place, axis=0)
+    @property
+    def values(self) -> tuple[ir.Value, ...]:
+        """All of them, as a branch gives them."""
+        return self.missing, self.numbers, self.places, self.runs_for, self.all_run
+
+    def put(self, b: Builder, reused: ir.Value, ran: ir.Value) -> ir.Value:
+        """What is reused, [B, ...], with what those that ran gave, [C, ...], at each missing sequence."""
+        each = b.op("Gather", ran, self.runs_for, axis=0)
+        return b.op("ScatterND", reused, self.places, each)
 
 
 def numbers_of(b: Builder, truths: ir.Value) -> ir.Value:
@@ -55,10 +60,28 @@ def numbers_of(b: Builder, truths: ir.Value) -> ir.Value:
     return b.op("Squeeze", b.op("NonZero", truths), b.i64(0))
 
 
+def each_of(b: Builder, missing: ir.Value) -> Chosen:
+    """All that reuse nothing, bool[B], each for itself."""
+    numbers = numbers_of(b, missing)
+    places = b.op("Unsqueeze", numbers, b.i64(1))
+    return Chosen(missing, numbers, places, _count(b, numbers), _is_all(b, numbers, missing))
+
+
 def everything(b: Builder, batch: ir.Value) -> Chosen:
     """All of a batch of the size `batch`, i64[1]."""
     numbers = b.op("Range", b.const(0, np.int64), b.op("Squeeze", batch), b.const(1, np.int64))
-    return Chosen(b.op("Equal", numbers, numbers), numbers, numbers)
+    missing = b.op("Equal", numbers, numbers)
+    places = b.op("Unsqueeze", numbers, b.i64(1))
+    return Chosen(missing, numbers, places, numbers, _is_all(b, numbers, missing))
+
+
+def _count(b: Builder, values: ir.Value) -> ir.Value:
+    """From 0 on as many numbers as there are values."""
+    return b.op("Range", b.const(0, np.int64), b.op("Size", values), b.const(1, np.int64))
+
+
+def _is_all(b: Builder, numbers: ir.Value, missing: ir.Value) -> ir.Value:
+    return b.op("Equal", b.op("Shape", numbers), b.op("Shape", missing))
 
 
 def distinct_of(b: Builder, missing: ir.Value, key: ir.Value, reads: Reads) -> Chosen:
@@ -88,7 +111,13 @@ def distinct_of(b: Builder, missing: ir.Value, key: ir.Value, reads: Reads) -> C
         then_branch=as_branch(then, then.op("Where", equal, maybe, own)),
         else_branch=as_branch(other, other.op("Identity", own)),
     )
-    return Chosen(missing, numbers_of(b, b.op("And", missing, b.op("Equal", leader, own))), leader)
+    numbers = numbers_of(b, b.op("And", missing, b.op("Equal", leader, own)))
+    places = numbers_of(b, missing)
+    zeros = b.op("ConstantOfShape", b.op("Shape", missing), value=ir.tensor(np.zeros(1, np.int64)))
+    place = b.op("ScatterElements", zeros, numbers, _count(b, numbers), axis=0)  # of those that run
+    runs_for = b.op("Gather", place, b.op("Gather", leader, places))
+    places = b.op("Unsqueeze", places, b.i64(1))
+    return Chosen(missing, numbers, places, runs_for, _is_all(b, numbers, missing))
 
 
 def _equal_rows(b: Builder, one: ir.Value, other: ir.Value) -> ir.Value:
@@ -103,7 +132,7 @@ class Apart:
 
     Attributes:
         reads: what it reads.
-        choose: says, with nodes in the branch of a miss, for which sequences it runs.
+        choose: says for which sequences it runs; nodes that this takes are in the branch of a miss.
         reused: gives there what the others reuse, [B, L, d], anything in the places of the missing ones.
     """
 
@@ -119,19 +148,15 @@ class Apart:
         chosen = self.choose(before)
         read_instead(region, self.reads.of(before, chosen.numbers))
         after = Builder(f"{prefix}/{TOGETHER}", opset)
-        batch = after.op("Shape", chosen.missing)
-        all_run = after.op("Equal", after.op("Shape", chosen.numbers), batch)
         same, then = Builder(f"{prefix}/all", opset), Builder(f"{prefix}/some", opset)
-        own = chosen.each(then, result)
         reused = self.reused(then, chosen)
         if result.dtype in HALVES:
             reused = then.op("Cast", reused, to=result.dtype.value)
-        missing = then.op("Unsqueeze", chosen.missing, then.i64(1, 2))
         together = after.op(
             "If",
-            all_run,
+            chosen.all_run,
             then_branch=as_branch(same, same.op("Identity", result)),
-            else_branch=as_branch(then, then.op("Where", missing, own, reused)),
+            else_branch=as_branch(then, chosen.put(then, reused, result)),
         )
         return [*before.nodes, *region, *after.nodes], together
 

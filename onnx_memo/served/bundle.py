@@ -22,6 +22,7 @@ from onnx_memo.levels.inserter import STRICTNESS, masks_of
 from onnx_memo.levels.int8.guard import RAN
 from onnx_memo.levels.registry import level_of
 from onnx_memo.levels.rows.guard import WHOLE
+from onnx_memo.levels.rows.level import RowsLevel
 from onnx_memo.pair import one_line
 from onnx_memo.progress import Progress, silent
 from onnx_memo.proof import metrics
@@ -125,7 +126,7 @@ class TracedBundle:
         if not self.lookups:
             return seen_in_8_bits(bool(results[RAN]))
         if self.rows is None:
-            seen_at = seen_at_spans if self.lookups[0].of_span else seen_at_sites
+            seen_at = seen_at_spans if self.guards[0].level in RowsLevel.names else seen_at_sites
             return seen_at(self.lookups, results, mask)
 
         def name_of(at: int) -> str:

@@ -41,23 +41,29 @@ def read_lookup(trace: LookupTrace, results: Results) -> Lookup:
         nearest if found else None,
         float(np.sqrt(gap @ gap)) if found else None,
         float(trace.value(results, "threshold").item()),
-        bool(trace.value(results, "hit")) if trace.of_span else int(trace.value(results, "entry")[0]) >= 0,
+        int(trace.value(results, "entry")[0]) >= 0 if trace.by_lookup else bool(trace.value(results, "hit")),
     )
 
 
 def seen_at_sites(
     traces: Sequence[LookupTrace], results: Results, mask: npt.NDArray[np.bool_] | None
 ) -> Seen:
-    """At the levels of single attention blocks: each lookup decides for itself."""
+    """At the levels of single attention blocks: each lookup decides for the blocks that share it."""
     lookups = tuple(read_lookup(trace, results) for trace in traces)
     hits = sum(lookup.reused for lookup in lookups)
-    if not hits:
+    if not hits and (traces[0].by_lookup or lookups[0].nearest is None):
         outcome, reason = _nothing_found(traces[0], lookups[0], results, mask)
+    elif not hits:
+        outcome = say.NO_REPEAT
+        reason = (
+            "only literal repeats are reused, and not all rows are as in the nearest stored input of its "
+            f"length, entry {lookups[0].nearest}: the original runs"
+        )
     elif hits == len(lookups):
         outcome, reason = say.REUSED, "every guarded attention block is taken from the store"
     else:
         outcome = say.PARTLY
-        reason = f"{hits} of {len(lookups)} lookups found an entry that is near enough: the others run"
+        reason = f"{hits} of {len(lookups)} lookups found an entry to reuse: behind the others all runs"
     return Seen(outcome, reason, lookups)
 
 

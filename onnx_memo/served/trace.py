@@ -18,9 +18,10 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.inserter import entry_name
 from onnx_memo.levels.int8.guard import RAN
+from onnx_memo.levels.literal import hit_name
 from onnx_memo.levels.rows.attention import count_layers
 from onnx_memo.levels.rows.layout import stored_name
-from onnx_memo.levels.rows.repeats import HIT, NAME, ROWS, hit_name
+from onnx_memo.levels.rows.repeats import HIT, NAME, ROWS
 from onnx_memo.operators.spec import DOMAIN
 from onnx_memo.store.manifest import GuardedSite
 
@@ -32,10 +33,10 @@ class LookupTrace:
     """Of one lookup: what it found, and what was nearest.
 
     Outputs that are added: `names` with `entry` i64[1], `nearest` i64[1], `query` f32[1, k], `key` f32[k, 1]
-    of the nearest, `threshold` and `length` i64[1]; of a span, `hit`.
+    of the nearest, `threshold` and `length` i64[1]; unless it alone decides, `hit`.
 
     Attributes:
-        of_span: whether an entry that was found is reused only where it is repeated literally.
+        by_lookup: whether an entry that was found is reused; else `hit` says whether it is.
     """
 
     def __init__(self, model: ir.Model, guard: GuardedSite) -> None:
@@ -60,7 +61,7 @@ class LookupTrace:
             "length": (length, ir.DataType.INT64),
         }
         hit = _values(model).get(hit_name(guard.name))
-        self.of_span = hit is not None
+        self.by_lookup = hit is None
         if hit is not None:
             wanted["hit"] = hit, ir.DataType.BOOL
         self.names = _give(model, b, wanted)

@@ -16,11 +16,11 @@ from onnx_memo.graph.load import MAX_OPSET
 from onnx_memo.keys.fixed import fit_keys
 from onnx_memo.keys.network import KEY_WIDTH, KeyNetwork, segment_means
 from onnx_memo.keys.nodes import emit_key
-from onnx_memo.levels.sites.level import NEAR_EXACT
 from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, SEGMENTS
 
 WIDTH = 48
+NEAR = 0.02  # a key distance of what is nearly the same
 
 
 def states(length: int, seed: int = 0) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_a_small_change_moves_the_key_a_little():
     means, network = fitted(40)
     changed = means + np.float32(1e-4) * np.random.default_rng(1).standard_normal(means.shape, np.float32)
     distance = np.linalg.norm(network(changed) - network(means), axis=1)
-    assert distance.max() < NEAR_EXACT / 10
+    assert distance.max() < NEAR / 10
 
 
 def test_an_input_unlike_all_samples_is_not_near():
@@ -99,7 +99,7 @@ def test_an_input_unlike_all_samples_is_not_near():
     strange = means[:1].copy()
     strange[:, :, 40] += 1.0
     distance = np.linalg.norm(network(strange.reshape(1, -1)) - network(means[:1].reshape(1, -1)))
-    assert distance > 10 * NEAR_EXACT
+    assert distance > 10 * NEAR
 
 
 @pytest.mark.parametrize("copies", [1, 3])
@@ -109,7 +109,7 @@ def test_one_sample_is_enough(copies):
     assert np.isfinite(network(means)).all()
     np.testing.assert_allclose(network(means), network(means)[:1].repeat(copies, axis=0))
     other = segment_means(states(12, seed=9))[None]
-    assert np.linalg.norm(network(other) - network(means[:1])) > 10 * NEAR_EXACT
+    assert np.linalg.norm(network(other) - network(means[:1])) > 10 * NEAR
 
 
 def test_a_sample_of_zeros_gives_finite_keys():

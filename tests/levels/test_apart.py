@@ -80,9 +80,9 @@ def test_nothing_of_a_batch_reused_is_the_original(made, mode, name, level):
     assert_identical(after.run(None, request), before.run(None, request))
 
 
-@pytest.mark.parametrize("name", BEYOND)
-def test_equal_sequences_of_a_batch_get_equal_answers(made, mode, name):
-    source = made(name, "rows")
+@everywhere
+def test_equal_sequences_of_a_batch_get_equal_answers(made, mode, name, level):
+    source = made(name, level)
     before, after = original(source.model), memoized(source.bundle, mode)
     one, other, longer = unseen(name, [6, 6, 9])
     request = join([one, other, one, source.samples[4], longer, one, other])
@@ -92,8 +92,9 @@ def test_equal_sequences_of_a_batch_get_equal_answers(made, mode, name):
     assert_reused(request, have[0], want[0], 3)
 
 
-def test_equal_tokens_with_other_masks_are_not_equal(made, mode):
-    source = made("bert", "rows")
+@pytest.mark.parametrize("level", ["rows", "output", "probs"])
+def test_equal_tokens_with_other_masks_are_not_equal(made, mode, level):
+    source = made("bert", level)
     before, after = original(source.model), memoized(source.bundle, mode)
     (one,) = unseen("bert", [8])
     shorter = one | {"attention_mask": (np.arange(8) < 5).astype(np.int64)[None]}
@@ -103,10 +104,14 @@ def test_equal_tokens_with_other_masks_are_not_equal(made, mode):
 
 
 @settings(max_examples=40)
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=9), st.integers(0, 6))
-def test_any_mixture_in_any_order(made, picks, more):
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=9),
+    st.integers(0, 6),
+    st.sampled_from(["rows", "output", "probs"]),
+)
+def test_any_mixture_in_any_order(made, picks, more, level):
     """0 to 5 are stored, the others are not; some come more than once."""
-    source = made("bert", "rows")
+    source = made("bert", level)
     before, after = original(source.model), memoized(source.bundle, "native")
     pool = [*source.samples[3:9], *unseen("bert", [5, 7, 8, 9])]
     request = join([pool[pick] for pick in picks], padded=23 + more)
@@ -175,15 +180,16 @@ ASKED += [{"level": "output", "tolerance": 0.3}]
 @pytest.mark.parametrize("asked", ASKED)
 def test_a_batch_that_is_put_together_wrongly_is_found(tmp_path, monkeypatch, asked):
     """The check of the bundle finds it, whatever is asked for; then the batch runs as a whole."""
-    right = Chosen.each
+    right = Chosen.put
 
-    def backwards(chosen: Chosen, b: Builder, ran: ir.Value) -> ir.Value:
-        return b.op("Slice", right(chosen, b, ran), b.i64(-1), b.i64(-99), b.i64(0), b.i64(-1))
+    def turned(chosen: Chosen, b: Builder, reused: ir.Value, ran: ir.Value) -> ir.Value:
+        first, others = b.op("Slice", ran, b.i64(0), b.i64(1)), b.op("Slice", ran, b.i64(1), b.i64(99))
+        return right(chosen, b, reused, b.op("Concat", others, first, axis=0))
 
     data = write_samples(tmp_path / "data.npz", variants(240, seed=1))
     good = onnx_memo.optimize(fixture("bert"), data, tmp_path / "good", **asked)
     assert run_apart(ir.load(good.path / "model.onnx"))
-    monkeypatch.setattr(Chosen, "each", backwards)
+    monkeypatch.setattr(Chosen, "put", turned)
     bad = onnx_memo.optimize(fixture("bert"), data, tmp_path / "bad", **asked)
     assert not run_apart(ir.load(bad.path / "model.onnx"))
     assert bad.manifest.notes[-1].startswith("a batch of which only some inputs are stored runs as a whole: ")
@@ -226,7 +232,8 @@ def ran(key: np.ndarray, states: np.ndarray, missing: Sequence[bool]) -> tuple[l
     given = [ir.val("key", ir.DataType.FLOAT, ["b", 8]), ir.val("states", ir.DataType.FLOAT, ["b", 3, 2])]
     misses = ir.val("missing", ir.DataType.BOOL, ["b"])
     chosen = distinct_of(b, misses, given[0], Reads(given[1], (given[1],), (), ()))
-    each = chosen.each(b, b.op("Cast", chosen.numbers, to=ir.DataType.FLOAT.value))
+    nothing = b.op("Cast", b.op("Cast", misses, to=ir.DataType.INT64.value), to=ir.DataType.FLOAT.value)
+    each = chosen.put(b, nothing, b.op("Cast", chosen.numbers, to=ir.DataType.FLOAT.value))
     session = open_nodes([*given, misses], b.nodes, [chosen.numbers, each], 17)
     numbers, own = session.run(None, {"key": key, "states": states, "missing": np.asarray(missing)})
     return numbers.tolist(), [float(one) for one, missed in zip(own, missing, strict=True) if missed]

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.span import Span
 from onnx_memo.keys.network import KeyNetwork
+from onnx_memo.levels import literal
 from onnx_memo.levels.lookup import LENGTHS, PARTS, Lookup, found_only, lookup_contents
 from onnx_memo.levels.rows.capture import RowsCapture
 from onnx_memo.levels.rows.guard import insert_rows_guard
@@ -35,10 +36,8 @@ from onnx_memo.store.data import StoredTensor, offsets_of
 from onnx_memo.store.manifest import GuardedSite
 
 EPSILON = 0.02  # relative change of a row above which it has changed; stored rows are rounded to 5e-4
-LITERAL = 0.002  # the same, where only literal repeats are reused
 LIMIT = 0.8  # share of rows up to which running them alone is worth it,
 INT8_LIMIT = 0.95  # and if their products are int8
-RADIUS = 1e6  # key distance up to which an entry is looked at: any, where nothing was learned of distances
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class RowsSettings:
     corrections: Sequence[npt.NDArray[np.float32]] | None
     bound: float
     int8: Sequence[Int8Product | None] = ()
-    radius: float = RADIUS
+    radius: float = literal.RADIUS
     whole: Whole | None = None
     rows_in_bytes: bool = False
     misses_in_bytes: bool = False
@@ -196,7 +195,7 @@ class RowsBlueprint:
                 None if product is None else [tensors[name] for name in int8_names(number, product.first)]
                 for number, product in enumerate(settings.int8)
             ],
-            epsilon=own("epsilon", EPSILON if runs else LITERAL),
+            epsilon=own("epsilon", EPSILON if runs else literal.EPSILON),
             bound=own("bound", settings.bound),
             limit=own("limit", settings.limit),
         )

@@ -35,9 +35,10 @@ from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import find_stages
 from onnx_memo.levels.inserter import add_operators, to_be_guarded
+from onnx_memo.levels.literal import hit_name
 from onnx_memo.levels.rows.attention import Request, Running
 from onnx_memo.levels.rows.reads import InBytes, RowsGuard
-from onnx_memo.levels.rows.repeats import NAME, ROWS, RepeatsInserter, hit_name
+from onnx_memo.levels.rows.repeats import NAME, ROWS, RepeatsInserter
 from onnx_memo.levels.rows.run import Moved, RowsRun, branch_of
 from onnx_memo.levels.whole import whole_branch
 from onnx_memo.operators.spec import DOMAIN

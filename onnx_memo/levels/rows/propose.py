@@ -25,7 +25,8 @@ from onnx_memo.keys.learned import fit_learned, sketch
 from onnx_memo.keys.network import KeyNetwork
 from onnx_memo.levels.base import PAYS, Brief, Proposal, SiteFigures, StrictnessPoint, Verdict, compact_tables
 from onnx_memo.levels.inserter import LITERAL
-from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RADIUS, RowsBlueprint, RowsSettings
+from onnx_memo.levels.literal import RADIUS
+from onnx_memo.levels.rows.blueprint import EPSILON, LIMIT, RowsBlueprint, RowsSettings
 from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
 from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
 from onnx_memo.levels.rows.influence import write_influence

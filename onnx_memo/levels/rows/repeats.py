@@ -14,6 +14,7 @@ others of a batch are reused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -27,6 +28,7 @@ from onnx_memo.graph.span import Span
 from onnx_memo.keys.nodes import for_all
 from onnx_memo.levels.apart import Apart, Chosen, as_branch, distinct_of, everything
 from onnx_memo.levels.inserter import Inserter
+from onnx_memo.levels.literal import hit_name
 from onnx_memo.levels.rows.reads import RowsGuard
 from onnx_memo.levels.rows.run import branch_of
 from onnx_memo.levels.rows.turned import Turned
@@ -38,11 +40,6 @@ NAME = "encoder"
 def rows_name(name: str) -> str:
     """The name of the value that holds the rows that run, i64[R], of the guard of a name."""
     return f"memo/{name}/rows"
-
-
-def hit_name(name: str) -> str:
-    """The name of the value that says whether only they run, bool."""
-    return f"memo/{name}/reused"
 
 
 def missing_sequences(b: Builder, operator: ir.Node) -> ir.Value:
@@ -163,10 +160,9 @@ class RepeatsInserter(Inserter):
         missing = missing_sequences(several, self.operator)
         branches = everything(one, batch), distinct_of(several, missing, self.key, reads)
         then, other = (
-            as_branch(own, chosen.missing, chosen.numbers, chosen.leader or chosen.numbers)
-            for own, chosen in zip((one, several), branches, strict=True)
+            as_branch(own, *chosen.values) for own, chosen in zip((one, several), branches, strict=True)
         )
-        names = [f"{b.prefix}/{part}" for part in ("missing", "numbers", "leader")]
+        names = [f"{b.prefix}/{part.name}" for part in fields(Chosen)]
         alone = b.op("LessOrEqual", batch, b.i64(1))
         return Chosen(*b.ops("If", alone, names=names, then_branch=then, else_branch=other))
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from onnx_memo.data.samples import Samples
 from onnx_memo.files import NewFile
+from onnx_memo.graph.groups import Group
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.site import Site
@@ -25,6 +26,8 @@ from onnx_memo.sessions import open_session, real_length, run_model
 from onnx_memo.store.data import HALF_MAX
 from onnx_memo.threads import side_by_side
 
+TOO_LARGE = "numbers that half precision cannot hold"
+
 
 @dataclass(frozen=True)
 class Capture:
@@ -35,12 +38,23 @@ class Capture:
         level: of the payloads.
         lengths: tokens of each sample at the sites, i64[N].
         unfit: reasons by site name for sites whose payload cannot be stored.
+        widths: of the states of groups, of which repeats are told.
     """
 
     folder: Path
     level: str
     lengths: npt.NDArray[np.int64]
     unfit: dict[str, str]
+    widths: tuple[int, ...] = ()
+
+    def states(self, group: int) -> Path:
+        """The file with the states of a group, in the store's own form, f16[T, d]."""
+        return self.folder / f"states.{group}"
+
+    def states_means(self, group: int) -> npt.NDArray[np.float32]:
+        """Their segment means, mapped: f32[N, SEGMENTS * d]."""
+        shape = (len(self.lengths), SEGMENTS * self.widths[group])
+        return np.memmap(self.folder / f"states.{group}.means", np.float32, "r", shape=shape)
 
     def means(self, site: Site) -> npt.NDArray[np.float32]:
         """The segment means of the hidden states, mapped: f32[N, SEGMENTS * d]."""
@@ -64,6 +78,7 @@ def capture(
     samples: Samples,
     folder: Path,
     advance: Callable[[], None],
+    groups: Sequence[Group] = (),
 ) -> Capture:
     """Run `samples` through the model and write means and payloads to `folder`.
 
@@ -74,6 +89,7 @@ def capture(
         samples: sorted by length by the caller; that order is kept.
         folder: an empty folder.
         advance: called after each sample.
+        groups: of the sites; their states are written as well.
 
     Raises:
         MemoError: the model cannot run a sample, or samples have no common length at the sites.
@@ -83,13 +99,14 @@ def capture(
     wanted: list[ir.Value] = []
     for twin in map(copy.twin, sites):
         wanted += [twin.hidden, payload_kind.captured(twin)]
+    wanted += [copy.twin(group.states) for group in groups]
     add_outputs(copy.model, wanted)
     position = {value: at for at, value in enumerate(copy.model.graph.outputs)}
     places = [position[value] for value in wanted]
     session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     lengths: list[int] = []
     unfit: dict[str, str] = {}
-    with _Files(folder, sites, level) as files:
+    with _Files(folder, sites, level, len(groups)) as files:
         runs = side_by_side(lambda at: run_model(session, samples.arrays[at], at), range(len(samples)))
         for feeds, results in zip(samples.arrays, runs, strict=True):
             hidden = results[places[0]]
@@ -101,16 +118,22 @@ def capture(
                 if states.shape[1] != hidden.shape[1]:
                     unfit[site.name] = "its sequences differ in length from those of the first site"
                 elif not np.abs(payload).max(initial=0.0) <= HALF_MAX:
-                    unfit[site.name] = "it makes numbers that half precision cannot hold"
+                    unfit[site.name] = f"it makes {TOO_LARGE}"
                 files.write(site, segment_means(states[0, :n]), payload)
+            for at, group in enumerate(groups):
+                states = results[places[2 * len(sites) + at]][0, :n]
+                if not np.abs(states).max(initial=0.0) <= HALF_MAX:
+                    unfit |= {site.name: f"it follows from {TOO_LARGE}" for site in group.sites}
+                files.write_states(at, states)
             advance()
-    return Capture(folder, level, np.asarray(lengths, np.int64), unfit)
+    widths = tuple(group.sites[0].width for group in groups)
+    return Capture(folder, level, np.asarray(lengths, np.int64), unfit, widths)
 
 
 class _Files(ExitStack):
-    """Three open files a site, appended sample by sample."""
+    """Three open files a site, and two a group, appended sample by sample."""
 
-    def __init__(self, folder: Path, sites: Sequence[Site], level: str) -> None:
+    def __init__(self, folder: Path, sites: Sequence[Site], level: str, groups: int) -> None:
         super().__init__()
 
         def opened(kind: str) -> dict[str, NewFile]:
@@ -120,9 +143,19 @@ class _Files(ExitStack):
             }
 
         self.means, self.sketches, self.payload = opened("means"), opened(f"{level}.sketches"), opened(level)
+        names = [f"states.{group}" for group in range(groups)]
+        self.states, self.states_means = (
+            [self.enter_context(NewFile(folder / f"{name}{kind}", replace=True)) for name in names]
+            for kind in ("", ".means")
+        )
 
     def write(self, site: Site, means: npt.NDArray[np.float32], payload: npt.NDArray[np.float32]) -> None:
         self.means[site.name].array(means)
         self.sketches[site.name].array(sketch(payload))
         with np.errstate(over="ignore"):
             self.payload[site.name].array(payload.astype(np.float16))
+
+    def write_states(self, group: int, states: npt.NDArray[np.float32]) -> None:
+        self.states_means[group].array(segment_means(states))
+        with np.errstate(over="ignore"):
+            self.states[group].array(states.astype(np.float16))

@@ -152,18 +152,23 @@ class SitesBlueprint:
     def guarded(self) -> list[GuardedSite]:
         """The guards, as the manifest lists them."""
         return [
-            GuardedSite(
-                name=name,
-                softmax=self.sites[name].softmax.name or "",
-                level=level,
-                threshold=self.threshold,
-                lookup=name in self.plan.lookups,
-                heads=self.sites[name].heads,
-                width=self.sites[name].width,
-                share=self.sites[name].share,
-            )
+            guarded_site(self.sites[name], level, self.threshold, name in self.plan.lookups)
             for name, level in self.plan.levels.items()
         ]
+
+
+def guarded_site(site: Site, level: str, threshold: float, lookup: bool) -> GuardedSite:
+    """A guard, as the manifest lists it."""
+    return GuardedSite(
+        name=site.name,
+        softmax=site.softmax.name or "",
+        level=level,
+        threshold=threshold,
+        lookup=lookup,
+        heads=site.heads,
+        width=site.width,
+        share=site.share,
+    )
 
 
 def offsets_name(level: str) -> str:

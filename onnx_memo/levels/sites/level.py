@@ -11,6 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_memo.errors import MemoError
+from onnx_memo.graph.build import Builder
+from onnx_memo.graph.groups import groups_of
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.site import Site
@@ -24,16 +26,14 @@ from onnx_memo.levels.inserter import entry_name
 from onnx_memo.levels.repeats import inputs_to_store
 from onnx_memo.levels.sites.capture import Capture, capture
 from onnx_memo.levels.sites.explore import explore_sites
+from onnx_memo.levels.sites.guard import repeats_name
 from onnx_memo.levels.sites.layout import SitesBlueprint, capture_layout, footprint
 from onnx_memo.levels.sites.payload import OUTPUT, PROBABILITIES
 from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.levels.sites.propose import propose_sites
+from onnx_memo.levels.sites.repeats import RepeatsBlueprint, repeats_footprint
 from onnx_memo.store.budget import most_tokens
 from onnx_memo.store.manifest import GuardedSite
-
-# Key distances are scaled to about 1 between two inputs of the sample (`onnx_memo.keys`). Repeats of a stored
-# input come within 0.01 even below guards that return half precision.
-NEAR_EXACT = 0.02
 
 
 class SitesLevel(Level):
@@ -84,16 +84,31 @@ class SitesUse(Use):
         lengths = most_tokens(job.samples, max((site.length or 0 for site in self.sites), default=0))
         total = capture_layout(self.sites, levels).footprint().total(lengths)
         for level in levels:
-            size = footprint(self.sites, [level], False).total(lengths)
+            guards = footprint(self.sites, [level], False)
+            if job.goal is None and self.threshold is None:
+                groups = groups_of(self.sites, job.opened.shapes)
+                guards = repeats_footprint(groups, level)
+            size = guards.total(lengths)
             total += 2 * (size if job.max_bytes is None else min(size, job.max_bytes))
         return total
 
-    def repeats(self, job: Job) -> SitesBlueprint:
-        """Guard all sites at one level, each with a lookup of its own, for what lies within the threshold.
+    def repeats(self, job: Job) -> SitesBlueprint | RepeatsBlueprint:
+        """Guard all sites at one level, for literal repeats, or for what lies within the threshold.
 
         Raises:
             MemoError: also where no site can be stored.
         """
+        if self.threshold is not None:
+            return self._within(job, self.threshold)
+        groups, level = groups_of(self.sites, job.opened.shapes), self.levels[0]
+        stored = inputs_to_store(job, repeats_footprint(groups, level))
+        advance = job.progress("running the inputs", len(stored))
+        captured = capture(job.opened, self.sites, level, stored, job.scratch, advance, groups)
+        self._storable(captured, job.notes)
+        return RepeatsBlueprint(groups, captured)
+
+    def _within(self, job: Job, threshold: float) -> SitesBlueprint:
+        """Each site with a lookup of its own."""
         level = self.levels[0]
         stored = inputs_to_store(job, footprint(self.sites, [level], False))
         advance = job.progress("running the inputs", len(stored))
@@ -105,9 +120,8 @@ class SitesUse(Use):
             networks[site.name] = fit_keys(captured.means(site))
             advance()
         plan = Plan({site.name: level for site in kept}, shared=False)
-        distance = NEAR_EXACT if self.threshold is None else self.threshold
         by_name = {site.name: site for site in kept}
-        return SitesBlueprint(plan, by_name, {level: captured}, networks, distance)
+        return SitesBlueprint(plan, by_name, {level: captured}, networks, threshold)
 
     def _storable(self, captured: Capture, notes: list[str]) -> list[Site]:
         notes.extend(f"{name} is not guarded: {reason}" for name, reason in captured.unfit.items())
@@ -126,14 +140,19 @@ class SitesUse(Use):
 
 
 class SitesWatch:
-    """Reads which entries the lookups found."""
+    """Reads which sequences the guards reuse."""
 
     def __init__(self, model: ir.Model, guards: Sequence[GuardedSite]) -> None:
         values = {value.name: value for node in model.graph for value in node.outputs}
         lookups = [guard.name for guard in guards if guard.lookup]
-        add_outputs(model, [values[entry_name(name)] for name in lookups], ir.DataType.INT64)
+        b, reuse = Builder("memo/watch", model.opset_imports[""]), []
+        for name in lookups:
+            near = b.op("Not", b.op("Less", values[entry_name(name)], b.const(0, np.int64)))
+            reuse.append(values.get(repeats_name(name), near))
+        model.graph.extend(b.nodes)
+        add_outputs(model, reuse, ir.DataType.BOOL)
         self.lookups = len(lookups)
-        # A site without a lookup reuses the entry of the one before it.
+        # A site without a lookup reuses what the one before it does.
         which = np.cumsum([guard.lookup for guard in guards]) - 1
         self.which = {guard.name: int(at) for guard, at in zip(guards, which, strict=True)}
         apart = run_apart(model)
@@ -141,7 +160,7 @@ class SitesWatch:
 
     def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
         """Where what reuses nothing does not run apart, a batch is reused if all its sequences hit."""
-        hits = np.asarray(results[len(results) - self.lookups :]) >= 0  # [lookups, B]
+        hits = np.asarray(results[len(results) - self.lookups :])  # bool[lookups, B]
         whole = np.broadcast_to(np.all(hits, axis=1, keepdims=True), hits.shape)
         return Reuse({name: (hits if name in self.apart else whole)[at] for name, at in self.which.items()})
 

@@ -23,7 +23,7 @@ from onnx_memo.graph.site import Site
 from onnx_memo.levels.inserter import add_operators
 from onnx_memo.levels.lookup import LENGTHS
 from onnx_memo.levels.sites.capture import Capture
-from onnx_memo.levels.sites.guard import Guard, SitesInserter
+from onnx_memo.levels.sites.guard import Found, Guard, SitesInserter
 from onnx_memo.levels.sites.layout import offsets_name, payload_spec
 from onnx_memo.levels.sites.payload import PAYLOADS
 from onnx_memo.levels.sites.plan import Plan
@@ -46,11 +46,11 @@ class _TrialInserter(SitesInserter):
         model.graph.inputs.extend([self.entry, self.enabled])
         self.count = 0
 
-    def find(self, b: Builder, guard: Guard) -> tuple[ir.Value, ir.Value]:
+    def find(self, b: Builder, guard: Guard) -> Found:
         del guard
         own = b.op("Gather", self.enabled, b.const(self.count, np.int64), axis=0)
         self.count += 1
-        return self.entry, own
+        return Found(self.entry, own)
 
 
 class Trial:

@@ -19,8 +19,8 @@ from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
 from onnx_memo.graph.packed import whole_products
 from onnx_memo.graph.sites import find_sites
+from onnx_memo.levels.literal import RADIUS
 from onnx_memo.levels.rows import blueprint
-from onnx_memo.levels.rows.blueprint import RADIUS
 from onnx_memo.levels.rows.propose import key_radius
 from onnx_memo.levels.rows.quantize import MOST, int8_products, product_error, quantize
 
