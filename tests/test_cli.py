@@ -263,7 +263,7 @@ def test_text_that_the_tokenizer_does_not_know(cli, optimize, tmp_path, tokenize
     ]
     assert notes[0].startswith("4 of 8 tokens")
     assert notes[1].startswith("1 input differs from others in its text, but not in the tokens")
-    assert notes[2].startswith("1 inputs repeat others")
+    assert notes[2].startswith("1 input repeats another and is stored once")
     assert "--allow-unknown" in complaint(cli("bench", BERT, bundle, "--data", data))
     shown = cli("bench", BERT, bundle, "--data", data, "--allow-unknown", "--rounds", 1).out
     assert f"note: {notes[0]}" in " ".join(shown.split())

@@ -9,6 +9,7 @@ from onnx_memo.data.samples import Samples
 from onnx_memo.job import Job
 from onnx_memo.store.budget import Budget
 from onnx_memo.store.layout import Footprint
+from onnx_memo.words import counted
 
 
 def inputs_to_store(job: Job, size: Footprint) -> Samples:
@@ -26,7 +27,8 @@ def inputs_to_store(job: Job, size: Footprint) -> Samples:
     numbers, (counts,) = distinct(job.samples, range(len(job.samples)))
     stored = job.samples.take(numbers)
     if len(stored) < len(job.samples):
-        job.notes.append(f"{len(job.samples) - len(stored)} inputs repeat others and are stored once")
+        one, many = "input repeats another and is stored once", "inputs repeat others and are stored once"
+        job.notes.append(counted(len(job.samples) - len(stored), one, many))
     if job.max_bytes is None:
         return stored
     budget = Budget(job.opened, stored, size, job.max_bytes, job.progress)

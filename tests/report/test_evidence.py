@@ -34,7 +34,7 @@ TIMES = Raced(np.array([[[8, 1], [8, 2], [8, 3], [8, 9]]]) * 1e-3)
 ANGLES = np.radians([0, 10, 30])
 NEIGHBOURS = Neighbours(vector_value("states"), vectors=np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1))
 LABELS = Goal(Promise(0.0, 0.5, 0.9), None, decision=Label(label_value("logits"), 3))
-ROWS, SITES = "rows in int8, bound 0.1", "output at 1 site(s), one lookup"
+ROWS, SITES = "rows in int8, bound 0.1", "output at 1 site, one lookup"
 
 
 def make_verdict(*, rows: bool, stored: int = 8) -> Verdict:

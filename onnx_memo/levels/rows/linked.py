@@ -35,6 +35,7 @@ from onnx_memo.levels.rows.repeats import RepeatsInserter, missing_sequences
 from onnx_memo.operators.spec import NO_ENTRY
 from onnx_memo.store.data import StoredTensor
 from onnx_memo.store.manifest import GuardedSite
+from onnx_memo.words import counted
 
 MOST_ENTRIES = 2**40  # of all spans that one reads, multiplied: lengths times these are whole numbers
 
@@ -73,7 +74,8 @@ def regular(spans: Sequence[LinkedSpan], samples: Samples, notes: list[str]) -> 
     if not kept:
         raise MemoError(f"the masks {names} of no input are ones and then zeros: nothing could be reused")
     if len(kept) < len(samples):
-        notes.append(f"{len(samples) - len(kept)} inputs left out: their {names} are not ones and then zeros")
+        left = counted(len(samples) - len(kept), "input left out: its", "inputs left out: their")
+        notes.append(f"{left} {names} {'is' if len(masks) == 1 else 'are'} not ones and then zeros")
     return samples.take(kept)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from onnx_memo.words import counted
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -26,5 +28,5 @@ class Plan:
         counts = {
             level: list(self.levels.values()).count(level) for level in dict.fromkeys(self.levels.values())
         }
-        sites = " and ".join(f"{level} at {count} site(s)" for level, count in counts.items())
+        sites = " and ".join(f"{level} at {counted(count, 'site')}" for level, count in counts.items())
         return sites + (", one lookup" if self.shared else ", a lookup at each")
