@@ -86,6 +86,7 @@ def test_a_level_knows_the_contract_alone(level):
         "base",
         "explored",
         "inserter",
+        "literal",
         "lookup",
         "mixing",
         "repeats",

@@ -182,7 +182,8 @@ class SitesInserter(Inserter):
         given = [value for value in (states, site.mask, site.positions) if value is not None]
         repeats = self._repeats(b, guard, repeated, entry, lengths)
         least = b.reduce("ReduceMin", b.op("Cast", repeats, to=INT32), 0)
-        hit = b.op("Cast", least, to=ir.DataType.BOOL.value, name=hit_name(site.name))
+        # The lookup's own as well: it says that nothing is found where the batch is empty.
+        hit = b.op("And", hit, b.op("Cast", least, to=ir.DataType.BOOL.value), name=hit_name(site.name))
         return FoundRepeats(entry, repeats, hit, query, given)
 
     def _repeats(
