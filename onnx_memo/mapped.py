@@ -60,9 +60,16 @@ def opening(options: ort.SessionOptions) -> Iterator[None]:
         return
     options.add_session_config_entry("session.use_env_allocators", "1")
     try:
+        _give_back()
         yield
     finally:
         library.onnx_memo_map_memory(None)
+        _give_back()
+
+
+def in_files() -> bool:
+    """Whether sessions that are opened now have their large blocks in files."""
+    return _folder.get() is not None and _library() is not None
 
 
 def zeros(shapes: Sequence[tuple[int, ...]], dtype: npt.DTypeLike) -> list[npt.NDArray[Any]]:
@@ -92,6 +99,13 @@ def _nameless(folder: Path, size: int) -> mmap.mmap | None:
             return mmap.mmap(file.fileno(), size)
     except OSError:
         return None
+
+
+def _give_back() -> None:
+    """Let the system have memory that the process has freed: glibc keeps what lies between blocks in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other libraries have none
+    if trim is not None:
+        trim(0)
 
 
 @cache

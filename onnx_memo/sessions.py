@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ import onnxruntime as ort
 
 from onnx_memo.data.samples import Arrays
 from onnx_memo.errors import MemoError, reason_of
-from onnx_memo.files import take_file
+from onnx_memo.files import NewFile, take_file
 from onnx_memo.graph.external import external_files
-from onnx_memo.mapped import opening
+from onnx_memo.mapped import in_files, opening
 from onnx_memo.runtime import EXTERNAL_FOLDER
 
 # Bytes: a message of protobuf ends at 2 GiB, and what is in one is in memory several times at once.
 MOST_IN_A_MESSAGE, SMALL = 1 << 27, 1 << 16
+PAGE = 4096  # bytes: what is mapped begins at a multiple
 MOST_TRIED = 512  # tokens to which a request is padded to see whether it runs then
 
 
@@ -44,41 +47,70 @@ def open_file(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     return _opened(str(path), options, f"'{path}'")
 
 
-def open_session(model: ir.Model, folder: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    """A session on a model that exists in memory only; its external data lies in `folder`.
+def open_session(
+    model: ir.Model, folder: Path, options: ort.SessionOptions, *, scratch: bool = False
+) -> ort.InferenceSession:
+    """A session on a model that exists in memory only.
+
+    Args:
+        model: the model.
+        folder: where its external data lies.
+        options: of the session.
+        scratch: whether files may be made in `folder`, for a while.
 
     Raises:
         MemoError: ONNX Runtime cannot load it.
     """
     options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
-    model, weights = _with_weights_apart(model)
-    options.add_external_initializers(list(weights), list(weights.values()))
     # Threads that spin while they wait slow each other down where the cores have other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    content = ir.to_proto(model).SerializeToString()
-    session = _opened(content, options, "the model")
+    with _weights_apart(model, folder if scratch else None) as (apart, weights):
+        options.add_external_initializers(list(weights), list(weights.values()))
+        session = _opened(ir.to_proto(apart).SerializeToString(), options, "the model")
     session.weights = weights  # it reads them where they are
     return session
 
 
-def _with_weights_apart(model: ir.Model) -> tuple[ir.Model, dict[str, ort.OrtValue]]:
-    """The model, and by name the weights that are left out of it, where they are many for one message."""
+@contextmanager
+def _weights_apart(
+    model: ir.Model, scratch: Path | None
+) -> Iterator[tuple[ir.Model, dict[str, ort.OrtValue]]]:
+    """The model, and by name the weights that are left out of it, where they are many for one message.
+
+    ONNX Runtime copies what it is given so. Of a large model they are in a file in `scratch` instead, which
+    it maps: while the session is opened the file has a name, and then goes with the session.
+    """
     own = {
         name: value.const_value
         for name, value in model.graph.initializers.items()
         if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor)
     }
     if sum(tensor.nbytes for tensor in own.values()) < MOST_IN_A_MESSAGE:
-        return model, {}
-    apart, weights = model.clone(), {}
-    for name, tensor in own.items():
-        if tensor.nbytes <= SMALL:
-            continue
-        weights[name] = ort.OrtValue.ortvalue_from_numpy(tensor.numpy())
+        yield model, {}
+        return
+    large = {name: tensor for name, tensor in own.items() if tensor.nbytes > SMALL}
+    apart = model.clone()
+
+    def leave_out(name: str, file: str, begin: int) -> None:
+        tensor = large[name]
+        shape = ir.Shape(tensor.shape.numpy())
         apart.graph.initializers[name].const_value = ir.ExternalTensor(
-            "given", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+            file, begin, tensor.nbytes, tensor.dtype, shape=shape, name=name
         )
-    return apart, weights
+
+    if scratch is None or not in_files():
+        for name in large:
+            leave_out(name, "given", 0)
+        yield apart, {name: ort.OrtValue.ortvalue_from_numpy(large[name].numpy()) for name in large}
+        return
+    with tempfile.TemporaryDirectory(dir=scratch) as place:
+        path = Path(place, "weights")
+        with NewFile(path) as file:
+            for name, tensor in large.items():
+                leave_out(name, path.relative_to(scratch).as_posix(), file.tell())
+                file.array(tensor.numpy())
+                file.write(bytes(-file.tell() % PAGE))
+        yield apart, {}
 
 
 def _opened(source: str | bytes, options: ort.SessionOptions, what: str) -> ort.InferenceSession:

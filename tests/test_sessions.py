@@ -133,6 +133,30 @@ def test_weights_that_no_message_can_hold_are_given_to_the_runtime_as_they_are(n
         assert_identical(session.run(None, request), before.run(None, request))
 
 
+@pytest.mark.parametrize("large", [True, False])
+def test_of_a_large_model_on_trial_they_are_mapped_from_a_file_that_goes_at_once(
+    tmp_path, monkeypatch, large
+):
+    """What is given in memory the runtime copies."""
+    opened, places = OpenedModel(fixture("bert")), []
+    monkeypatch.setattr("onnx_memo.sessions.MOST_IN_A_MESSAGE", 0)
+    monkeypatch.setattr("onnx_memo.sessions.SMALL", 256)
+    monkeypatch.setattr("onnx_memo.sessions.in_files", lambda: large)
+
+    def looking(content, *arguments, **named):
+        places.extend(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+        return InferenceSession(content, *arguments, **named)
+
+    monkeypatch.setattr("onnx_memo.sessions.ort.InferenceSession", looking)
+    session = open_session(opened.model, tmp_path, session_options(native=False, threads=1), scratch=True)
+    weights = [value.const_value.nbytes for value in opened.model.graph.initializers.values()]
+    assert len(places) == large and sum(places) >= 0.9 * large * sum(weights)
+    assert not list(tmp_path.iterdir())
+    before = original(fixture("bert"))
+    for request in random_samples(before, [3, 9], seed=1):
+        assert_identical(session.run(None, request), before.run(None, request))
+
+
 def _counting(sizes):
     def opened(content, *arguments, **named):
         if isinstance(content, bytes):

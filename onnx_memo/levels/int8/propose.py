@@ -96,9 +96,8 @@ def _try(brief: Brief, whole: Whole, fit: Original) -> _Way:
     job, parts, goal = brief.job, brief.parts, brief.goal
     blueprint = Int8Blueprint(job.opened.encoder, whole, compact_tables(job))
     folder = Path(tempfile.mkdtemp(dir=job.scratch))
-    session = open_session(
-        guarded_on_trial(job.opened, blueprint, folder), folder, session_options(threads=1)
-    )
+    model = guarded_on_trial(job.opened, blueprint, folder)
+    session = open_session(model, folder, session_options(threads=1), scratch=True)
     tried = _run(brief, session, parts.fit, fit)
     some = parts.fit.arrays[:: max(1, len(parts.fit) // TIMED)]
     raced = race([runner(fit.session), runner(session)], some, ROUNDS)

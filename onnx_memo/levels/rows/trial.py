@@ -30,7 +30,7 @@ class RowsTrial:
         self.names = opened.outputs
         self.rounds = blueprint.settings.misses_in_bytes
         self.watch = RowsWatch(model)
-        self.session = open_session(model, folder, session_options(threads=1))
+        self.session = open_session(model, folder, session_options(threads=1), scratch=True)
 
     def run(
         self,

@@ -70,6 +70,6 @@ def explore_sites(brief: Brief, sites: Sequence[Site], level: str) -> Sequence[E
     networks = dict.fromkeys(plan.lookups, network)
     blueprint = SitesBlueprint(plan, by_name, captures, networks, loosest, parts.in_store)
     model = guarded_on_trial(job.opened, blueprint, captures[level].folder)
-    session = open_session(model, captures[level].folder, session_options(threads=1))
+    session = open_session(model, captures[level].folder, session_options(threads=1), scratch=True)
     size = int(footprint(kept, [level], True).total(captures[level].lengths))
     return [Explored(level, grid, setting, literal, session, size)]

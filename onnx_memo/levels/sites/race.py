@@ -53,7 +53,10 @@ def _race(brief: Brief, parts: Parts, candidate: Candidate, captures: Mapping[st
     folder = next(iter(captures.values())).folder
     options = [session_options(native=False, threads=1), session_options(threads=1)]
     model = guarded_on_trial(opened, blueprint, folder)
-    runners = [runner(open_file(opened.path, options[0])), runner(open_session(model, folder, options[1]))]
+    runners = [
+        runner(open_file(opened.path, options[0])),
+        runner(open_session(model, folder, options[1], scratch=True)),
+    ]
     some = parts.fit.arrays[:: max(1, len(parts.fit) // TIMED)]
     race(runners, some[:4], 1)  # the first runs of a session allocate
     return race(runners, some, ROUNDS)

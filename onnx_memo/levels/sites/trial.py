@@ -78,7 +78,7 @@ class Trial:
         if profile:
             options.enable_profiling = True
             options.profile_file_prefix = str(folder / "profile")
-        self.session = open_session(copy.model, folder, options)
+        self.session = open_session(copy.model, folder, options, scratch=True)
 
     def run(self, feeds: Arrays, entry: int, enabled: Sequence[bool] | npt.NDArray[np.bool_]) -> Outputs:
         """The outputs of one request (a batch of one) that reuses `entry` at the enabled sites."""
