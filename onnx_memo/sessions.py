@@ -67,7 +67,7 @@ def open_session(
     with _weights_apart(model, folder if scratch else None) as (apart, weights):
         options.add_external_initializers(list(weights), list(weights.values()))
         session = _opened(ir.to_proto(apart).SerializeToString(), options, "the model")
-    session.weights = weights  # it reads them where they are
+    session.weights = weights  # they are to live as long as it does
     return session
 
 

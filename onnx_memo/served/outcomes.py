@@ -63,7 +63,7 @@ def seen_at_sites(
         outcome, reason = say.REUSED, "every guarded attention block is taken from the store"
     else:
         outcome = say.PARTLY
-        reason = f"{hits} of {len(lookups)} lookups found an entry to reuse: behind the others all runs"
+        reason = f"{hits} of {len(lookups)} lookups found an entry to reuse: the blocks of the others run"
     return Seen(outcome, reason, lookups)
 
 

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnx_memo.levels.literal import RADIUS
 from onnx_memo.served.explanation import (
     CHANGED,
     KEPT,
@@ -108,8 +109,9 @@ def _lookups(one: Explanation) -> Table:
     for lookup in one.lookups[:MOST_SITES]:
         near = "" if lookup.distance is None else f"{lookup.distance:.3g}"
         entry = "none" if lookup.nearest is None else str(lookup.nearest)
+        most = "any" if lookup.threshold >= RADIUS else f"{lookup.threshold:.3g}"
         reused = "yes" if lookup.reused else "no"
-        table.add_row(printable(lookup.site), lookup.level, entry, near, f"{lookup.threshold:.3g}", reused)
+        table.add_row(printable(lookup.site), lookup.level, entry, near, most, reused)
     return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,8 @@ def capture(
         samples: sorted by length by the caller; that order is kept.
         folder: an empty folder.
         advance: called after each sample.
-        groups: of the sites; their states are written as well.
+        groups: of the sites, where repeats are told by their states: then these are written in place of
+            what keys of single sites are made from.
 
     Raises:
         MemoError: the model cannot run a sample, or samples have no common length at the sites.
@@ -106,7 +107,7 @@ def capture(
     session = open_session(copy.model, opened.folder, session_options(native=False, threads=1))
     lengths: list[int] = []
     unfit: dict[str, str] = {}
-    with _Files(folder, sites, level, len(groups)) as files:
+    with _Files(folder, sites, level, groups) as files:
         runs = side_by_side(lambda at: run_model(session, samples.arrays[at], at), range(len(samples)))
         for feeds, results in zip(samples.arrays, runs, strict=True):
             hidden = results[places[0]]
@@ -119,7 +120,9 @@ def capture(
                     unfit[site.name] = "its sequences differ in length from those of the first site"
                 elif not np.abs(payload).max(initial=0.0) <= HALF_MAX:
                     unfit[site.name] = f"it makes {TOO_LARGE}"
-                files.write(site, segment_means(states[0, :n]), payload)
+                files.write_payload(site, payload)
+                if not groups:
+                    files.write_learned(site, segment_means(states[0, :n]), payload)
             for at, group in enumerate(groups):
                 states = results[places[2 * len(sites) + at]][0, :n]
                 if not np.abs(states).max(initial=0.0) <= HALF_MAX:
@@ -131,29 +134,35 @@ def capture(
 
 
 class _Files(ExitStack):
-    """Three open files a site, and two a group, appended sample by sample."""
+    """Open files, appended sample by sample: the payload of each site, and two of each group, or of each site
+    if there are none.
+    """
 
-    def __init__(self, folder: Path, sites: Sequence[Site], level: str, groups: int) -> None:
+    def __init__(self, folder: Path, sites: Sequence[Site], level: str, groups: Sequence[Group]) -> None:
         super().__init__()
 
-        def opened(kind: str) -> dict[str, NewFile]:
-            return {
-                site.name: self.enter_context(NewFile(folder / f"{site.name}.{kind}", replace=True))
-                for site in sites
-            }
+        def opened(names: Iterable[str]) -> list[NewFile]:
+            return [self.enter_context(NewFile(folder / name, replace=True)) for name in names]
 
-        self.means, self.sketches, self.payload = opened("means"), opened(f"{level}.sketches"), opened(level)
-        names = [f"states.{group}" for group in range(groups)]
-        self.states, self.states_means = (
-            [self.enter_context(NewFile(folder / f"{name}{kind}", replace=True)) for name in names]
-            for kind in ("", ".means")
+        names = [site.name for site in sites]
+        learned, numbers = [] if groups else names, range(len(groups))
+        self.payload = dict(zip(names, opened(f"{name}.{level}" for name in names), strict=True))
+        self.means = dict(zip(learned, opened(f"{name}.means" for name in learned), strict=True))
+        self.sketches = dict(
+            zip(learned, opened(f"{name}.{level}.sketches" for name in learned), strict=True)
         )
+        self.states = opened(f"states.{number}" for number in numbers)
+        self.states_means = opened(f"states.{number}.means" for number in numbers)
 
-    def write(self, site: Site, means: npt.NDArray[np.float32], payload: npt.NDArray[np.float32]) -> None:
-        self.means[site.name].array(means)
-        self.sketches[site.name].array(sketch(payload))
+    def write_payload(self, site: Site, payload: npt.NDArray[np.float32]) -> None:
         with np.errstate(over="ignore"):
             self.payload[site.name].array(payload.astype(np.float16))
+
+    def write_learned(
+        self, site: Site, means: npt.NDArray[np.float32], payload: npt.NDArray[np.float32]
+    ) -> None:
+        self.means[site.name].array(means)
+        self.sketches[site.name].array(sketch(payload))
 
     def write_states(self, group: int, states: npt.NDArray[np.float32]) -> None:
         self.states_means[group].array(segment_means(states))

@@ -31,7 +31,7 @@ from onnx_memo.levels.sites.layout import SitesBlueprint, capture_layout, footpr
 from onnx_memo.levels.sites.payload import OUTPUT, PROBABILITIES
 from onnx_memo.levels.sites.plan import Plan
 from onnx_memo.levels.sites.propose import propose_sites
-from onnx_memo.levels.sites.repeats import RepeatsBlueprint, repeats_footprint
+from onnx_memo.levels.sites.repeats import RepeatsBlueprint, repeats_footprint, repeats_scratch
 from onnx_memo.store.budget import most_tokens
 from onnx_memo.store.manifest import GuardedSite
 
@@ -65,8 +65,14 @@ class SitesLevel(Level):
         notes += refused
         return SitesUse(kept, levels, wanted.threshold)
 
+    def describe(self, guards: Sequence[GuardedSite]) -> list[str]:
+        """Depends on whether anything but literal repeats is reused."""
+        if guards[0].threshold:
+            return []
+        return ["reused: what attention gave, for requests that repeat a stored input literally"]
+
     def watch(self, model: ir.Model, guards: Sequence[GuardedSite]) -> SitesWatch:
-        """Reads the entries that the lookups find."""
+        """Reads which sequences are reused."""
         return SitesWatch(model, guards)
 
 
@@ -82,15 +88,14 @@ class SitesUse(Use):
         """Of each level that may be tried."""
         levels = self.levels if job.goal is not None else self.levels[:1]
         lengths = most_tokens(job.samples, max((site.length or 0 for site in self.sites), default=0))
-        total = capture_layout(self.sites, levels).footprint().total(lengths)
-        for level in levels:
-            guards = footprint(self.sites, [level], False)
-            if job.goal is None and self.threshold is None:
-                groups = groups_of(self.sites, job.opened.shapes)
-                guards = repeats_footprint(groups, level)
-            size = guards.total(lengths)
-            total += 2 * (size if job.max_bytes is None else min(size, job.max_bytes))
-        return total
+        scratch = capture_layout(self.sites, levels)
+        stored = [footprint(self.sites, [level], False) for level in levels]
+        if job.goal is None and self.threshold is None:
+            groups = groups_of(self.sites, job.opened.shapes)
+            scratch, stored = repeats_scratch(groups), [repeats_footprint(groups, levels[0])]
+        sizes = [size.total(lengths) for size in stored]
+        most = sizes if job.max_bytes is None else [min(size, job.max_bytes) for size in sizes]
+        return scratch.footprint().total(lengths) + 2 * sum(most)
 
     def repeats(self, job: Job) -> SitesBlueprint | RepeatsBlueprint:
         """Guard all sites at one level, for literal repeats, or for what lies within the threshold.
@@ -147,8 +152,10 @@ class SitesWatch:
         lookups = [guard.name for guard in guards if guard.lookup]
         b, reuse = Builder("memo/watch", model.opset_imports[""]), []
         for name in lookups:
-            near = b.op("Not", b.op("Less", values[entry_name(name)], b.const(0, np.int64)))
-            reuse.append(values.get(repeats_name(name), near))
+            repeats, entry = values.get(repeats_name(name)), values[entry_name(name)]
+            if repeats is None:  # near enough is enough
+                repeats = b.op("Not", b.op("Less", entry, b.const(0, np.int64)))
+            reuse.append(repeats)
         model.graph.extend(b.nodes)
         add_outputs(model, reuse, ir.DataType.BOOL)
         self.lookups = len(lookups)

@@ -21,6 +21,7 @@ from onnx_memo.levels.sites.capture import Capture
 from onnx_memo.levels.sites.guard import Guard, Repeated, insert_guards
 from onnx_memo.levels.sites.layout import guarded_site, offsets_name, payload_spec
 from onnx_memo.levels.sites.payload import PAYLOADS
+from onnx_memo.operators.spec import SEGMENTS
 from onnx_memo.store.data import StoredTensor, offsets_of
 from onnx_memo.store.layout import Footprint, Layout, TensorSpec, entries, tokens
 from onnx_memo.store.manifest import GuardedSite
@@ -33,21 +34,20 @@ def states_spec(name: str, width: int) -> TensorSpec:
     return TensorSpec(f"memo/{name}/states", np.float16, (tokens, width))
 
 
-def repeats_layout(sites: Sequence[Site], level: str, lookups: Mapping[str, int], reduced: int) -> Layout:
+def repeats_layout(sites: Sequence[Site], level: str, lookups: Mapping[str, int]) -> Layout:
     """The memo data.
 
     Args:
         sites: in the model's order.
         level: of all of them.
         lookups: the names of the sites that look up, with the width of the states there.
-        reduced: to how many numbers a segment's mean is reduced for the keys.
     """
     specs = [
         lengths_spec(),
         *(TensorSpec(name, np.int64, (entries,)) for name in (offsets_name(level), OFFSETS)),
     ]
     for name, width in lookups.items():
-        specs += [*lookup_specs(name, width, reduced), states_spec(name, width)]
+        specs += [*lookup_specs(name, width, FIXED_WIDTH), states_spec(name, width)]
     return Layout([*specs, *(payload_spec(site, level) for site in sites)])
 
 
@@ -55,7 +55,17 @@ def repeats_footprint(groups: Sequence[Group], level: str) -> Footprint:
     """What guards of all sites of `groups` take at most."""
     sites = [site for group in groups for site in group.sites]
     lookups = {group.sites[0].name: group.sites[0].width for group in groups}
-    return repeats_layout(sites, level, lookups, FIXED_WIDTH).footprint()
+    return repeats_layout(sites, level, lookups).footprint()
+
+
+def repeats_scratch(groups: Sequence[Group]) -> Layout:
+    """What is captured beside that."""
+    return Layout(
+        [
+            TensorSpec(f"states.{number}.means", np.float32, (entries, SEGMENTS * group.sites[0].width))
+            for number, group in enumerate(groups)
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -92,16 +102,15 @@ class RepeatsBlueprint:
             offsets_name(level): offsets_of(PAYLOADS[level].rows(lengths)),
             OFFSETS: offsets_of(lengths),
         }
-        reduced = 0
         for number, own in self.kept():
             means, name = captured.states_means(number), own[0].name
             network = fit_keys(means)
             contents |= lookup_contents(name, network, network(means), lengths, scratch, notes)
             contents[f"memo/{name}/states"] = captured.states(number)
             contents |= {f"memo/{site.name}/payload": captured.payload(site) for site in own}
-            widths[name], reduced = own[0].width, network.reduction.shape[1]
+            widths[name] = own[0].width
             sites += own
-        return repeats_layout(sites, level, widths, reduced).holding(contents, lengths)
+        return repeats_layout(sites, level, widths).holding(contents, lengths)
 
     def insert(self, copy: Copy, tensors: Mapping[str, ir.TensorProtocol], apart: bool = True) -> None:
         """Guard a copy of the original model."""

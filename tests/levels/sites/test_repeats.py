@@ -22,6 +22,10 @@ from support import (
 )
 
 import onnx_memo
+from onnx_memo.data.samples import Samples
+from onnx_memo.graph.groups import groups_of
+from onnx_memo.graph.opened import OpenedModel
+from onnx_memo.levels.sites.capture import capture
 from onnx_memo.served import explanation as say
 
 LENGTH = 48  # a segment has 6 tokens
@@ -91,6 +95,27 @@ def test_a_strictness_above_zero_reuses_repeats_and_zero_nothing(made, mode, lev
     for strictness, reused in ((1e-9, True), (0.5, True), (0.0, False), (-1.0, False), (np.nan, False)):
         have = after.run(None, request | {"memo_strictness": np.asarray(strictness, np.float32)})
         assert np.array_equal(have[0], want[0]) != reused
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_that_only_repeats_are_reused_is_said(made, cli, level):
+    one = made("bert", level)
+    told = "reused: what attention gave, for requests that repeat a stored input literally"
+    assert told in " ".join(cli("inspect", one.bundle).out.split())
+    explained = cli("explain", one.bundle, "--data", one.data, "--line", 2).out
+    (row,) = [line for line in explained.splitlines() if "attention.0" in line]
+    cells = [cell.strip() for cell in row.strip("│ ").split("│")]
+    assert cells[-2:] == ["any", "yes"], "an entry is looked at however far it is"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_is_captured_that_keys_are_learned_from(tmp_path, level):
+    opened = OpenedModel(fixture("bert"))
+    sites = opened.findings.sites
+    samples = Samples(random_samples(original(fixture("bert")), [3, 9], seed=3), [3, 9], None)
+    capture(opened, sites, level, samples, tmp_path, lambda: None, groups_of(sites, opened.shapes))
+    payloads = [f"{site.name}.{level}" for site in sites]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [*payloads, "states.0", "states.0.means"]
 
 
 def test_the_lookup_stands_at_the_first_site_of_those_that_are_chosen(tmp_path):
