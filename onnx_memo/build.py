@@ -16,6 +16,7 @@ from onnx_memo.graph.external import external_files
 from onnx_memo.graph.shapes import batch_of
 from onnx_memo.job import Job
 from onnx_memo.levels.apart import run_apart
+from onnx_memo.levels.rows.guard import WHOLE
 from onnx_memo.levels.base import Blueprint, Level, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
 from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded
@@ -102,10 +103,10 @@ def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) ->
     """Write the memo data and the guarded model, and check them."""
     external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
     shutil.rmtree(job.scratch)
-    apart = _write_model(job, blueprint, padding, external, folder)
+    apart, whole = _write_model(job, blueprint, padding, external, folder)
     try:
         checked = check_bundle(job, folder, apart)
-        if job.goal is None and not apart and batch_of(job.opened.model) > 1:
+        if whole and batch_of(job.opened.model) > 1:
             job.notes.append(f"{AS_A_WHOLE}: what it reads is not taken apart")
         return checked
     except (Mixed, Fused) as unfit:  # it may be what lets some sequences of a batch run apart
@@ -125,10 +126,11 @@ def _write_model(
     tensors: Mapping[str, ir.TensorProtocol],
     folder: Path,
     apart: bool = True,
-) -> bool:
+) -> tuple[bool, bool]:
     """Write the guarded model, and beside it the files that hold what it reads of the original's weights.
 
-    `apart` is as of `Blueprint.insert`; returns whether anything runs apart.
+    `apart` is as of `Blueprint.insert`; returns whether sequences of a batch run apart in the original, and
+    whether it runs for all of a batch of which only some are reused.
     """
     copy = job.opened.copy()
     if not job.compact:
@@ -142,7 +144,9 @@ def _write_model(
     if job.opened.findings.counted:
         miss_where_irregular(copy.model, str(job.opened.findings.mask))
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
-    return bool(run_apart(copy.model))
+    runs_apart, nodes = bool(run_apart(copy.model)), list(copy.model.graph)
+    reuses = any(node.op_type == "MemoLookup" for node in nodes)
+    return runs_apart, reuses and not runs_apart and not any(node.name == WHOLE for node in nodes)
 
 
 def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:

@@ -75,10 +75,12 @@ def build(
     learned: bool = False,
     int8: int | None = None,
     in_bytes: bool = False,
+    misses_in_bytes: bool = False,
 ) -> RowsCapture:
     """Write the guarded model and its memo data; influence is the reach of attention, unless `learned`.
 
-    `int8`: products are in int8 by standard nodes, but for one in so many. `in_bytes`: rows run in 8 bits.
+    `int8`: products are in int8 by standard nodes, but for one in so many. `in_bytes`: rows run in 8 bits,
+    with `misses_in_bytes` requests that reuse nothing as well.
     """
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
@@ -105,6 +107,7 @@ def build(
         samples = samples_of(model, requests, scratch)
         rounded = round_products(source, chains, samples, APART[0], silent)
         settings = replace(settings, whole=Whole(chains, rounded), rows_in_bytes=True)
+        settings = replace(settings, misses_in_bytes=misses_in_bytes)
     blueprint = RowsBlueprint(source.span, captured, settings)
     external = write_store(folder, blueprint.tensors(scratch, []))
     guarded = source.copy()

@@ -2,6 +2,7 @@
 #include "kernels/memo_rows.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "kernels/change.h"
 #include "kernels/entries.h"
@@ -22,21 +23,15 @@ RowsJob::RowsJob(View<const float, 3> states, View<const std::int64_t, 1> entry,
     : states_(states), entry_(entry), length_(length), store_(store), limits_(limits) {
   CheckShapes();
   for (std::int64_t b = 0; b < entry_.dims[0]; ++b) CheckEntry(b);
-  hopeless_ = Hopeless();
-  if (hopeless_) return;
+  if (!(limits_.bound >= 0)) return;
 
-  most_ = static_cast<double>(limits_.limit) * static_cast<double>(Product(states_.dims[0], states_.dims[1]));
-  std::int64_t without = 0;  // tokens of sequences without an entry; like `tokens` at most B * L
-  std::int64_t tokens = 0;
+  std::int64_t tokens = 0;  // at most B * L
   for (std::int64_t b = 0; b < entry_.dims[0]; ++b) {
-    if (entry_.data[b] == kMiss) {
-      without += length_.data[b];
-    } else {
-      sequences_.push_back({b, tokens});
-      tokens += length_.data[b];
-    }
+    // What the original makes of a sequence that is all padding, only the original knows.
+    if (entry_.data[b] == kMiss || length_.data[b] < 1) continue;
+    sequences_.push_back({b, tokens, static_cast<double>(limits_.limit) * static_cast<double>(length_.data[b])});
+    tokens += length_.data[b];
   }
-  if (!AddRunning(without)) return;
   work_ = Product(tokens, states_.dims[2]);
   runs_.resize(Size(tokens));
   changes_.resize(Size(tokens));
@@ -69,44 +64,29 @@ void RowsJob::CheckEntry(std::int64_t b) const {
   CheckOwned(e, store_.squares.data[e], Product(tokens, tokens), store_.influence.dims[0], "influence");
 }
 
-bool RowsJob::Hopeless() const {
-  const std::int64_t batch = entry_.dims[0];
-  if (!(limits_.bound >= 0) || batch == 0 || (batch == 1 && entry_.data[0] == kMiss)) return true;
-  // What the original makes of a sequence that is all padding, only the original knows.
-  return std::any_of(length_.data, length_.data + batch, [](std::int64_t tokens) { return tokens < 1; });
-}
-
-// Whether that many may run in addition.
-bool RowsJob::AddRunning(std::int64_t count) noexcept {
-  const std::int64_t running = running_.fetch_add(count) + count;
-  if (static_cast<double>(running) <= most_) return true;
-  hopeless_ = true;
-  return false;
-}
-
 void RowsJob::Run(std::size_t task) noexcept {
-  const Sequence& sequence = sequences_[task];
-  if (hopeless_ || !Measure(sequence)) return;
-  Predict(sequence);
-  Choose(sequence);
+  Sequence* const sequence = &sequences_[task];
+  if (!Measure(sequence)) return;
+  Predict(*sequence);
+  sequence->hit = Choose(sequence);
 }
 
 // Finds the changed rows. Gives up as soon as they are too many.
-bool RowsJob::Measure(const Sequence& sequence) noexcept {
+bool RowsJob::Measure(Sequence* sequence) noexcept {
   const std::int64_t width = states_.dims[2];
-  const std::int64_t tokens = length_.data[sequence.batch];
-  const float* states = states_.data + sequence.batch * states_.dims[1] * width;
-  const std::uint16_t* stored = store_.stored.data + store_.offsets.data[entry_.data[sequence.batch]] * width;
+  const std::int64_t tokens = length_.data[sequence->batch];
+  const float* states = states_.data + sequence->batch * states_.dims[1] * width;
+  const std::uint16_t* stored = store_.stored.data + store_.offsets.data[entry_.data[sequence->batch]] * width;
   for (std::int64_t t = 0; t < tokens; ++t) {
     if (t + kAhead < tokens) {
       Prefetch(reinterpret_cast<const unsigned char*>(stored + (t + kAhead) * width), width * kHalfBytes);
     }
     const float change = Change(states + t * width, stored + t * width, width);
     if (change <= limits_.epsilon) continue;
-    changes_[Size(sequence.first + t)] = AtMost(change);
-    runs_[Size(sequence.first + t)] = 1;
-    if (!AddRunning(1)) return false;
-    Prefetch(reinterpret_cast<const unsigned char*>(Influence(sequence.batch, t)), tokens * kHalfBytes);
+    changes_[Size(sequence->first + t)] = AtMost(change);
+    runs_[Size(sequence->first + t)] = 1;
+    if (!(static_cast<double>(++sequence->running) <= sequence->most)) return false;
+    Prefetch(reinterpret_cast<const unsigned char*>(Influence(sequence->batch, t)), tokens * kHalfBytes);
   }
   return true;
 }
@@ -122,37 +102,46 @@ void RowsJob::Predict(const Sequence& sequence) noexcept {
   }
 }
 
-// Lets rows run that did not change, but will.
-void RowsJob::Choose(const Sequence& sequence) noexcept {
-  const std::int64_t end = sequence.first + length_.data[sequence.batch];
-  std::int64_t count = 0;
-  for (std::int64_t at = sequence.first; at < end; ++at) {
+// Lets rows run that did not change, but will. Says whether all that run are few enough.
+bool RowsJob::Choose(Sequence* sequence) noexcept {
+  const std::int64_t end = sequence->first + length_.data[sequence->batch];
+  for (std::int64_t at = sequence->first; at < end; ++at) {
     if (runs_[Size(at)] != 0 || predicted_[Size(at)] <= limits_.bound) continue;
     runs_[Size(at)] = 1;
-    ++count;
+    ++sequence->running;
   }
-  AddRunning(count);
+  return static_cast<double>(sequence->running) <= sequence->most;
 }
 
-void RowsJob::Write(std::int64_t* rows, std::int64_t* stored_rows, View<float, 2> change,
+bool RowsJob::all_hit() const {
+  const auto hits = std::count_if(sequences_.begin(), sequences_.end(), [](const Sequence& each) { return each.hit; });
+  return hits > 0 && hits == entry_.dims[0];
+}
+
+std::int64_t RowsJob::count() const {
+  return std::accumulate(
+      sequences_.begin(), sequences_.end(), std::int64_t{0},
+      [](std::int64_t sum, const Sequence& sequence) { return sum + (sequence.hit ? sequence.running : 0); });
+}
+
+void RowsJob::Write(std::int64_t* rows, std::int64_t* stored_rows, bool* hit, View<float, 2> change,
                     View<float, 2> predicted) const {
+  std::fill_n(hit, entry_.dims[0], false);
   std::fill_n(change.data, change.count(), 0.0F);
   std::fill_n(predicted.data, predicted.count(), 0.0F);
-  if (!hit()) return;
   const std::int64_t padded_length = states_.dims[1];
-  auto sequence = sequences_.begin();
-  for (std::int64_t b = 0; b < entry_.dims[0]; ++b) {
-    const std::int64_t e = entry_.data[b];
+  for (const Sequence& sequence : sequences_) {
+    if (!sequence.hit) continue;
+    const std::int64_t b = sequence.batch;
     const std::int64_t tokens = length_.data[b];
+    hit[b] = true;
     for (std::int64_t t = 0; t < tokens; ++t) {
-      if (e != kMiss && runs_[Size(sequence->first + t)] == 0) continue;
+      if (runs_[Size(sequence.first + t)] == 0) continue;
       *rows++ = b * padded_length + t;
-      *stored_rows++ = e == kMiss ? 0 : store_.offsets.data[e] + t;
+      *stored_rows++ = store_.offsets.data[entry_.data[b]] + t;
     }
-    if (e == kMiss) continue;
-    std::copy_n(changes_.data() + sequence->first, tokens, change.data + b * padded_length);
-    std::copy_n(predicted_.data() + sequence->first, tokens, predicted.data + b * padded_length);
-    ++sequence;
+    std::copy_n(changes_.data() + sequence.first, tokens, change.data + b * padded_length);
+    std::copy_n(predicted_.data() + sequence.first, tokens, predicted.data + b * padded_length);
   }
 }
 
@@ -174,10 +163,11 @@ void MemoRows::Compute(const Context& context) const {
   context.ForEach(job.tasks(), job.work(), [&](std::size_t task) { job.Run(task); });
   const auto rows = context.Output<std::int64_t, 1>(Output::kRows, {job.count()});
   const auto stored_rows = context.Output<std::int64_t, 1>(Output::kStoredRows, {job.count()});
-  *context.Output<bool, 0>(Output::kHit, {}).data = job.hit();
+  const auto hit = context.Output<bool, 1>(Output::kHit, {states.dims[0]});
+  *context.Output<bool, 0>(Output::kAllHit, {}).data = job.all_hit();
   const auto change = context.Output<float, 2>(Output::kChange, {states.dims[0], states.dims[1]});
   const auto predicted = context.Output<float, 2>(Output::kPredicted, {states.dims[0], states.dims[1]});
-  job.Write(rows.data, stored_rows.data, change, predicted);
+  job.Write(rows.data, stored_rows.data, hit.data, change, predicted);
 }
 
 }  // namespace onnx_memo

@@ -1,7 +1,6 @@
 // MemoRows: chooses the rows of a request that have to run when all others come from the store.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -21,11 +20,11 @@ struct RowsStore {
 struct RowsLimits {
   float epsilon;  // relative change up to which a row counts as unchanged
   float bound;    // predicted relative change up to which a row does not run; negative or NaN: never a hit
-  float limit;    // share of the places that may run
+  float limit;    // share of a sequence's tokens that may run
 };
 
-// Of a sequence with an entry run the changed rows and those for which they predict a change of more than `bound`; of a
-// sequence without, all.
+// Of each sequence that has an entry run the changed rows and those for which they predict a change of more than
+// `bound`, if these are few enough: then it hits, whatever the others of its batch do.
 class RowsJob {
  public:
   // `states` is [B, L, d]. Throws InvalidArgument when shapes do not fit or an entry cannot be read.
@@ -35,29 +34,32 @@ class RowsJob {
   std::int64_t work() const { return work_; }
   std::size_t tasks() const { return sequences_.size(); }
 
-  // Chooses the rows of one sequence, unless it is known by then that there is no hit. Tasks may run at the same time.
+  // Chooses the rows of one sequence. Tasks may run at the same time.
   void Run(std::size_t task) noexcept;
 
   // To be called when all tasks have ended.
-  bool hit() const { return !hopeless_; }
-  std::int64_t count() const { return hit() ? running_.load() : 0; }  // rows that run; none without a hit
+  bool all_hit() const;
+  std::int64_t count() const;  // rows that run
 
-  // Writes count() rows, and the change and the predicted change of all tokens, [B, L] both.
-  void Write(std::int64_t* rows, std::int64_t* stored_rows, View<float, 2> change, View<float, 2> predicted) const;
+  // Writes count() rows, whether each of B sequences hits, and the change and the predicted change of all tokens,
+  // [B, L] both: 0 where a sequence does not.
+  void Write(std::int64_t* rows, std::int64_t* stored_rows, bool* hit, View<float, 2> change,
+             View<float, 2> predicted) const;
 
  private:
   struct Sequence {
     std::int64_t batch;
-    std::int64_t first;  // number of its first token among those of all sequences with an entry
+    std::int64_t first;  // number of its first token among those of all sequences that may hit
+    double most;         // rows that may run
+    std::int64_t running = 0;
+    bool hit = false;
   };
 
   void CheckShapes() const;
   void CheckEntry(std::int64_t b) const;
-  bool Hopeless() const;
-  bool Measure(const Sequence& sequence) noexcept;
+  bool Measure(Sequence* sequence) noexcept;
   void Predict(const Sequence& sequence) noexcept;
-  void Choose(const Sequence& sequence) noexcept;
-  bool AddRunning(std::int64_t count) noexcept;
+  bool Choose(Sequence* sequence) noexcept;
 
   const std::uint16_t* Influence(std::int64_t b, std::int64_t j) const {
     return store_.influence.data + store_.squares.data[entry_.data[b]] + j * length_.data[b];
@@ -68,13 +70,10 @@ class RowsJob {
   View<const std::int64_t, 1> length_;
   RowsStore store_;
   RowsLimits limits_;
-  double most_ = 0;  // rows that may run
   std::int64_t work_ = 0;
-  std::vector<Sequence> sequences_;  // those with an entry; empty when there can be no hit
-  std::atomic<std::int64_t> running_{0};
-  std::atomic<bool> hopeless_{false};
+  std::vector<Sequence> sequences_;  // those that may hit
 
-  // One element a token of the sequences with an entry.
+  // One element a token of these.
   std::vector<std::uint8_t> runs_;
   std::vector<float> changes_;
   std::vector<float> predicted_;
@@ -102,9 +101,10 @@ class MemoRows {
       {"squares", ort::ElementType::kInt64},     {"epsilon", ort::ElementType::kFloat},
       {"bound", ort::ElementType::kFloat},       {"limit", ort::ElementType::kFloat},
   };
-  enum Output : std::size_t { kRows, kStoredRows, kHit, kChange, kPredicted };
+  enum Output : std::size_t { kRows, kStoredRows, kHit, kAllHit, kChange, kPredicted };
   static constexpr TensorSpec kOutputs[] = {
-      {"rows", ort::ElementType::kInt64},   {"stored_rows", ort::ElementType::kInt64}, {"hit", ort::ElementType::kBool},
+      {"rows", ort::ElementType::kInt64},   {"stored_rows", ort::ElementType::kInt64},
+      {"hit", ort::ElementType::kBool},     {"all_hit", ort::ElementType::kBool},
       {"change", ort::ElementType::kFloat}, {"predicted", ort::ElementType::kFloat},
   };
 

@@ -212,7 +212,8 @@ struct RowsBench {
                    testing::Vector(squares)},
                   {1e-3F, 1e9F, limit});
       RunAll(job);
-      job.Write(chosen.data(), stored_rows.data(), {change.data(), {1, n}}, {predicted.data(), {1, n}});
+      bool hit = false;
+      job.Write(chosen.data(), stored_rows.data(), &hit, {change.data(), {1, n}}, {predicted.data(), {1, n}});
     });
   }
 

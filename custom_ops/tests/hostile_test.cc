@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <memory>
 
 #include "kernels/attention_job.h"
 #include "kernels/memo_grow.h"
@@ -104,7 +105,8 @@ bool AcceptedByRows(Dice& dice) {
     Integers stored_rows(Size(job.count()));
     Floats known(2 * states.size() / Size(kWidth));
     const View<float, 2> change{known.data(), {batch.size(), kPadded}};
-    job.Write(rows.data(), stored_rows.data(), change,
+    const auto hits = std::make_unique<bool[]>(Size(batch.size()));
+    job.Write(rows.data(), stored_rows.data(), hits.get(), change,
               {known.data() + batch.size() * kPadded, {batch.size(), kPadded}});
     for (const std::int64_t row : stored_rows) CHECK(row >= 0 && row < kStored);
     CHECK(std::is_sorted(rows.begin(), rows.end()));

@@ -236,16 +236,17 @@ TEST(rows_run_through_the_interface) {
   CHECK(result.message.empty());
   CHECK(result.outputs[0].dims == Integers({1}) && Numbers<std::int64_t>(result.outputs[0]) == Integers({0}));
   CHECK(result.outputs[1].dims == Integers({1}) && Numbers<std::int64_t>(result.outputs[1]) == Integers({0}));
-  CHECK(result.outputs[2].dims.empty() && result.outputs[2].bytes[0] == 1);
-  CHECK(result.outputs[3].dims == Integers({1, 3}) && Numbers<float>(result.outputs[3]) == Floats({1, 0, 0}));
-  CHECK(result.outputs[4].dims == Integers({1, 3}) && Numbers<float>(result.outputs[4]) == Floats({1, 0.5F, 0}));
+  CHECK(result.outputs[2].dims == Integers({1}) && result.outputs[2].bytes[0] == 1);
+  CHECK(result.outputs[3].dims.empty() && result.outputs[3].bytes[0] == 1);
+  CHECK(result.outputs[4].dims == Integers({1, 3}) && Numbers<float>(result.outputs[4]) == Floats({1, 0, 0}));
+  CHECK(result.outputs[5].dims == Integers({1, 3}) && Numbers<float>(result.outputs[5]) == Floats({1, 0.5F, 0}));
   Inputs inputs = RowsInputs();
   inputs[9] = FloatTensor({}, {0.1F});
   result = FakeOrt().Run("MemoRows", inputs);
   CHECK(result.outputs[0].dims == Integers({0}) && result.outputs[1].dims == Integers({0}));
-  CHECK(result.outputs[2].bytes[0] == 0);
-  CHECK(result.outputs[3].dims == Integers({1, 3}) && Numbers<float>(result.outputs[3]) == Floats(3));
+  CHECK(result.outputs[2].bytes[0] == 0 && result.outputs[3].bytes[0] == 0);
   CHECK(result.outputs[4].dims == Integers({1, 3}) && Numbers<float>(result.outputs[4]) == Floats(3));
+  CHECK(result.outputs[5].dims == Integers({1, 3}) && Numbers<float>(result.outputs[5]) == Floats(3));
 }
 
 TEST(rows_join_through_the_interface) {
@@ -291,7 +292,7 @@ TEST(tensors_without_elements_are_not_read) {
   const FakeValue one = FloatTensor({}, {1});
   const FakeResult rows = host.Run("MemoRows", {FloatTensor({0, 3, 2}, {}), none, none, HalfTensor({0, 2}, {}),
                                                 HalfTensor({0}, {}), none, none, one, one, one});
-  CHECK(rows.message.empty() && rows.outputs[2].bytes[0] == 0);
+  CHECK(rows.message.empty() && rows.outputs[2].dims == Integers({0}) && rows.outputs[3].bytes[0] == 0);
   CHECK(host.Run("MemoGrow", {FloatTensor({0, 2}, {}), none, FloatTensor({0, 3}, {}), FloatTensor({0, 3}, {}), none,
                               none, HalfTensor({0, 2}, {}), HalfTensor({0}, {}), none, none, one,
                               FloatTensor({2, 2}, Floats(4)), HalfTensor({0}, {})})

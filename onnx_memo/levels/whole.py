@@ -24,7 +24,11 @@ from onnx_memo.precision.whole import WholeInCopy
 
 
 def whole_branch(
-    inserter: Inserter, encoder: Encoder, whole: WholeInCopy, everywhere: bool = False
+    inserter: Inserter,
+    encoder: Encoder,
+    whole: WholeInCopy,
+    reused: ir.Value | None = None,
+    everywhere: bool = False,
 ) -> ir.Graph:
     """The branch: from the encoder's input of the main graph to its output [B, L, d], zeros in other rows.
 
@@ -34,13 +38,14 @@ def whole_branch(
         inserter: of the guard.
         encoder: in the model that is guarded.
         whole: the same in 8 bits.
+        reused: which sequences do not run, bool[B]: all of their rows are zeros.
         everywhere: by nodes that are exact on every processor, and slower.
     """
     b = Builder("memo/int8/everywhere" if everywhere else "memo/int8", inserter.opset)
     padded = b.dim(encoder.input, 1)
     read = row_read(encoder)
     place = None if read is None else _place(b, read, padded)
-    rows = _rows_that_run(b, encoder, padded, place)
+    rows = _rows_that_run(b, encoder, padded, place, reused)
     flat = b.op("Reshape", encoder.input, b.i64(-1, encoder.width))
     places = Places(b, rows, padded)
     copier = Copier(b, encoder, inserter.constant, places)
@@ -93,11 +98,17 @@ def _place(b: Builder, read: int, padded: ir.Value) -> ir.Value:
     return b.i64(0) if read == FIRST else b.op("Sub", padded, b.i64(1))
 
 
-def _rows_that_run(b: Builder, encoder: Encoder, padded: ir.Value, place: ir.Value | None) -> ir.Value:
+def _rows_that_run(
+    b: Builder, encoder: Encoder, padded: ir.Value, place: ir.Value | None, reused: ir.Value | None
+) -> ir.Value:
     """The rows that run, i64[R]: real tokens, of a sequence without any all that it has, and what is read.
 
     What padding attends to in a mixing is not known: a sequence of which padding is read runs whole there.
     """
+    if encoder.mask is None and reused is not None:
+        shape = b.op("Concat", b.dim(encoder.input, 0), padded, axis=0)
+        runs = b.op("Expand", b.op("Unsqueeze", b.op("Not", reused), b.i64(1)), shape)
+        return b.op("Reshape", b.op("NonZero", b.op("Reshape", runs, b.i64(-1))), b.i64(-1))
     if encoder.mask is None:
         count = b.op("Squeeze", b.op("Mul", b.dim(encoder.input, 0), padded), b.i64(0))
         return b.op("Range", b.const(0, np.int64), count, b.const(1, np.int64))
@@ -110,4 +121,6 @@ def _rows_that_run(b: Builder, encoder: Encoder, padded: ir.Value, place: ir.Val
     if place is not None:
         number = b.op("Range", b.const(0, np.int64), b.op("Squeeze", padded, b.i64(0)), b.const(1, np.int64))
         runs = b.op("Or", runs, b.op("Equal", number, place))
+    if reused is not None:
+        runs = b.op("And", runs, b.op("Unsqueeze", b.op("Not", reused), b.i64(1)))
     return b.op("Reshape", b.op("NonZero", b.op("Reshape", runs, b.i64(-1))), b.i64(-1))

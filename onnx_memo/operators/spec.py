@@ -138,7 +138,8 @@ _SIGNATURES = (
         outputs=(
             Tensor("rows", "i64[R]"),
             Tensor("stored_rows", "i64[R]"),
-            Tensor("hit", "bool[]"),
+            Tensor("hit", "bool[B]"),
+            Tensor("all_hit", "bool[]"),
             Tensor("change", "f32[B, L]"),
             Tensor("predicted", "f32[B, L]"),
         ),

@@ -92,11 +92,11 @@ class RowsTrace:
         later = [name for name in values if name.startswith(f"{ROWS}.")]
         b = Builder(f"{PREFIX}/rows", model.opset_imports[""])
         all_rows = b.const(2, np.float32)
-        would, _, _, change, predicted = b.ops(
+        would, _, _, _, change, predicted = b.ops(
             "MemoRows",
             *(states, lookup.nearest, length, stored, influence, offsets, squares, epsilon, bound, all_rows),
             domain=DOMAIN,
-            names=[f"{b.prefix}/{part}" for part in ("would", "of", "allowed", "change", "predicted")],
+            names=[f"{b.prefix}/{part}" for part in ("would", "of", "hit", "all_hit", "change", "predicted")],
         )
         wanted = {
             "hit": (values[HIT], ir.DataType.BOOL),

@@ -52,9 +52,9 @@ def dyadic_rows(rng: np.random.Generator, mode: str, lengths: np.ndarray, paddin
 
 def assert_rows_as_specified(mode: str, opset: int, *inputs: np.ndarray) -> None:
     have, want = run_operator("MemoRows", mode, *inputs, opset=opset), memo_rows(*inputs)
-    for a, b in zip(have[:3], want[:3], strict=True):
+    for a, b in zip(have[:4], want[:4], strict=True):
         np.testing.assert_array_equal(a, b, strict=True)
-    for a, b in zip(have[3:], want[3:], strict=True):
+    for a, b in zip(have[4:], want[4:], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6, strict=True)
 
 
@@ -94,7 +94,7 @@ def rows_of(mode: str, change: Any, influence: Any, bound: float, limit: float =
     change = f32(change)
     states = np.zeros((1, max(padded, len(change)), 1), np.float32)
     states[0, : len(change), 0] = 1 + change
-    rows, stored_rows, hit, *_ = run_operator(
+    rows, stored_rows, hit, all_hit, *_ = run_operator(
         "MemoRows",
         mode,
         states,
@@ -108,7 +108,8 @@ def rows_of(mode: str, change: Any, influence: Any, bound: float, limit: float =
         f32(bound),
         f32(limit),
     )
-    if not hit:
+    assert hit.tolist() == [all_hit]
+    if not all_hit:
         return None
     assert rows.tolist() == stored_rows.tolist()
     return rows.tolist()
@@ -143,7 +144,8 @@ def test_no_bound_or_a_negative_one_never_hits(mode):
 def test_a_request_that_would_run_too_many_rows_misses(mode):
     assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=0.75) == [1, 2, 3]
     assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=0.7) is None
-    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=0.5, padded=6) == [1, 2, 3]
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=0.75, padded=9) == [1, 2, 3]
+    assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=0.7, padded=9) is None
     assert rows_of(mode, [0, 0.5, 0, 0], ONE_LEADS, bound=0, limit=NAN) is None
 
 
@@ -178,12 +180,13 @@ def test_what_has_no_entry_or_no_length_misses(mode, entry, length):
     """Also where the entry that is looked at instead is shorter than the request."""
     states = np.zeros((len(entry), 3, 2), np.float32)
     store = np.zeros((1, 2), np.float16), np.zeros(1, np.float16), i64(0), i64(0)
-    rows, stored_rows, hit, change, predicted = run_operator(
+    rows, stored_rows, hit, all_hit, change, predicted = run_operator(
         "MemoRows", mode, states, i64(*entry), i64(*length), *store, f32(1), f32(1), f32(1)
     )
     np.testing.assert_array_equal(change, np.zeros((len(entry), 3), np.float32), strict=True)
     np.testing.assert_array_equal(predicted, change, strict=True)
-    assert not hit
+    np.testing.assert_array_equal(hit, np.zeros(len(entry), np.bool_), strict=True)
+    assert not all_hit
     assert rows.size == stored_rows.size == 0
 
 
@@ -192,8 +195,9 @@ def test_every_sequence_of_a_batch_is_compared_with_its_own_entry(mode):
     store = f32([[1], [2], [4]]).astype(np.float16), np.ones(5, np.float16), i64(0, 2), i64(0, 4)
     states = f32([[[4], [9]], [[1], [2]], [[8], [9]]])
     inputs = states, i64(1, 0, 1), i64(1, 2, 1), *store, f32(0), f32(1), f32(1)
-    rows, stored_rows, hit, change, predicted = run_operator("MemoRows", mode, *inputs)
-    assert (rows.tolist(), stored_rows.tolist(), bool(hit)) == ([4], [2], True)
+    rows, stored_rows, hit, all_hit, change, predicted = run_operator("MemoRows", mode, *inputs)
+    assert (rows.tolist(), stored_rows.tolist()) == ([4], [2])
+    assert (hit.tolist(), bool(all_hit)) == ([True, True, True], True)
     np.testing.assert_array_equal(change, f32([[0, 0], [0, 0], [1, 0]]), strict=True)
     np.testing.assert_array_equal(predicted, change, strict=True)
 
@@ -201,19 +205,42 @@ def test_every_sequence_of_a_batch_is_compared_with_its_own_entry(mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_a_sequence_that_is_all_padding_misses(mode):
     store = np.zeros((4, 2), np.float16), np.zeros(8, np.float16), i64(0, 2), i64(0, 4)
-    for entry, length in (i64(0), i64(0)), (i64(0, MISS), i64(2, 0)):
+    for entry, length in (i64(0), i64(0)), (i64(0, 1, MISS), i64(2, 0, 0)):
         inputs = np.zeros((len(entry), 3, 2), np.float32), entry, length, *store, f32(1), f32(1), f32(1)
-        assert not memo_rows(*inputs)[2]
-        assert not run_operator("MemoRows", mode, *inputs)[2]
+        for hit, all_hit in memo_rows(*inputs)[2:4], run_operator("MemoRows", mode, *inputs)[2:4]:
+            assert hit.tolist() == (length > 0).tolist()
+            assert not all_hit
 
 
-def test_sequences_without_an_entry_run_in_whole_beside_others(mode):
-    states = np.zeros((3, 4, 1), np.float32)
-    store = np.zeros((2, 1), np.float16), np.zeros(4, np.float16), i64(0), i64(0)
-    inputs = states, i64(MISS, 0, MISS), i64(3, 2, 1), *store, f32(0), f32(0), f32(0.4)
-    rows, stored_rows, hit, *_ = run_operator("MemoRows", mode, *inputs)
-    assert (rows.tolist(), stored_rows.tolist(), bool(hit)) == ([0, 1, 2, 8], [0, 0, 0, 0], True)
-    assert_rows_as_specified(mode, 17, *inputs)
+BESIDE = [  # of 2, 3 and 4 tokens: what has no entry, as it is stored, with 1 change, with 3, and all padding
+    (MISS, 2, []),
+    (0, 2, []),
+    (1, 3, [1]),
+    (2, 4, [0, 1, 3]),
+    (0, 0, []),
+    (0, MISS, []),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("bound", [1.0, -1.0])
+@given(order=st.lists(st.integers(0, len(BESIDE) - 1), max_size=5), padded=st.integers(4, 6))
+@settings(deadline=None, max_examples=40)
+def test_a_sequence_hits_or_not_whatever_stands_beside_it(mode, bound, order, padded):
+    """Where at most half of its tokens run, and there is one; the others of a batch, and padding, do not count."""
+    store = np.ones((9, 1), np.float16), np.zeros(29, np.float16), i64(0, 2, 5), i64(0, 4, 13)
+    states = np.full((len(order), padded, 1), 1, np.float32)
+    for b, number in enumerate(order):
+        states[b, BESIDE[number][2]] = 2
+    entry, length = (i64(*[BESIDE[number][part] for number in order]) for part in (0, 1))
+    inputs = states, entry, length, *store, f32(0), f32(bound), f32(0.5)
+    rows, stored_rows, hit, all_hit, change, predicted = run_operator("MemoRows", mode, *inputs)
+    assert hit.tolist() == [bound > 0 and number in (1, 2) for number in order]
+    assert all_hit == (len(order) > 0 and all(hit))
+    running = [b * padded + 1 for b, number in enumerate(order) if number == 2 and bound > 0]
+    assert (rows.tolist(), stored_rows.tolist()) == (running, [3] * len(running))
+    assert np.flatnonzero(change).tolist() == running
+    assert not predicted.any()
 
 
 # ---- MemoAttention

@@ -133,8 +133,8 @@ def test_changes_and_predictions_are_those_of_the_reference(bundle, built, mode,
     shutil.copyfile(memo_data(bundle), traced / memo_data(bundle).name)
     ir.save(model, traced / "model.onnx")
     read = memoized(traced, mode).run([f"read.{at}" for at in range(10)], request)
-    rows, _, hit, change, predicted = memo_rows(*read)
-    assert bool(hit)
+    rows, _, hit, all_hit, change, predicted = memo_rows(*read)
+    assert hit.tolist() == [all_hit] == [True]
     assert [row.change for row in one.rows.rows] == pytest.approx(change[0].tolist(), rel=1e-4)
     first = [row for row in one.rows.rows if row.layer == 0]
     assert len(first) == len(rows)

@@ -1,7 +1,6 @@
-// MemoRows: the rows that run are tokens of the batch, with the payload rows of their entries, and as many as may.
+// MemoRows: the rows that run are tokens of sequences that hit, with the payload rows of their entries, and as many as
+// may of each.
 #include "kernels/memo_rows.h"
-
-#include <algorithm>
 
 #include "tests/fuzz/harness.h"
 
@@ -10,26 +9,36 @@ using namespace onnx_memo::testing;
 
 namespace {
 
-void CheckHit(const Inputs& inputs, const FakeResult& result) {
+void CheckChosen(const Inputs& inputs, const FakeResult& result) {
   const auto entry = Numbers<std::int64_t>(inputs[MemoRows::kEntry]);
   const auto length = Numbers<std::int64_t>(inputs[MemoRows::kLength]);
   const auto rows = Numbers<std::int64_t>(result.outputs[MemoRows::kRows]);
   const auto stored_rows = Numbers<std::int64_t>(result.outputs[MemoRows::kStoredRows]);
-  const std::int64_t padded = inputs[MemoRows::kStates].dims[1];
-  CHECK(Single<float>(inputs[MemoRows::kBound]) >= 0);
-  CHECK(!length.empty() && *std::min_element(length.begin(), length.end()) > 0);
-  CHECK(static_cast<double>(rows.size()) <= static_cast<double>(Single<float>(inputs[MemoRows::kLimit])) *
-                                                static_cast<double>(length.size()) * static_cast<double>(padded));
-  CheckRows(rows, length, padded);
-  CheckStoredRows(rows, stored_rows, entry, Numbers<std::int64_t>(inputs[MemoRows::kOffsets]), padded);
-  const auto runs = [&](std::int64_t row) { return std::binary_search(rows.begin(), rows.end(), row); };
   const auto change = Numbers<float>(result.outputs[MemoRows::kChange]);
+  const auto predicted = Numbers<float>(result.outputs[MemoRows::kPredicted]);
+  const auto& hits = result.outputs[MemoRows::kHit].bytes;
+  const std::int64_t padded = inputs[MemoRows::kStates].dims[1];
+  const auto limit = static_cast<double>(Single<float>(inputs[MemoRows::kLimit]));
+  CheckStoredRows(rows, stored_rows, entry, Numbers<std::int64_t>(inputs[MemoRows::kOffsets]), padded);
+  std::size_t row = 0;
+  bool all = !entry.empty();
   for (std::int64_t b = 0; b < static_cast<std::int64_t>(entry.size()); ++b) {
-    for (std::int64_t t = 0; t < length[Size(b)]; ++t) {
-      const std::int64_t row = b * padded + t;
-      if (entry[Size(b)] == kMiss || change[Size(row)] > 0) CHECK(runs(row));
+    const std::size_t first = row;
+    const bool hit = hits[Size(b)] != 0;
+    all = all && hit;
+    for (std::int64_t t = 0; t < padded; ++t) {
+      const std::size_t place = Size(b * padded + t);
+      const bool runs = row < rows.size() && rows[row] == b * padded + t;
+      row += runs ? 1 : 0;
+      const bool token = hit && t < length[Size(b)];
+      CHECK(token || (!runs && change[place] == 0 && predicted[place] == 0));
+      CHECK(runs || change[place] == 0);
     }
+    CHECK(!hit || (entry[Size(b)] != kMiss && length[Size(b)] > 0 && Single<float>(inputs[MemoRows::kBound]) >= 0));
+    CHECK(!hit || static_cast<double>(row - first) <= limit * static_cast<double>(length[Size(b)]));
   }
+  CHECK(row == rows.size());
+  CHECK(all == (result.outputs[MemoRows::kAllHit].bytes[0] == 1));
 }
 
 }  // namespace
@@ -56,14 +65,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Integers dims = {inputs[MemoRows::kStates].dims[0], inputs[MemoRows::kStates].dims[1]};
   CHECK(result.outputs[MemoRows::kRows].dims.size() == 1);
   CHECK(result.outputs[MemoRows::kStoredRows].dims == result.outputs[MemoRows::kRows].dims);
-  CHECK(result.outputs[MemoRows::kHit].dims.empty());
+  CHECK(result.outputs[MemoRows::kHit].dims == Integers({dims[0]}));
+  CHECK(result.outputs[MemoRows::kAllHit].dims.empty());
   CHECK(result.outputs[MemoRows::kChange].dims == dims && result.outputs[MemoRows::kPredicted].dims == dims);
   for (const float change : Numbers<float>(result.outputs[MemoRows::kChange])) CHECK(change >= 0 && change <= 8);
-  if (result.outputs[MemoRows::kHit].bytes[0] == 1) {
-    CheckHit(inputs, result);
-  } else {
-    CHECK(result.outputs[MemoRows::kHit].bytes[0] == 0 && result.outputs[MemoRows::kRows].dims[0] == 0);
-    for (const float predicted : Numbers<float>(result.outputs[MemoRows::kPredicted])) CHECK(predicted == 0);
-  }
+  CheckChosen(inputs, result);
   return 0;
 }

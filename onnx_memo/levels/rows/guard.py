@@ -1,18 +1,20 @@
 """Guard the encoder at the level `rows`: run only the rows that changed, and those they influence.
 
 Requires: the encoder of this very model, found on its present graph. Ensures: the model's inputs and outputs
-keep their names and order; where `hit` is false exactly the original nodes run. Where requests that reuse
-nothing run in 8 bits, the original nodes run at `memo_strictness` 0 alone, and where the processor's own
+keep their names and order; for sequences that do not hit exactly the original nodes run. Where these run in 8
+bits, the original nodes run at `memo_strictness` 0 alone, and where the processor's own
 products of bytes are not exact and no native library is there; if the original's weights are left out, in
 their place runs the form of nodes that are exact on every processor.
 
     entry = MemoLookup(key of the input)
-    rows, stored_rows, hit, change, predicted = MemoRows(input, entry, ...)
+    rows, stored_rows, hit, all_hit, change, predicted = MemoRows(input, entry, ...)
     states, spread, rows = If(any row) { the encoder on these rows alone } else { nothing }
-    output = If(hit) { MemoMerge(states, spread, rows, ...) } else { the original encoder }
+    output = If(all_hit) { MemoMerge(states, spread, rows, ...) }
+             else { the original encoder, for sequences that do not hit; MemoMerge for the others }
 
-The two `If` follow each other: in a branch within a branch ONNX Runtime does not rearrange weights for its
-products, which then take up to three times as long. Where `hit` is false there are no rows.
+So each sequence is answered as it would be alone. The two `If` follow each other: in a branch within a branch
+ONNX Runtime does not rearrange weights for its products, which then take up to three times as long. Where no
+sequence hits there are no rows.
 
 What runs on these rows, and what `spread` is: `onnx_memo.levels.rows.run`.
 
@@ -34,8 +36,8 @@ from onnx_memo.graph.prune import prune
 from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import find_stages
+from onnx_memo.levels.apart import as_branch
 from onnx_memo.levels.inserter import add_operators, to_be_guarded
-from onnx_memo.levels.literal import hit_name
 from onnx_memo.levels.rows.attention import Request, Running
 from onnx_memo.levels.rows.reads import InBytes, RowsGuard
 from onnx_memo.levels.rows.repeats import NAME, ROWS, RepeatsInserter
@@ -61,7 +63,7 @@ def insert_rows_guard(
     if isinstance(span, Encoder):
         span = to_be_guarded(model, span)
     if guard.kept:
-        RowsInserter(model, span, guard, in_bytes).run()
+        RowsInserter(model, span, guard, in_bytes, shapes).run()
     else:
         RepeatsInserter(model, span, guard, shapes).run()
     add_operators(model)
@@ -74,9 +76,14 @@ class RowsInserter(RepeatsInserter):
     """Guards the encoder of a model, which is changed."""
 
     def __init__(
-        self, model: ir.Model, span: Span, guard: RowsGuard, in_bytes: InBytes | None = None
+        self,
+        model: ir.Model,
+        span: Span,
+        guard: RowsGuard,
+        in_bytes: InBytes | None,
+        shapes: Mapping[str, Shape] | None,
     ) -> None:
-        super().__init__(model, span, guard, None)  # what reuses nothing runs as rows among others
+        super().__init__(model, span, guard, shapes)
         self.in_bytes = in_bytes
 
     @property
@@ -87,70 +94,76 @@ class RowsInserter(RepeatsInserter):
 
     def run(self) -> None:
         """Insert the guard."""
-        span, guard = self.span, self.guard
         b = Builder(f"memo/{self.name}", self.opset)
         self.find(b)
-        bound, limit = self.bound, self.initializer(guard.limit)
-        if guard.int8 or self._rows_in_bytes:
-            bound, limit = self._only_reused(b, self.all_found, bound, limit)
+        limit = self.initializer(self.guard.limit)
         exact = b.op("MemoExact", self.strictness(b), domain=DOMAIN) if self._any_in_bytes else None
         if self._rows_in_bytes:  # where they are not exact, only repeats are reused, of which no row runs
             limit = b.op("Where", exact, limit, b.const(0, np.float32))
         if any(isinstance(meeting, Mixing) for meeting in self.encoder.meetings):
-            alone = b.op("Equal", b.dim(span.input, 0), b.i64(1))  # its rows ask those of one sequence
+            alone = b.op(
+                "Equal", b.dim(self.encoder.input, 0), b.i64(1)
+            )  # its rows ask those of one sequence
             limit = b.op("Where", b.op("Squeeze", alone), limit, b.const(0, np.float32))
-        self.choose_rows(b, bound, limit, hit_name(self.name))
-        states, spread, rows = self._ran(b)
-        region, merged = self.region(), self._merged(states, spread, rows)
+        self.choose_rows(b, limit)
+        self.those_that_ran = self._run_rows(b)
         if exact is None or self.in_bytes is None or not self.in_bytes.misses:
-            self.answer = self.make_conditional(b, region, span.result, self.hit, merged)
+            self.answer = self.instead_of_region(b)
             return
-        whole = self.in_bytes.whole
-        answered, either = self._or_whole(b, self.hit, exact, merged, whole)
-        instead = whole_branch(self, self.encoder, whole, everywhere=True) if self.in_bytes.compact else None
-        self.answer = self.make_conditional(b, region, span.result, answered, either, instead)
+        whole, instead = self.in_bytes.whole, None
+        answered, either = self._or_whole(b, exact, whole)
+        if self.in_bytes.compact:
+            instead = whole_branch(self, self.encoder, whole, self.hits, everywhere=True)
+            after = Builder(f"memo/{NAME}/compact", self.opset)
+            instead.outputs[:] = [self._beside(after, instead.outputs[0])]
+            instead.extend(after.nodes)
+        # The original is left for `memo_strictness` 0, and for processors whose products of bytes are not exact.
+        self.answer = self.make_conditional(b, self.region(), self.span.result, answered, either, instead)
 
-    def _or_whole(
-        self, b: Builder, hit: ir.Value, exact: ir.Value, merged: ir.Graph, whole: WholeInCopy
-    ) -> tuple[ir.Value, ir.Graph]:
+    def ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """The final states of the rows that ran, what they spread, [R, d], and which they are."""
+        del b
+        return self.those_that_ran
+
+    def _or_whole(self, b: Builder, exact: ir.Value, whole: WholeInCopy) -> tuple[ir.Value, ir.Graph]:
         """Whether the original is not needed, and the branch that gives what was reused, or ran in 8 bits.
 
         What runs in 8 bits has an `If` of the main graph, as the rows that run have.
         """
-        runs = b.op("And", exact, b.op("Not", hit))
+        width = self.encoder.width
+        runs = b.op("And", exact, b.op("Not", self.hit))
         nothing = Builder(f"memo/{NAME}/unneeded", self.opset)
-        empty = branch_of(
-            nothing,
-            [nothing.const(np.zeros((0, 0, self.encoder.width)), np.float32)],
-            [None, None, self.encoder.width],
-        )
-        branch = whole_branch(self, self.encoder, whole)
+        empty = branch_of(nothing, [nothing.const(np.zeros((0, 0, width)), np.float32)], [None, None, width])
+        branch = whole_branch(self, self.encoder, whole, self.hits)
         ran = b.op("If", runs, name=WHOLE, then_branch=branch, else_branch=empty)
-        same = Builder(f"memo/{NAME}/same", self.opset)
-        either = Builder(f"memo/{NAME}/either", self.opset)
+        some, either = (Builder(f"memo/{NAME}/{part}", self.opset) for part in ("beside", "either"))
         chosen = either.op(
             "If",
-            hit,
-            then_branch=merged,
-            else_branch=branch_of(same, [same.op("Identity", ran)], [None, None, self.encoder.width]),
+            self.hit,
+            then_branch=self.reused_branch(),
+            else_branch=branch_of(some, [self._beside(some, ran)], [None, None, width]),
         )
-        return b.op("Or", hit, exact), branch_of(either, [chosen], [None, None, self.encoder.width])
+        return b.op("Or", self.hit, exact), branch_of(either, [chosen], [None, None, width])
 
-    def _only_reused(
-        self, b: Builder, found: ir.Value, bound: ir.Value, limit: ir.Value
-    ) -> tuple[ir.Value, ir.Value]:
-        """Bound and limit with which int8 serves only requests that reuse something.
+    def _beside(self, b: Builder, ran: ir.Value) -> ir.Value:
+        """What ran in 8 bits, f32[B, L, d], and what is reused of the sequences that hit, if any do."""
+        any_hit = b.reduce("ReduceMax", b.op("Cast", self.hits, to=ir.DataType.INT32.value), 0)
+        some, none = (Builder(f"{b.prefix}/{part}", self.opset) for part in ("some", "none"))
+        each = some.op("Unsqueeze", self.hits, some.i64(1, 2))
+        together = some.op("Where", each, self.put_together(some), ran)
+        beside = b.op(
+            "If",
+            b.op("Cast", any_hit, to=ir.DataType.BOOL.value),
+            then_branch=as_branch(some, together),
+            else_branch=as_branch(none, none.op("Identity", ran)),
+        )
+        beside.type, beside.shape = (
+            ir.TensorType(ir.DataType.FLOAT),
+            ir.Shape([None, None, self.encoder.width]),
+        )
+        return beside
 
-        `MemoRows` lets sequences without an entry, and padded ones, run whole among others. In floats that is
-        the original's result; in int8 it would not be. So there the original runs, where a sequence has no
-        entry, and where more of the real rows than the limit's share would run.
-        """
-        bound = b.op("Where", found, bound, b.const(-np.inf, np.float32))
-        real = b.reduce("ReduceMean", b.op("Cast", self.length, to=ir.DataType.FLOAT.value), 0, keepdims=True)
-        share = b.op("Div", real, b.op("Cast", self.padded, to=ir.DataType.FLOAT.value))
-        return bound, b.op("Mul", limit, share)
-
-    def _ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
+    def _run_rows(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
         """The final states of the rows that run, what they spread, [R, d], and which they are."""
         some = b.op("Greater", b.op("Size", self.rows), b.const(0, np.int64))
         stages = find_stages(self.encoder)[1:]
@@ -162,12 +175,6 @@ class RowsInserter(RepeatsInserter):
         then, other = run.branch(f"{b.prefix}/run", stages), run.nothing(f"{b.prefix}/nothing", len(stages))
         states, spread, *rows = b.ops("If", some, names=names, then_branch=then, else_branch=other)
         return states, spread, rows[-1] if rows else self.rows
-
-    def _merged(self, states: ir.Value, spread: ir.Value, rows: ir.Value) -> ir.Graph:
-        """The branch of a hit: the rows that ran, merged with what is stored."""
-        b = Builder(f"memo/{self.name}/reuse", self.opset)
-        merged = self.put_together(b, states, spread, rows, self.entry, self.length)
-        return branch_of(b, [merged], [None, None, self.span.output_width])
 
     @property
     def _any_in_bytes(self) -> bool:

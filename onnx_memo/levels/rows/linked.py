@@ -31,7 +31,7 @@ from onnx_memo.keys.nodes import emit_segments
 from onnx_memo.levels.inserter import add_operators
 from onnx_memo.levels.rows.blueprint import RowsBlueprint
 from onnx_memo.levels.rows.reads import RowsGuard
-from onnx_memo.levels.rows.repeats import RepeatsInserter, missing_sequences
+from onnx_memo.levels.rows.repeats import RepeatsInserter
 from onnx_memo.operators.spec import NO_ENTRY
 from onnx_memo.store.data import StoredTensor
 from onnx_memo.store.manifest import GuardedSite
@@ -197,7 +197,7 @@ class LinkedInserter(RepeatsInserter):
     ) -> None:
         super().__init__(model, spans[0], guards[0], shapes)
         self.spans, self.guards, self.number = spans, guards, 0
-        self.found: dict[int, tuple[ir.Value, ir.Node]] = {}  # entries of each guard so far; its MemoRows
+        self.found: dict[int, ir.Value] = {}  # what each guard so far reuses: entries, i64[B]
         self.answers: dict[ir.Value, ir.Value] = {}  # and what takes the place of its span's result
 
     def run(self) -> None:
@@ -208,7 +208,7 @@ class LinkedInserter(RepeatsInserter):
             self.number, self.name, self.guard = number, guard_name(number), self.guards[number]
             self.span = replace(span, input=self.answers.get(span.input, span.input))
             super().run()
-            self.found[number] = self.entry, self.operator
+            self.found[number] = self.entry
             self.answers[span.result] = self.answer
 
     def region(self) -> list[ir.Node]:
@@ -236,11 +236,10 @@ class LinkedInserter(RepeatsInserter):
         """
         kinds, none = self.length, b.i64(NO_ENTRY)
         for read in self.spans[self.number].reads:
-            entry, operator = self.found[read]
-            missing = missing_sequences(b, operator)
+            entry = self.found[read]
             batch, entries = b.dim(self.length, 0), self.guards[read].lengths.shape.numpy()[0]
             same = b.op("Equal", b.dim(entry, 0), batch)
-            filled = b.op("Concat", b.op("Where", missing, none, entry), b.op("Expand", none, batch), axis=0)
+            filled = b.op("Concat", entry, b.op("Expand", none, batch), axis=0)
             beside = b.op("Slice", filled, b.i64(0), batch)
             known = b.op("GreaterOrEqual", beside, b.const(0, np.int64))
             number = b.op("Add", b.op("Mul", kinds, b.const(entries, np.int64)), beside)

@@ -4,11 +4,10 @@ Requires: a span of this very model, found on its present graph. Ensures: the mo
 their names and order; what reuses nothing runs exactly the original nodes.
 
     entry = MemoLookup(key of the input)
-    rows, ..., some = MemoRows(input, entry, ...)
-    output = If(no row at all) { MemoMerge(entry) } else { the original nodes, for sequences with such rows }
+    ..., hit, all_hit, ... = MemoRows(input, entry, ...)
+    output = If(all_hit) { MemoMerge(entry) } else { the original nodes, for sequences that do not hit }
 
-`MemoRows` names the rows that are not as stored: sequences that have some run (`onnx_memo.levels.apart`), the
-others of a batch are reused.
+A sequence hits if no row is other than stored: the others of its batch run (`onnx_memo.levels.apart`).
 """
 
 from __future__ import annotations
@@ -42,20 +41,6 @@ def rows_name(name: str) -> str:
     return f"memo/{name}/rows"
 
 
-def missing_sequences(b: Builder, operator: ir.Node) -> ir.Value:
-    """Which sequences of a batch repeat nothing literally, bool[B], by the guard's `MemoRows`.
-
-    It names rows of them, some or all; or says by its `hit` that nothing can be reused.
-    """
-    states, (rows, _, possible, *_) = operator.inputs[0], operator.outputs
-    assert states is not None, "MemoRows reads them"
-    sequence = b.op("Div", rows, b.op("Max", b.dim(states, 1), b.i64(1)))
-    zeros = b.op("ConstantOfShape", b.dim(states, 0), value=ir.tensor(np.zeros(1, np.int64)))
-    ones = b.op("ConstantOfShape", b.op("Shape", sequence), value=ir.tensor(np.ones(1, np.int64)))
-    runs = b.op("ScatterElements", zeros, sequence, ones, axis=0)
-    return b.op("Or", b.op("Not", possible), b.op("Cast", runs, to=ir.DataType.BOOL.value))
-
-
 ROWS, HIT = rows_name(NAME), hit_name(NAME)
 
 
@@ -64,15 +49,17 @@ class RepeatsInserter(Inserter):
 
     Attributes:
         name: of the guard.
-        entry: what its lookup found, i64[B], once it has run.
-        all_found: whether it found one for every sequence, bool.
-        hit: whether all is reused, bool.
+        entry: what its lookup found, i64[B]; once rows are chosen, of sequences that hit.
+        length: real tokens of each sequence, i64[B]; once rows are chosen, of those that hit, else 0.
+        hits: which sequences are reused, bool[B].
+        hit: whether all are, bool.
         answer: what takes the place of the span's result.
     """
 
     name = NAME
     entry: ir.Value
-    all_found: ir.Value
+    length: ir.Value
+    hits: ir.Value
     hit: ir.Value
     answer: ir.Value
 
@@ -96,19 +83,15 @@ class RepeatsInserter(Inserter):
         """Insert the guard."""
         b = Builder(f"memo/{self.name}", self.opset)
         self.find(b)
-        region = self.region()
+        self.choose_rows(b, self.initializer(self.guard.limit))
+        self.answer = self.instead_of_region(b)
+
+    def instead_of_region(self, b: Builder) -> ir.Value:
+        """Put `If(all hit) { what is reused } else { the region, for sequences that do not hit }` in its place."""
+        region, reused = self.region(), self.reused_branch()
         reads = self.reads(region, self.begin())
-        if reads is None:
-            self.choose_rows(b, self.bound, self.initializer(self.guard.limit), hit_name(self.name))
-            self.answer = self.make_conditional(b, region, self.span.result, self.hit, self._all_reused())
-            return
-        self.choose_rows(b, self.bound, b.const(1, np.float32), f"memo/{self.name}/some")
-        apart = Apart(reads, partial(self._choose, reads), self._reused)
-        none = b.op("Equal", b.op("Size", self.rows), b.const(0, np.int64))
-        self.hit = b.op("And", self.hit, none, name=hit_name(self.name))
-        self.answer = self.make_conditional(
-            b, region, self.span.result, self.hit, self._all_reused(), apart=apart
-        )
+        apart = None if reads is None else Apart(reads, partial(self._choose, reads), self._reused)
+        return self.make_conditional(b, region, self.span.result, self.hit, reused, apart=apart)
 
     def find(self, b: Builder) -> None:
         """Look up what a request may reuse."""
@@ -124,40 +107,40 @@ class RepeatsInserter(Inserter):
         self.key = self.query(b, guard.lookup, weights, self.states)
         radius = self.initializer(guard.lookup.threshold)
         self.padded = b.dim(span.input, 1)
-        self.entry, self.all_found = self.look_up(
-            b, guard.lookup, self.key, self.kinds(b), guard.lengths, radius
-        )
+        self.entry, _ = self.look_up(b, guard.lookup, self.key, self.kinds(b), guard.lengths, radius)
         self.bound = b.op("Mul", self.initializer(guard.bound), self.strictness(b))
 
-    def choose_rows(self, b: Builder, bound: ir.Value, limit: ir.Value, hit: str) -> None:
-        """The rows that run, and whether they alone may, by the name `hit`."""
+    def choose_rows(self, b: Builder, limit: ir.Value) -> None:
+        """Which sequences are reused, and which rows of these run all the same."""
         guard = self.guard
         stored = (guard.stored, guard.influence, guard.offsets, guard.squares)
-        names = ("stored_rows", "change", "predicted")
-        stored_rows, change, predicted = (f"memo/{self.name}/{part}" for part in names)
-        self.rows, self.stored_rows, self.hit, self.change, self.predicted = b.ops(
+        names = ("stored_rows", "all_hit", "change", "predicted")
+        stored_rows, all_hit, change, predicted = (f"memo/{self.name}/{part}" for part in names)
+        self.rows, self.stored_rows, self.hits, self.hit, self.change, self.predicted = b.ops(
             "MemoRows",
             self.states,
             self.entry,
             self.length,
             *(self.initializer(tensor) for tensor in stored),
             self.initializer(guard.epsilon),
-            bound,
+            self.bound,
             limit,
             domain=DOMAIN,
-            names=(rows_name(self.name), stored_rows, hit, change, predicted),
+            names=(rows_name(self.name), stored_rows, hit_name(self.name), all_hit, change, predicted),
         )
-        self.operator = b.nodes[-1]
+        # Without an entry all tokens of a sequence would have to run: it has none here.
+        self.entry = b.op("Where", self.hits, self.entry, b.i64(NO_ENTRY))
+        self.length = b.op("Where", self.hits, self.length, b.i64(0))
 
     def begin(self) -> list[ir.Value]:
         """Values that the region reads of which it is known that they are [B, ...]."""
         return [self.span.input]
 
     def _choose(self, reads: Reads, b: Builder) -> Chosen:
-        """The sequences that reuse nothing: those of which rows would have to run; or all."""
+        """The sequences that do not hit; or all."""
         batch = b.dim(self.states, 0)
         one, several = Builder(f"{b.prefix}/one", self.opset), Builder(f"{b.prefix}/several", self.opset)
-        missing = missing_sequences(several, self.operator)
+        missing = several.op("Not", self.hits)
         branches = everything(one, batch), distinct_of(several, missing, self.key, reads)
         then, other = (
             as_branch(own, *chosen.values) for own, chosen in zip((one, several), branches, strict=True)
@@ -166,44 +149,30 @@ class RepeatsInserter(Inserter):
         alone = b.op("LessOrEqual", batch, b.i64(1))
         return Chosen(*b.ops("If", alone, names=names, then_branch=then, else_branch=other))
 
-    def _all_reused(self) -> ir.Graph:
-        """The branch where nothing runs."""
+    def reused_branch(self) -> ir.Graph:
+        """The branch where all is reused."""
         b = Builder(f"memo/{self.name}/reuse", self.opset)
-        merged = self.put_together(b, *self._nothing(b), self.entry, self.length)
-        return branch_of(b, [merged], [None, None, self.span.output_width])
+        return branch_of(b, [self.put_together(b)], [None, None, self.span.output_width])
 
-    def _nothing(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """The states of no rows, and what they spread, [0, d], and which they are."""
+    def _reused(self, b: Builder, chosen: Chosen) -> ir.Value:
+        """What sequences that hit reuse; zeros for the others, which are the chosen ones."""
+        del chosen
+        return self.put_together(b)
+
+    def ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """The final states of the rows that ran, what they spread, [R, d], and which they are: none."""
         states = b.const(np.zeros((0, self.span.per_row)), np.float32)
         return states, states, b.i64()
 
-    def _reused(self, b: Builder, chosen: Chosen) -> ir.Value:
-        """What is stored for the sequences that reuse it."""
-        entry = b.op("Where", chosen.missing, b.i64(NO_ENTRY), self.entry)
-        length = b.op(
-            "Where", chosen.missing, b.i64(0), self.length
-        )  # without an entry, every token has to run
-        return self.put_together(b, *self._nothing(b), entry, length)
-
-    def put_together(
-        self,
-        b: Builder,
-        states: ir.Value,
-        spread: ir.Value,
-        rows: ir.Value,
-        entry: ir.Value,
-        length: ir.Value,
-    ) -> ir.Value:
-        """Rows that ran, merged with what is stored for each sequence."""
+    def put_together(self, b: Builder) -> ir.Value:
+        """Rows that ran, merged with what is stored for each sequence that hits; zeros for the others."""
         guard = self.guard
         stored = (guard.final, guard.rollout, guard.offsets, guard.squares)
         merged = b.op(
             "MemoMerge",
-            states,
-            spread,
-            rows,
-            entry,
-            length,
+            *self.ran(b),
+            self.entry,
+            self.length,
             self.padded,
             *(self.initializer(tensor) for tensor in stored),
             domain=DOMAIN,

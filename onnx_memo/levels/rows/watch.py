@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnx_memo.graph.build import Builder
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.levels.base import Reuse
+from onnx_memo.levels.literal import hit_name
 from onnx_memo.levels.rows.attention import count_layers
-from onnx_memo.levels.rows.repeats import HIT, NAME, ROWS, missing_sequences, rows_name
+from onnx_memo.levels.rows.repeats import HIT, NAME, ROWS, rows_name
 from onnx_memo.store.manifest import GuardedSite
 
 
@@ -27,14 +27,19 @@ class Watched:
         rows: which rows ran in the last stage, i64[R], each as sequence * L + token.
         lengths: real tokens of each sequence, i64[B].
         ran: how many they are, the mean over the layers.
-        hit: whether only they ran; if not, the original ran as a whole and there are none.
+        hits: of which sequences only such rows ran, bool[B]; the others ran in whole.
     """
 
     outputs: list[npt.NDArray[Any]]
     rows: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     ran: float
-    hit: bool
+    hits: npt.NDArray[np.bool_]
+
+    @property
+    def hit(self) -> bool:
+        """Whether there are sequences, and all hit."""
+        return len(self.hits) > 0 and bool(self.hits.all())
 
 
 class RowsWatch:
@@ -56,15 +61,16 @@ class RowsWatch:
     def watched(self, results: Sequence[npt.NDArray[Any]]) -> Watched:
         """What a run of all outputs gave, as they are in `results`."""
         own = len(results) - len(self.shares) - 2
-        *rows, lengths, hit = results[own:]
+        *rows, lengths, hits = results[own:]
         ran = float(self.shares @ [len(of_stage) for of_stage in rows])
-        return Watched(list(results[:own]), rows[-1], lengths, ran, bool(hit))
+        return Watched(list(results[:own]), rows[-1], lengths, ran, hits)
 
     def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
-        """As `onnx_memo.levels.base.Watch` has it: a batch is reused as a whole."""
+        """As `onnx_memo.levels.base.Watch` has it."""
         watched = self.watched(results)
-        share = watched.ran / max(int(watched.lengths.sum()), 1) if watched.hit else 1.0
-        return Reuse({NAME: np.full(len(watched.lengths), watched.hit)}, share)
+        lengths = np.maximum(watched.lengths, 0)
+        ran = watched.ran + float(lengths[~watched.hits].sum())
+        return Reuse({NAME: watched.hits}, ran / max(int(lengths.sum()), 1))
 
 
 class RepeatsWatch:
@@ -79,16 +85,14 @@ class RepeatsWatch:
             assert operator is not None, "MemoRows gives the rows"
             lengths = operator.inputs[2]
             assert lengths is not None, "it reads the lengths"
-            b = Builder(f"memo/{name}/watch", model.opset_imports[""])
-            missing = missing_sequences(b, operator)
-            model.graph.extend(b.nodes)
             add_outputs(model, [lengths], ir.DataType.INT64)
-            add_outputs(model, [missing], ir.DataType.BOOL)
+            add_outputs(model, [values[hit_name(name)]], ir.DataType.BOOL)
 
     def read(self, results: Sequence[npt.NDArray[Any]]) -> Reuse:
         """As `onnx_memo.levels.base.Watch` has it."""
         own = results[len(results) - 2 * len(self.names) :]
-        lengths, missing = [np.maximum(each, 0) for each in own[0::2]], own[1::2]
-        ran = sum(int(each[runs].sum()) for each, runs in zip(lengths, missing, strict=True))
-        hits = {name: ~runs for name, runs in zip(self.names, missing, strict=True)}
-        return Reuse(hits, ran / max(sum(int(each.sum()) for each in lengths), 1))
+        lengths, hits = [np.maximum(each, 0) for each in own[0::2]], own[1::2]
+        ran = sum(int(each[~reused].sum()) for each, reused in zip(lengths, hits, strict=True))
+        return Reuse(
+            dict(zip(self.names, hits, strict=True)), ran / max(sum(int(each.sum()) for each in lengths), 1)
+        )

@@ -51,13 +51,10 @@ def rows_body(
 def _of_several(
     opset: int, wanted: ir.Value, states: ir.Value, entry: ir.Value, *others: ir.Value
 ) -> ir.Graph:
-    """The branch for several sequences, each of which has a token; without an entry one runs in whole."""
+    """The branch for several sequences, or for none that hits."""
     b = Builder("MemoRows/several", opset)
-    length = others[0]
     several = b.op("Greater", b.op("Shape", entry), b.i64(1))
-    least = b.op("Concat", length, b.i64(1), axis=0)  # the batch may be empty
-    stands = b.op("Greater", b.op("ReduceMin", least, keepdims=1), b.const(0, np.int64))
-    possible = b.op("And", b.op("And", several, stands), wanted)
+    possible = b.op("And", several, wanted)
     names = [f"{b.prefix}/{output}" for output in OUTPUTS]
     then, other = _rows_of_many(opset, states, entry, *others), _no_rows(opset, states)
     results = b.ops("If", possible, names=names, then_branch=then, else_branch=other)
@@ -76,7 +73,8 @@ def _no_rows(opset: int, states: ir.Value) -> ir.Graph:
         "predicted": b.op("ConstantOfShape", places, value=filling(0)),
         "rows": b.i64(),
         "stored_rows": b.i64(),
-        "hit": b.const(False, np.bool_),
+        "hit": b.op("ConstantOfShape", b.dim(states, 0), value=ir.tensor(np.zeros(1, np.bool_))),
+        "all_hit": b.const(False, np.bool_),
     }
     return _branch(b, results, "none")
 
@@ -107,7 +105,7 @@ def _rows_of_one(
     predicted = b.op("MatMul", change, matrix)  # [1, n]
     left_out = b.op("And", same, b.op("LessOrEqual", predicted, bound))
     runs = b.op("Not", left_out)
-    hit = _few_enough(b, runs, limit, b.dim(states, 1))
+    hit = _few_enough(b, runs, limit, length)
     # On a miss nothing is to run: the rows would be computed, and then the original all the same.
     rows = b.op("Gather", b.op("NonZero", b.op("And", runs, hit)), b.const(1, np.int64), axis=0)  # [R]
     pads = b.op("Concat", b.i64(0, 0, 0), b.op("Sub", b.dim(states, 1), length), axis=0)
@@ -116,7 +114,8 @@ def _rows_of_one(
         "predicted": b.op("Pad", b.op("Where", hit, predicted, none), pads),
         "rows": rows,
         "stored_rows": b.op("Add", rows, first),
-        "hit": b.op("Squeeze", hit),
+        "hit": hit,
+        "all_hit": b.op("Squeeze", hit),
     }
     return _branch(b, results, "one")
 
@@ -145,26 +144,29 @@ def _rows_of_many(
     change = b.op("Where", moves, at_most(b, change), none)
     predicted = b.op("Where", batch.known, moved_by(b, batch, change, influence, squares), none)
     within = b.op("And", same, b.op("LessOrEqual", predicted, bound))
-    left_out = b.op("And", batch.known, within)
-    runs = b.op("Unsqueeze", batch.flat(b, b.op("And", batch.real, b.op("Not", left_out))), b.i64(0))
-    places = b.reduce("ReduceProd", batch.places, 0, keepdims=True)
-    hit = _few_enough(b, runs, limit, places)
-    rows = positions(b, b.op("Squeeze", b.op("And", runs, hit), b.i64(0)))
+    runs = b.op("And", batch.known, b.op("Not", within))
+    least = b.op("Min", b.op("Add", entry, b.i64(1)), length)
+    stands = b.op("Greater", least, b.const(0, np.int64))  # it has an entry, and a token
+    hit = b.op("And", stands, _few_enough(b, runs, limit, length))
+    of_each = b.op("Unsqueeze", hit, b.i64(1))
+    rows = positions(b, batch.flat(b, b.op("And", runs, of_each)))
+    all_hit = b.reduce("ReduceMin", b.op("Cast", hit, to=ir.DataType.INT32.value), 0)
     results = {
-        "change": b.op("Where", hit, change, none),
-        "predicted": b.op("Where", hit, predicted, none),
+        "change": b.op("Where", of_each, change, none),
+        "predicted": b.op("Where", of_each, predicted, none),
         "rows": rows,
         "stored_rows": b.op("Gather", batch.flat(b, batch.stored_rows), rows),
-        "hit": b.op("Squeeze", hit),
+        "hit": hit,
+        "all_hit": b.op("Cast", all_hit, to=ir.DataType.BOOL.value),
     }
     return _branch(b, results, "many")
 
 
-def _few_enough(b: Builder, runs: ir.Value, limit: ir.Value, places: ir.Value) -> ir.Value:
-    """Whether at most the limit's share of the places run: bool[1]. In double precision, as specified.
+def _few_enough(b: Builder, runs: ir.Value, limit: ir.Value, length: ir.Value) -> ir.Value:
+    """Whether at most the limit's share of a sequence's tokens run: bool[B]. In double precision, as specified.
 
-    `runs` is bool[1, n], `places` i64[1].
+    `runs` is bool[B, L], `length` i64[B].
     """
-    count = b.reduce("ReduceSum", b.op("Cast", runs, to=DOUBLE), 1)  # [1]
-    most = b.op("Mul", b.op("Cast", limit, to=DOUBLE), b.op("Cast", places, to=DOUBLE))
+    count = b.reduce("ReduceSum", b.op("Cast", runs, to=DOUBLE), 1)  # [B]
+    most = b.op("Mul", b.op("Cast", limit, to=DOUBLE), b.op("Cast", length, to=DOUBLE))
     return b.op("LessOrEqual", count, most)

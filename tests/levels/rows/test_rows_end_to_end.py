@@ -129,11 +129,17 @@ def test_irregular_masks_miss(pair):
     hole, empty = ({k: v.copy() for k, v in stored.items()} for _ in range(2))
     hole["attention_mask"][0, 3] = 0
     empty["attention_mask"][0] = 0
-    batches = [join([pair.stored[4], odd]) for odd in (hole, empty)]
-    for request in (hole, empty, join([stored], padded=20, side="left"), *batches):
+    for request in (hole, empty, join([stored], padded=20, side="left")):
         answer = pair.ask(request)
         assert not answer.hit
         assert_identical(answer.outputs, pair.before.run(None, request))
+    for odd in (hole, empty):  # beside them others are reused
+        together = pair.ask(join([pair.stored[4], odd]))
+        assert together.hits.tolist() == [True, False]
+        answer, want = together.outputs[0], pair.want(join([pair.stored[4], odd]))
+        n = pair.stored[4]["input_ids"].shape[1]
+        np.testing.assert_allclose(answer[0, :n], want[0, :n], atol=REPEAT * np.abs(want).max())
+        np.testing.assert_allclose(answer[1], want[1], atol=BATCH * np.abs(want).max())
 
 
 @architectures
@@ -289,20 +295,21 @@ def test_a_batch_gives_what_its_requests_give_alone(rows_root, mode, name, stric
     requests = mixed(pair)
     batch = join(requests, padded=padded)
     answer = pair.ask(batch, strictness)
-    assert answer.hit
+    assert any(answer.hits)
     length = answer.outputs[0].shape[1]
     for at, request in enumerate(requests):
         alone = pair.ask(request, strictness)
         n = alone.outputs[0].shape[1]
         scale = np.abs(alone.outputs[0]).max()
         assert np.abs(answer.outputs[0][at, :n] - alone.outputs[0][0]).max() <= BATCH * scale
-        assert not answer.outputs[0][at, n:].any()
+        assert answer.hits[at] == alone.hit
+        assert not (alone.hit and answer.outputs[0][at, n:].any())
         own = answer.rows[(answer.rows >= at * length) & (answer.rows < (at + 1) * length)] - at * length
-        assert own.tolist() == (alone.rows.tolist() if alone.hit else list(range(n)))
+        assert own.tolist() == alone.rows.tolist()
 
 
 @masked
-def test_a_batch_of_unrelated_requests_alone_is_no_hit_beyond_the_limit(name, mode, tmp_path):
+def test_a_batch_of_unrelated_requests_gets_the_original(name, mode, tmp_path):
     samples = random_samples(original(fixture(name)), [9, 23], seed=1)
     build(fixture(name), samples, tmp_path / "bundle")
     pair = open_pair(Built(tmp_path / "bundle", fixture(name), samples), mode)
@@ -374,12 +381,16 @@ def test_with_a_tolerance_rows_are_refused_there(tmp_path, name):
 # ---- The model
 
 
+def graphs_of(node: ir.Node):
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from graphs(attribute.as_graph())
+
+
 def graphs(graph: ir.Graph):
     yield graph
     for node in graph:
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from graphs(attribute.as_graph())
+        yield from graphs_of(node)
 
 
 def large_tensors(model: ir.Model) -> Counter:
@@ -418,13 +429,16 @@ def test_branches_hold_no_weights_and_none_is_stored_twice(rows_root, name):
 
 
 @architectures
-def test_no_if_stands_in_a_branch(rows_root, name):
-    """There ONNX Runtime does not rearrange weights for its products."""
+def test_no_product_stands_in_a_branch_of_a_branch(rows_root, name):
+    """There ONNX Runtime does not rearrange weights."""
     model = ir.load(made_rows(name, rows_root).bundle / "model.onnx")
     main, *branches = graphs(model.graph)
-    assert [node.op_type for branch in branches for node in branch if node.op_type == "If"] == []
     own = sum(node.op_type == "If" for node in ir.load(fixture(name)).graph)
     assert sum(node.op_type == "If" for node in main) == own + 2
+    inner = [
+        graph for branch in branches for node in branch if node.op_type == "If" for graph in graphs_of(node)
+    ]
+    assert [node.op_type for graph in inner for node in graph if node.op_type in ("MatMul", "Gemm")] == []
 
 
 def test_the_captured_files_are_what_the_bundle_holds(rows_root, tmp_path):

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support import fixture, join, original, random_samples
 from support_precision import exact_products
 from support_rows import TINY, Built, build, changed_last, open_pair
 
-import onnx_memo
 from onnx_memo.levels.rows import blueprint
 from onnx_memo.levels.rows.attention import count_layers
 from onnx_memo.operators.spec import DOMAIN
@@ -21,14 +22,22 @@ LENGTHS = (5, 9, 9, 16, 16, 23)
 LAYERS = 3
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("rows") / "bundle"
+def make(folder: Path, misses: bool) -> Built:
     requests = random_samples(original(fixture("bert")), LENGTHS, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blueprint, "INT8_LIMIT", 2.0)  # so that all rows may run
-        build(fixture("bert"), requests, folder, in_bytes=True)
+        build(fixture("bert"), requests, folder, in_bytes=True, misses_in_bytes=misses)
     return Built(folder, fixture("bert"), requests)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return make(tmp_path_factory.mktemp("rows") / "bundle", misses=False)
+
+
+@pytest.fixture(scope="module")
+def all_in_bytes(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return make(tmp_path_factory.mktemp("all") / "bundle", misses=True)
 
 
 def branch_that_runs(bundle: Path) -> list[ir.Node]:
@@ -57,16 +66,45 @@ def test_rows_come_near_the_original(built, mode):
         assert pair.error(near, 0.0) == 0, "the original stays in floats"
 
 
-@pytest.mark.skipif(not onnx_memo.library_path(), reason="standard bodies serve one sequence")
-@pytest.mark.parametrize("strictness", [TINY, 1.0])
-def test_a_request_is_the_same_alone_and_in_a_batch(built, strictness):
-    pair = open_pair(built, "native")
-    some = [changed_last(request) for request in pair.stored[1:4]]
-    answers = pair.ask(join(some), strictness)
-    assert answers.hit
-    for answer, request in zip(answers.outputs[0], some, strict=True):
-        (alone,) = pair.ask(request, strictness).outputs[0]
-        np.testing.assert_array_equal(answer[: len(alone)], alone)
+REPEATED, NEAR, UNKNOWN = range(3)  # kinds of request
+
+
+@pytest.mark.parametrize("misses", [False, True])
+@pytest.mark.parametrize("strictness", [TINY, 1.0, 0.0])
+@given(
+    kinds=st.lists(
+        st.tuples(st.sampled_from([REPEATED, NEAR, UNKNOWN]), st.integers(0, 4)), min_size=2, max_size=5
+    ),
+    padding=st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_request_is_the_same_alone_and_in_any_batch(
+    built, all_in_bytes, mode, misses, strictness, kinds, padding
+):
+    """Whether it is reused, which rows run, and the answer: in 8 bits that of the native kernels, to the last bit."""
+    if not exact_products(mode):
+        pytest.skip("products of bytes are not exact on this processor")
+    pair = open_pair(all_in_bytes if misses else built, mode)
+    unknown = random_samples(pair.before, [4, 10, 12, 7, 20], 77)
+    of_kind = {
+        REPEATED: pair.stored.__getitem__,
+        NEAR: lambda number: changed_last(pair.stored[number]),
+        UNKNOWN: unknown.__getitem__,
+    }
+    requests = [of_kind[kind](number) for kind, number in kinds]
+    longest = max(len(request["input_ids"][0]) for request in requests)
+    together = pair.ask(join(requests, padded=longest + padding), strictness)
+    for at, request in enumerate(requests):
+        alone = pair.ask(request, strictness)
+        assert together.hits[at] == alone.hit == (strictness > 0 and kinds[at][0] != UNKNOWN)
+        own, first = together.rows, at * (longest + padding)
+        own = own[(own >= first) & (own < first + longest + padding)] - first
+        assert own.tolist() == alone.rows.tolist()
+        answer, want = together.outputs[0][at, : len(alone.outputs[0][0])], alone.outputs[0][0]
+        if mode == "native" and (misses or alone.hit) and strictness > 0:
+            np.testing.assert_array_equal(answer, want)
+        else:
+            np.testing.assert_allclose(answer, want, atol=1e-5)
 
 
 def test_a_layer_is_five_operators(built):
