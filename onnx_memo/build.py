@@ -16,11 +16,11 @@ from onnx_memo.graph.external import external_files
 from onnx_memo.graph.shapes import batch_of
 from onnx_memo.job import Job
 from onnx_memo.levels.apart import run_apart
-from onnx_memo.levels.rows.guard import WHOLE
 from onnx_memo.levels.base import Blueprint, Level, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
 from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded
 from onnx_memo.levels.registry import allowed
+from onnx_memo.levels.rows.guard import WHOLE
 from onnx_memo.store import bundle
 from onnx_memo.store.data import rewrite_weights, take_weights, write_computed, write_store
 from onnx_memo.store.room import check_room

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx_memo.graph import flow
@@ -43,12 +45,84 @@ class Places:
         return self.b.op("Mod", self.rows, self.padded)
 
 
+@dataclass(frozen=True)
+class Steps:
+    """How rows become bytes: round(x / step) + zero, cut to 0 to 255. No row depends on another.
+
+    Attributes:
+        step, zero: the same for all rows.
+        by_row: whether each row is divided by its greatest magnitude, and its product multiplied by it.
+    """
+
+    step: float
+    zero: int
+    by_row: bool = False
+
+    @staticmethod
+    def between(low: float, high: float) -> Steps:
+        """All of them between two numbers, of which zero is one if they are not both on one side of it."""
+        step = max((max(high, 0.0) - min(low, 0.0)) / 255, float(np.finfo(np.float32).tiny))
+        return Steps(step, round(-min(low, 0.0) / step))
+
+
+BY_ROW = Steps(1 / 127, 128, by_row=True)
+
+
+@dataclass(frozen=True)
+class Int8Weight:
+    """A product's weight in bytes, i8[K, M], its scales f32[M], what x is multiplied by before, f32[K]."""
+
+    weight: ir.Value
+    scales: ir.Value
+    smooth: ir.Value
+    steps: Steps
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Rows as bytes u8[1, R, K]; their step and zero; of each row what its products are multiplied with."""
+
+    rows: ir.Value
+    step: ir.Value
+    zero: ir.Value
+    peaks: ir.Value | None
+
+
+def to_bytes(b: Builder, value: ir.Value, own: Int8Weight) -> Bytes:
+    """Rows f32[1, R, K] as bytes, by the steps of a product that reads them."""
+    steps, peaks = own.steps, None
+    even = b.op("Mul", value, own.smooth)
+    if steps.by_row:
+        least = b.const(np.finfo(np.float32).tiny, np.float32)  # of a row of zeros
+        peaks = b.op("Max", b.reduce("ReduceMax", b.op("Abs", even), -1, keepdims=True), least)
+        even = b.op("Div", even, peaks)
+    zero = b.const(steps.zero, np.uint8)
+    step = b.op("Mul", b.const(steps.step, np.float32), _one(b, value))
+    return Bytes(b.op("QuantizeLinear", even, step, zero), step, zero, peaks)
+
+
+def product_of_bytes(b: Builder, x: Bytes, own: Int8Weight) -> ir.Value:
+    """The product f32[1, R, M], in the form that ONNX Runtime takes for one node: multiply, scale."""
+    whole = b.op("Cast", b.op("MatMulInteger", x.rows, own.weight, x.zero), to=ir.DataType.FLOAT.value)
+    product = b.op("Mul", whole, b.op("Mul", x.step, own.scales))
+    return product if x.peaks is None else b.op("Mul", product, x.peaks)
+
+
+def _one(b: Builder, rows: ir.Value) -> ir.Value:
+    """1, f32 scalar, which ONNX Runtime does not know to be constant.
+
+    It takes an integer product, its scales and its bias for one node only where the step is computed.
+    """
+    some = b.op("Min", b.dim(rows, 1), b.i64(1))  # as many as rows, which are not none
+    return b.op("Cast", b.op("Squeeze", some), to=ir.DataType.FLOAT.value)
+
+
 class Copier:
     """Copies nodes that work row by row into the branch where only some rows run.
 
     Attributes:
         made: the copies of the values that are made of rows.
-        int8: products that are done in int8, with their weights, scales, and what x is multiplied with.
+        int8: products that are done in int8.
     """
 
     def __init__(
@@ -58,9 +132,9 @@ class Copier:
         self.b, self.encoder, self.constant, self.places = b, encoder, constant, places
         self.meetings = {meeting.context: meeting for meeting in encoder.meetings}
         self.made: dict[ir.Value, ir.Value] = {}
-        self.int8: dict[ir.Node, list[ir.Value]] = {}
+        self.int8: dict[ir.Node, Int8Weight] = {}
         self.other: dict[ir.Value, ir.Value] = {}  # constants and rows of tables
-        self.quantized: dict[ir.Value, Sequence[ir.Value]] = {}  # int8 forms of values in `made`
+        self.quantized: dict[ir.Value, Bytes] = {}  # of values in `made`
 
     def begin(self, states: ir.Value, grown: ir.Value, places: Places) -> None:
         """Go on with other rows: `grown` [R, d] in place of `states`, which all that follows is made of."""
@@ -105,16 +179,11 @@ class Copier:
 
     def _int8_product(self, node: ir.Node) -> ir.Value:
         """The product in the form that ONNX Runtime takes for one: quantize, multiply, scale."""
-        b, (weight, scales, smooth) = self.b, self.int8[node]
-        source = node.inputs[0]
+        own, source = self.int8[node], node.inputs[0]
         assert source is not None
         if source not in self.quantized:
-            names = [f"{b.prefix}/{source.name}/{part}" for part in ("int8", "scale", "zero")]
-            even = b.op("Mul", self.made[source], smooth)
-            self.quantized[source] = b.ops("DynamicQuantizeLinear", even, names=names)
-        rows, scale, zero = self.quantized[source]
-        product = b.op("Cast", b.op("MatMulInteger", rows, weight, zero), to=ir.DataType.FLOAT.value)
-        return b.op("Mul", product, b.op("Mul", scale, scales))
+            self.quantized[source] = to_bytes(self.b, self.made[source], own)
+        return product_of_bytes(self.b, self.quantized[source], own)
 
     def input(self, value: ir.Value) -> ir.Value:
         """What a copy reads in place of `value`."""

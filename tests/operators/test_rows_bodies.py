@@ -227,7 +227,7 @@ BESIDE = [  # of 2, 3 and 4 tokens: what has no entry, as it is stored, with 1 c
 @given(order=st.lists(st.integers(0, len(BESIDE) - 1), max_size=5), padded=st.integers(4, 6))
 @settings(deadline=None, max_examples=40)
 def test_a_sequence_hits_or_not_whatever_stands_beside_it(mode, bound, order, padded):
-    """Where at most half of its tokens run, and there is one; the others of a batch, and padding, do not count."""
+    """Where at most half of its tokens run, and there are any; other sequences, and padding, do not count."""
     store = np.ones((9, 1), np.float16), np.zeros(29, np.float16), i64(0, 2, 5), i64(0, 4, 13)
     states = np.full((len(order), padded, 1), 1, np.float32)
     for b, number in enumerate(order):

@@ -192,7 +192,9 @@ class RowsBlueprint:
             correction=stored(f"correction.{len(captured.stages)}") if runs else None,
             kept=[[stored(kind) for kind, _ in kept] for kept in captured.kept] if runs else [],
             int8=[
-                None if product is None else [tensors[name] for name in int8_names(number, product.first)]
+                None
+                if product is None
+                else ([tensors[name] for name in int8_names(number, product.first)], product.steps)
                 for number, product in enumerate(settings.int8)
             ],
             epsilon=own("epsilon", EPSILON if runs else literal.EPSILON),

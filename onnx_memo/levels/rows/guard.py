@@ -117,7 +117,7 @@ class RowsInserter(RepeatsInserter):
             after = Builder(f"memo/{NAME}/compact", self.opset)
             instead.outputs[:] = [self._beside(after, instead.outputs[0])]
             instead.extend(after.nodes)
-        # The original is left for `memo_strictness` 0, and for processors whose products of bytes are not exact.
+        # The original is left for `memo_strictness` 0, and where products of bytes are not exact.
         self.answer = self.make_conditional(b, self.region(), self.span.result, answered, either, instead)
 
     def ran(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:

@@ -31,7 +31,7 @@ from onnx_memo.levels.rows.capture import RowsCapture, capture_rows
 from onnx_memo.levels.rows.correction import fit_corrections, neighbour_pairs
 from onnx_memo.levels.rows.influence import write_influence
 from onnx_memo.levels.rows.layout import rows_footprint
-from onnx_memo.levels.rows.quantize import Int8Product, int8_products
+from onnx_memo.levels.rows.quantize import EXACT, Int8Product, int8_products
 from onnx_memo.levels.rows.search import BOUNDS, EXACT_MISSES, TESTED, Search, Tested, prove
 from onnx_memo.levels.rows.trial import RowsTrial
 from onnx_memo.levels.tried import Original, Tried, run_original
@@ -42,7 +42,6 @@ from onnx_memo.runtime import library_path
 from onnx_memo.store.budget import Budget, within
 
 MARGIN = 2.0  # of the key distance that inputs of the sample have to their nearest others
-EXACT = 0.025  # relative error up to which a product is exact in int8
 ROUNDED = (
     "requests that reuse nothing run with products in 8 bits: only at memo_strictness 0 is an answer the "
     "original's, bit for bit"

@@ -1,12 +1,17 @@
 """Weights in int8, for the products of the rows that run.
 
-Activations are quantized as a whole at run time, so a few large channels would leave the others few of the
-256 steps. Therefore each channel is divided by a number first, and the weights are multiplied with it: the
-root of the channel's peak over that of its weights (SmoothQuant: Xiao et al., 2022, arXiv 2211.10438).
+All channels of an activation have the same steps, so a few large ones would leave the others few of the 256.
+Therefore each channel is divided by a number first, and the weights are multiplied with it: the root of the
+channel's peak over that of its weights (SmoothQuant: Xiao et al., 2022, arXiv 2211.10438).
+
+The steps are those that the sample asks for, where a product is exact enough with them, as behind
+normalizations: that takes no time, and ONNX Runtime fuses what follows. Else each row has its own. A step
+that is found for all rows of a request at once would make an answer depend on what else is in its batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +23,7 @@ from onnx_memo.graph import flow
 from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.graph.packed import whole_products
+from onnx_memo.graph.packed import BY_ROW, Steps, whole_products
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.prune import prune
 from onnx_memo.runtime import session_options
@@ -30,6 +35,8 @@ from onnx_memo.threads import side_by_side
 MOST = 64
 LOOKED_AT = 32  # samples whose activations are looked at,
 JUDGED = 8  # and by how many of them a product is judged
+EXACT = 0.025  # relative error up to which a product is exact in int8
+BEYOND = 1.1  # how far steps reach beyond what the sample has
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,12 +50,14 @@ class Int8Product:
         scales: f32[M], of the columns.
         smooth: f32[K], of the channels of x; the same for all products of one x.
         first: the number of the first product of the same x, under which `smooth` is stored once for all.
+        steps: how rows of x * smooth become bytes; the same for all products of one x.
         error: relative L2 error of the product, the mean over some samples.
     """
 
     weight: npt.NDArray[np.int8]
     scales: Floats
     smooth: Floats
+    steps: Steps
     first: int = 0
     error: float = 0.0
 
@@ -73,33 +82,52 @@ def int8_products(opened: OpenedModel, samples: Samples) -> list[Int8Product]:
         peaks = np.max([np.abs(x).max(axis=0) for x in rows], axis=0)
         widest = np.max([np.abs(weights[at]).max(axis=1) for at in numbers], axis=0)
         channel = np.sqrt(np.maximum(peaks, 1e-5) / np.maximum(widest, 1e-5)).astype(np.float32)
-        own = {}
-        for at in numbers:
-            product = quantize(weights[at], channel)
-            errors = [product_error(product, x, weights[at]) for x in rows[:: max(1, len(rows) // JUDGED)]]
-            own[at] = replace(product, first=numbers[0], error=float(np.mean(errors)))
-        return own
+        fixed = [_steps(rows[:-1:2], channel), _steps(rows, channel)]  # of a half, and of all
+        judged = rows[1::2][:: max(1, len(rows) // 2 // JUDGED)] or rows
+
+        def errors(steps: Steps) -> dict[int, float]:
+            made = {at: quantize(weights[at], channel, steps) for at in numbers}
+            return {
+                at: float(np.mean([product_error(product, x, weights[at]) for x in judged]))
+                for at, product in made.items()
+            }
+
+        steps, error = fixed[1], errors(fixed[0])
+        if max(error.values()) > EXACT:
+            steps, error = BY_ROW, errors(BY_ROW)
+        return {
+            at: replace(quantize(weights[at], channel, steps), first=numbers[0], error=error[at])
+            for at in numbers
+        }
 
     made = {at: product for own in side_by_side(quantized, runs[0]) for at, product in own.items()}
     return [made[at] for at in range(len(products))]
 
 
-def quantize(weight: Floats, channel: Floats) -> Int8Product:
+def _steps(rows: Sequence[Floats], channel: Floats) -> Steps:
+    """Steps that reach from the least number of all rows to the greatest, and some way beyond."""
+    even = [x / channel for x in rows]
+    low, high = (float(edge) for edge in (min(x.min() for x in even), max(x.max() for x in even)))
+    return Steps.between(BEYOND * low, BEYOND * high)
+
+
+def quantize(weight: Floats, channel: Floats, steps: Steps) -> Int8Product:
     """A product with the weight [K, M], whose input channels are divided by `channel` [K] first."""
     scaled = weight * channel[:, None]
     peaks = np.abs(scaled).max(axis=0, initial=0.0)
     scales = np.maximum(peaks / MOST, np.finfo(np.float32).tiny)
     whole = np.rint(scaled / scales).astype(np.int8)
-    return Int8Product(whole, scales.astype(np.float32), (1 / channel).astype(np.float32))
+    return Int8Product(whole, scales.astype(np.float32), (1 / channel).astype(np.float32), steps)
 
 
 def product_error(product: Int8Product, x: Floats, weight: Floats) -> float:
-    """The relative L2 error of the product for rows x [n, K], quantized as `DynamicQuantizeLinear` does."""
-    even = x * product.smooth
-    low, high = float(even.min(initial=0.0)), float(even.max(initial=0.0))
-    step = max((high - low) / 255, 1e-30)
-    zero = round(-low / step)
-    read = (np.clip(np.rint(even / step) + zero, 0, 255) - zero) * np.float32(step)
+    """The relative L2 error of the product for rows x [n, K]."""
+    even, steps = x * product.smooth, product.steps
+    peaks = np.ones((len(x), 1), np.float32)
+    if steps.by_row:
+        peaks = np.maximum(np.abs(even).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    places = np.clip(np.rint(even / peaks / np.float32(steps.step)) + steps.zero, 0, 255)
+    read = (places - steps.zero) * np.float32(steps.step) * peaks
     want = x @ weight
     have = read @ (product.weight * product.scales)
     return float(np.linalg.norm(have - want) / max(float(np.linalg.norm(want)), 1e-30))

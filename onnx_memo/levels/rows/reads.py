@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from onnx_memo.graph.packed import Steps
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.precision.whole import WholeInCopy
 
@@ -39,8 +40,8 @@ class RowsGuard:
     # H * dv. Empty: only literal repeats are reused.
     kept: Sequence[Sequence[ir.TensorProtocol]]
     # Of each of `whole_products` weights i8[K, M], their scales f32[M], and what x is multiplied with before,
-    # f32[K]; None or empty: the product is the original's.
-    int8: Sequence[Sequence[ir.TensorProtocol] | None]
+    # f32[K], and the steps of x; None or empty: the product is the original's.
+    int8: Sequence[tuple[Sequence[ir.TensorProtocol], Steps] | None]
     epsilon: ir.TensorProtocol  # f32 scalar: relative change above which a row counts as changed
     bound: ir.TensorProtocol  # f32 scalar: predicted relative change up to which a row does not run
     limit: ir.TensorProtocol  # f32 scalar: share of rows up to which running them alone is worth it

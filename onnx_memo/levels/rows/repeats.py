@@ -87,7 +87,7 @@ class RepeatsInserter(Inserter):
         self.answer = self.instead_of_region(b)
 
     def instead_of_region(self, b: Builder) -> ir.Value:
-        """Put `If(all hit) { what is reused } else { the region, for sequences that do not hit }` in its place."""
+        """Put `If(all hit) { what is reused } else { the region, for those that do not }` in its place."""
         region, reused = self.region(), self.reused_branch()
         reads = self.reads(region, self.begin())
         apart = None if reads is None else Apart(reads, partial(self._choose, reads), self._reused)

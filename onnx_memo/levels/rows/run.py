@@ -19,7 +19,7 @@ import onnx_ir as ir
 from onnx_memo.graph.build import Builder
 from onnx_memo.graph.cores import Meeting
 from onnx_memo.graph.encoder import Encoder
-from onnx_memo.graph.packed import Copier, Places, whole_products
+from onnx_memo.graph.packed import Copier, Int8Weight, Places, whole_products
 from onnx_memo.graph.stages import Stage
 from onnx_memo.levels.inserter import Inserter
 from onnx_memo.levels.rows.attention import Request, RowsAttention, Running
@@ -62,9 +62,11 @@ class RowsRun:
         copier = Copier(b, encoder, self.inserter.constant, self._places(b, running.rows))
         if guard.int8:
             products = whole_products(encoder, self.inserter.constant)
-            for node, tensors in zip(products, guard.int8, strict=True):
-                if tensors is not None:
-                    copier.int8[node] = [self.inserter.initializer(tensor) for tensor in tensors]
+            for node, read in zip(products, guard.int8, strict=True):
+                if read is not None:
+                    tensors, steps = read
+                    weight, scales, smooth = map(self.inserter.initializer, tensors)
+                    copier.int8[node] = Int8Weight(weight, scales, smooth, steps)
         copier.made[encoder.input] = b.op("Unsqueeze", b.op("Gather", flat, running.rows, axis=0), b.i64(0))
         begins = dict(zip((stage.states for stage in stages), guard.stages, strict=True))
         attention = RowsAttention(self.inserter, encoder, guard, self.request, b)

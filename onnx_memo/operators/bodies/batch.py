@@ -72,6 +72,9 @@ class Packed:
     Attributes:
         sequence: of each row, i64[R].
         token: of each row, i64[R].
+        count: how many rows each sequence has, i64[B].
+        first: the number of its first, i64[B].
+        most: the most that one has, and at least 1: i64 scalar.
     """
 
     def __init__(self, b: Builder, rows: ir.Value, batch: Batch) -> None:
@@ -80,16 +83,18 @@ class Packed:
         padded = b.op("Max", batch.padded, b.i64(1))  # a divisor
         self.sequence = b.op("Div", rows, padded)
         self.token = b.op("Sub", rows, b.op("Mul", self.sequence, padded))
-        count = self._counted(b, rows)  # [B]
-        first = b.op("CumSum", count, b.const(0, np.int64), exclusive=1)  # [B]
-        most = b.op("Max", b.reduce("ReduceMax", count, 0), b.const(1, np.int64))  # []; 0 is no width
-        number = b.op("Range", b.const(0, np.int64), most, b.const(1, np.int64))  # [M]
-        there = b.op("Less", number, _column(b, count))
+        self.count = self._counted(b, rows)
+        self.first = b.op("CumSum", self.count, b.const(0, np.int64), exclusive=1)
+        self.most = b.op("Max", b.reduce("ReduceMax", self.count, 0), b.const(1, np.int64))  # 0 is no width
+        number = b.op("Range", b.const(0, np.int64), self.most, b.const(1, np.int64))  # [M]
+        there = b.op("Less", number, _column(b, self.count))
         nothing = b.op("Shape", rows)  # the row of zeros behind all others
-        self._row = b.op("Where", there, b.op("Add", _column(b, first), number), nothing)  # [B, M]
+        self._row = b.op("Where", there, b.op("Add", _column(b, self.first), number), nothing)  # [B, M]
         own = b.op("Range", b.const(0, np.int64), b.op("Squeeze", nothing), b.const(1, np.int64))
-        before = b.op("Gather", first, self.sequence)
-        self._place = b.op("Add", b.op("Mul", self.sequence, most), b.op("Sub", own, before))  # in [B * M]
+        before = b.op("Gather", self.first, self.sequence)
+        self._place = b.op(
+            "Add", b.op("Mul", self.sequence, self.most), b.op("Sub", own, before)
+        )  # in [B * M]
 
     def _counted(self, b: Builder, rows: ir.Value) -> ir.Value:
         none = b.op("ConstantOfShape", self.batch.places, value=ir.tensor(np.zeros(1, np.int64)))

@@ -163,7 +163,7 @@ def _rows_of_many(
 
 
 def _few_enough(b: Builder, runs: ir.Value, limit: ir.Value, length: ir.Value) -> ir.Value:
-    """Whether at most the limit's share of a sequence's tokens run: bool[B]. In double precision, as specified.
+    """Whether at most the limit's share of each sequence runs: bool[B]. In double precision, as specified.
 
     `runs` is bool[B, L], `length` i64[B].
     """

@@ -17,7 +17,14 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.encoder import find_encoder
 from onnx_memo.graph.load import load_model
 from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.graph.packed import whole_products
+from onnx_memo.graph.packed import (
+    BY_ROW,
+    Int8Weight,
+    Steps,
+    product_of_bytes,
+    to_bytes,
+    whole_products,
+)
 from onnx_memo.graph.sites import find_sites
 from onnx_memo.levels.literal import RADIUS
 from onnx_memo.levels.rows import blueprint
@@ -33,7 +40,7 @@ def test_weights_keep_within_half_a_step(inner, outer, seed):
     rng = np.random.default_rng(seed)
     weight = rng.standard_normal((inner, outer)).astype(np.float32)
     channel = rng.uniform(0.1, 10, inner).astype(np.float32)
-    product = quantize(weight, channel)
+    product = quantize(weight, channel, BY_ROW)
     assert product.weight.dtype == np.int8
     assert np.abs(product.weight).max() <= MOST
     scaled = weight * channel[:, None]
@@ -41,7 +48,7 @@ def test_weights_keep_within_half_a_step(inner, outer, seed):
 
 
 def test_a_column_of_zeros_stays_zero():
-    product = quantize(np.zeros((4, 2), np.float32), np.ones(4, np.float32))
+    product = quantize(np.zeros((4, 2), np.float32), np.ones(4, np.float32), BY_ROW)
     assert not product.weight.any()
     assert np.isfinite(product.scales).all()
 
@@ -51,23 +58,43 @@ def test_sums_of_two_bytes_never_leave_16_bits():
     assert 2 * 255 * MOST < 2**15
 
 
-def test_the_error_is_that_of_onnx_runtime():
+# Rows that the steps fit, unlike rows that have steps of their own, and rows that are cut.
+ALIKE, UNLIKE = np.ones((7, 1), np.float32), np.float32([[1], [9], [0.1], [1], [0], [3], [1]])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "steps"), [(ALIKE, Steps.between(-8, 8)), (UNLIKE, BY_ROW), (ALIKE, Steps.between(-1, 1.5))]
+)
+def test_the_error_is_that_of_onnx_runtime(sizes, steps):
     rng = np.random.default_rng(0)
-    x, weight = rng.standard_normal((7, 24), np.float32), rng.standard_normal((24, 8), np.float32)
+    x, weight = sizes * rng.standard_normal((7, 24), np.float32), rng.standard_normal((24, 8), np.float32)
     x[:, 3] *= 20
-    product = quantize(weight, np.sqrt(np.abs(x).max(axis=0)))
-    b = Builder("test", 17)
+    product = quantize(weight, np.sqrt(np.abs(x).max(axis=0)), steps)
     source = ir.val("x", ir.DataType.FLOAT, [None, 24])
-    even = b.op("Mul", source, b.const(product.smooth, np.float32))
-    rows, step, zero = b.ops("DynamicQuantizeLinear", even, names=("rows", "step", "zero"))
-    whole = b.op("MatMulInteger", rows, b.const(product.weight, np.int8), zero)
-    scale = b.op("Mul", step, b.const(product.scales, np.float32))
-    result = b.op("Mul", b.op("Cast", whole, to=ir.DataType.FLOAT.value), scale)
+    b = Builder("test", 17)
+    own = Int8Weight(
+        b.const(product.weight, np.int8),
+        b.const(product.scales, np.float32),
+        b.const(product.smooth, np.float32),
+        steps,
+    )
+    rows = to_bytes(b, b.op("Unsqueeze", source, b.i64(0)), own)
+    result = b.op("Squeeze", product_of_bytes(b, rows, own), b.i64(0))
     result.type = ir.TensorType(ir.DataType.FLOAT)
     (have,) = open_nodes([source], b.nodes, [result], 17).run(None, {"x": x})
     error = np.linalg.norm(have - x @ weight) / np.linalg.norm(x @ weight)
-    assert 0 < error < 0.1
+    assert 0 < error < (0.1 if steps != Steps.between(-1, 1.5) else 0.9)
     assert product_error(product, x, weight) == pytest.approx(error, rel=1e-3)
+
+
+@given(st.floats(-9, 9), st.floats(-9, 9))
+def test_steps_reach_from_the_least_to_the_greatest_and_hold_zero(one, other):
+    low, high = sorted((one, other))
+    steps = Steps.between(low, high)
+    assert 0 <= steps.zero <= 255
+    for number in (low, high, 0.0):
+        place = np.clip(round(number / steps.step) + steps.zero, 0, 255)
+        assert abs((place - steps.zero) * steps.step - number) <= steps.step
 
 
 def test_products_of_the_same_states_share_their_channels(tmp_path):
@@ -154,6 +181,19 @@ def test_a_model_that_is_int8_itself(tmp_path, per_channel):
     encoder = find_encoder(model, find_sites(model))
     assert len(encoder.cores) == 3
     assert ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.usefixtures("all_rows_may_run")
+@pytest.mark.parametrize("strictness", [TINY, 1.0])
+def test_in_int8_a_request_is_the_same_alone_and_in_a_batch(tmp_path, mode, strictness):
+    """To the last bit: no row's steps depend on other rows."""
+    pair = open_pair(built_in_int8(tmp_path, 100), mode)
+    some = [*map(changed_last, pair.stored[1:5]), pair.stored[0]]
+    answers = pair.ask(join(some, padded=30), strictness)
+    assert answers.hit
+    for answer, request in zip(answers.outputs[0], some, strict=True):
+        (alone,) = pair.ask(request, strictness).outputs[0]
+        np.testing.assert_array_equal(answer[: len(alone)], alone)
 
 
 @pytest.mark.usefixtures("all_rows_may_run")
