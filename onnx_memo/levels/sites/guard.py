@@ -23,6 +23,7 @@ from onnx_memo.levels.inserter import Inserter, add_operators
 from onnx_memo.levels.literal import hit_name
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.levels.sites.payload import Payload
+from onnx_memo.operators.bodies.common import norms
 from onnx_memo.operators.spec import DOMAIN, NO_ENTRY
 
 INT32 = ir.DataType.INT32.value
@@ -193,7 +194,7 @@ class SitesInserter(Inserter):
         states, rows = repeated.states, b.dim(repeated.states, 1)
         stored = (self.initializer(tensor) for tensor in (repeated.stored, repeated.offsets, guard.lengths))
         own = b.op("MemoFetch", entry, *stored, rows, domain=DOMAIN)
-        gap, size = (b.reduce("ReduceL2", value, 2) for value in (b.op("Sub", states, own), own))
+        gap, size = (norms(b, value) for value in (b.op("Sub", states, own), own))
         changed = b.op("Not", b.op("LessOrEqual", gap, b.op("Mul", size, self.initializer(repeated.epsilon))))
         count = b.op("Range", b.const(0, np.int64), b.op("Squeeze", rows), b.const(1, np.int64))
         real = b.op("Less", count, b.op("Unsqueeze", lengths, b.i64(1)))
