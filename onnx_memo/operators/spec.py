@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DOMAIN = "onnx_memo"
-VERSION = 1
+VERSION = 2
 SEGMENTS = 8  # of a request, whose hidden states are averaged for its key
 STEPS = 255  # that activations are rounded to in 8 bits
 LEAST_WIDTH = 2.0**-118  # of a row's range: STEPS divided by it is finite

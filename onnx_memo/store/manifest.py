@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from onnx_memo.proof.accuracy import Accuracy
 from onnx_memo.proof.decisions import SLACK
 
-FORMAT = 3
+FORMAT = 2
 
 
 @dataclass(frozen=True)
