@@ -76,11 +76,12 @@ def build(
     int8: int | None = None,
     in_bytes: bool = False,
     misses_in_bytes: bool = False,
+    apart: bool = True,
 ) -> RowsCapture:
     """Write the guarded model and its memo data; influence is the reach of attention, unless `learned`.
 
     `int8`: products are in int8 by standard nodes, but for one in so many. `in_bytes`: rows run in 8 bits,
-    with `misses_in_bytes` requests that reuse nothing as well.
+    with `misses_in_bytes` requests that reuse nothing as well. `apart`: as of `Blueprint.insert`.
     """
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
@@ -111,7 +112,7 @@ def build(
     blueprint = RowsBlueprint(source.span, captured, settings)
     external = write_store(folder, blueprint.tensors(scratch, []))
     guarded = source.copy()
-    blueprint.insert(guarded, external)
+    blueprint.insert(guarded, external, apart)
     ir.save(guarded.model, folder / "model.onnx")
     return captured
 

@@ -161,6 +161,25 @@ class Apart:
         return [*before.nodes, *region, *after.nodes], together
 
 
+@dataclass(frozen=True)
+class AsAWhole:
+    """How a region runs for all of a batch, though some of it is reused.
+
+    Attributes:
+        beside: puts what is reused into the places of what the region gives, [B, L, d].
+    """
+
+    beside: Callable[[Builder, ir.Value], ir.Value]
+
+    def run(
+        self, prefix: str, opset: int, region: Sequence[ir.Node], result: ir.Value
+    ) -> tuple[list[ir.Node], ir.Value]:
+        """As of `Apart`."""
+        after = Builder(f"{prefix}/whole", opset)
+        together = self.beside(after, result)
+        return [*region, *after.nodes], together
+
+
 def as_branch(b: Builder, *results: ir.Value) -> ir.Graph:
     """The nodes of a builder as a branch."""
     return ir.Graph([], results, nodes=b.nodes, name=b.prefix)

@@ -33,7 +33,7 @@ from onnx_memo.graph.shape_reads import read_shapes_at
 from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.versions import lower_versions
 from onnx_memo.keys.nodes import emit_key, emit_segments
-from onnx_memo.levels.apart import Apart
+from onnx_memo.levels.apart import Apart, AsAWhole
 from onnx_memo.levels.lookup import Lookup
 from onnx_memo.operators.bodies import operator_functions
 from onnx_memo.operators.spec import DOMAIN, NO_ENTRY, VERSION
@@ -128,12 +128,12 @@ class Inserter:
         hit: ir.Value,
         reuse: ir.Graph,
         instead: ir.Graph | None = None,
-        apart: Apart | None = None,
+        apart: Apart | AsAWhole | None = None,
     ) -> ir.Value:
         """Put the nodes of `b` and `If(hit) { reuse } else { region }` where `region` stood; give its result.
 
         If a branch is given `instead` of the region, that is gone. Branches make floats; where the region
-        gives half precision, so do they. With `apart` it runs for some sequences of a batch alone.
+        gives half precision, so do they. With `apart` some sequences of a batch are reused where others run.
         """
         dtype = result.dtype if result.dtype in HALVES else ir.DataType.FLOAT
         for branch in (reuse, instead):

@@ -32,11 +32,12 @@ from onnx_memo.graph.build import Builder
 from onnx_memo.graph.copies import remove_graft
 from onnx_memo.graph.cores import Mixing
 from onnx_memo.graph.encoder import Encoder
+from onnx_memo.graph.plain.floats import HALVES
 from onnx_memo.graph.prune import prune
 from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.span import Span
 from onnx_memo.graph.stages import find_stages
-from onnx_memo.levels.apart import as_branch
+from onnx_memo.levels.apart import AsAWhole, as_branch
 from onnx_memo.levels.inserter import add_operators, to_be_guarded
 from onnx_memo.levels.rows.attention import Request, Running
 from onnx_memo.levels.rows.reads import InBytes, RowsGuard
@@ -85,6 +86,7 @@ class RowsInserter(RepeatsInserter):
     ) -> None:
         super().__init__(model, span, guard, shapes)
         self.in_bytes = in_bytes
+        self.whole = AsAWhole(self._beside)
 
     @property
     def encoder(self) -> Encoder:
@@ -146,21 +148,22 @@ class RowsInserter(RepeatsInserter):
         return b.op("Or", self.hit, exact), branch_of(either, [chosen], [None, None, width])
 
     def _beside(self, b: Builder, ran: ir.Value) -> ir.Value:
-        """What ran in 8 bits, f32[B, L, d], and what is reused of the sequences that hit, if any do."""
+        """What ran, [B, L, d], and in the places of sequences that hit, if any do, what is reused."""
         any_hit = b.reduce("ReduceMax", b.op("Cast", self.hits, to=ir.DataType.INT32.value), 0)
         some, none = (Builder(f"{b.prefix}/{part}", self.opset) for part in ("some", "none"))
         each = some.op("Unsqueeze", self.hits, some.i64(1, 2))
-        together = some.op("Where", each, self.put_together(some), ran)
+        reused = self.put_together(some)
+        if ran.dtype in HALVES:
+            reused = some.op("Cast", reused, to=ran.dtype.value)
+        together = some.op("Where", each, reused, ran)
         beside = b.op(
             "If",
             b.op("Cast", any_hit, to=ir.DataType.BOOL.value),
             then_branch=as_branch(some, together),
             else_branch=as_branch(none, none.op("Identity", ran)),
         )
-        beside.type, beside.shape = (
-            ir.TensorType(ir.DataType.FLOAT),
-            ir.Shape([None, None, self.encoder.width]),
-        )
+        beside.type = ir.TensorType(ran.dtype if ran.dtype in HALVES else ir.DataType.FLOAT)
+        beside.shape = ir.Shape([None, None, self.span.output_width])
         return beside
 
     def _run_rows(self, b: Builder) -> tuple[ir.Value, ir.Value, ir.Value]:

@@ -25,7 +25,7 @@ from onnx_memo.graph.by_sequence import Reads
 from onnx_memo.graph.shapes import Shape
 from onnx_memo.graph.span import Span
 from onnx_memo.keys.nodes import for_all
-from onnx_memo.levels.apart import Apart, Chosen, as_branch, distinct_of, everything
+from onnx_memo.levels.apart import Apart, AsAWhole, Chosen, as_branch, distinct_of, everything
 from onnx_memo.levels.inserter import Inserter
 from onnx_memo.levels.literal import hit_name
 from onnx_memo.levels.rows.reads import RowsGuard
@@ -49,6 +49,7 @@ class RepeatsInserter(Inserter):
 
     Attributes:
         name: of the guard.
+        whole: what to do where a batch is not taken apart; None: nothing of it is reused.
         entry: what its lookup found, i64[B]; once rows are chosen, of sequences that hit.
         length: real tokens of each sequence, i64[B]; once rows are chosen, of those that hit, else 0.
         hits: which sequences are reused, bool[B].
@@ -57,6 +58,7 @@ class RepeatsInserter(Inserter):
     """
 
     name = NAME
+    whole: AsAWhole | None = None
     entry: ir.Value
     length: ir.Value
     hits: ir.Value
@@ -90,7 +92,7 @@ class RepeatsInserter(Inserter):
         """Put `If(all hit) { what is reused } else { the region, for those that do not }` in its place."""
         region, reused = self.region(), self.reused_branch()
         reads = self.reads(region, self.begin())
-        apart = None if reads is None else Apart(reads, partial(self._choose, reads), self._reused)
+        apart = self.whole if reads is None else Apart(reads, partial(self._choose, reads), self._reused)
         return self.make_conditional(b, region, self.span.result, self.hit, reused, apart=apart)
 
     def find(self, b: Builder) -> None:

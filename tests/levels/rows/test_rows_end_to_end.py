@@ -308,6 +308,24 @@ def test_a_batch_gives_what_its_requests_give_alone(rows_root, mode, name, stric
         assert own.tolist() == alone.rows.tolist()
 
 
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_where_a_batch_is_not_taken_apart_its_requests_get_what_they_get_alone(name, mode, tmp_path):
+    """The original runs for all; what is reused takes the place of what it gives."""
+    samples = random_samples(original(fixture(name)), [5, 9, 23], seed=1)
+    build(fixture(name), samples, tmp_path / "bundle", apart=False)
+    pair = open_pair(Built(tmp_path / "bundle", fixture(name), samples), mode)
+    requests = [*unseen(pair, [7]), *map(changed_last, samples), samples[1], *unseen(pair, [12])]
+    answer = pair.ask(join(requests))
+    assert answer.hits.tolist() == [False, True, True, True, True, False]
+    for at, request in enumerate(requests):
+        (alone,) = pair.ask(request).outputs[0]
+        np.testing.assert_allclose(
+            answer.outputs[0][at, : len(alone)], alone, atol=BATCH * np.abs(alone).max()
+        )
+    unrelated = join([requests[0], requests[-1]])
+    assert_identical(pair.ask(unrelated).outputs, pair.before.run(None, unrelated))
+
+
 @masked
 def test_a_batch_of_unrelated_requests_gets_the_original(name, mode, tmp_path):
     samples = random_samples(original(fixture(name)), [9, 23], seed=1)
