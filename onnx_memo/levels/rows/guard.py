@@ -103,9 +103,8 @@ class RowsInserter(RepeatsInserter):
         if self._rows_in_bytes:  # where they are not exact, only repeats are reused, of which no row runs
             limit = b.op("Where", exact, limit, b.const(0, np.float32))
         if any(isinstance(meeting, Mixing) for meeting in self.encoder.meetings):
-            alone = b.op(
-                "Equal", b.dim(self.encoder.input, 0), b.i64(1)
-            )  # its rows ask those of one sequence
+            # Their rows ask those of one sequence.
+            alone = b.op("Equal", b.dim(self.encoder.input, 0), b.i64(1))
             limit = b.op("Where", b.op("Squeeze", alone), limit, b.const(0, np.float32))
         self.choose_rows(b, limit)
         self.those_that_ran = self._run_rows(b)
