@@ -344,7 +344,7 @@ def test_tables_in_a_batch(tmp_path, layout):
         *random_samples(pair.before, [11], seed=5),
     ]
     answer = pair.ask(join(requests, padded=16))
-    assert answer.hit
+    assert answer.hits.tolist() == [True, True, True, False]
     for at, request in enumerate(requests):
         alone = pair.ask(request).outputs[0][0]
         scale = np.abs(alone).max()
