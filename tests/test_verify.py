@@ -70,8 +70,8 @@ def test_a_miss_that_is_off_by_a_bit_is_never_published(tmp_path, data, monkeypa
     """As where ONNX Runtime fuses across a cut."""
     write = build._write_model
 
-    def spoiled(*arguments):
-        written = write(*arguments)
+    def spoiled(*arguments, **options):
+        written = write(*arguments, **options)
         path = arguments[-1] / "model.onnx"
         model = ir.load(path)
         (output,) = model.graph.outputs
