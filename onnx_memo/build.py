@@ -20,7 +20,7 @@ from onnx_memo.levels.base import Blueprint, Level, Use, Verdict, Wanted
 from onnx_memo.levels.decide import decide
 from onnx_memo.levels.padding import miss_where_irregular, miss_where_padded
 from onnx_memo.levels.registry import allowed
-from onnx_memo.levels.rows.guard import WHOLE
+from onnx_memo.levels.rows.guard import misses_in_bytes
 from onnx_memo.store import bundle
 from onnx_memo.store.data import rewrite_weights, take_weights, write_computed, write_store
 from onnx_memo.store.room import check_room
@@ -103,10 +103,12 @@ def _write(job: Job, blueprint: Blueprint, padding: str | None, folder: Path) ->
     """Write the memo data and the guarded model, and check them."""
     external = write_store(folder, blueprint.tensors(job.scratch, job.notes))
     shutil.rmtree(job.scratch)
-    apart, whole = _write_model(job, blueprint, padding, external, folder)
+    model = _write_model(job, blueprint, padding, external, folder)
+    apart, whole = bool(run_apart(model)), _original_runs_whole(model)
+    del model  # it may be large
     try:
         checked = check_bundle(job, folder, apart)
-        if whole and batch_of(job.opened.model) > 1:
+        if whole and not apart and batch_of(job.opened.model) > 1:
             job.notes.append(f"{AS_A_WHOLE}: what it reads is not taken apart")
         return checked
     except (Mixed, Fused) as unfit:  # it may be what lets some sequences of a batch run apart
@@ -126,11 +128,10 @@ def _write_model(
     tensors: Mapping[str, ir.TensorProtocol],
     folder: Path,
     apart: bool = True,
-) -> tuple[bool, bool]:
+) -> ir.Model:
     """Write the guarded model, and beside it the files that hold what it reads of the original's weights.
 
-    `apart` is as of `Blueprint.insert`; returns whether sequences of a batch run apart in the original, and
-    whether it runs for all of a batch of which only some are reused.
+    `apart` is as of `Blueprint.insert`; returns the model.
     """
     copy = job.opened.copy()
     if not job.compact:
@@ -144,9 +145,12 @@ def _write_model(
     if job.opened.findings.counted:
         miss_where_irregular(copy.model, str(job.opened.findings.mask))
     write_file(folder / bundle.MODEL, ir.to_proto(copy.model).SerializeToString())
-    runs_apart, nodes = bool(run_apart(copy.model)), list(copy.model.graph)
-    reuses = any(node.op_type == "MemoLookup" for node in nodes)
-    return runs_apart, reuses and not runs_apart and not any(node.name == WHOLE for node in nodes)
+    return copy.model
+
+
+def _original_runs_whole(model: ir.Model) -> bool:
+    """Whether, unless its sequences run apart, a batch of which only some are reused runs the original."""
+    return any(node.op_type == "MemoLookup" for node in model.graph) and not misses_in_bytes(model)
 
 
 def _bytes_needed(job: Job, uses: Sequence[Use]) -> int:

@@ -51,7 +51,8 @@ class Steps:
 
     Attributes:
         step, zero: the same for all rows.
-        by_row: whether each row is divided by its greatest magnitude, and its product multiplied by it.
+        by_row: whether each row is first divided by the least number that brings it between `low` and
+            `high`, and its product multiplied by it.
     """
 
     step: float
@@ -59,13 +60,20 @@ class Steps:
     by_row: bool = False
 
     @staticmethod
-    def between(low: float, high: float) -> Steps:
+    def between(low: float, high: float, by_row: bool = False) -> Steps:
         """All of them between two numbers, of which zero is one if they are not both on one side of it."""
         step = max((max(high, 0.0) - min(low, 0.0)) / 255, float(np.finfo(np.float32).tiny))
-        return Steps(step, round(-min(low, 0.0) / step))
+        return Steps(step, round(-min(low, 0.0) / step), by_row)
 
+    @property
+    def low(self) -> float:
+        """The least number that is not cut."""
+        return -self.zero * self.step
 
-BY_ROW = Steps(1 / 127, 128, by_row=True)
+    @property
+    def high(self) -> float:
+        """The greatest number that is not cut."""
+        return (255 - self.zero) * self.step
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,10 @@ def to_bytes(b: Builder, value: ir.Value, own: Int8Weight) -> Bytes:
     even = b.op("Mul", value, own.smooth)
     if steps.by_row:
         least = b.const(np.finfo(np.float32).tiny, np.float32)  # of a row of zeros
-        peaks = b.op("Max", b.reduce("ReduceMax", b.op("Abs", even), -1, keepdims=True), least)
+        up, down = (b.reduce(kind, even, -1, keepdims=True) for kind in ("ReduceMax", "ReduceMin"))
+        up = b.op("Div", up, b.const(steps.high, np.float32))
+        down = b.op("Div", down, b.const(steps.low, np.float32))
+        peaks = b.op("Max", up, down, least)
         even = b.op("Div", even, peaks)
     zero = b.const(steps.zero, np.uint8)
     step = b.op("Mul", b.const(steps.step, np.float32), _one(b, value))

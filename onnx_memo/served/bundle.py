@@ -21,7 +21,7 @@ from onnx_memo.levels.decide import ANSWERS
 from onnx_memo.levels.inserter import STRICTNESS, masks_of
 from onnx_memo.levels.int8.guard import RAN
 from onnx_memo.levels.registry import level_of
-from onnx_memo.levels.rows.guard import WHOLE
+from onnx_memo.levels.rows.guard import misses_in_bytes
 from onnx_memo.levels.rows.level import RowsLevel
 from onnx_memo.pair import one_line
 from onnx_memo.progress import Progress, silent
@@ -67,7 +67,7 @@ class TracedBundle:
             self.inputs = _inputs(model, self.mask)
             self.lookups, self.rows = trace_model(model, self.guards)
             self.literal = not self.guards[0].threshold
-            self.in_bytes = any(str(node.outputs[0].name) == WHOLE for node in model.graph)
+            self.in_bytes = misses_in_bytes(model)
         self.session = open_session(model, self.path.parent, session_options(native=native))
 
     def read(self, data: Data | Path | str) -> Samples:

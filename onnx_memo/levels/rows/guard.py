@@ -2,9 +2,9 @@
 
 Requires: the encoder of this very model, found on its present graph. Ensures: the model's inputs and outputs
 keep their names and order; for sequences that do not hit exactly the original nodes run. Where these run in 8
-bits, the original nodes run at `memo_strictness` 0 alone, and where the processor's own
-products of bytes are not exact and no native library is there; if the original's weights are left out, in
-their place runs the form of nodes that are exact on every processor.
+bits, the original nodes run at `memo_strictness` 0 alone, and where the processor's own products of bytes are
+not exact and no native library is there; if the original's weights are left out, in their place runs the form
+of nodes that are exact on every processor.
 
     entry = MemoLookup(key of the input)
     rows, stored_rows, hit, all_hit, change, predicted = MemoRows(input, entry, ...)
@@ -50,6 +50,11 @@ from onnx_memo.precision.whole import WholeInCopy
 WHOLE = f"memo/{NAME}/whole"  # the value that holds what reuses nothing and ran in 8 bits, f32[B, L, d]
 
 
+def misses_in_bytes(model: ir.Model) -> bool:
+    """Whether requests that reuse nothing run in 8 bits in a guarded model."""
+    return any(str(node.outputs[0].name) == WHOLE for node in model.graph)
+
+
 def insert_rows_guard(
     model: ir.Model,
     span: Span,
@@ -86,7 +91,7 @@ class RowsInserter(RepeatsInserter):
     ) -> None:
         super().__init__(model, span, guard, shapes)
         self.in_bytes = in_bytes
-        self.whole = AsAWhole(self._beside)
+        self.as_a_whole = AsAWhole(self._beside)
 
     @property
     def encoder(self) -> Encoder:

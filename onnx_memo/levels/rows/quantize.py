@@ -5,13 +5,14 @@ Therefore each channel is divided by a number first, and the weights are multipl
 channel's peak over that of its weights (SmoothQuant: Xiao et al., 2022, arXiv 2211.10438).
 
 The steps are those that the sample asks for, where a product is exact enough with them, as behind
-normalizations: that takes no time, and ONNX Runtime fuses what follows. Else each row has its own. A step
+normalizations: that takes no time, and ONNX Runtime fuses what follows. Else each row has its own, which
+reach as far to either side of zero as the sample's rows do: behind activations that is not the same. A step
 that is found for all rows of a request at once would make an answer depend on what else is in its batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +24,7 @@ from onnx_memo.graph import flow
 from onnx_memo.graph.copies import Copy
 from onnx_memo.graph.encoder import Encoder
 from onnx_memo.graph.opened import OpenedModel
-from onnx_memo.graph.packed import BY_ROW, Steps, whole_products
+from onnx_memo.graph.packed import Steps, whole_products
 from onnx_memo.graph.probe import add_outputs
 from onnx_memo.graph.prune import prune
 from onnx_memo.runtime import session_options
@@ -36,7 +37,8 @@ MOST = 64
 LOOKED_AT = 32  # samples whose activations are looked at,
 JUDGED = 8  # and by how many of them a product is judged
 EXACT = 0.025  # relative error up to which a product is exact in int8
-BEYOND = 1.1  # how far steps reach beyond what the sample has
+# Where each row has its own steps: how far they may reach below zero, for 1 above it.
+BY_ROW = tuple(Steps.between(-below, 1.0, by_row=True) for below in (1.0, 0.5, 0.25, 0.125))
 
 Floats = npt.NDArray[np.float32]
 
@@ -82,33 +84,36 @@ def int8_products(opened: OpenedModel, samples: Samples) -> list[Int8Product]:
         peaks = np.max([np.abs(x).max(axis=0) for x in rows], axis=0)
         widest = np.max([np.abs(weights[at]).max(axis=1) for at in numbers], axis=0)
         channel = np.sqrt(np.maximum(peaks, 1e-5) / np.maximum(widest, 1e-5)).astype(np.float32)
-        fixed = [_steps(rows[:-1:2], channel), _steps(rows, channel)]  # of a half, and of all
-        judged = rows[1::2][:: max(1, len(rows) // 2 // JUDGED)] or rows
+        fixed = _steps(rows, channel)
+        own = {at: replace(quantize(weights[at], channel, fixed), first=numbers[0]) for at in numbers}
+        judged = rows[1::2] or rows  # by those that did not say how far steps reach
+        judged = judged[:: max(1, len(judged) // JUDGED)]
 
-        def errors(steps: Steps) -> dict[int, float]:
-            made = {at: quantize(weights[at], channel, steps) for at in numbers}
-            return {
-                at: float(np.mean([product_error(product, x, weights[at]) for x in judged]))
-                for at, product in made.items()
-            }
+        def with_errors(steps: Steps) -> dict[int, Int8Product]:
+            made = {at: replace(product, steps=steps) for at, product in own.items()}
+            errors = {at: [product_error(made[at], x, weights[at]) for x in judged] for at in numbers}
+            return {at: replace(made[at], error=float(np.mean(errors[at]))) for at in numbers}
 
-        steps, error = fixed[1], errors(fixed[0])
-        if max(error.values()) > EXACT:
-            steps, error = BY_ROW, errors(BY_ROW)
-        return {
-            at: replace(quantize(weights[at], channel, steps), first=numbers[0], error=error[at])
-            for at in numbers
-        }
+        judged_fixed = with_errors(_steps(rows[::2], channel))
+        if _worst(judged_fixed) <= EXACT:
+            return {at: replace(product, steps=fixed) for at, product in judged_fixed.items()}
+        return min(map(with_errors, BY_ROW), key=_worst)
 
     made = {at: product for own in side_by_side(quantized, runs[0]) for at, product in own.items()}
     return [made[at] for at in range(len(products))]
 
 
+def _worst(products: Mapping[int, Int8Product]) -> float:
+    return max(product.error for product in products.values())
+
+
 def _steps(rows: Sequence[Floats], channel: Floats) -> Steps:
-    """Steps that reach from the least number of all rows to the greatest, and some way beyond."""
+    """Steps that reach from the least number of all rows to the greatest.
+
+    Not beyond, for what later rows may hold: steps that are a tenth longer cost others more than is cut.
+    """
     even = [x / channel for x in rows]
-    low, high = (float(edge) for edge in (min(x.min() for x in even), max(x.max() for x in even)))
-    return Steps.between(BEYOND * low, BEYOND * high)
+    return Steps.between(float(min(x.min() for x in even)), float(max(x.max() for x in even)))
 
 
 def quantize(weight: Floats, channel: Floats, steps: Steps) -> Int8Product:
@@ -125,7 +130,8 @@ def product_error(product: Int8Product, x: Floats, weight: Floats) -> float:
     even, steps = x * product.smooth, product.steps
     peaks = np.ones((len(x), 1), np.float32)
     if steps.by_row:
-        peaks = np.maximum(np.abs(even).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        up, down = even.max(axis=1, keepdims=True) / steps.high, even.min(axis=1, keepdims=True) / steps.low
+        peaks = np.maximum(np.maximum(up, down), np.finfo(np.float32).tiny).astype(np.float32)
     places = np.clip(np.rint(even / peaks / np.float32(steps.step)) + steps.zero, 0, 255)
     read = (places - steps.zero) * np.float32(steps.step) * peaks
     want = x @ weight

@@ -49,7 +49,7 @@ class RepeatsInserter(Inserter):
 
     Attributes:
         name: of the guard.
-        whole: what to do where a batch is not taken apart; None: nothing of it is reused.
+        as_a_whole: how a batch runs that is not taken apart; None: as the original, all of it.
         entry: what its lookup found, i64[B]; once rows are chosen, of sequences that hit.
         length: real tokens of each sequence, i64[B]; once rows are chosen, of those that hit, else 0.
         hits: which sequences are reused, bool[B].
@@ -58,7 +58,7 @@ class RepeatsInserter(Inserter):
     """
 
     name = NAME
-    whole: AsAWhole | None = None
+    as_a_whole: AsAWhole | None = None
     entry: ir.Value
     length: ir.Value
     hits: ir.Value
@@ -92,7 +92,7 @@ class RepeatsInserter(Inserter):
         """Put `If(all hit) { what is reused } else { the region, for those that do not }` in its place."""
         region, reused = self.region(), self.reused_branch()
         reads = self.reads(region, self.begin())
-        apart = self.whole if reads is None else Apart(reads, partial(self._choose, reads), self._reused)
+        apart = self.as_a_whole if reads is None else Apart(reads, partial(self._choose, reads), self._reused)
         return self.make_conditional(b, region, self.span.result, self.hit, reused, apart=apart)
 
     def find(self, b: Builder) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from support import (
     assert_identical,
@@ -26,7 +24,6 @@ from support_rows import (
     Built,
     RowsPair,
     build,
-    capture_of,
     changed_at,
     changed_last,
     made_rows,
@@ -139,7 +136,7 @@ def test_irregular_masks_miss(pair):
         answer, want = together.outputs[0], pair.want(join([pair.stored[4], odd]))
         n = pair.stored[4]["input_ids"].shape[1]
         np.testing.assert_allclose(answer[0, :n], want[0, :n], atol=REPEAT * np.abs(want).max())
-        np.testing.assert_allclose(answer[1], want[1], atol=BATCH * np.abs(want).max())
+        assert_identical([answer[1]], [want[1]])
 
 
 @architectures
@@ -394,73 +391,3 @@ def test_with_a_tolerance_rows_are_refused_there(tmp_path, name):
     data = write_samples(tmp_path / "data.npz", variants(20, seed=1))
     with pytest.raises(MemoError, match="does not allow the level 'rows': "):
         onnx_memo.optimize(fixture(name), data, tmp_path / "b", level="rows", tolerance=0.1)
-
-
-# ---- The model
-
-
-def graphs_of(node: ir.Node):
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from graphs(attribute.as_graph())
-
-
-def graphs(graph: ir.Graph):
-    yield graph
-    for node in graph:
-        yield from graphs_of(node)
-
-
-def large_tensors(model: ir.Model) -> Counter:
-    """How often each content of at least 32 numbers is in the file: weights, and constants of nodes."""
-    found: Counter = Counter()
-    for graph in graphs(model.graph):
-        tensors = [value.const_value for value in graph.initializers.values()]
-        tensors += [
-            attribute.value
-            for node in graph
-            for attribute in node.attributes.values()
-            if attribute.type == ir.AttributeType.TENSOR
-        ]
-        for tensor in tensors:
-            if tensor.size >= 32 and not isinstance(tensor, ir.ExternalTensor):
-                found[tensor.numpy().tobytes()] += 1
-    return found
-
-
-@architectures
-def test_inputs_and_outputs_keep_names_and_order(rows_root, name):
-    before = ir.load(fixture(name)).graph
-    after = ir.load(made_rows(name, rows_root).bundle / "model.onnx").graph
-    assert [v.name for v in after.inputs] == [*(v.name for v in before.inputs), "memo_strictness"]
-    assert [v.name for v in after.outputs] == [v.name for v in before.outputs]
-
-
-@architectures
-def test_branches_hold_no_weights_and_none_is_stored_twice(rows_root, name):
-    model = ir.load(made_rows(name, rows_root).bundle / "model.onnx")
-    _, *branches = graphs(model.graph)
-    assert len(branches) >= 4
-    assert not any(branch.initializers for branch in branches)
-    before, after = large_tensors(ir.load(fixture(name))), large_tensors(model)
-    assert {content: count for content, count in after.items() if count > before[content]} == {}
-
-
-@architectures
-def test_no_product_stands_in_a_branch_of_a_branch(rows_root, name):
-    """There ONNX Runtime does not rearrange weights."""
-    model = ir.load(made_rows(name, rows_root).bundle / "model.onnx")
-    main, *branches = graphs(model.graph)
-    own = sum(node.op_type == "If" for node in ir.load(fixture(name)).graph)
-    assert sum(node.op_type == "If" for node in main) == own + 2
-    inner = [
-        graph for branch in branches for node in branch if node.op_type == "If" for graph in graphs_of(node)
-    ]
-    assert [node.op_type for graph in inner for node in graph if node.op_type in ("MatMul", "Gemm")] == []
-
-
-def test_the_captured_files_are_what_the_bundle_holds(rows_root, tmp_path):
-    """Nothing is lost on the way: the memo data holds the final states of every sample."""
-    made = made_rows("bert", rows_root)
-    captured = capture_of(made.model, made.samples, tmp_path)
-    assert captured.states(len(captured.stages)).tobytes() in memo_data(made.bundle).read_bytes()
