@@ -129,7 +129,8 @@ def open_pair(
     with guarded.original(model) as source:
         inputs = model_inputs(OpenedModel(source.onnx, guarded.mask))
         before = open_file(source.onnx, session_options(native=False, threads=threads))
-    after = open_file(guarded.model, session_options(native=native, threads=threads))
+    with bundles.telling_operators(guarded.model):
+        after = open_file(guarded.model, session_options(native=native, threads=threads))
     outputs = same_outputs(before, after, guarded.path)
     vocabulary = guarded.tokenizer if tokenizer is None else Path(tokenizer)
     column = label_column(labels, model)

@@ -145,7 +145,8 @@ def compare_bundles(
         original = open_file(source.onnx, session_options(native=False, threads=threads))
     sessions = [original]
     for one in found:
-        sessions.append(open_file(one.model, session_options(native=native, threads=threads)))
+        with bundles.telling_operators(one.model):
+            sessions.append(open_file(one.model, session_options(native=native, threads=threads)))
         outputs = same_outputs(original, sessions[-1], one.path)
     judge = None if reference is None else Reference(Path(reference), inputs, outputs)
     data = data_of(data)

@@ -68,7 +68,8 @@ class TracedBundle:
             self.lookups, self.rows = trace_model(model, self.guards)
             self.literal = not self.guards[0].threshold
             self.in_bytes = misses_in_bytes(model)
-        self.session = open_session(model, self.path.parent, session_options(native=native))
+        with bundles.telling_operators(self.path):
+            self.session = open_session(model, self.path.parent, session_options(native=native))
 
     def read(self, data: Data | Path | str) -> Samples:
         """The requests of a file; unknown tokens are no fault here, but noted."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+import onnx
 
 from onnx_memo.errors import MemoError
 from onnx_memo.files import copy_file, is_plain_path, sha256, sync_folder, write_file
+from onnx_memo.operators.spec import DOMAIN, VERSION
 from onnx_memo.store.data import DATA_NAME, DIGITS, MEMO
 from onnx_memo.store.manifest import FORMAT, Manifest, parse_manifest
 
@@ -24,6 +28,22 @@ MANIFEST_LIMIT = 16 * 2**20
 def is_bundle(path: Path) -> bool:
     """Whether `path` is a directory that holds a manifest of ours."""
     return (path / MANIFEST).is_file()
+
+
+@contextmanager
+def telling_operators(model: Path) -> Iterator[None]:
+    """Where a bundle's model cannot be loaded, and its operators are of another version, say that instead."""
+    try:
+        yield
+    except MemoError as error:
+        opsets = onnx.load(model, load_external_data=False).opset_import
+        version = next((opset.version for opset in opsets if opset.domain == DOMAIN), VERSION)
+        if version == VERSION:
+            raise
+        raise MemoError(
+            f"'{model}' has our operators of version {version}, and the native library those of {VERSION}: "
+            "build the bundle again"
+        ) from error
 
 
 def check_layout(layout: str) -> None:
